@@ -1,0 +1,1 @@
+"""kvraft: a key-value store replicated by Raft that speaks the etcd v2 HTTP API."""

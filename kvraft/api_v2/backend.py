@@ -1,0 +1,117 @@
+"""What the HTTP API asks of the member behind it. `member.Member` satisfies this; tests pass fakes."""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from kvraft.keyspace.commands import Command
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.events import Event
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.watchers import WatcherHub
+
+
+@final
+@dataclass(slots=True)
+class Written:
+    """A write as its client sees it once the receiving member has applied it."""
+
+    event: Event | EtcdError
+    """What the keyspace answered."""
+    etcd_index: int
+    """The store's index right after this write (`X-Etcd-Index` of a success is the event's own)."""
+    raft_index: int
+    raft_term: int
+
+
+@final
+@dataclass(slots=True)
+class MemberRecord:
+    """A member's public record, as /v2/members shows it."""
+
+    member_id: int
+    name: str
+    """Empty until the member has started once."""
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+
+
+class Clocked(Protocol):
+    """Time as answers show it."""
+
+    def wall_ns(self) -> int:
+        """Unix nanoseconds, for `expiration`."""
+        ...
+
+    def log_clock_ms(self) -> int:
+        """The log clock now, as far as this member knows it; `ttl` in a GET counts from it."""
+        ...
+
+
+class Backend(Clocked, Protocol):
+    """One member. Everything here is called on the event loop."""
+
+    @property
+    @abc.abstractmethod
+    def keyspace(self) -> Keyspace:
+        """The applied state, for local reads."""
+
+    @property
+    @abc.abstractmethod
+    def watchers(self) -> WatcherHub:
+        """Where watches are opened."""
+
+    @property
+    @abc.abstractmethod
+    def raft_index(self) -> int:
+        """Applied log index (`X-Raft-Index`)."""
+
+    @property
+    @abc.abstractmethod
+    def raft_term(self) -> int: ...
+
+    @property
+    @abc.abstractmethod
+    def cluster_id(self) -> int: ...
+
+    @property
+    @abc.abstractmethod
+    def member_id(self) -> int: ...
+
+    @property
+    @abc.abstractmethod
+    def leader_id(self) -> int:
+        """0 while no leader is known."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str: ...
+
+    @abc.abstractmethod
+    def members(self) -> Sequence[MemberRecord]:
+        """Every member of the cluster, by ascending id."""
+
+    @abc.abstractmethod
+    def cluster_version(self) -> str:
+        """`3.4.0`, or empty while not decided."""
+
+    @abc.abstractmethod
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+        """Replicate a command and call `done` exactly once, never from inside this call.
+
+        `done` gets an `EtcdError` RAFT_INTERNAL (index 0) when the outcome is unknown or there is no quorum within
+        the request timeout; `Written` when this member has applied it.
+        """
+
+    @abc.abstractmethod
+    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
+        """Call `done(None)` once local reads are linearizable with respect to this call (ReadIndex), or with the error."""
+
+    @abc.abstractmethod
+    def self_stats(self) -> dict[str, object]:
+        """/v2/stats/self, in etcd's field order."""
+
+    @abc.abstractmethod
+    def leader_stats(self) -> dict[str, object] | None:
+        """/v2/stats/leader, or None on a follower."""

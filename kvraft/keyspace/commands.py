@@ -1,0 +1,138 @@
+"""What an entry can ask of the keyspace. Paths are normalized bytes (`/a/b`, root `/`); values are raw bytes."""
+
+from dataclasses import dataclass
+from typing import final
+
+NO_TTL = -1
+"""`ttl_s` of a node that never expires."""
+
+
+@final
+@dataclass(slots=True)
+class Set:
+    """Create or replace a node (PUT without conditions). With `refresh` keep the value and wake no watcher."""
+
+    path: bytes
+    value: bytes = b""
+    directory: bool = False
+    ttl_s: int = NO_TTL
+    """Whole seconds, 0 expires at the next sync. The deadline is the entry's clock plus this."""
+    expiration_ns: int = 0
+    """Unix nanoseconds shown as `expiration`: data computed by the receiving member, decides nothing. 0 without TTL."""
+    refresh: bool = False
+
+
+@final
+@dataclass(slots=True)
+class Create:
+    """Create a node that must not exist (PUT prevExist=false)."""
+
+    path: bytes
+    value: bytes = b""
+    directory: bool = False
+    ttl_s: int = NO_TTL
+    expiration_ns: int = 0
+    refresh: bool = False
+
+
+@final
+@dataclass(slots=True)
+class CreateInOrder:
+    """Create a uniquely named child of `path` (POST)."""
+
+    path: bytes
+    value: bytes = b""
+    directory: bool = False
+    ttl_s: int = NO_TTL
+    expiration_ns: int = 0
+
+
+@final
+@dataclass(slots=True)
+class Update:
+    """Change value and TTL of a node that must exist (PUT prevExist=true)."""
+
+    path: bytes
+    value: bytes = b""
+    ttl_s: int = NO_TTL
+    expiration_ns: int = 0
+    refresh: bool = False
+
+
+@final
+@dataclass(slots=True)
+class CompareAndSwap:
+    """Replace a file if the given conditions hold."""
+
+    path: bytes
+    value: bytes = b""
+    prev_value: bytes | None = None
+    """None: not a condition."""
+    prev_index: int = 0
+    """0: not a condition. At most 2**64 - 1."""
+    ttl_s: int = NO_TTL
+    expiration_ns: int = 0
+    refresh: bool = False
+
+
+@final
+@dataclass(slots=True)
+class Delete:
+    path: bytes
+    directory: bool = False
+    recursive: bool = False
+
+
+@final
+@dataclass(slots=True)
+class CompareAndDelete:
+    path: bytes
+    prev_value: bytes | None = None
+    prev_index: int = 0
+
+
+@final
+@dataclass(slots=True)
+class Sync:
+    """Expire every node whose deadline is at or before the entry's clock. The only command that expires."""
+
+
+@final
+@dataclass(slots=True)
+class PublishMember:
+    """A member tells its name and client URLs; costs one etcd_index when it changes something, as in etcd."""
+
+    member_id: int
+    name: str
+    client_urls: tuple[str, ...]
+
+
+@final
+@dataclass(slots=True)
+class SetClusterVersion:
+    """The version that every member supports; costs one etcd_index when it changes."""
+
+    version: str
+
+
+@final
+@dataclass(slots=True)
+class SetHistorySize:
+    """How many events the history keeps: a cluster setting, proposed once by the first leader."""
+
+    events_max: int
+
+
+Command = (
+    Set
+    | Create
+    | CreateInOrder
+    | Update
+    | CompareAndSwap
+    | Delete
+    | CompareAndDelete
+    | Sync
+    | PublishMember
+    | SetClusterVersion
+    | SetHistorySize
+)

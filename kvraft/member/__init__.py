@@ -1,0 +1,1 @@
+"""One running member: joins the consensus core, storage, transport and the keyspace."""

@@ -1,0 +1,179 @@
+"""What a member needs from disk and network. Storage and transport satisfy these structurally; tests pass fakes.
+
+Every callback is called on the member's event loop.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from kvraft.keyspace.state_records import StateChanges, StateImage
+from kvraft.raft.effects import Persist
+from kvraft.raft.messages import InstallSnapshot, Message
+from kvraft.raft.restored import LogPosition, LogReader, Restored
+
+
+class LogStore(LogReader, Protocol):
+    """The log environment: entries, hard state, and what this member remembers of its peers.
+
+    Any error on the durable path is handed to `on_failure`, once; nothing is acknowledged after it.
+    """
+
+    def restored(self) -> Restored:
+        """What the environment held when it was opened, verified."""
+        ...
+
+    def persist(self, batch: Persist) -> None:
+        """Queue a batch for the log thread; `on_persisted(batch_id)` follows. Batches that wait are merged into one sync."""
+        ...
+
+    def persist_now(self, batch: Persist) -> bool:
+        """Make the batch durable before returning, when nothing is queued; otherwise queue it and return False."""
+        ...
+
+    def compact(self, position: LogPosition) -> None:
+        """Drop entries up to `position`, in the background and in bounded transactions."""
+        ...
+
+    def reset(self, position: LogPosition) -> None:
+        """Replace the whole log by an empty one behind `position`, durably (snapshot install)."""
+        ...
+
+    def peer_seen(self, member_id: int) -> int | None:
+        """The highest index that this peer has acknowledged or shown; None if it was never seen."""
+        ...
+
+    def remember_peer(self, member_id: int, index: int) -> None:
+        """Remember that the peer exists and holds `index`; rides on the next batch, or is written within a second."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is queued and release the directory."""
+        ...
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class SnapshotFile:
+    """A finished, verified spool file with the state at `position`."""
+
+    snapshot_id: str
+    path: str
+    size_bytes: int
+    position: LogPosition
+    configuration: bytes
+    """`Configuration.encode()` in force at `position`."""
+
+
+class StateStore(Protocol):
+    """The state environment: keyspace and history, written behind, always exactly the state at its applied index."""
+
+    @property
+    def position(self) -> LogPosition:
+        """Where the log stood at the last durable flush (index, term, chain hash, log clock)."""
+        ...
+
+    @property
+    def configuration(self) -> bytes:
+        """`Configuration.encode()` in force at `position`; empty for a new store."""
+        ...
+
+    def load(self) -> StateImage:
+        """The stored state, records verified as they are read."""
+        ...
+
+    def flush(
+        self, position: LogPosition, configuration: bytes, changes: StateChanges, done: Callable[[LogPosition], None]
+    ) -> None:
+        """Store changes, position and configuration in one synced transaction on the state thread, then call `done`."""
+        ...
+
+    def history_slice(self, first_etcd_index: int, bytes_max: int) -> Sequence[tuple[int, bytes]]:
+        """Durable history records from an etcd_index on, cut after `bytes_max`."""
+        ...
+
+    def spool_snapshot(self, done: Callable[[SnapshotFile], None]) -> None:
+        """Copy the durable state to a checksummed spool file, on the state thread."""
+        ...
+
+    def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
+        """Replace the stored state by a spooled snapshot, in the order that survives a crash at any point."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is queued and close the environment."""
+        ...
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ForwardedCommand:
+    """A write that arrived at another member, on its way to the leader. Sent once, never again."""
+
+    payload: bytes
+    """Request id and command, as they will stand in the entry."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ForwardRefused:
+    """The command of that request certainly did not enter a log; its member may try again."""
+
+    request_id: bytes
+    reason: str
+
+
+Frame = Message | ForwardedCommand | ForwardRefused
+"""Whatever members send each other on the control and entry streams."""
+
+
+class TransportEvents(Protocol):
+    """What the transport tells the member."""
+
+    def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
+        """Frames of one wake-up, in order, from a peer whose identity was checked."""
+        ...
+
+    def on_connected(self, member_id: int) -> None:
+        """A peer's streams are up in both directions' handshakes."""
+        ...
+
+    def on_disconnected(self, member_id: int) -> None:
+        """A peer's process closed its connection or went silent."""
+        ...
+
+    def on_dropped(self, member_id: int) -> None:
+        """Frames for this peer were dropped: its queue is full or its stream is down."""
+        ...
+
+    def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
+        """A peer refused this member. Fatal: wiped, shorter than remembered, removed, or of another cluster."""
+        ...
+
+    def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
+        """A snapshot has arrived whole in the spool."""
+        ...
+
+
+class Transport(Protocol):
+    """gRPC to the peers. Never blocks, never raises for a peer's fault."""
+
+    async def start(self, events: TransportEvents) -> None:
+        """Listen and begin to connect."""
+        ...
+
+    def send(self, to_member: int, frames: Sequence[Frame]) -> None:
+        """Queue frames; what does not fit the bounded queue is dropped and reported by `on_dropped`."""
+        ...
+
+    def is_connected(self, member_id: int) -> bool:
+        """Whether frames sent now have a stream to leave on."""
+        ...
+
+    def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:
+        """Stream a spool file to a peer, resuming what it already has; `done(False)` if it failed."""
+        ...
+
+    async def stop(self) -> None:
+        """Close streams and the listener."""
+        ...

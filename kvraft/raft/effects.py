@@ -1,0 +1,148 @@
+"""What comes out of the core: the caller carries out one `Effects` after each step, in the order of its fields."""
+
+import enum
+from dataclasses import dataclass, field
+from typing import final
+
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.entries import Entry
+from kvraft.raft.messages import InstallSnapshot, Message
+
+
+class Role(enum.StrEnum):
+    """The roles of section 5.1, and the one that PreVote adds."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class RefusalReason(enum.StrEnum):
+    """Why a proposal did not enter the log. It certainly did not: proposing it again is safe."""
+
+    NOT_LEADER = "not leader"
+    TRANSFERRING = "leadership is being transferred"
+    TOO_MANY = "too many requests"
+    """The limit on uncommitted bytes is reached (back-pressure)."""
+    CONFIGURATION = "configuration change not allowed now"
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class HardState:
+    """What a server must remember across a crash (Figure 2, persistent state), and the commit index as a hint."""
+
+    current_term: int
+    voted_for: int
+    """Server id, 0 for none."""
+    commit_index: int
+    """Replay may go this far after a restart. A change of it alone never forces a sync."""
+
+
+@final
+@dataclass(slots=True)
+class Persist:
+    """One durable transaction. Feed back `Persisted(batch_id)` when it is on disk; batches become durable in order."""
+
+    batch_id: int
+    """Grows by one a batch within one run."""
+    hard_state: HardState | None
+    """None if term and vote did not change. Always stored with the entries when given."""
+    truncate_from: int
+    """Remove entries from this index on before appending; 0: remove nothing."""
+    entries: list[Entry]
+    must_sync: bool
+    """False when only the commit index moved: it may ride on a later batch, and nothing waits for it."""
+
+
+@final
+@dataclass(slots=True)
+class Outgoing:
+    to_server: int
+    message: Message
+
+
+@final
+@dataclass(slots=True)
+class Accepted:
+    """The proposal stands in the leader's log at (index, term); it is not committed yet."""
+
+    token: int
+    index: int
+    term: int
+
+
+@final
+@dataclass(slots=True)
+class Refused:
+    token: int
+    reason: RefusalReason
+
+
+@final
+@dataclass(slots=True)
+class ReadReady:
+    read_id: int
+    read_index: int
+    """Answer the read once this index is applied."""
+
+
+@final
+@dataclass(slots=True)
+class SendSnapshot:
+    """`to_server` needs entries that the log no longer holds: stream it a snapshot, then feed `SnapshotSent`."""
+
+    to_server: int
+    term: int
+
+
+@final
+@dataclass(slots=True)
+class RoleChange:
+    """Role, term or known leader changed in this step."""
+
+    role: Role
+    term: int
+    leader_id: int
+    """0 while unknown."""
+
+
+@final
+@dataclass(slots=True)
+class Divergence:
+    """Equal (index, term) with different chain hashes, or another thing that correct servers never do.
+
+    The member must stop: going on would serve or spread a history that contradicts a peer's.
+    """
+
+    index: int
+    detail: str
+
+
+@final
+@dataclass(slots=True)
+class Effects:
+    """The caller's duties after a step.
+
+    `persist` starts first. `messages_now` may leave beside it. `messages_after_persist` leave once every batch issued
+    so far, this one included, is durable. `committed` goes to the applier in order, never twice.
+    """
+
+    persist: Persist | None = None
+    messages_now: list[Outgoing] = field(default_factory=list)
+    messages_after_persist: list[Outgoing] = field(default_factory=list)
+    committed: list[Entry] = field(default_factory=list)
+    """Consecutive; bounded in bytes a step (the rest comes with later steps, see `Raft.next_deadline_ms`)."""
+    accepted: list[Accepted] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    reads_ready: list[ReadReady] = field(default_factory=list)
+    reads_failed: list[int] = field(default_factory=list)
+    """Read ids without an answer (leader lost or unknown); retry with a fresh id."""
+    send_snapshots: list[SendSnapshot] = field(default_factory=list)
+    install: InstallSnapshot | None = None
+    """Replace state and log by this spooled snapshot, durably, then feed `SnapshotInstalled`."""
+    configuration: Configuration | None = None
+    """The configuration in force, when this step changed it."""
+    role_change: RoleChange | None = None
+    divergence: Divergence | None = None
