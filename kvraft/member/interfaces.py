@@ -108,8 +108,13 @@ class StateStore(Protocol):
 @final
 @dataclass(slots=True, frozen=True)
 class ForwardedCommand:
-    """A write that arrived at another member, on its way to the leader. Sent once, never again."""
+    """A write that arrived at another member, on its way to the leader of `term`.
 
+    The receiver proposes it only while it leads exactly that term. So once an entry of a later term is applied and
+    the command has not been, it never will be, and its member may propose it anew.
+    """
+
+    term: int
     payload: bytes
     """Request id and command, as they will stand in the entry."""
 
@@ -123,7 +128,16 @@ class ForwardRefused:
     reason: str
 
 
-Frame = Message | ForwardedCommand | ForwardRefused
+@final
+@dataclass(slots=True, frozen=True)
+class StateHash:
+    """The sender's keyspace hash after applying `index`; members compare what they have at the same index."""
+
+    index: int
+    state_hash: bytes
+
+
+Frame = Message | ForwardedCommand | ForwardRefused | StateHash
 """Whatever members send each other on the control and entry streams."""
 
 
