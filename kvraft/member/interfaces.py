@@ -10,7 +10,7 @@ from typing import Protocol, final
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.effects import Persist
 from kvraft.raft.messages import InstallSnapshot, Message
-from kvraft.raft.restored import LogPosition, LogReader, Restored
+from kvraft.raft.restored import LogPosition, LogReader, Restored, SnapshotFile
 
 
 class LogStore(LogReader, Protocol):
@@ -24,7 +24,10 @@ class LogStore(LogReader, Protocol):
         ...
 
     def persist(self, batch: Persist) -> None:
-        """Queue a batch for the log thread; `on_persisted(batch_id)` follows. Batches that wait are merged into one sync."""
+        """Queue a batch for the log thread; `on_persisted(batch_id)` follows. Waiting batches are merged into one sync.
+
+        A batch without `must_sync` is answered as soon as those before it are durable, and rides on a later one.
+        """
         ...
 
     def persist_now(self, batch: Persist) -> bool:
@@ -35,34 +38,20 @@ class LogStore(LogReader, Protocol):
         """Drop entries up to `position`, in the background and in bounded transactions."""
         ...
 
-    def reset(self, position: LogPosition) -> None:
-        """Replace the whole log by an empty one behind `position`, durably (snapshot install)."""
-        ...
-
     def peer_seen(self, member_id: int) -> int | None:
         """The highest index that this peer has acknowledged or shown; None if it was never seen."""
         ...
 
     def remember_peer(self, member_id: int, index: int) -> None:
-        """Remember that the peer exists and holds `index`; rides on the next batch, or is written within a second."""
+        """Remember that the peer exists and holds `index`, durably within a second; the highest index given counts.
+
+        The caller gives no index above its commit index: what is not committed may rightly vanish from a peer.
+        """
         ...
 
     def close(self) -> None:
         """Finish what is queued and release the directory."""
         ...
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class SnapshotFile:
-    """A finished, verified spool file with the state at `position`."""
-
-    snapshot_id: str
-    path: str
-    size_bytes: int
-    position: LogPosition
-    configuration: bytes
-    """`Configuration.encode()` in force at `position`."""
 
 
 class StateStore(Protocol):
@@ -85,7 +74,10 @@ class StateStore(Protocol):
     def flush(
         self, position: LogPosition, configuration: bytes, changes: StateChanges, done: Callable[[LogPosition], None]
     ) -> None:
-        """Store changes, position and configuration in one synced transaction on the state thread, then call `done`."""
+        """Store changes, position and configuration in one synced transaction on the state thread, then call `done`.
+
+        It waits for the log: the state on disk never gets ahead of this member's own durable entries.
+        """
         ...
 
     def history_slice(self, first_etcd_index: int, bytes_max: int) -> Sequence[tuple[int, bytes]]:
@@ -97,7 +89,11 @@ class StateStore(Protocol):
         ...
 
     def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
-        """Replace the stored state by a spooled snapshot, in the order that survives a crash at any point."""
+        """Replace the stored state by a spooled snapshot and the log by an empty one behind it, then call `done`.
+
+        The new state is built beside the old one; one transaction of the log resets the log and switches to it.
+        A batch that is queued later must continue from the snapshot's position.
+        """
         ...
 
     def close(self) -> None:

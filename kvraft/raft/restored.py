@@ -36,6 +36,20 @@ class LogPosition:
 
 @final
 @dataclass(slots=True, frozen=True)
+class SnapshotFile:
+    """A finished, verified spool file with the state at `position`. It passes between storage, member and transport."""
+
+    snapshot_id: str
+    """Equal ids mean equal bytes: it holds the position and a hash of the whole file."""
+    path: str
+    size_bytes: int
+    position: LogPosition
+    configuration: bytes
+    """`Configuration.encode()` in force at `position`."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
 class Restored:
     """Everything durable that the core needs to go on."""
 
