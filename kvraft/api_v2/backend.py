@@ -2,39 +2,15 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol
 
 from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import EtcdError
-from kvraft.keyspace.events import Event
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
+from kvraft.records import MemberRecord, Written
 
-
-@final
-@dataclass(slots=True)
-class Written:
-    """A write as its client sees it once the receiving member has applied it."""
-
-    event: Event | EtcdError
-    """What the keyspace answered."""
-    etcd_index: int
-    """The store's index right after this write (`X-Etcd-Index` of a success is the event's own)."""
-    raft_index: int
-    raft_term: int
-
-
-@final
-@dataclass(slots=True)
-class MemberRecord:
-    """A member's public record, as /v2/members shows it."""
-
-    member_id: int
-    name: str
-    """Empty until the member has started once."""
-    peer_urls: tuple[str, ...]
-    client_urls: tuple[str, ...]
+__all__ = ["Backend", "Clocked", "MemberRecord", "Written"]
 
 
 class Clocked(Protocol):

@@ -1,0 +1,176 @@
+"""Drives the core: collects inputs, steps once a wake-up, and carries out what a step's caller owes (design.md).
+
+Everything that arrives in one turn of the event loop goes into one step, so one transaction, one sync and one message
+serve many writes.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, final
+
+from kvraft.member.interfaces import Frame, LogStore, Transport
+from kvraft.raft.core import Raft
+from kvraft.raft.effects import Effects, Outgoing, Persist
+from kvraft.raft.inputs import Input, Persisted
+
+_IDLE_COMMIT_ENTRIES = 4
+"""An idle follower commits batches of up to this many entries on the loop: the hand-over to the log thread and back
+costs more than the sync itself, and only the leader's next message waits."""
+
+
+class RaftLoopOwner(Protocol):
+    """The member around the loop."""
+
+    def before_step(self, now_ms: int) -> None:
+        """The last chance to add inputs to this step (routing of new requests)."""
+        ...
+
+    def after_step(self, effects: Effects, now_ms: int) -> None:
+        """Persistence and messages are under way; the rest of the effects is the owner's."""
+        ...
+
+    def fail(self, reason: str) -> None:
+        """The member cannot go on."""
+        ...
+
+
+@final
+class RaftLoop:
+    """The inbox, the timer and the order of disk and network around `Raft.step`."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        log_store: LogStore,
+        transport: Transport,
+        monotonic_ms: Callable[[], int],
+        owner: RaftLoopOwner,
+    ) -> None:
+        self.raft = raft
+        self._log_store = log_store
+        self._transport = transport
+        self._monotonic_ms = monotonic_ms
+        self._owner = owner
+        self._inbox: list[Input] = []
+        self._scheduled = False
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_ms = 0
+        self._issued_batch = 0
+        self._durable_batch = 0
+        self.durable_index = raft.last_log_index
+        """The last log index known to be on this member's disk."""
+        self._batch_ends: deque[tuple[int, int]] = deque()
+        self._held: deque[tuple[int, list[Outgoing]]] = deque()
+        """Messages that wait for a batch, by the batch they wait for."""
+
+    def put(self, *inputs: Input) -> None:
+        """Add inputs to the next step."""
+        self._inbox.extend(inputs)
+        self.wake()
+
+    def add(self, item: Input) -> None:
+        """Add an input without a wake-up: for use within a step, or for what can wait for the next one."""
+        self._inbox.append(item)
+
+    def wake(self) -> None:
+        """Step in this turn of the event loop."""
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def stop(self) -> None:
+        """No step after this."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def on_persisted(self, batch_id: int) -> None:
+        """The log thread made batches up to `batch_id` durable."""
+        if self._stopped:
+            return
+        self._mark_durable(batch_id)
+        self.wake()
+
+    def _mark_durable(self, batch_id: int) -> None:
+        self._durable_batch = batch_id
+        self._inbox.append(Persisted(batch_id))
+        while self._batch_ends and self._batch_ends[0][0] <= batch_id:
+            self.durable_index = self._batch_ends.popleft()[1]
+        while self._held and self._held[0][0] <= batch_id:
+            self._send(self._held.popleft()[1])
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._stopped:
+            return
+        now_ms = self._monotonic_ms()
+        try:
+            self._owner.before_step(now_ms)
+            inputs, self._inbox = self._inbox, []
+            effects = self.raft.step(inputs, now_ms)
+            self._carry_out(effects)
+            self._owner.after_step(effects, now_ms)
+        except Exception as error:
+            self._stopped = True
+            self._owner.fail(f"internal error: {error!r}")
+            raise
+        self._arm_timer(now_ms)
+        if self._inbox:
+            self.wake()
+
+    def _carry_out(self, effects: Effects) -> None:
+        self._send(effects.messages_now)
+        if effects.persist is not None:
+            self._persist(effects.persist, alone=not effects.messages_now)
+        if effects.messages_after_persist:
+            if self._durable_batch >= self._issued_batch:
+                self._send(effects.messages_after_persist)
+            else:
+                self._held.append((self._issued_batch, effects.messages_after_persist))
+
+    def _persist(self, batch: Persist, *, alone: bool) -> None:
+        if batch.must_sync:
+            self._issued_batch = batch.batch_id
+        if batch.entries:
+            self._batch_ends.append((batch.batch_id, batch.entries[-1].index))
+        elif batch.truncate_from:
+            self._batch_ends.append((batch.batch_id, batch.truncate_from - 1))
+        if alone and batch.must_sync and len(batch.entries) <= _IDLE_COMMIT_ENTRIES:
+            if self._log_store.persist_now(batch):
+                self._mark_durable(batch.batch_id)
+            return
+        self._log_store.persist(batch)
+
+    def _send(self, messages: list[Outgoing]) -> None:
+        if not messages:
+            return
+        if len(messages) == 1:
+            self._transport.send(messages[0].to_server, (messages[0].message,))
+            return
+        by_server: dict[int, list[Frame]] = {}
+        for outgoing in messages:
+            by_server.setdefault(outgoing.to_server, []).append(outgoing.message)
+        for server, frames in by_server.items():
+            self._transport.send(server, frames)
+
+    def _arm_timer(self, now_ms: int) -> None:
+        deadline_ms = self.raft.next_deadline_ms
+        if self._timer is not None:
+            if self._timer_at_ms <= deadline_ms:
+                return  # It fires early, finds nothing due and is armed anew: cheaper than a new timer each step.
+            self._timer.cancel()
+        self._timer_at_ms = deadline_ms
+        delay_s = max(0, deadline_ms - now_ms) / 1000
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._stopped:
+            return
+        if self._monotonic_ms() >= self.raft.next_deadline_ms:
+            if not self._scheduled:
+                self._run()
+        else:
+            self._arm_timer(self._monotonic_ms())

@@ -1,0 +1,39 @@
+"""Members compare state hashes at the same log index, so that a member whose state went astray is named and stops."""
+
+from dataclasses import dataclass
+from typing import Final, final
+
+_KEPT_INDICES: Final = 64
+"""How many compared indices are remembered: members differ in applied index by far less than this many intervals."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Disagreement:
+    """Two answers to the same log."""
+
+    index: int
+    members: tuple[int, ...]
+    """The members whose hash differs from the majority's."""
+
+
+@final
+class StateHashes:
+    """What each member reported at each compared index."""
+
+    def __init__(self, quorum: int) -> None:
+        self.quorum = quorum
+        self._reports: dict[int, dict[int, bytes]] = {}
+
+    def report(self, member_id: int, index: int, state_hash: bytes) -> Disagreement | None:
+        """Record one report; a disagreement is returned once a quorum agrees on another hash than somebody has."""
+        reports = self._reports.setdefault(index, {})
+        reports[member_id] = state_hash
+        if len(self._reports) > _KEPT_INDICES:
+            del self._reports[min(self._reports)]
+        hashes = list(reports.values())
+        for candidate in set(hashes):
+            if hashes.count(candidate) >= self.quorum:
+                astray = tuple(sorted(member for member, value in reports.items() if value != candidate))
+                return Disagreement(index, astray) if astray else None
+        return None

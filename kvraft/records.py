@@ -1,0 +1,32 @@
+"""Values that cross between rooms which do not know each other: the member fills them in, the HTTP API shows them."""
+
+from dataclasses import dataclass
+from typing import final
+
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.events import Event
+
+
+@final
+@dataclass(slots=True)
+class Written:
+    """A write as its client sees it once the receiving member has applied it."""
+
+    event: Event | EtcdError
+    """What the keyspace answered."""
+    etcd_index: int
+    """The store's index right after this write (`X-Etcd-Index` of a success is the event's own)."""
+    raft_index: int
+    raft_term: int
+
+
+@final
+@dataclass(slots=True)
+class MemberRecord:
+    """A member's public record, as /v2/members shows it."""
+
+    member_id: int
+    name: str
+    """Empty until the member has started once."""
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
