@@ -20,3 +20,8 @@ def monotonic_ns() -> int:
 def wall_ns() -> int:
     """Nanoseconds since 1970-01-01 UTC. May jump in either direction."""
     return time.time_ns()
+
+
+def utc_text(seconds: int) -> str:
+    """Unix seconds as `2026-11-21T02:10:33`, for log lines and `startTime`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -1,0 +1,164 @@
+"""What `/metrics` shows, under etcd's names where the meaning is the same (contract A.11).
+
+One `Metrics` a member, with its own registry, so that several members in one process do not mix. Counters that would
+be touched for every request are kept as plain integers by whoever counts, and copied here by a `before_scrape`
+callback: a scrape may cost something, a write must not.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, final
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+SECONDS_BUCKETS: Final = tuple(0.001 * 2**power for power in range(14))
+"""1 ms to 8.192 s, doubling: etcd's buckets for disk durations (3.4 wal/metrics.go)."""
+
+# Otherwise each histogram has a `*_created` series beside it, which etcd does not have.
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library left this one without annotations
+
+
+@final
+class Metrics:
+    """Every figure of one member. Owners set the fields; `render` is the page."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry: Final = registry
+        self.before_scrape: Final[list[Callable[[], None]]] = []
+        """Called before each page is made, to copy plain integers into the fields."""
+
+        def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, labels: Iterable[str] = ()) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=SECONDS_BUCKETS)
+
+        # Consensus. Set from `before_scrape`, hence gauges, as the two `proposals_*_total` are in etcd itself.
+        self.has_leader: Final = gauge("etcd_server_has_leader", "Whether a leader is known: 1 or 0.")
+        self.is_leader: Final = gauge("etcd_server_is_leader", "Whether this member is the leader: 1 or 0.")
+        self.is_learner: Final = gauge("etcd_server_is_learner", "Whether this member is a learner: 1 or 0.")
+        self.leader_changes_seen: Final = Total(registry, "etcd_server_leader_changes_seen", "Leader changes seen.")
+        self.proposals_committed: Final = gauge("etcd_server_proposals_committed_total", "The commit index.")
+        self.proposals_applied: Final = gauge("etcd_server_proposals_applied_total", "The applied index.")
+        self.proposals_pending: Final = gauge("etcd_server_proposals_pending", "Requests that wait for their outcome.")
+        self.proposals_failed: Final = Total(
+            registry, "etcd_server_proposals_failed", "Requests that ended without a known outcome."
+        )
+        self.slow_applies: Final = Total(registry, "etcd_server_slow_apply", "Batches that took over 100 ms to apply.")
+        self.heartbeat_send_failures: Final = Total(
+            registry, "etcd_server_heartbeat_send_failures", "Heartbeats that left late by an interval or more."
+        )
+        self.read_indexes_failed: Final = Total(
+            registry, "etcd_server_read_indexes_failed", "Linearizable reads that got no leader's word in time."
+        )
+        # etcd names these two without the suffix that a Prometheus counter has.
+        self.health_success: Final = gauge("etcd_server_health_success", "Health checks that succeeded.")
+        self.health_failures: Final = gauge("etcd_server_health_failures", "Health checks that failed.")
+        self.snapshot_apply_in_progress: Final = gauge(
+            "etcd_server_snapshot_apply_in_progress_total", "1 while a snapshot from the leader is installed."
+        )
+
+        # Who this is: a label with the value 1.
+        self.server_id: Final = gauge("etcd_server_id", "The member id, in hexadecimal.", ["server_id"])
+        self.server_version: Final = gauge(
+            "etcd_server_version", "The etcd version whose API this member speaks.", ["server_version"]
+        )
+        self.cluster_version: Final = gauge(
+            "etcd_cluster_version", "The version that all members agreed on.", ["cluster_version"]
+        )
+        self.kvraft_version: Final = gauge("kvraft_version", "The version of this program.", ["version"])
+
+        # Disk. Observed once a batch, not once a write.
+        self.log_sync_seconds: Final = histogram(
+            "etcd_disk_wal_fsync_duration_seconds", "Durable commits of the log environment."
+        )
+        self.log_written_bytes: Final = gauge("etcd_disk_wal_write_bytes_total", "Bytes of entries written to the log.")
+        self.state_flush_seconds: Final = histogram(
+            "etcd_disk_backend_commit_duration_seconds", "Durable commits of the state environment."
+        )
+        self.snapshot_spool_seconds: Final = histogram(
+            "etcd_disk_backend_snapshot_duration_seconds", "Copying the state to a snapshot file."
+        )
+
+        # The keyspace.
+        self.store_reads: Final = Total(
+            registry, "etcd_debugging_store_reads", "Reads of this member (get, getRecursive).", "action"
+        )
+        self.store_writes: Final = Total(
+            registry, "etcd_debugging_store_writes", "Successful writes applied by this member.", "action"
+        )
+        self.store_expires: Final = Total(registry, "etcd_debugging_store_expires", "Keys that expired.")
+        self.store_watch_requests: Final = Total(
+            registry, "etcd_debugging_store_watch_requests", "Watches that were opened."
+        )
+        self.store_watchers: Final = gauge("etcd_debugging_store_watchers", "Watchers open now.")
+        self.history_events: Final = gauge("kvraft_history_events", "Events in the watch history.")
+        self.history_start_index: Final = gauge(
+            "kvraft_history_start_index", "The oldest etcd_index from which a watch can still start."
+        )
+        self.keys: Final = gauge("kvraft_nodes", "Files and directories in the tree.")
+
+        # HTTP.
+        self.http_received: Final = Total(registry, "etcd_http_received", "Requests received.", "method")
+        self.http_failed: Final = Total(registry, "etcd_http_failed", "Requests answered with an error.", "code")
+
+        # Peers.
+        self.peer_sent_bytes: Final = Total(registry, "etcd_network_peer_sent_bytes", "Bytes sent to a peer.", "To")
+        self.peer_received_bytes: Final = Total(
+            registry, "etcd_network_peer_received_bytes", "Bytes received from a peer.", "From"
+        )
+        self.peer_sent_failures: Final = Total(
+            registry, "etcd_network_peer_sent_failures", "Frames for a peer that were dropped.", "To"
+        )
+        self.active_peers: Final = gauge("etcd_network_active_peers", "1 for a peer whose streams are up.", ["Remote"])
+
+        # The process.
+        self.loop_stall_seconds: Final = gauge(
+            "kvraft_loop_stall_seconds", "The longest time since the last scrape that the event loop was held."
+        )
+        ProcessCollector(registry=registry)
+
+    def render(self) -> bytes:
+        """The page, in Prometheus' text format 0.0.4 (`CONTENT_TYPE`)."""
+        for callback in self.before_scrape:
+            callback()
+        page: bytes = generate_latest(self.registry)
+        return page
+
+
+@final
+class Total(Collector):
+    """A count that is kept elsewhere as a plain integer, or here with `add`; shown as `<name>_total`.
+
+    prometheus-client's own Counter takes a lock and a float for each increment, and cannot be set.
+    """
+
+    __slots__ = ("_label", "_name", "_text", "values")
+
+    def __init__(self, registry: CollectorRegistry, name: str, text: str, label: str = "") -> None:
+        self._name = name
+        self._text = text
+        self._label = label
+        self.values: dict[str, int] = {} if label else {"": 0}
+        """The count by the value of its label; under the empty string if it has no label."""
+        registry.register(self)
+
+    def add(self, count: int = 1, label: str = "") -> None:
+        """Count more. Called on the event loop only."""
+        self.values[label] = self.values.get(label, 0) + count
+
+    def set(self, count: int, label: str = "") -> None:
+        """Copy a count that is kept elsewhere; it must not be smaller than before."""
+        self.values[label] = count
+
+    def collect(self) -> Iterable[Metric]:
+        """What the registry asks for."""
+        family = CounterMetricFamily(self._name, self._text, labels=[self._label] if self._label else [])
+        for label, count in self.values.items():
+            family.add_metric([label] if self._label else [], count)
+        yield family
