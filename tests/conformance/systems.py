@@ -1,0 +1,110 @@
+"""The servers that the conformance tests talk to: `kvraft.testing` clusters, and which of them is held against which.
+
+A `System` is what the tests see: where to send requests, and which of the two products it is. Nothing else of a
+server's kind may matter to a test, except where the contract names a bug of etcd.
+"""
+
+import contextlib
+import http.client
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self, final
+
+from kvraft.testing.cluster import Cluster, Kind, Program
+
+Subject = Literal["kvraft", "memory", "etcd"]
+HISTORY_SIZE: Final = 1000
+"""etcd's window of events, which cannot be changed; kvraft is started with the same here."""
+DECIDED_WITHIN_S: Final = 30.0
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+_MEMORY_SUBJECT: Final = Path(__file__).with_name("memory_subject.py")
+
+
+def subject_name() -> Subject:
+    """What is held against etcd: `CONFORMANCE_SUBJECT`, kvraft unless it says otherwise.
+
+    `memory` is kvraft's HTTP API over its keyspace in one process without Raft or disk; `etcd` compares etcd with
+    itself, which shows how much of a difference is the comparison's own noise.
+    """
+    match os.environ.get("CONFORMANCE_SUBJECT", "kvraft"):
+        case "kvraft":
+            return "kvraft"
+        case "memory":
+            return "memory"
+        case "etcd":
+            return "etcd"
+        case other:
+            msg = f"CONFORMANCE_SUBJECT={other!r}: kvraft, memory or etcd"
+            raise ValueError(msg)
+
+
+@final
+class System:
+    """A running etcd or kvraft of one or more members. A context manager that stops it and removes its files."""
+
+    def __init__(self, program: Program, size: int) -> None:
+        self.kind: Final[Kind] = program.kind
+        root = REPOSITORY / "build" / "conformance"
+        root.mkdir(parents=True, exist_ok=True)
+        self._directory = Path(tempfile.mkdtemp(prefix=f"{program.kind}-", dir=root))
+        self.cluster: Final = Cluster(self._directory, size=size, program=program)
+        try:
+            self.cluster.start()
+            self.cluster.wait_for("decided cluster version", self._is_decided, DECIDED_WITHIN_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{len(self.client_urls)}"
+
+    @property
+    def client_urls(self) -> tuple[str, ...]:
+        """One URL a member, in the order of their names."""
+        return tuple(self.cluster.client_urls)
+
+    @property
+    def is_etcd(self) -> bool:
+        """Whether this is the oracle, with the oracle's bugs."""
+        return self.kind == "etcd"
+
+    def stop(self) -> None:
+        """End every member and remove what they wrote."""
+        self.cluster.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _is_decided(self) -> bool:
+        """Whether every member knows the cluster's version: only then no more index goes to internal changes."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return all(b"not_decided" not in member.http("GET", "/version").body for member in self.cluster.members)
+        return False
+
+
+def etcd(members: int = 1) -> System:
+    """A started etcd 3.4 with its v2 API."""
+    return System(Program("etcd", {"log-level": "error"}), members)
+
+
+def subject(members: int = 1, *, environment: Mapping[str, str] | None = None) -> System:
+    """What is held against etcd (see `subject_name`), started."""
+    match subject_name():
+        case "etcd":
+            return etcd(members)
+        case "kvraft":
+            wrapper: tuple[str, ...] = ()
+        case "memory":
+            wrapper, members = (sys.executable, str(_MEMORY_SUBJECT)), 1
+    return System(Program("kvraft", {"history-size": str(HISTORY_SIZE)}, environment or {}, wrapper), members)
