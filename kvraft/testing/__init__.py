@@ -9,7 +9,7 @@
 | `cluster.py` | `Cluster`, `Member`: real processes of kvraft or etcd on loopback; killed, paused, restarted |
 | `raw_http.py` | HTTP as bytes: exact statuses, header names and bodies, streams; asyncio and blocking |
 | `plugin.py` | the pytest fixtures, and the members' logs in the report of a failed test |
-| `ports.py` | loopback ports that no other test takes, and who holds a port |
+| `ports.py` | loopback ports that no other test takes |
 | `leash.py` | kills what a test run started, also when the run itself is killed |
 | `run.py` | `make run`: three members in the foreground |
 

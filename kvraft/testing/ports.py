@@ -1,4 +1,4 @@
-"""Loopback ports for members that are started by tests, and the names of those who hold a port.
+"""Loopback ports for members that are started by tests.
 
 A port found by binding to 0 and closing again may be taken before the member binds it, by another test or as the
 local end of any outgoing connection. So ports come from below the kernel's ephemeral range, and each is reserved by a
@@ -7,7 +7,6 @@ other process that asks here, and released by the kernel when this process dies.
 """
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import itertools
@@ -21,8 +20,6 @@ from typing import Final, final
 LOOPBACK: Final = "127.0.0.1"
 _RANGE: Final = range(10_000, 20_000)
 """Below `net.ipv4.ip_local_port_range` (32768 and up) and clear of the ports of `make run` and of the benchmarks."""
-_LISTEN: Final = "0A"
-"""TCP_LISTEN in the `st` column of /proc/net/tcp."""
 
 
 class NoFreePortError(Exception):
@@ -81,30 +78,6 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
-@final
-@dataclasses.dataclass(slots=True, frozen=True)
-class Holder:
-    """The process that listens on a port."""
-
-    pid: int
-    command: str
-    """Its command line, cut after 120 characters."""
-
-    def __str__(self) -> str:
-        """`pid 4711 (etcd --name n1)`."""
-        return f"pid {self.pid} ({self.command})"
-
-
-def holder_of(port: int) -> Holder | None:
-    """The process that listens on `port`, on any address; None if nobody does or it may not be seen by this user."""
-    inodes = _listening_inodes(port)
-    for process in pathlib.Path("/proc").glob("[0-9]*"):
-        for descriptor in _descriptors(process):
-            if descriptor in inodes:
-                return Holder(int(process.name), _command_line(process))
-    return None
-
-
 def _candidates() -> Iterator[int]:
     """Every port of the range once; processes start at different places, so that they rarely try the same."""
     start = (os.getpid() * 37) % len(_RANGE)
@@ -121,30 +94,3 @@ def _lock(port: int) -> int | None:
         os.close(lock)
         return None
     return lock
-
-
-def _listening_inodes(port: int) -> frozenset[str]:
-    """`socket:[inode]` of every listener on `port` (proc(5): local address in hex, state, ..., inode)."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(FileNotFoundError):
-            for line in pathlib.Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                    inodes.add(f"socket:[{fields[9]}]")
-    return frozenset(inodes)
-
-
-def _descriptors(process: pathlib.Path) -> Iterator[str]:
-    # A process may end while it is looked at, and others' descriptors are closed to us: neither is the one we seek.
-    with contextlib.suppress(OSError):
-        for descriptor in (process / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                yield str(descriptor.readlink())
-
-
-def _command_line(process: pathlib.Path) -> str:
-    with contextlib.suppress(OSError):
-        words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-        return " ".join(word.decode(errors="replace") for word in words)[:120]
-    return "unknown command"

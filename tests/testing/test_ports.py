@@ -1,5 +1,4 @@
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -35,19 +34,3 @@ def test_released_port_can_be_reserved_again() -> None:
     second = ports.reserve(1)
     second.release()
     assert second.ports == first.ports
-
-
-def test_holder_of_a_port_is_named() -> None:
-    """The process that listens is found by its socket, with its command line."""
-    with contextlib.closing(socket.create_server((ports.LOOPBACK, 0))) as server:
-        holder = ports.holder_of(server.getsockname()[1])
-    assert holder is not None
-    assert holder.pid == os.getpid()
-    assert "python" in holder.command or "pytest" in holder.command
-
-
-def test_port_without_listener_has_no_holder() -> None:
-    """Nobody is blamed for a port that is free."""
-    reservation = ports.reserve(1)
-    reservation.release()
-    assert ports.holder_of(reservation.ports[0]) is None

@@ -1,0 +1,143 @@
+"""Command line and environment, read as etcd reads them: Go's flag syntax, then `ETCD_*` for what no flag gave.
+
+The result is text with its source; `kvraft/settings.py` makes settings of it. Sources: Go's package flag, and etcd
+v3.4.23 pkg/flags/flag.go (`SetFlagsFromEnv`).
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, final
+
+from kvraft.flag_table import ALIASES, FLAGS, Flag, Use
+
+_PREFIX: Final = "ETCD_"
+TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+"""Go's strconv.ParseBool."""
+FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+class SettingsError(Exception):
+    """A setting that kvraft cannot start with. The text is one line: the flag, its value, what is wrong, the remedy."""
+
+
+@final
+@dataclasses.dataclass(slots=True, frozen=True)
+class Value:
+    """What somebody gave for a flag."""
+
+    text: str
+    source: str
+    """As it would be typed again: `--name=n1` or `ETCD_NAME=n1`."""
+
+    def error(self, problem: str) -> SettingsError:
+        """The error that names this value."""
+        return SettingsError(f"{_one_line(self.source)}: {_one_line(problem)}")
+
+
+@final
+@dataclasses.dataclass(slots=True, frozen=True)
+class Given:
+    """The settings that were given, by flag name, and what the log should say about the others."""
+
+    values: Mapping[str, Value]
+    notices: tuple[str, ...]
+    """One line for each flag without effect and each variable that nobody reads."""
+
+    def is_on(self, switch: str) -> bool:
+        """Whether a switch was given and is true."""
+        value = self.values.get(switch)
+        return value is not None and value.text in TRUE
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
+    """Read a command line (without the program's name) and the environment.
+
+    Raises:
+        SettingsError: a flag is unknown, incomplete or refused, or an argument is no flag.
+    """
+    given = _from_arguments(arguments)
+    notices = []
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(_PREFIX) or not text:
+            continue
+        flag = _named(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
+        if flag is None or variable != variable.upper():
+            notices.append(f"{_one_line(variable)} is not a variable that kvraft reads")
+        elif flag.name not in given:
+            given[flag.name] = _checked(flag, Value(text, f"{variable}={text}"))
+    values = {}
+    for name, value in given.items():
+        flag = FLAGS[name]
+        if flag.use is Use.SETTING:
+            values[name] = value
+        elif not _asks_for_nothing(flag, value.text):
+            if flag.use is Use.REFUSED:
+                raise value.error(flag.text)
+            if flag.use is Use.ACCEPTED:
+                notices.append(f"{_one_line(value.source)} has no effect: {flag.text}")
+    return Given({name: value for name, value in values.items() if value.text}, tuple(notices))
+
+
+def help_text() -> str:
+    """What `--help` prints."""
+    lines = [
+        "Usage: kvraft [flags]",
+        "",
+        "Each flag may also be set as ETCD_ and its name in capitals; a flag wins.",
+        "",
+    ]
+    for flag in FLAGS.values():
+        if flag.use is Use.SETTING:
+            lines.append(f"  --{flag.name} {flag.default and repr(flag.default)}".rstrip())
+            lines.append(f"      {flag.text}")
+    accepted = ", ".join(sorted(flag.name for flag in FLAGS.values() if flag.use is Use.ACCEPTED))
+    refused = ", ".join(sorted(flag.name for flag in FLAGS.values() if flag.use is Use.REFUSED))
+    lines += ["", f"etcd's flags without effect: {accepted}", "", f"etcd's flags that are refused: {refused}"]
+    return "\n".join(lines) + "\n"
+
+
+def _named(name: str) -> Flag | None:
+    return FLAGS.get(ALIASES.get(name, name))
+
+
+def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
+    given: dict[str, Value] = {}
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith("-") or argument in {"-", "--"}:
+            raise SettingsError(f"{_one_line(argument)!r} is not a flag: give flags only, as in --name=n1")
+        word, equals, text = argument.removeprefix("-").removeprefix("-").partition("=")
+        if not word or word.startswith("-"):
+            raise SettingsError(f"{_one_line(argument)}: bad flag syntax: write --name=value")
+        flag = _named(word)
+        if flag is None:
+            raise SettingsError(f"--{_one_line(word)}: flag provided but not defined: see kvraft --help")
+        if not equals:
+            text = "true" if flag.is_switch else _next(remaining, argument)
+        given[flag.name] = _checked(flag, Value(text, f"--{word}={text}"))
+    return given
+
+
+def _next(remaining: Iterator[str], argument: str) -> str:
+    text = next(remaining, None)
+    if text is None:
+        raise SettingsError(f"{_one_line(argument)}: flag needs an argument: write {_one_line(argument)}=value")
+    return text
+
+
+def _checked(flag: Flag, value: Value) -> Value:
+    """A switch has one of Go's words for a truth value."""
+    if flag.is_switch and value.text not in TRUE | FALSE:
+        raise value.error("invalid boolean value: use true or false")
+    return value
+
+
+def _asks_for_nothing(flag: Flag, text: str) -> bool:
+    if flag.is_switch:
+        text = "true" if text in TRUE else "false"
+    return not text or text in flag.fine
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks and other control characters, which a value may hold."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,0 +1,224 @@
+import itertools
+import logging
+import pathlib
+
+import pytest
+
+from kvraft import flags, ids, settings
+from kvraft.flags import SettingsError
+from kvraft.settings import InitialMember, Settings
+
+THREE = "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:22380,n3=http://127.0.0.1:32380"
+
+
+def read(*arguments: str, **environment: str) -> Settings:
+    """The settings that these arguments and variables make."""
+    return settings.from_flags(flags.read(arguments, environment))
+
+
+def texts(urls: tuple[object, ...]) -> list[str]:
+    """URLs as they were written."""
+    return [str(url) for url in urls]
+
+
+def test_bare_kvraft_serves_the_ports_of_bare_etcd_2_3() -> None:
+    """Clients on 2379 and 4001, peers on 2380 and 7001, data in default.etcd, and etcd's own id for that."""
+    bare = read()
+    assert bare.name == "default"
+    assert bare.data_dir == pathlib.Path("default.etcd")
+    assert texts(bare.listen_client_urls) == ["http://127.0.0.1:2379", "http://127.0.0.1:4001"]
+    assert texts(bare.listen_peer_urls) == ["http://127.0.0.1:2380", "http://127.0.0.1:7001"]
+    assert bare.advertise_client_urls == ("http://localhost:2379", "http://localhost:4001")
+    assert bare.initial_cluster == (InitialMember("default", ("http://localhost:2380", "http://localhost:7001")),)
+    assert ids.text(bare.member_id) == "ce2a822cea30bfca"
+    assert (bare.heartbeat_interval_ms, bare.election_timeout_ms) == (100, 1000)
+    assert (bare.snapshot_count, bare.history_size) == (100_000, 100_000)
+    assert (bare.initial_cluster_state, bare.initial_cluster_token) == ("new", "etcd-cluster")
+    assert bare.cors == frozenset()
+    assert bare.log_level == logging.INFO
+
+
+def test_name_and_peers_are_enough_for_several_members_on_one_host() -> None:
+    """Each listens for peers where its own entry says, and for clients one port below."""
+    clients = {}
+    for name in ("n1", "n2", "n3"):
+        member = read("--name", name, "--peers", THREE, "--data-dir", f"data/{name}")
+        clients[name] = texts(member.listen_client_urls)
+        assert texts(member.listen_peer_urls) == [dict(p.split("=") for p in THREE.split(","))[name]]
+        assert [one.name for one in member.initial_cluster] == ["n1", "n2", "n3"]
+    assert clients == {
+        "n1": ["http://127.0.0.1:2379", "http://127.0.0.1:4001"],
+        "n2": ["http://127.0.0.1:22379"],
+        "n3": ["http://127.0.0.1:32379"],
+    }
+
+
+def test_client_port_beside_a_peer_port_that_is_a_peer_port_must_be_given() -> None:
+    """Peers on 2380, 2381: the second member's clients would get the first one's peer port."""
+    peers = "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:2381"
+    with pytest.raises(SettingsError, match=r"would be 2380, which is the peer port of n1: give --listen-client-urls"):
+        read("--name=n2", f"--peers={peers}")
+    urls = "http://127.0.0.1:2479"
+    given = read("--name=n2", f"--peers={peers}", f"--listen-client-urls={urls}", f"--advertise-client-urls={urls}")
+    assert texts(given.listen_client_urls) == [urls]
+
+
+def test_environment_file_of_a_systemd_unit_works_unchanged() -> None:
+    """The variables of a 2.3 unit, quoted lists with blanks included."""
+    member = read(
+        ETCD_NAME="infra0",
+        ETCD_DATA_DIR="/var/lib/etcd/infra0",
+        ETCD_LISTEN_CLIENT_URLS="http://10.0.0.1:2379, http://127.0.0.1:2379",
+        ETCD_ADVERTISE_CLIENT_URLS="http://infra0.example:2379",
+        ETCD_LISTEN_PEER_URLS="http://10.0.0.1:2380",
+        ETCD_INITIAL_ADVERTISE_PEER_URLS="http://infra0.example:2380",
+        ETCD_INITIAL_CLUSTER="infra0=http://infra0.example:2380,infra1=http://infra1.example:2380",
+        ETCD_INITIAL_CLUSTER_STATE="existing",
+        ETCD_INITIAL_CLUSTER_TOKEN="t1",
+        ETCD_HEARTBEAT_INTERVAL="50",
+        ETCD_ELECTION_TIMEOUT="250",
+        ETCD_SNAPSHOT_COUNT="5000",
+        ETCD_CORS="http://a.example,https://b.example",
+        ETCD_DEBUG="true",
+    )
+    assert member.data_dir == pathlib.Path("/var/lib/etcd/infra0")
+    assert texts(member.listen_client_urls) == ["http://10.0.0.1:2379", "http://127.0.0.1:2379"]
+    assert member.advertise_client_urls == ("http://infra0.example:2379",)
+    assert member.initial_advertise_peer_urls == ("http://infra0.example:2380",)
+    assert member.initial_cluster_state == "existing"
+    assert (member.heartbeat_interval_ms, member.election_timeout_ms, member.snapshot_count) == (50, 250, 5000)
+    assert member.cors == {"http://a.example", "https://b.example"}
+    assert member.log_level == logging.DEBUG
+    assert member.member_id == ids.member_id(["http://infra0.example:2380"], "t1")
+
+
+def test_member_with_several_peer_urls_names_each() -> None:
+    """A repeated name in --initial-cluster adds a URL, as in etcd."""
+    both = "http://127.0.0.1:7001,http://127.0.0.1:2380"
+    member = read("--name=n1", "--initial-cluster=n1=http://127.0.0.1:7001,n1=http://127.0.0.1:2380")
+    assert member.initial_advertise_peer_urls == ("http://127.0.0.1:2380", "http://127.0.0.1:7001")
+    assert read(f"--initial-advertise-peer-urls={both}").member_id == member.member_id
+
+
+def test_listening_everywhere_needs_only_the_advertised_urls() -> None:
+    """0.0.0.0 is for listening; what the others are told is given beside it."""
+    member = read(
+        "--listen-client-urls=http://0.0.0.0:2379",
+        "--advertise-client-urls=http://10.0.0.1:2379",
+        "--listen-peer-urls=http://0.0.0.0:2380",
+        "--initial-advertise-peer-urls=http://10.0.0.1:2380",
+    )
+    assert member.initial_advertise_peer_urls == ("http://10.0.0.1:2380",)
+    assert member.listen_client_urls[0].bind_host == "0.0.0.0"
+
+
+def test_ipv6_and_localhost_urls_are_served() -> None:
+    """Brackets belong to the URL, not to the address; localhost is bound as 127.0.0.1."""
+    member = read("--listen-client-urls=http://[::1]:2379,http://localhost:4001", "--advertise-client-urls=http://x:1")
+    assert [(url.bind_host, url.port) for url in member.listen_client_urls] == [("::1", 2379), ("127.0.0.1", 4001)]
+
+
+def test_cluster_across_hosts_with_clients_on_loopback_is_warned_of() -> None:
+    """Syncing clients would be told localhost: allowed, as in etcd, but said."""
+    assert read("--name=n1", "--peers=n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380").warnings
+    assert not read("--name=n1", f"--peers={THREE}").warnings
+    assert not read().warnings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["--listen-client-urls=http://127.0.0.1:1"],
+            "--listen-client-urls=http://127.0.0.1:1: --advertise-client-urls is required when",
+        ),
+        (
+            ["--election-timeout=400"],
+            "--election-timeout=400: --election-timeout[400ms] should be at least as 5 times as "
+            "--heartbeat-interval[100ms]: set it to 500 or more",
+        ),
+        (["--heartbeat-interval=300"], "--heartbeat-interval=300: --election-timeout[1000ms] should be at least"),
+        (["--election-timeout=50001"], "--election-timeout=50001: use a whole number from 1 to 50000"),
+        (["--heartbeat-interval=0"], "--heartbeat-interval=0: use a whole number from 1 to 50000"),
+        (["--heartbeat-interval=1e3"], "--heartbeat-interval=1e3: use a whole number"),
+        (["--snapshot-count=-3"], "--snapshot-count=-3: use a whole number"),
+        (["--snapshot-count=" + "9" * 5000], "--snapshot-count=999"),
+        (["--snapshot-count=٣"], "--snapshot-count=٣: use a whole number"),
+        (["--history-size=10"], "--history-size=10: use a whole number from 1000"),
+        (["--initial-cluster-state=old"], "--initial-cluster-state=old: invalid value: use new or existing"),
+        (
+            ["--name=n9", f"--initial-cluster={THREE}"],
+            '--name=n9: couldn\'t find local name "n9" in the initial cluster configuration: use one of n1, n2, n3',
+        ),
+        ([f"--initial-cluster={THREE}"], '--name: couldn\'t find local name "default"'),
+        (
+            ["--peers=127.0.0.1:7001,127.0.0.1:7002"],
+            "--peers=127.0.0.1:7001,127.0.0.1:7002: this is etcd 0.4's form: name every member",
+        ),
+        (["--peers=n1=http://a:1,http://b:1"], "--peers=n1=http://a:1,http://b:1: 'http://b:1' has no name"),
+        (["--peers=n1=http://a:1,"], "--peers=n1=http://a:1,: '' has no name"),
+        (["--peers=n1=a:1"], "--peers=n1=a:1: n1: URL scheme must be http: a:1"),
+        (
+            ["--name=n1", "--peers=n1=http://1.1.1.1:1,n2=http://1.1.1.1:1"],
+            "--peers=n1=http://1.1.1.1:1,n2=http://1.1.1.1:1: duplicate url http://1.1.1.1:1: give each member its own",
+        ),
+        (
+            ["--name=n1", f"--peers={THREE}", "--initial-advertise-peer-urls=http://127.0.0.1:1"],
+            "--initial-advertise-peer-urls=http://127.0.0.1:1: --initial-cluster has n1=http://127.0.0.1:2380: make",
+        ),
+        (
+            ["--name=n1", "--peers=n1=http://n1.example:2380"],
+            "--peers=n1=http://n1.example:2380: expected IP in URL for binding (http://n1.example:2380): "
+            "give --listen-peer-urls an address of this host",
+        ),
+        (
+            ["--listen-client-urls=http://c.example:1", "--advertise-client-urls=http://a:1"],
+            "--listen-client-urls=http://c.example:1: expected IP in URL for binding",
+        ),
+        (["--listen-peer-urls=127.0.0.1:1"], "--listen-peer-urls=127.0.0.1:1: URL scheme must be http"),
+        (["--listen-peer-urls=http://127.0.0.1"], "--listen-peer-urls=http://127.0.0.1: URL address does not have"),
+        (["--listen-peer-urls=http://:80"], "--listen-peer-urls=http://:80: URL address does not have"),
+        (["--listen-peer-urls=http://127.0.0.1:99999"], "--listen-peer-urls=http://127.0.0.1:99999: Port out of range"),
+        (["--listen-peer-urls=http://127.0.0.1:0"], "--listen-peer-urls=http://127.0.0.1:0: URL must have a port"),
+        (
+            ["--listen-peer-urls=http://1.1.1.1:1/x"],
+            "--listen-peer-urls=http://1.1.1.1:1/x: URL must not contain a",
+        ),
+        (["--listen-peer-urls=http://[::1:1"], "--listen-peer-urls=http://[::1:1: Invalid IPv6 URL"),
+        (["--listen-peer-urls=https://1.1.1.1:1"], "--listen-peer-urls=https://1.1.1.1:1: TLS is not served"),
+        (["--listen-peer-urls=unix://a:1"], "--listen-peer-urls=unix://a:1: URL scheme must be http"),
+        (["--listen-peer-urls=http://1.1.1.1:1,http://1.1.1.1:1"], "--listen-peer-urls=http://1.1.1.1:1,http://1.1"),
+        (
+            ["--listen-client-urls=http://0.0.0.0:2380", "--advertise-client-urls=http://a:1"],
+            "--listen-client-urls=http://0.0.0.0:2380: http://0.0.0.0:2380 is taken by the peers' http://127.0.0.1:2380",
+        ),
+        (["--cors=example.com"], "--cors=example.com: 'example.com' is no origin"),
+        (["--log-level=loud"], "--log-level=loud: use debug, info, warn or error"),
+        (["--name=a,b"], "--name=a,b: a name must be printable"),
+        (["--name=a\nb"], "--name=a\\nb: a name must be printable"),
+    ],
+)
+def test_wrong_setting_is_one_line_with_flag_value_and_remedy(arguments: list[str], line: str) -> None:
+    """The line an operator gets, and nothing else."""
+    with pytest.raises(SettingsError) as caught:
+        read(*arguments)
+    assert str(caught.value).startswith(line)
+    assert str(caught.value).isprintable()
+
+
+def test_wrong_variable_is_named_by_its_own_name() -> None:
+    """What stands in the EnvironmentFile is what the line shows."""
+    with pytest.raises(SettingsError, match=r"^ETCD_HEARTBEAT_INTERVAL=abc: use a whole number"):
+        read(ETCD_HEARTBEAT_INTERVAL="abc")
+
+
+def test_ids_agree_between_members_whatever_the_order_of_the_flag() -> None:
+    """Every member computes the same cluster id from the same names."""
+    orders = [",".join(order) for order in itertools.permutations(THREE.split(","))]
+    assert len({read("--name=n1", f"--peers={order}").cluster_id for order in orders}) == 1
+
+
+def test_nothing_is_written_while_settings_are_read(tmp_path: pathlib.Path) -> None:
+    """The data directory is only a name until the member opens it."""
+    read(f"--data-dir={tmp_path}/d", "--name=n1", f"--peers={THREE}")
+    assert list(tmp_path.iterdir()) == []
