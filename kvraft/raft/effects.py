@@ -48,7 +48,7 @@ class Persist:
     batch_id: int
     """Grows by one a batch within one run."""
     hard_state: HardState | None
-    """None if term and vote did not change. Always stored with the entries when given."""
+    """None if term, vote and commit index stand as stored before. Always stored with the entries when given."""
     truncate_from: int
     """Remove entries from this index on before appending; 0: remove nothing."""
     entries: list[Entry]
@@ -146,3 +146,5 @@ class Effects:
     """The configuration in force, when this step changed it."""
     role_change: RoleChange | None = None
     divergence: Divergence | None = None
+    corrupt_from: list[int] = field(default_factory=list)
+    """Servers of which an entry arrived that does not fit its own hash. It was dropped as if lost; count and log it."""

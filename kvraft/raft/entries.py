@@ -1,7 +1,8 @@
 """Log entries: what Raft replicates, and the one byte form they have on the wire and on disk.
 
 An entry is encoded once, by the leader that appends it.
-Those bytes (`record`) travel to the followers, into the log environment and into the chain hash unchanged, so no member can store something else than what was hashed.
+Those bytes (`record`) travel to the followers, into the log environment and into the chain hash unchanged, so no
+member can store something else than what was hashed.
 """
 
 import enum

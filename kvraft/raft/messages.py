@@ -40,7 +40,7 @@ class RequestVote:
     last_log_index: int
     last_log_term: int
     leadership_transfer: bool
-    """Sent because the leader asked for it (TimeoutNow): a live lease does not stand against it (thesis section 4.2.3)."""
+    """Sent because the leader asked for it (TimeoutNow): no live lease stands against it (thesis section 4.2.3)."""
 
 
 @final
@@ -73,7 +73,7 @@ class AppendEntriesReply:
     term: int
     success: bool
     match_index: int
-    """On success: every entry up to here is durable and equals the leader's. On refusal: the refused `prev_log_index`."""
+    """On success: every entry up to here is durable and equals the leader's. On refusal: that `prev_log_index`."""
     hint_index: int
     """On refusal: the last index at or below which the logs may agree. 0 on success."""
     hint_term: int
@@ -90,7 +90,7 @@ class Heartbeat:
     """Already limited to what the receiver is known to hold (its match index)."""
     clock_ms: int
     read_id: int
-    """The latest ReadIndex round that wants confirmation; 0 if none. Grows, so one reply confirms all earlier rounds."""
+    """The latest ReadIndex round that wants confirmation; 0 if none. Grows: a reply confirms all earlier rounds."""
 
 
 @final
@@ -136,6 +136,8 @@ class InstallSnapshot:
     configuration: Configuration
     snapshot_id: str
     """Name under which the receiver's member finds the spooled bytes. Opaque to the core."""
+    last_included_clock_ms: int = 0
+    """Log clock of the last included entry, from which a later leader's clock goes on."""
 
 
 @final

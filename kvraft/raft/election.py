@@ -1,0 +1,243 @@
+"""Elections: who may stand, who gets a vote, who leads (sections 5.2 and 5.4.1; PreVote: thesis section 9.6).
+
+PreVote and CheckQuorum are always on, as neither alone keeps a cluster alive under partial partitions (Howard and
+Abraham, "Raft does not guarantee liveness in the face of network faults", 2020): a server that cannot hear the leader
+asks before it raises the term, voters that hear a leader ignore it, and a leader that hears no majority steps down.
+"""
+
+from kvraft.raft.entries import EntryKind
+from kvraft.raft.membership import follow_configuration
+from kvraft.raft.messages import (
+    Message,
+    RequestPreVote,
+    RequestPreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+)
+from kvraft.raft.quorum import VoteResult, reached_by_majority, vote_result
+from kvraft.raft.reads import begin_round
+from kvraft.raft.roles import (
+    Candidate,
+    Follower,
+    Leader,
+    PreCandidate,
+    become_follower,
+    leader_lost,
+    random_election_timeout_ms,
+    release_reads,
+)
+from kvraft.raft.state import State
+
+# -- standing for election
+
+
+def become_pre_candidate(state: State) -> None:
+    """Ask the others whether they would vote for this server; nothing durable changes."""
+    assert state.may_campaign, "only voters campaign"
+    release_reads(state)
+    state.leader_id = 0
+    role = PreCandidate(state.now_ms + random_election_timeout_ms(state), _next_resend_ms(state))
+    role.votes[state.server_id] = True
+    state.role = role
+    if vote_result(state.configuration.voters, role.votes) is VoteResult.WON:
+        become_candidate(state, leadership_transfer=False)
+        return
+    _ask_for_pre_votes(state, role)
+
+
+def become_candidate(state: State, *, leadership_transfer: bool) -> None:
+    """Stand in a new term, with the own vote (section 5.2). The requests leave once that vote is durable."""
+    assert state.may_campaign, "only voters campaign"
+    release_reads(state)
+    state.leader_id = 0
+    state.current_term += 1
+    state.voted_for = state.server_id
+    deadline_ms = state.now_ms + random_election_timeout_ms(state)
+    role = Candidate(deadline_ms, _next_resend_ms(state), leadership_transfer)
+    role.votes[state.server_id] = True
+    state.role = role
+    if vote_result(state.configuration.voters, role.votes) is VoteResult.WON:
+        become_leader(state)
+        return
+    _ask_for_votes(state, role)
+
+
+def become_leader(state: State) -> None:
+    """Lead the current term: an empty entry first, so that earlier terms' entries can be committed (section 8)."""
+    now_ms = state.now_ms
+    settings = state.settings
+    leader = Leader(
+        progress={},
+        noop_index=state.log.last_index + 1,
+        clock_start_ms=state.restored_clock_ms(),
+        became_leader_ms=now_ms,
+        heartbeat_deadline_ms=now_ms + settings.heartbeat_interval_ms,
+        quorum_deadline_ms=now_ms + settings.election_timeout_ms,
+    )
+    state.role = leader
+    state.leader_id = state.server_id
+    state.append_new(EntryKind.NOOP, b"", leader.clock_start_ms)
+    follow_configuration(state, leader)
+
+
+def _ask_for_pre_votes(state: State, role: PreCandidate) -> None:
+    log = state.log
+    _ask(state, role.votes, RequestPreVote(state.current_term, log.last_index, log.last_term))
+
+
+def _ask_for_votes(state: State, role: Candidate) -> None:
+    log = state.log
+    _ask(state, role.votes, RequestVote(state.current_term, log.last_index, log.last_term, role.leadership_transfer))
+
+
+def _ask(state: State, votes: dict[int, bool], request: Message) -> None:
+    """Send to every voter that has not answered yet."""
+    for voter in state.configuration.voters:
+        if voter not in votes:
+            state.send_after_persist(voter, request)
+
+
+def _next_resend_ms(state: State) -> int:
+    return state.now_ms + state.settings.heartbeat_interval_ms
+
+
+# -- voting
+
+
+def lease_stands(state: State) -> bool:
+    """Whether a live leader is known, so that requests to replace it are ignored (section 6, last paragraph)."""
+    role = state.role
+    if isinstance(role, Follower):
+        return state.now_ms < role.lease_until_ms
+    return isinstance(role, Leader)
+
+
+def _log_is_up_to_date(state: State, last_log_index: int, last_log_term: int) -> bool:
+    """Whether a candidate's log is at least as up-to-date as this one (section 5.4.1)."""
+    log = state.log
+    return (last_log_term, last_log_index) >= (log.last_term, log.last_index)
+
+
+def handle_request_pre_vote(state: State, from_server: int, message: RequestPreVote) -> None:
+    """Would this server vote for the sender in the term after its current one? Nothing here changes."""
+    prospective_term = message.term + 1
+    granted = (
+        prospective_term > state.current_term
+        and not lease_stands(state)
+        and _log_is_up_to_date(state, message.last_log_index, message.last_log_term)
+    )
+    state.send_after_persist(from_server, RequestPreVoteReply(state.current_term, prospective_term, granted))
+
+
+def handle_request_vote(state: State, from_server: int, message: RequestVote) -> None:
+    """Vote at most once a term, and only for a log that holds everything committed (sections 5.2, 5.4.1)."""
+    granted = state.voted_for in (0, from_server) and _log_is_up_to_date(
+        state, message.last_log_index, message.last_log_term
+    )
+    if granted:
+        state.voted_for = from_server
+        if isinstance(state.role, Follower):
+            state.role.election_deadline_ms = state.now_ms + state.role.election_timeout_ms
+    state.send_after_persist(from_server, RequestVoteReply(state.current_term, granted))
+
+
+def handle_request_pre_vote_reply(state: State, from_server: int, message: RequestPreVoteReply) -> None:
+    """Count a pre-vote, which may come from a server in a lower term."""
+    role = state.role
+    if not isinstance(role, PreCandidate) or message.prospective_term != state.current_term + 1:
+        return
+    role.votes[from_server] = message.granted
+    result = vote_result(state.configuration.voters, role.votes)
+    if result is VoteResult.WON:
+        become_candidate(state, leadership_transfer=False)
+    elif result is VoteResult.LOST:
+        become_follower(state, state.current_term, 0)
+
+
+def handle_request_vote_reply(state: State, from_server: int, message: RequestVoteReply) -> None:
+    """Count a vote of the current term."""
+    role = state.role
+    if not isinstance(role, Candidate):
+        return
+    role.votes[from_server] = message.granted
+    result = vote_result(state.configuration.voters, role.votes)
+    if result is VoteResult.WON:
+        become_leader(state)
+    elif result is VoteResult.LOST:
+        become_follower(state, state.current_term, 0)
+
+
+def handle_timeout_now(state: State, from_server: int) -> None:
+    """The leader hands over: campaign at once, without PreVote (thesis section 3.10)."""
+    if isinstance(state.role, Follower) and from_server == state.leader_id and state.may_campaign:
+        become_candidate(state, leadership_transfer=True)
+
+
+def peer_disconnected(state: State, server: int) -> None:
+    """The leader's process closed its connection: stop counting on it, and ask for an election soon.
+
+    Safe, because voters that still hear the leader refuse. The delay is random so that the followers, who all notice at
+    the same moment, do not ask each other at the same moment.
+    """
+    role = state.role
+    if not isinstance(role, Follower) or server != state.leader_id:
+        return
+    leader_lost(state)
+    delay_ms = state.random.randrange(state.settings.disconnect_delay_ms_max + 1)
+    role.election_deadline_ms = min(role.election_deadline_ms, state.now_ms + delay_ms)
+
+
+# -- time
+
+
+def follower_tick(state: State, follower: Follower) -> None:
+    """An election timeout without a leader leads to PreVote; a server that may not campaign only notes the loss."""
+    if state.now_ms < follower.election_deadline_ms:
+        return
+    if state.may_campaign:
+        become_pre_candidate(state)
+        return
+    leader_lost(state)
+    follower.election_deadline_ms = state.now_ms + follower.election_timeout_ms
+
+
+def pre_candidate_tick(state: State, role: PreCandidate) -> None:
+    """Start over after a timeout; repeat unanswered requests in between."""
+    if state.now_ms >= role.election_deadline_ms:
+        become_pre_candidate(state)
+    elif state.now_ms >= role.resend_ms:
+        role.resend_ms = _next_resend_ms(state)
+        _ask_for_pre_votes(state, role)
+
+
+def candidate_tick(state: State, role: Candidate) -> None:
+    """A split vote: ask again whether an election can be won (section 5.2), in the same term at first."""
+    if state.now_ms >= role.election_deadline_ms:
+        become_pre_candidate(state)
+    elif state.now_ms >= role.resend_ms:
+        role.resend_ms = _next_resend_ms(state)
+        _ask_for_votes(state, role)
+
+
+def leader_tick(state: State, leader: Leader) -> None:
+    """Send heartbeats when due; step down when no majority has been heard within an election timeout (CheckQuorum)."""
+    now_ms = state.now_ms
+    if now_ms >= leader.quorum_deadline_ms:
+        timeout_ms = state.settings.election_timeout_ms
+        heard_ms = reached_by_majority(
+            [
+                now_ms if voter == state.server_id else leader.progress[voter].last_contact_ms
+                for voter in state.configuration.voters
+            ]
+        )
+        if now_ms >= heard_ms + timeout_ms:
+            become_follower(state, state.current_term, 0)
+            return
+        leader.quorum_deadline_ms = heard_ms + timeout_ms
+        for progress in leader.progress.values():
+            progress.recent_active = progress.recent_active and now_ms < progress.last_contact_ms + timeout_ms
+    if now_ms >= leader.heartbeat_deadline_ms:
+        leader.heartbeat_wanted = True
+        if leader.read_round is not None:
+            # Merge reads that came since into a new round: its answers confirm the unfinished one as well.
+            begin_round(state, leader)

@@ -1,0 +1,119 @@
+"""Changing the configuration by one server at a time (thesis sections 4.1 to 4.3), and handing over leadership (3.10).
+
+A configuration takes effect when it is appended. Safety rests on three rules: consecutive configurations differ by one
+server, so their majorities overlap; a change waits until the one before it is committed; and a leader must have
+committed an entry of its own term first (the correction of 2015: raft-dev, "bug in single-server membership changes").
+"""
+
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.effects import Accepted, RefusalReason, Refused
+from kvraft.raft.entries import EntryKind
+from kvraft.raft.inputs import ProposeConfiguration, TransferLeadership
+from kvraft.raft.messages import TimeoutNow
+from kvraft.raft.progress import Progress
+from kvraft.raft.replication import tell_commit_index
+from kvraft.raft.roles import Leader, Transfer, become_follower
+from kvraft.raft.state import State
+
+
+def propose_configuration(state: State, proposal: ProposeConfiguration) -> None:
+    """Append the new configuration and use it from now on, or say why not."""
+    leader = state.role
+    if not isinstance(leader, Leader):
+        state.effects.refused.append(Refused(proposal.token, RefusalReason.NOT_LEADER))
+        return
+    if leader.transfer is not None:
+        state.effects.refused.append(Refused(proposal.token, RefusalReason.TRANSFERRING))
+        return
+    if not _change_allowed(state, leader, proposal.configuration):
+        state.effects.refused.append(Refused(proposal.token, RefusalReason.CONFIGURATION))
+        return
+    configuration = Configuration.of(proposal.configuration.voters, proposal.configuration.learners)
+    index = state.append_new(EntryKind.CONFIGURATION, configuration.encode(), leader.clock_ms(state.now_ms))
+    state.configurations.append((index, configuration))
+    follow_configuration(state, leader)
+    # A smaller configuration may already have a majority for what is outstanding.
+    leader.commit_pending = True
+    state.effects.accepted.append(Accepted(proposal.token, index, state.current_term))
+
+
+def _change_allowed(state: State, leader: Leader, wanted: Configuration) -> bool:
+    if state.commit_index < leader.noop_index or state.configurations[-1][0] > state.commit_index:
+        return False
+    current = state.configuration
+    if not wanted.voters or set(wanted.voters) & set(wanted.learners) or 0 in wanted.servers:
+        return False
+    changed = {
+        server
+        for server in {*current.servers, *wanted.servers}
+        if (server in current.voters, server in current.learners)
+        != (server in wanted.voters, server in wanted.learners)
+    }
+    if len(changed) != 1:
+        return False
+    server = changed.pop()
+    if server in wanted.voters and server in current.learners:
+        # Promotion of a learner that lags would leave the cluster with a voter that cannot help to commit (4.2.1).
+        return leader.progress[server].match_index >= state.commit_index
+    return True
+
+
+def follow_configuration(state: State, leader: Leader) -> None:
+    """Keep one `Progress` per other server of the configuration in force."""
+    others = [server for server in state.configuration.servers if server != state.server_id]
+    fresh_index = state.log.last_index
+    leader.progress = {server: leader.progress.get(server) or Progress(fresh_index, state.now_ms) for server in others}
+    if leader.transfer is not None and leader.transfer.to_server not in leader.progress:
+        leader.transfer = None
+
+
+def leave_if_removed(state: State, leader: Leader) -> bool:
+    """A leader that is no voter any more leads until that is committed, then steps down (4.2.2). True if it did."""
+    index, configuration = state.configurations[-1]
+    if state.server_id in configuration.voters or state.commit_index < index:
+        return False
+    tell_commit_index(state, leader)
+    successor = best_successor(state, leader)
+    if successor:
+        state.send(successor, TimeoutNow(state.current_term))
+    become_follower(state, state.current_term, 0)
+    return True
+
+
+def transfer_leadership(state: State, request: TransferLeadership) -> None:
+    """Begin to hand over: refuse proposals, bring the target up to date, let it campaign. Only a leader listens."""
+    leader = state.role
+    if not isinstance(leader, Leader):
+        return
+    target = request.to_server or best_successor(state, leader)
+    if target not in leader.progress or target not in state.configuration.voters:
+        return
+    if leader.transfer is not None and leader.transfer.to_server == target:
+        return
+    leader.transfer = Transfer(target, state.now_ms + state.settings.election_timeout_ms)
+
+
+def advance_transfer(state: State, leader: Leader) -> None:
+    """Tell a target that holds the whole log to campaign; again each heartbeat interval, since messages get lost."""
+    transfer = leader.transfer
+    if transfer is None:
+        return
+    if state.now_ms >= transfer.deadline_ms:
+        leader.transfer = None
+        return
+    if leader.progress[transfer.to_server].match_index < state.log.last_index:
+        return
+    if transfer.sent_ms is None or state.now_ms >= transfer.sent_ms + state.settings.heartbeat_interval_ms:
+        transfer.sent_ms = state.now_ms
+        state.send(transfer.to_server, TimeoutNow(state.current_term))
+
+
+def best_successor(state: State, leader: Leader) -> int:
+    """The voter that holds most of the log, among those that answered lately if any did; 0 if there is none."""
+    voters = [server for server in state.configuration.voters if server in leader.progress]
+    if not voters:
+        return 0
+    return max(
+        voters,
+        key=lambda server: (leader.progress[server].recent_active, leader.progress[server].match_index, -server),
+    )

@@ -1,0 +1,370 @@
+"""Log replication: appending, sending, acknowledging, committing (sections 5.3 and 5.4.2).
+
+The leader's half comes first, the follower's second. Handlers on the leader only record what they learn;
+`advance_commit_index` and `send_to_followers` run once at the end of a step and turn it into at most one commit and one
+stream of messages per follower, so that a step costs the same for one acknowledgement as for hundreds.
+"""
+
+from typing import Final
+
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.effects import Accepted, RefusalReason, Refused
+from kvraft.raft.entries import Entry, EntryKind, chain
+from kvraft.raft.inputs import Propose
+from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
+from kvraft.raft.progress import Progress, ProgressState
+from kvraft.raft.quorum import reached_by_majority
+from kvraft.raft.roles import Leader, hear_leader
+from kvraft.raft.snapshots import request_snapshot
+from kvraft.raft.state import State
+
+_MESSAGES_PER_STEP_MAX: Final = 4
+"""Full AppendEntries to one follower in a step: reading a long backlog from disk must not hold the loop. The
+acknowledgements ask for the rest."""
+
+_CONFIGURATION: Final = EntryKind.CONFIGURATION
+
+_QUIET_ENTRIES: Final = 4
+"""A commit of at most this many entries is told to the followers at once: with few writers nothing else will carry it
+soon, and their latency is what counts."""
+
+
+# -- the leader's half
+
+
+def propose(state: State, proposal: Propose) -> None:
+    """Append a command, or say why not."""
+    role = state.role
+    effects = state.effects
+    if not isinstance(role, Leader):
+        effects.refused.append(Refused(proposal.token, RefusalReason.NOT_LEADER))
+        return
+    if role.transfer is not None:
+        effects.refused.append(Refused(proposal.token, RefusalReason.TRANSFERRING))
+        return
+    uncommitted = state.log.bytes_beyond(state.commit_index)
+    if uncommitted and uncommitted + len(proposal.payload) > state.settings.uncommitted_bytes_max:
+        effects.refused.append(Refused(proposal.token, RefusalReason.TOO_MANY))
+        return
+    index = state.append_new(EntryKind.COMMAND, proposal.payload, role.clock_ms(state.now_ms))
+    effects.accepted.append(Accepted(proposal.token, index, state.current_term))
+
+
+def handle_append_entries_reply(state: State, from_server: int, message: AppendEntriesReply) -> None:
+    """A follower acknowledges, or refuses and hints where the logs may agree."""
+    role = state.role
+    if not isinstance(role, Leader):
+        return
+    progress = role.progress.get(from_server)
+    if progress is None or message.match_index > state.log.last_index:
+        return
+    heard_follower(state, progress)
+    if message.success:
+        if progress.acknowledged(message.match_index, state.now_ms):
+            role.commit_pending = True
+        if progress.state is ProgressState.SNAPSHOT and _continues(state, progress.match_index):
+            progress.snapshot_superseded()
+    elif not progress.is_stale_rejection(message.match_index):
+        agree_index = state.log.last_index_with_term_at_most(message.hint_index, message.hint_term)
+        progress.rejected(message.match_index, agree_index)
+
+
+def handle_heartbeat_reply(state: State, from_server: int, message: HeartbeatReply) -> None:
+    """A follower confirms this leader, and with it a read round; what was lost on the way to it is asked for again."""
+    role = state.role
+    if not isinstance(role, Leader):
+        return
+    progress = role.progress.get(from_server)
+    if progress is None:
+        return
+    heard_follower(state, progress)
+    progress.read_id = max(progress.read_id, message.read_id)
+    if progress.heartbeat_answered(state.now_ms, state.settings.heartbeat_interval_ms):
+        # An empty message behind everything sent: its refusal shows a loss, its acknowledgement replaces a lost one.
+        _send_entries(state, role, from_server, progress, [])
+
+
+def heard_follower(state: State, progress: Progress) -> None:
+    """A follower answered in the current term (CheckQuorum counts on it)."""
+    progress.last_contact_ms = state.now_ms
+    progress.recent_active = True
+
+
+def follower_unreachable(state: State, server: int) -> None:
+    """Something sent to `server` was dropped."""
+    if isinstance(state.role, Leader):
+        progress = state.role.progress.get(server)
+        if progress is not None:
+            progress.unreachable(state.now_ms)
+
+
+def send_to_followers(state: State, leader: Leader) -> None:
+    """The end of a leader's step: send each follower what it lacks, and a heartbeat if one is due or wanted."""
+    if leader.heartbeat_wanted:
+        leader.heartbeat_wanted = False
+        _broadcast_heartbeat(state, leader)
+    for server, progress in leader.progress.items():
+        _send_appends(state, leader, server, progress)
+    if leader.commit_notice_ms is not None:
+        if state.now_ms >= leader.commit_notice_ms:
+            tell_commit_index(state, leader)
+        elif all(progress.sent_commit >= state.commit_index for progress in leader.progress.values()):
+            leader.commit_notice_ms = None
+
+
+def tell_commit_index(state: State, leader: Leader) -> None:
+    """Send the commit index to every follower that can use it and has not heard it."""
+    leader.commit_notice_ms = None
+    for server, progress in leader.progress.items():
+        if progress.state is ProgressState.REPLICATE and progress.sent_commit < state.commit_index:
+            _send_entries(state, leader, server, progress, [])
+
+
+def advance_commit_index(state: State, leader: Leader) -> None:
+    """Commit what a majority of voters holds durably, counting only entries of this term (section 5.4.2, Figure 8)."""
+    if not leader.commit_pending:
+        return
+    leader.commit_pending = False
+    reached = []
+    for voter in state.configuration.voters:
+        if voter == state.server_id:
+            reached.append(state.log.durable_index)
+        else:
+            reached.append(leader.progress[voter].match_index)
+    index = reached_by_majority(reached)
+    if index <= state.commit_index or index < leader.noop_index:
+        return
+    newly_committed = index - state.commit_index
+    state.commit_index = index
+    if leader.progress and leader.commit_notice_ms is None:
+        delay_ms = 0 if newly_committed <= _QUIET_ENTRIES else state.settings.commit_notice_delay_ms
+        leader.commit_notice_ms = state.now_ms + delay_ms
+
+
+def _broadcast_heartbeat(state: State, leader: Leader) -> None:
+    """One heartbeat to everyone; the commit index in it is limited to what the receiver holds for certain."""
+    clock_ms = leader.clock_ms(state.now_ms)
+    for server, progress in leader.progress.items():
+        commit_index = min(state.commit_index, progress.match_index)
+        progress.sent_commit = max(progress.sent_commit, commit_index)
+        state.send(server, Heartbeat(state.current_term, commit_index, clock_ms, leader.read_round_id))
+    leader.heartbeat_deadline_ms = state.now_ms + state.settings.heartbeat_interval_ms
+
+
+def _send_appends(state: State, leader: Leader, server: int, progress: Progress) -> None:
+    """Send entries that a follower lacks, as far as its window allows."""
+    settings = state.settings
+    last_index = state.log.last_index
+    for _ in range(_MESSAGES_PER_STEP_MAX):
+        probing = progress.state is ProgressState.PROBE
+        if progress.next_index > last_index and not (probing and progress.match_index < last_index):
+            return
+        if not progress.may_send(settings.inflight_messages_max, settings.inflight_bytes_max):
+            return
+        entries: list[Entry] = []
+        if progress.next_index <= last_index:
+            entries = state.log.slice(progress.next_index, last_index, settings.message_bytes_max)
+            if not entries:
+                _fall_back_to_snapshot(state, server, progress)
+                return
+        if not _send_entries(state, leader, server, progress, entries):
+            return
+
+
+def _send_entries(state: State, leader: Leader, server: int, progress: Progress, entries: list[Entry]) -> bool:
+    """Send one AppendEntries in front of `next_index`. False if its predecessor is gone and a snapshot must do."""
+    log = state.log
+    previous = log.position(progress.next_index - 1)
+    if previous is None:
+        _fall_back_to_snapshot(state, server, progress)
+        return False
+    commit_index = state.commit_index
+    last_index = previous.index + len(entries)
+    clock_ms = leader.clock_ms(state.now_ms)
+    state.send(
+        server,
+        AppendEntries(
+            state.current_term, previous.index, previous.term, previous.chain_hash, entries, commit_index, clock_ms
+        ),
+    )
+    progress.sent(last_index, log.size_of(entries) if entries else 0, state.now_ms)
+    progress.sent_commit = max(progress.sent_commit, min(commit_index, last_index))
+    return True
+
+
+def _fall_back_to_snapshot(state: State, server: int, progress: Progress) -> None:
+    """The log no longer holds what a follower needs. One that has not answered lately is probed, not sent gigabytes."""
+    if progress.recent_active:
+        request_snapshot(state, server, progress)
+    else:
+        progress.unreachable(state.now_ms)
+
+
+def _continues(state: State, match_index: int) -> bool:
+    """Whether the log holds everything behind `match_index`, and the position itself."""
+    return state.log.position(match_index) is not None
+
+
+# -- the follower's half
+
+
+def handle_heartbeat(state: State, from_server: int, message: Heartbeat) -> None:
+    """The leader is alive. Its commit index is limited to what it knows this server to hold."""
+    if not hear_leader(state, from_server):
+        return
+    state.hear_clock(message.clock_ms)
+    if state.installing is None and message.leader_commit > state.commit_index:
+        if message.leader_commit > state.log.last_index:
+            # It was acknowledged as durable here, and it is not here: a disk was rolled back or exchanged.
+            state.diverged(
+                message.leader_commit,
+                f"leader {from_server} was told that this server holds index {message.leader_commit}, "
+                f"but its log ends at {state.log.last_index}",
+            )
+            return
+        state.commit_index = message.leader_commit
+    state.send(from_server, HeartbeatReply(state.current_term, message.read_id, state.log.durable_index))
+
+
+def handle_append_entries(state: State, from_server: int, message: AppendEntries) -> None:
+    """Append what continues this log, remove what conflicts, acknowledge once durable (Figure 2, AppendEntries)."""
+    if not hear_leader(state, from_server):
+        return
+    state.hear_clock(message.clock_ms)
+    if state.installing is not None:
+        return
+    log = state.log
+    if message.prev_log_index > log.last_index:
+        _refuse(state, from_server, message)
+        return
+    entries = message.entries
+    previous_index = message.prev_log_index
+    previous_hash = message.prev_log_hash
+    if previous_index == log.last_index and message.prev_log_term == log.last_term:
+        matches = _hashes_agree(state, previous_index, log.last_hash, previous_hash)
+    elif previous_index < log.base.index:
+        # Everything up to the base is committed and compacted: the message can only be about what comes after it.
+        start = log.position(log.base.index) or log.position(log.first_index)
+        assert start is not None, "the base is unknown only while an entry follows it"
+        entries = entries[start.index - previous_index :]
+        if not entries:
+            _acknowledge(state, from_server, state.commit_index)
+            return
+        previous_index, previous_hash = start.index, start.chain_hash
+        matches = True
+    else:
+        held = log.position(previous_index)
+        if held is None:
+            matches = True  # At a base of which only the index is known: committed, so it is the leader's as well.
+        elif held.term != message.prev_log_term:
+            if previous_index <= state.commit_index:
+                state.diverged(previous_index, "the leader's entry differs from one that is committed here")
+            else:
+                _refuse(state, from_server, message)
+            return
+        else:
+            matches = _hashes_agree(state, previous_index, held.chain_hash, previous_hash)
+    if not matches:
+        return
+    verified = _verified_count(entries, previous_index, previous_hash, message)
+    if verified < len(entries):
+        state.effects.corrupt_from.append(from_server)
+        entries = entries[:verified]
+    if entries and not _append(state, entries):
+        return
+    match_index = previous_index + len(entries)
+    state.commit_index = max(state.commit_index, min(message.leader_commit, match_index))
+    _acknowledge(state, from_server, match_index)
+
+
+def _append(state: State, entries: list[Entry]) -> bool:
+    """Take over verified entries whose predecessor this log holds. False on divergence.
+
+    Entries that are already here stay untouched: a message may be old, and the log may have grown since
+    (section 5.3, "if an existing entry conflicts"; cutting a matching tail would lose acknowledged entries).
+    """
+    log = state.log
+    first_new = 0
+    if entries[0].index <= log.last_index:
+        first_new = _first_difference(state, entries)
+        if state.effects.divergence is not None:
+            return False
+        if first_new == len(entries):
+            return True
+        entries = entries[first_new:]
+        first_index = entries[0].index
+        if first_index <= log.last_index:
+            if first_index <= state.commit_index:
+                state.diverged(first_index, "the leader's entry differs from one that is committed here")
+                return False
+            state.truncate_log(first_index)
+    for entry in entries:
+        if entry.kind is _CONFIGURATION:
+            try:
+                configuration = Configuration.decode(entry.payload)
+            except ValueError as error:
+                state.diverged(entry.index, f"the leader's configuration cannot be read: {error}")
+                return False
+            state.configurations.append((entry.index, configuration))
+    log.extend(entries)
+    return True
+
+
+def _first_difference(state: State, entries: list[Entry]) -> int:
+    """How many of `entries` this log already holds."""
+    log = state.log
+    overlap = min(len(entries), log.last_index - entries[0].index + 1)
+    last = entries[overlap - 1]
+    held = log.position(last.index)
+    if held is not None and held.term == last.term and held.chain_hash == last.chain_hash:
+        return overlap  # The chain makes one comparison enough for all before it.
+    for count in range(overlap):
+        entry = entries[count]
+        if log.term_at(entry.index) != entry.term:
+            return count
+        held = log.position(entry.index)
+        if held is not None:
+            _hashes_agree(state, entry.index, held.chain_hash, entry.chain_hash)
+    return overlap
+
+
+def _hashes_agree(state: State, index: int, ours: bytes, theirs: bytes) -> bool:
+    """Equal index and term must mean equal history (section 5.3, Log Matching); otherwise somebody's disk lied."""
+    if ours == theirs:
+        return True
+    state.diverged(index, f"chain hash {ours.hex()} here, {theirs.hex()} at the leader, for equal index and term")
+    return False
+
+
+def _verified_count(entries: list[Entry], previous_index: int, previous_hash: bytes, message: AppendEntries) -> int:
+    """How many of `entries` follow one another in index, term and hash."""
+    index = previous_index
+    term = 0
+    for entry in entries:
+        index += 1
+        if (
+            entry.index != index
+            or not term <= entry.term <= message.term
+            or chain(previous_hash, entry.record) != entry.chain_hash
+        ):
+            return index - previous_index - 1
+        term = entry.term
+        previous_hash = entry.chain_hash
+    return len(entries)
+
+
+def _acknowledge(state: State, leader_id: int, match_index: int) -> None:
+    state.send_after_persist(leader_id, AppendEntriesReply(state.current_term, True, match_index, 0, 0))
+
+
+def _refuse(state: State, leader_id: int, message: AppendEntries) -> None:
+    """This log does not hold the entry before the leader's. The hint lets it skip every term that cannot match."""
+    hint_index = min(message.prev_log_index - 1, state.log.last_index)
+    hint_index = state.log.last_index_with_term_at_most(hint_index, message.prev_log_term)
+    hint_index = max(hint_index, state.commit_index)
+    state.send_after_persist(
+        leader_id,
+        AppendEntriesReply(
+            state.current_term, False, message.prev_log_index, hint_index, state.log.term_at(hint_index)
+        ),
+    )
