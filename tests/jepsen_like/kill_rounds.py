@@ -1,0 +1,172 @@
+"""Kill -9 of one member after another while 64 clients write, then everything that check.py needs, in one directory.
+
+python -m tests.jepsen_like.kill_rounds DIRECTORY [--kills 30] [--writes 50000] [--seed 1]
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final, final
+
+from kvraft.testing.cluster import Cluster, Member, Program
+from tests.jepsen_like import check
+from tests.jepsen_like.clients import TTL_S, Client, Tally
+from tests.jepsen_like.watch_logs import WatchLog
+
+CLIENTS: Final = 64
+WRITES_BETWEEN_KILLS_MIN: Final = 200
+"""A kill counts only in the middle of writes: so many are acknowledged between two."""
+PROBE_PAUSE_S: Final = 0.02
+AGREE_WITHIN_S: Final = 60.0
+
+
+@final
+@dataclasses.dataclass(slots=True)
+class Outcome:
+    """What a run did; what it means is for check.py to say."""
+
+    kills: int = 0
+    leader_kills: int = 0
+    tally: Tally = dataclasses.field(default_factory=Tally)
+    seconds: float = 0.0
+
+    def lines(self) -> list[str]:
+        """The run in words."""
+        tally = self.tally
+        return [
+            f"{tally.acknowledged} writes acknowledged, {tally.unknown} of unknown outcome, {tally.failed} failed, "
+            f"in {self.seconds:.1f} s",
+            f"{self.kills} kills -9, {self.leader_kills} of the leader",
+            f"longest time without an acknowledged write: {tally.longest_gap_ns / 1e9:.2f} s",
+        ]
+
+
+async def run(cluster: Cluster, directory: Path, *, kills: int, writes: int, seed: int) -> Outcome:
+    """Run clients, watchers and kills against a started cluster, then dump every member."""
+    outcome = Outcome()
+    stop = asyncio.Event()
+    began = time.monotonic()
+    first_index = cluster.members[0].http("GET", "/v2/keys/").etcd_index + 1
+    watch_logs = [
+        WatchLog(member.client_url, directory / f"watch-{member.name}.jsonl", first_index) for member in cluster.members
+    ]
+    watching = [asyncio.create_task(watch_log.run()) for watch_log in watch_logs]
+    clients = [
+        Client(number, cluster.client_urls, seed, outcome.tally, directory / f"history-{number}.jsonl")
+        for number in range(CLIENTS)
+    ]
+    writing = [asyncio.create_task(client.run(stop)) for client in clients]
+    try:
+        await _kill_members(cluster, outcome, kills=kills, seed=seed)
+        await _until_acknowledged(outcome.tally, writes, writing)
+    finally:
+        stop.set()
+        await asyncio.gather(*writing)
+    outcome.seconds = time.monotonic() - began
+    etcd_index = await _dump_members(cluster, directory)
+    await _until_watched(watch_logs, etcd_index)
+    for task in watching:
+        task.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+    return outcome
+
+
+async def _kill_members(cluster: Cluster, outcome: Outcome, *, kills: int, seed: int) -> None:
+    """Every second kill is of the leader; the next comes once the victim serves again and writes have gone on."""
+    chance = random.Random(f"{seed}/kills")
+    for number in range(kills):
+        await _until_acknowledged(outcome.tally, outcome.tally.acknowledged + WRITES_BETWEEN_KILLS_MIN, [])
+        leader = await asyncio.to_thread(cluster.leader)
+        others = [member for member in cluster.members if member is not leader]
+        victim = leader if number % 2 == 0 else chance.choice(others)
+        await asyncio.sleep(chance.uniform(0.0, 0.2))
+        await asyncio.to_thread(victim.kill)
+        outcome.kills += 1
+        outcome.leader_kills += victim is leader
+        await asyncio.sleep(chance.choice((0.0, 0.1, 1.0)))
+        victim.start()
+        await asyncio.to_thread(victim.wait_ready)
+
+
+async def _until_acknowledged(tally: Tally, count: int, writing: list[asyncio.Task[None]]) -> None:
+    while tally.acknowledged < count:
+        for task in writing:
+            if task.done():
+                task.result()
+        await asyncio.sleep(PROBE_PAUSE_S)
+
+
+async def _dump_members(cluster: Cluster, directory: Path) -> int:
+    """Wait until every TTL key is gone and all members stand at the same index; then write down what each holds."""
+    await asyncio.sleep(TTL_S)
+    async with asyncio.timeout(AGREE_WITHIN_S):
+        while True:
+            dumps = {member.name: await asyncio.to_thread(_dump, member) for member in cluster.members}
+            indices = {(dump["etcd_index"], dump["raft_index"]) for dump in dumps.values()}
+            ttl_left = any(key for dump in dumps.values() for key in _ttl_keys(dump["node"]))
+            if len(indices) == 1 and not ttl_left:
+                break
+            await asyncio.sleep(PROBE_PAUSE_S)
+    for name, dump in dumps.items():
+        (directory / f"dump-{name}.json").write_text(json.dumps(dump))
+    return int(dumps[cluster.members[0].name]["etcd_index"])
+
+
+def _dump(member: Member) -> dict[str, Any]:
+    """One member's tree by a local read, its indices, and its state hash."""
+    answer = member.http("GET", "/v2/keys/kill?recursive=true")
+    variables = member.http("GET", "/debug/vars").json()
+    return {
+        "node": answer.json()["node"],
+        "etcd_index": answer.etcd_index,
+        "raft_index": int(answer.header("X-Raft-Index") or ""),
+        "state_hash": variables["kvraft"]["state_hash"],
+    }
+
+
+def _ttl_keys(root: dict[str, Any]) -> list[str]:
+    return [child["key"] for node in root["nodes"] if node["key"] == "/kill/ttl" for child in node.get("nodes", [])]
+
+
+async def _until_watched(watch_logs: list[WatchLog], etcd_index: int) -> None:
+    """The last events of the workload are on every watcher's disk."""
+    async with asyncio.timeout(AGREE_WITHIN_S):
+        last = max(watch_log.next_index for watch_log in watch_logs)
+        while any(watch_log.next_index < min(last, etcd_index + 1) for watch_log in watch_logs):
+            last = max(watch_log.next_index for watch_log in watch_logs)
+            await asyncio.sleep(PROBE_PAUSE_S)
+
+
+def run_and_check(directory: Path, program: Program, *, kills: int, writes: int, seed: int) -> check.Verdict:
+    """A whole round on a new cluster; prints what happened."""
+    with Cluster(directory / "cluster", program=program) as cluster:
+        outcome = asyncio.run(run(cluster, directory, kills=kills, writes=writes, seed=seed))
+    for line in outcome.lines():
+        print(line)
+    assert outcome.tally.acknowledged >= writes, "fewer writes than asked for"
+    return check.check_directory(directory)
+
+
+def main() -> int:
+    """Exit code 0 if nothing is wrong."""
+    parser = argparse.ArgumentParser(description="Kill members while clients write, and judge the outcome.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--writes", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    given.directory.mkdir(parents=True)
+    verdict = run_and_check(given.directory, Program(), kills=given.kills, writes=given.writes, seed=given.seed)
+    for problem in verdict.problems[: check.PROBLEMS_SHOWN]:
+        print(f"PROBLEM {problem}")
+    print(f"seed {given.seed}: {len(verdict.problems)} problems; all records are in {given.directory}")
+    return 1 if verdict.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""One watcher a member: it keeps every event line as it came, and resumes where it was when its member was away."""
+
+import asyncio
+import json
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, final
+
+RECONNECT_PAUSE_S: Final = 0.05
+READ_BYTES: Final = 1 << 16
+
+
+@final
+class WatchLog:
+    """A stream watch on `/kill` of one member, written to a file of one JSON event a line."""
+
+    def __init__(self, url: str, path: Path, first_index: int) -> None:
+        part = urllib.parse.urlsplit(url)
+        self._address = (part.hostname or "", part.port or 0)
+        self._path = path
+        self.next_index = first_index
+        """The `waitIndex` of the next connection."""
+        self.connections = 0
+
+    async def run(self) -> None:
+        """Record until cancelled."""
+        with self._path.open("ab") as lines:
+            while True:
+                try:
+                    await self._record(lines.write)
+                except (OSError, asyncio.IncompleteReadError):
+                    await asyncio.sleep(RECONNECT_PAUSE_S)  # its member is being killed or restarted
+
+    async def _record(self, write: Callable[[bytes], int]) -> None:
+        reader, writer = await asyncio.open_connection(*self._address)
+        try:
+            target = f"/v2/keys/kill?wait=true&recursive=true&stream=true&waitIndex={self.next_index}"
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200 "):
+                write(json.dumps({"refused": head.decode()}).encode() + b"\n")
+                raise ConnectionResetError
+            self.connections += 1
+            rest = b""
+            while data := await reader.read(READ_BYTES):
+                rest = self._keep_events(rest + data, write)
+        finally:
+            writer.close()
+
+    def _keep_events(self, data: bytes, write: Callable[[bytes], int]) -> bytes:
+        """Write the whole event lines of a chunked body, between which chunk sizes stand; return the cut one."""
+        whole, newline, rest = data.rpartition(b"\n")
+        last = b""
+        for line in whole.split(b"\n"):
+            if line.startswith(b"{"):
+                last = line
+                write(line + b"\n")
+        if last:
+            self.next_index = json.loads(last)["node"]["modifiedIndex"] + 1
+        return rest if newline else data
