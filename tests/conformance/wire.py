@@ -128,12 +128,13 @@ class Answer:
 class Connection:
     """One keep-alive connection. Not for two threads at once."""
 
-    def __init__(self, url: str, *, timeout: float = ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, *, timeout: float = ANSWER_SECONDS, receive_buffer_bytes: int | None = None) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
         self.host: Final = f"{parts.hostname}:{parts.port}"
         self.timeout: Final = timeout
+        self._receive_buffer_bytes = receive_buffer_bytes
         self._address = (parts.hostname, parts.port)
         self._socket: socket.socket | None = None
         self._buffer = b""
@@ -169,11 +170,24 @@ class Connection:
     def send_bytes(self, data: bytes) -> None:
         """Send raw bytes, opening the connection if need be."""
         if self._socket is None:
-            self._socket = socket.create_connection(self._address, timeout=self.timeout)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = self._connect()
         # A server may answer and close before it has read a body that it refuses: its answer is still to be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(data)
+
+    def _connect(self) -> socket.socket:
+        connected = socket.socket()
+        connected.settimeout(self.timeout)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._receive_buffer_bytes is not None:
+            # Before connecting: the window is agreed then.
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
+        try:
+            connected.connect(self._address)
+        except OSError:
+            connected.close()
+            raise
+        return connected
 
     def receive(self, method: str) -> Answer:
         """The answer to the oldest request that is not answered."""
