@@ -1,0 +1,15 @@
+"""The deterministic simulator: whole servers of kvraft under virtual time, a hostile network and a crashing disk.
+
+One integer, the seed, decides everything; a run with the same seed has the same trace hash. How it fits together:
+
+- `streams`: a separate random stream per (seed, server, purpose), so that removing one fault does not move the others.
+- `options`: the knobs that a seed draws (swarm testing); `faults`: its schedule of faults, as data.
+- `scheduler`: virtual time; `network`: directed links; `disk`: what survives a crash.
+- `machine`: the applied state behind one interface; `member`: joins a real core, the machine and the disk.
+- `nemesis` carries the schedule out; `workload` plays the clients; `checkers` and `history` judge while it runs.
+- `world` runs one seed: a safety phase under faults, then a liveness phase that must converge; `campaign` runs many.
+- `cuts`: every directed partition of small clusters; `mutants`: planted bugs that the checkers must find.
+
+`python -m tests.simulation run --seeds 100 --master-seed 1`, `python -m tests.simulation replay SEED`,
+`python -m tests.simulation.mutants`.
+"""

@@ -1,0 +1,55 @@
+"""`python -m tests.simulation run|replay|shrink`."""
+
+import argparse
+import sys
+
+from tests.simulation.campaign import run_many, seeds_of
+from tests.simulation.faults import schedule_as_json, schedule_from_json
+from tests.simulation.world import Outcome, run_seed
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 1 if something was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run many seeds")
+    run.add_argument("--seeds", type=int, default=100)
+    run.add_argument("--master-seed", type=int, default=1)
+    run.add_argument("--seconds", type=float, help="start no further seed after so long")
+    run.add_argument("--processes", type=int)
+    replay = commands.add_parser("replay", help="print the transcript of one seed")
+    replay.add_argument("seed", type=int)
+    replay.add_argument("--schedule", help="another schedule than the seed's own, as JSON")
+    replay.add_argument("--quiet", action="store_true", help="only the result")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "run":
+        totals = run_many(
+            seeds_of(chosen.master_seed, chosen.seeds),
+            seconds=chosen.seconds,
+            processes=chosen.processes,
+            report=_report_failure,
+        )
+        _print(totals.table())
+        return 1 if totals.failures else 0
+    schedule = schedule_from_json(chosen.schedule) if chosen.schedule else None
+    outcome = run_seed(chosen.seed, schedule=schedule, sink=None if chosen.quiet else _print)
+    _print(f"seed {outcome.seed}: {outcome.summary()}; {outcome.at_ms} ms; trace {outcome.trace_hash}")
+    return 1 if outcome.failed else 0
+
+
+def _report_failure(outcome: Outcome) -> None:
+    if outcome.failed:
+        _print(f"seed {outcome.seed} failed at {outcome.at_ms} ms: {outcome.summary()}")
+        _print(f"  options  {outcome.options.as_json()}")
+        _print(f"  schedule {schedule_as_json(outcome.schedule)}")
+        _print(f"  replay   python -m tests.simulation replay {outcome.seed}")
+        if outcome.error:
+            _print(outcome.error)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

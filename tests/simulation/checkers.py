@@ -1,0 +1,302 @@
+"""The online checkers: what must hold after every step of every server, whatever the faults.
+
+Each violation names its invariant by the numbers of the fault matrix: I1 election safety, I2 leader append-only,
+I3 log matching, I4 leader completeness, I5 state-machine safety, I6 monotone and durable before sent.
+All look at the durable level or at the first moment that something is claimed, so a bug shows before it does harm.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Final, Protocol, final
+
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.effects import Persist, Role
+from kvraft.raft.entries import Entry, chain
+from kvraft.raft.messages import (
+    AppendEntriesReply,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    RequestVote,
+    RequestVoteReply,
+)
+from kvraft.raft.restored import LogPosition
+from tests.simulation.disk import EntryList, SimulatedDisk
+
+_KEY_SHIFT: Final = 24
+"""(index, term) as one integer; terms of a run stay far below 2**24."""
+
+
+class Violation(Exception):  # noqa: N818 -- a finding of the simulator, not an error of its code
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["Violation"], tuple[str, str]]:
+        return (Violation, (self.invariant, self.detail))
+
+
+class CoreFacts(Protocol):
+    """What the checkers read from a core."""
+
+    @property
+    def role(self) -> Role: ...
+    @property
+    def current_term(self) -> int: ...
+    @property
+    def commit_index(self) -> int: ...
+    @property
+    def last_applied(self) -> int: ...
+    @property
+    def last_log_index(self) -> int: ...
+    @property
+    def configuration(self) -> Configuration: ...
+
+
+class Watched(Protocol):
+    """What the checkers read from a simulated server."""
+
+    @property
+    def server_id(self) -> int: ...
+    @property
+    def disk(self) -> SimulatedDisk: ...
+    @property
+    def log(self) -> EntryList:
+        """The log as the server itself sees it: what is durable and what waits for a sync."""
+        ...
+
+
+@final
+class _Seen:
+    """The last facts of one run of one server."""
+
+    __slots__ = ("commit_index", "last_applied", "leads", "term")
+
+    def __init__(self, term: int, commit_index: int, last_applied: int) -> None:
+        self.term = term
+        self.commit_index = commit_index
+        self.last_applied = last_applied
+        self.leads = 0
+        """The term it leads; 0 if it does not."""
+
+
+@final
+class Checkers:
+    """Everything that the checkers remember of a cluster."""
+
+    def __init__(self, servers: Mapping[int, Watched], reached: Counter[str]) -> None:
+        self._servers = servers
+        self._reached = reached
+        self.leaders: dict[int, int] = {}
+        """Leader of each term."""
+        self._votes: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        """Durable votes: server -> term -> candidate."""
+        self._seen: dict[int, _Seen] = {}
+        self._hashes: dict[int, bytes] = {}
+        """Chain hash of each (index, term) that ever stood in a log."""
+        self.committed: list[Entry] = []
+        """The one history: entry of index i at i - 1, from the first server that called it committed."""
+        self._committed_in_term: list[int] = []
+        self._state_hashes: dict[int, bytes] = {}
+
+    @property
+    def committed_index(self) -> int:
+        """The greatest index that some server has called committed."""
+        return len(self.committed)
+
+    # One server's steps.
+
+    def started(self, server: Watched, term: int, commit_index: int, last_applied: int) -> None:
+        """A server (re)started from its disk."""
+        self._seen[server.server_id] = _Seen(term, commit_index, last_applied)
+        if len(self._servers) == 1:
+            # An only voter may lead the same term again after a crash, and nobody saw what it lost.
+            last_index = server.disk.log.last_index
+            self._hashes = {key: known for key, known in self._hashes.items() if key >> _KEY_SHIFT <= last_index}
+
+    def stepped(self, server: Watched, core: CoreFacts) -> None:
+        """After each step: terms and indices never go back, and a leader commits by the rule of section 5.4.2."""
+        seen = self._seen[server.server_id]
+        term, commit_index, applied = core.current_term, core.commit_index, core.last_applied
+        if term != seen.term:
+            if term < seen.term:
+                raise Violation("I6", f"server {server.server_id} went from term {seen.term} back to {term}")
+            seen.term = term
+        if applied != seen.last_applied:
+            if applied < seen.last_applied:
+                raise Violation("I6", f"server {server.server_id}: last_applied {seen.last_applied} -> {applied}")
+            seen.last_applied = applied
+        leads = term if core.role is Role.LEADER else 0
+        if leads and seen.leads != leads:
+            self._became_leader(server, core)
+        if commit_index != seen.commit_index:
+            if commit_index < seen.commit_index:
+                raise Violation("I6", f"server {server.server_id}: commit_index {seen.commit_index} -> {commit_index}")
+            if leads:
+                self._leader_committed(server, core, commit_index)
+            seen.commit_index = commit_index
+        seen.leads = leads
+        if applied > commit_index:
+            raise Violation("I6", f"server {server.server_id}: applied {applied} beyond commit {commit_index}")
+
+    def _became_leader(self, server: Watched, core: CoreFacts) -> None:
+        term, me = core.current_term, server.server_id
+        other = self.leaders.setdefault(term, me)
+        if other != me:
+            raise Violation("I1", f"servers {other} and {me} both lead term {term}")
+        voters = core.configuration.voters
+        votes = [voter for voter in voters if self._votes[voter].get(term) == me]
+        if 2 * len(votes) <= len(voters) and voters != (me,):  # An only voter needs no promise that outlives it.
+            raise Violation("I1", f"server {me} leads term {term} with durable votes of {votes} only")
+        index = self.committed_index
+        while index and self._committed_in_term[index - 1] >= term:
+            index -= 1
+        if index > server.log.base.index and server.log.hash_at(index) != self.committed[index - 1].chain_hash:
+            raise Violation("I4", f"server {me} leads term {term} without committed entry {index}")
+
+    def _leader_committed(self, server: Watched, core: CoreFacts, index: int) -> None:
+        entry = server.log.entry_at(index)
+        if entry is None:
+            raise Violation("I4", f"leader {server.server_id} commits index {index} that it does not hold")
+        if entry.term != core.current_term:
+            raise Violation(
+                "I4", f"leader of term {core.current_term} commits index {index} of term {entry.term} by counting"
+            )
+        voters = core.configuration.voters
+        holders = [voter for voter in voters if _holds_durably(self._servers[voter].disk, entry)]
+        if 2 * len(holders) <= len(voters):
+            raise Violation("I4", f"leader {server.server_id} commits index {index}, durable on {holders} only")
+
+    # Logs.
+
+    def persisting(self, server: Watched, core: CoreFacts, batch: Persist) -> None:
+        """Before a batch enters a log: append-only leaders, no committed entry removed, one hash a position."""
+        log = server.log
+        if batch.truncate_from and batch.truncate_from <= log.last_index:
+            self._truncating(server, core, batch.truncate_from)
+        if not batch.entries:
+            return
+        first = batch.entries[0]
+        before = batch.truncate_from - 1 if batch.truncate_from else log.last_index
+        before = min(before, log.last_index)
+        if first.index != before + 1:
+            raise Violation("I3", f"server {server.server_id} writes entry {first.index} behind {before}")
+        previous_hash = log.hash_at(before)
+        previous = log.entry_at(before)
+        term, clock_ms = (previous.term, previous.clock_ms) if previous else (log.base.term, log.base.clock_ms)
+        for entry in batch.entries:
+            if entry.term < term or entry.clock_ms < clock_ms:
+                raise Violation("I3", f"server {server.server_id}: term or clock goes back at entry {entry.index}")
+            assert previous_hash is not None
+            self._match(server.server_id, previous_hash, entry)
+            term, clock_ms, previous_hash = entry.term, entry.clock_ms, entry.chain_hash
+
+    def _match(self, server_id: int, previous_hash: bytes, entry: Entry) -> None:
+        key = entry.index << _KEY_SHIFT | entry.term
+        known = self._hashes.get(key)
+        if known is None:
+            if chain(previous_hash, entry.record) != entry.chain_hash:
+                raise Violation("I3", f"server {server_id}: entry {entry.index} does not continue the chain")
+            self._hashes[key] = entry.chain_hash
+        elif known != entry.chain_hash:
+            raise Violation("I3", f"server {server_id}: two entries at index {entry.index} term {entry.term}")
+
+    def _truncating(self, server: Watched, core: CoreFacts, index: int) -> None:
+        self._reached["log truncated"] += 1
+        if core.role is Role.LEADER and self._seen[server.server_id].leads == core.current_term:
+            raise Violation("I2", f"leader {server.server_id} removes its entries from {index} on")
+        self._removing(server.server_id, server.log, index)
+
+    def _removing(self, server_id: int, log: EntryList, index: int) -> None:
+        if index <= self.committed_index and log.hash_at(index) == self.committed[index - 1].chain_hash:
+            raise Violation("I8", f"server {server_id} removes committed entry {index}")
+
+    def resetting(self, server_id: int, log: EntryList, position_index: int) -> None:
+        """Before a snapshot replaces a log: what lies behind it must not be committed."""
+        if log.last_index > position_index:
+            self._removing(server_id, log, position_index + 1)
+
+    def durable(self, server_id: int, batch: Persist) -> None:
+        """A batch became durable: terms do not go back, a vote is given once a term."""
+        hard = batch.hard_state
+        if hard is None:
+            return
+        votes = self._votes[server_id]
+        if hard.voted_for:
+            earlier = votes.setdefault(hard.current_term, hard.voted_for)
+            if earlier != hard.voted_for:
+                raise Violation(
+                    "I1", f"server {server_id} votes for {earlier} and {hard.voted_for} in term {hard.current_term}"
+                )
+
+    # Messages.
+
+    def sending(self, server: Watched, to_server: int, message: Message) -> None:
+        """Before a message leaves: what it promises is durable."""
+        match message:
+            case RequestVoteReply(term, granted):
+                if granted:
+                    self._granting(server, term, to_server)
+            case RequestVote(term):
+                self._granting(server, term, server.server_id)
+            case AppendEntriesReply(term, success, match_index):
+                if success and server.disk.log.last_index < match_index:
+                    raise Violation(
+                        "I6",
+                        f"server {server.server_id} acknowledges {match_index}, durable {server.disk.log.last_index}",
+                    )
+            case HeartbeatReply(term, _, last_log_index):
+                if server.disk.log.last_index < last_log_index:
+                    raise Violation("I6", f"server {server.server_id} shows {last_log_index} before it is durable")
+            case _:
+                pass
+
+    def _granting(self, server: Watched, term: int, to_server: int) -> None:
+        """A promise holds if it is on disk, or if a later term is: then nobody else gets a vote in the old one."""
+        votes = self._votes[server.server_id]
+        if term not in votes and server.disk.hard_state.current_term > term:
+            votes[term] = to_server
+        if votes.get(term) != to_server:
+            raise Violation(
+                "I1", f"server {server.server_id} grants term {term} to {to_server}, its disk says {votes.get(term)}"
+            )
+
+    # What is decided.
+
+    def called_committed(self, server: Watched, term: int, entries: list[Entry]) -> None:
+        """A server hands entries to its applier: the same at every index, everywhere, for ever."""
+        for entry in entries:
+            index = entry.index
+            if index <= len(self.committed):
+                if self.committed[index - 1].chain_hash != entry.chain_hash:
+                    raise Violation("I5", f"server {server.server_id} commits another entry at {index}")
+            elif index == len(self.committed) + 1:
+                self.committed.append(entry)
+                self._committed_in_term.append(term)
+            else:
+                raise Violation("I5", f"server {server.server_id} skips to {index} after {len(self.committed)}")
+
+    def applied(self, server_id: int, index: int, state_hash: bytes) -> None:
+        """Equal applied index means equal state."""
+        known = self._state_hashes.setdefault(index, state_hash)
+        if known != state_hash:
+            raise Violation("I5", f"server {server_id} has another state after entry {index}")
+
+    def installing(self, server_id: int, snapshot: InstallSnapshot, position: LogPosition) -> None:
+        """A snapshot stands where the one history stands."""
+        index = snapshot.last_included_index
+        claims = (snapshot.last_included_term, snapshot.last_included_hash)
+        if index != position.index or index > self.committed_index:
+            raise Violation("I4", f"server {server_id} installs a snapshot at {index} that nobody has committed")
+        entry = self.committed[index - 1]
+        if claims != (entry.term, entry.chain_hash):
+            raise Violation("I3", f"server {server_id} installs a snapshot at {index} of another history")
+
+
+def _holds_durably(disk: SimulatedDisk, entry: Entry) -> bool:
+    if disk.state.position.index >= entry.index and disk.log.base.index >= entry.index:
+        return True
+    return disk.log.hash_at(entry.index) == entry.chain_hash

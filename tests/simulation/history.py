@@ -1,0 +1,148 @@
+"""What the clients saw, judged against the one committed history while it grows.
+
+The committed log is a total order, so linearizability is two facts: an operation stands in that order behind every
+operation that had ended before it began, and its answer is the one that a model gives at its place.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+from kvraft.keyspace.commands import NO_TTL, Command
+from kvraft.raft.entries import HEADER_BYTES, Entry, EntryKind
+from tests.simulation.checkers import Violation
+from tests.simulation.machine import REQUEST_ID_BYTES
+from tests.simulation.model import Model, Result
+
+
+@final
+@dataclass(slots=True)
+class _Versions:
+    """What one key held from which log index on."""
+
+    indices: list[int] = field(default_factory=list)
+    nodes: list[tuple[bytes, int] | None] = field(default_factory=list)
+    """(value, modifiedIndex), or None while the key does not exist."""
+
+    def at(self, index: int) -> tuple[bytes, int] | None:
+        """The node after the entry at `index`."""
+        for position in range(len(self.indices) - 1, -1, -1):
+            if self.indices[position] <= index:
+                return self.nodes[position]
+        return None
+
+
+@final
+class History:
+    """The clients' side of the truth."""
+
+    def __init__(self, commands: Mapping[bytes, Command], drift_per_mille: int, reached: Counter[str]) -> None:
+        self._commands = commands
+        self._drift_per_mille = drift_per_mille
+        self._reached = reached
+        self._model = Model()
+        self._results: dict[bytes, tuple[int, Result]] = {}
+        """By request id: log index and the model's answer."""
+        self._versions: dict[bytes, _Versions] = {}
+        self._ttl_since: dict[bytes, tuple[int, int]] = {}
+        """Key with TTL -> (virtual us of the append, TTL in ms)."""
+        self._served: dict[tuple[int, int], int] = {}
+        """Greatest etcd_index shown to clients by each run of a server."""
+        self.model_index = 0
+        self.floor = 0
+        """The greatest log index at which an ended operation took effect."""
+        self.acknowledged = 0
+        self.reads = 0
+        self.local_reads = 0
+        self.expired = 0
+
+    def committed(self, entry: Entry, appended_us: int, now_us: int) -> None:
+        """The next entry of the one history, in order."""
+        self.model_index = entry.index
+        if entry.kind is not EntryKind.COMMAND:
+            return
+        request_id = entry.record[HEADER_BYTES : HEADER_BYTES + REQUEST_ID_BYTES]
+        if request_id in self._results:
+            raise Violation("I8", f"the command of entry {entry.index} is in the log twice")
+        command = self._commands[request_id]
+        before = self._model.etcd_index
+        due = {path for path, node in self._model.nodes.items() if node.deadline_ms is not None}
+        result = self._model.apply(command, entry.clock_ms)
+        self._results[request_id] = (entry.index, result)
+        if self._model.etcd_index == before:
+            return
+        if result.path:
+            self._changed(result.path, entry.index)
+            self._ttl_since.pop(result.path, None)
+            ttl_s = getattr(command, "ttl_s", NO_TTL)
+            if ttl_s != NO_TTL:
+                self._ttl_since[result.path] = (appended_us, ttl_s * 1000)
+            return
+        for path in sorted(due - self._model.nodes.keys()):
+            self._changed(path, entry.index)
+            self._check_not_early(path, now_us)
+
+    def _changed(self, path: bytes, index: int) -> None:
+        node = self._model.nodes.get(path)
+        versions = self._versions.setdefault(path, _Versions())
+        versions.indices.append(index)
+        versions.nodes.append((node.value, node.modified_index) if node else None)
+
+    def _check_not_early(self, path: bytes, now_us: int) -> None:
+        self.expired += 1
+        since_us, ttl_ms = self._ttl_since.pop(path)
+        # A clock that runs fast by the drift of this run counts a TTL down faster by as much, and by 1 ms of rounding.
+        if (now_us - since_us) * (1000 + self._drift_per_mille) < (ttl_ms - 2) * 1000 * 1000:
+            raise Violation("I11", f"{path!r} expired {now_us - since_us} us after it was set for {ttl_ms} ms")
+
+    def write_ended(self, request_id: bytes, log_index: int, result: Result, floor: int) -> None:
+        """A client got its answer. `floor` is this history's floor when the client began."""
+        known = self._results.get(request_id)
+        if known is None or known[0] != log_index:
+            raise Violation("I8", f"a write was acknowledged at {log_index}, the log has it at {known}")
+        if log_index <= floor:
+            raise Violation("I7", f"a write took effect at {log_index}, before {floor} that had ended")
+        if known[1] != result:
+            raise Violation("I7", f"entry {log_index} was answered {result}, the model says {known[1]}")
+        self.acknowledged += 1
+        self.floor = max(self.floor, log_index)
+
+    def read_ended(self, path: bytes, applied_index: int, seen: tuple[bytes, int] | None, floor: int) -> None:
+        """A linearizable read got its answer from a state with `applied_index`."""
+        if applied_index < floor:
+            raise Violation("I7", f"a read saw the state at {applied_index}, older than {floor} that had ended")
+        self._check_value(path, applied_index, seen)
+        self.reads += 1
+        self.floor = max(self.floor, applied_index)
+
+    def local_read_ended(
+        self,
+        server_id: int,
+        boot: int,
+        path: bytes,
+        applied_index: int,
+        etcd_index: int,
+        seen: tuple[bytes, int] | None,
+    ) -> None:
+        """A plain read: as old as its server, but what one run of that server shows never goes back."""
+        run = (server_id, boot)
+        if etcd_index < self._served.get(run, 0):
+            raise Violation("I9", f"server {server_id} shows etcd_index {etcd_index} after {self._served[run]}")
+        self._served[run] = etcd_index
+        self._check_value(path, applied_index, seen)
+        self.local_reads += 1
+
+    def _check_value(self, path: bytes, applied_index: int, seen: tuple[bytes, int] | None) -> None:
+        versions = self._versions.get(path)
+        expected = versions.at(applied_index) if versions else None
+        if expected != seen:
+            raise Violation("I7", f"{path!r} at index {applied_index} was read as {seen}, the model says {expected}")
+
+    def overdue(self, clock_ms: int, late_ms: int) -> list[bytes]:
+        """Keys that should have expired more than `late_ms` before the log clock `clock_ms`."""
+        return sorted(
+            path
+            for path, node in self._model.nodes.items()
+            if node.deadline_ms is not None and node.deadline_ms + late_ms < clock_ms
+        )

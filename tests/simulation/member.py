@@ -1,0 +1,396 @@
+"""One simulated server: a real core and a machine, with the duties that design.md lays on the core's caller.
+
+The duties are small methods (`send_now`, `hold_until_durable`, `durable`, `apply_entry`, those of `Desk` and `Keeper`),
+so that a planted bug can replace one of them.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import cast, final
+
+from kvraft.keyspace.state_records import StateImage
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.core import Raft
+from kvraft.raft.effects import Effects, Outgoing, Persist, RoleChange
+from kvraft.raft.entries import Entry, EntryKind
+from kvraft.raft.inputs import (
+    Applied,
+    Input,
+    PeerDisconnected,
+    PeerUnreachable,
+    Persisted,
+    Received,
+    TransferLeadership,
+)
+from kvraft.raft.messages import Message
+from kvraft.raft.restored import LogPosition
+from tests.simulation.checkers import Violation
+from tests.simulation.context import Clock, Context
+from tests.simulation.desk import Desk, Write
+from tests.simulation.disk import EntryList, SimulatedDisk, StoredState
+from tests.simulation.frames import Forwarded, ForwardRefused, SnapshotStream
+from tests.simulation.keeper import Keeper
+from tests.simulation.machine import Machine
+from tests.simulation.model import Result
+from tests.simulation.streams import stream
+
+
+@final
+class SimulatedMember:
+    """A server that can crash at any moment and start again from its disk."""
+
+    def __init__(self, context: Context, server_id: int, configuration: Configuration) -> None:
+        self.context = context
+        self.server_id = server_id
+        options = context.options
+        self.clock = Clock(context.scheduler)
+        self.disk = SimulatedDisk(
+            context.scheduler, stream(options.seed, server_id, "disk"), options.sync_us, configuration
+        )
+        self.disk.on_durable = self.durable
+        self.disk.on_dropped = self._log_dropped
+        self.up = False
+        self.paused = False
+        self.installing = False
+        self.extra_step_us = 0
+        """A starved process takes this much longer for each step."""
+        self.boots = 0
+        self.armed_crash = -1
+        """Index into `BOUNDARIES` of the boundary at which the server will crash; -1 for none."""
+        self.on_crash: Callable[[SimulatedMember, str], None] = _no_crash
+        self.log = EntryList(LogPosition())
+        self._random = stream(options.seed, server_id, "boots")
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget everything that lives in memory."""
+        self.core: Raft | None = None
+        self.machine: Machine | None = None
+        self.desk = Desk(self)
+        self.keeper: Keeper | None = None
+        self.position = LogPosition()
+        """The last applied entry's place in the log."""
+        self.installing = False
+        self._inbox: list[Input] = []
+        self._step_scheduled = False
+        self._timer_us = -1
+        self._held: deque[tuple[int, list[Outgoing]]] = deque()
+        self._issued_batch = 0
+        self._durable_batch = 0
+        self._apply_queue: deque[Entry] = deque()
+        self._apply_scheduled = False
+
+    # Life.
+
+    def start(self) -> None:
+        """Start the process: recover from the disk, build core and machine."""
+        self.boots += 1
+        self._clear()
+        self.up = True
+        self.paused = False
+        self.clock.restart(self._random.randrange(1, 1 << 40))
+        restored = self.disk.recover()
+        state = self.disk.state
+        self.position = state.position
+        self.log = EntryList(restored.base)
+        self.log.entries = list(self.disk.log.entries)
+        self.machine = self.load_machine(state.image())
+        random = stream(self.context.options.seed, self.server_id, f"election {self.boots}")
+        settings = self.context.options.raft_settings()
+        self.core = Raft(self.server_id, restored, settings, random, self.disk, self.clock.now_ms())
+        self.keeper = Keeper(self, restored.configurations)
+        self.context.checkers.started(self, self.core.current_term, self.core.commit_index, self.core.last_applied)
+        log = f"log {restored.base.index}..{restored.last.index}"
+        self.note(1, self.boots, f"starts: {log}, commit {self.core.commit_index}, applied {state.position.index}")
+        self.wake(0)
+
+    def load_machine(self, image: StateImage) -> Machine:
+        """A machine with the stored state."""
+        return self.context.machine_factory(image)
+
+    def crash(self, reason: str) -> None:
+        """Kill the process: what was in memory or waited for a sync is gone."""
+        if not self.up:
+            return
+        lost = self.disk.crash()
+        self.note(2, lost, f"crashes ({reason}), {lost} unsynced batches lost")
+        if lost:
+            self.context.reached["crash lost unsynced batches"] += 1
+        if self.installing:
+            self.context.reached["crash during snapshot install"] += 1
+        self.up = False
+        self.armed_crash = -1
+        desk = self.desk
+        self._clear()
+        desk.close()
+
+    def pause(self) -> None:
+        """Stop the process as SIGSTOP does: nothing is lost, nothing happens."""
+        self.paused = True
+        self.note(3, 0, "is paused")
+
+    def resume(self) -> None:
+        """Let a paused process run again."""
+        if self.paused:
+            self.paused = False
+            self.note(4, 0, "resumes")
+            if self.up:
+                self.wake(0)
+                self._apply_later()
+
+    def crashes_at(self, boundary: int) -> bool:
+        """Crash here if armed for this boundary; True if it happened and the caller must stop."""
+        if self.armed_crash != boundary:
+            return False
+        self.armed_crash = -1
+        self.on_crash(self, "at a boundary")
+        return True
+
+    def note(self, code: int, number: int, what: str) -> None:
+        """Into the trace."""
+        term = self.core.current_term if self.core is not None else 0
+        trace, now_us = self.context.trace, self.context.scheduler.now_us
+        trace.note(now_us, self.server_id, code, term, number)
+        if trace.keeps_lines:
+            trace.line(now_us, self.server_id, term, what)
+
+    # Inputs.
+
+    def put(self, item: Input) -> None:
+        """Add an input and step soon."""
+        self._inbox.append(item)
+        if not self._step_scheduled:
+            self.wake(self.context.options.step_delay_us)
+
+    def put_if_up(self, item: PeerDisconnected | PeerUnreachable | TransferLeadership) -> None:
+        """The transport noticed something, or an operator asks."""
+        if self.up:
+            self.put(item)
+
+    def wake(self, delay_us: int) -> None:
+        """Step after a while."""
+        self._step_scheduled = True
+        self.context.scheduler.after(delay_us + self.extra_step_us, self._step_if_running, self.boots)
+
+    def receive(self, from_server: int, frame: object) -> None:
+        """A frame arrives. A dead process receives nothing; a paused one finds it when it resumes."""
+        if not self.up:
+            return
+        assert self.keeper is not None
+        match frame:
+            case Forwarded():
+                self.desk.take_forwarded(from_server, frame)
+            case ForwardRefused(request_id):
+                self.desk.write_refused(request_id)
+            case SnapshotStream(message):
+                index = message.last_included_index
+                self.note(21, index, f"<- {from_server} snapshot {index}")
+                self.keeper.spool(frame)
+                self.put(Received(from_server, message))
+            case _:
+                if self.context.trace.keeps_lines:
+                    self.note(20, from_server, f"<- {from_server} {frame}")
+                self.put(Received(from_server, cast("Message", frame)))
+
+    # Stepping.
+
+    def _step_if_running(self, boot: int) -> None:
+        if boot != self.boots or not self.up:
+            return
+        self._step_scheduled = False
+        if not self.paused:
+            self._step()
+
+    def _step(self) -> None:
+        core = self.core
+        assert core is not None
+        inputs, self._inbox = self._inbox, []
+        effects = core.step(inputs, self.clock.now_ms())
+        position = core.current_term << 32 | core.last_log_index
+        self.context.trace.note(self.context.scheduler.now_us, self.server_id, 10, position, len(inputs))
+        boot = self.boots
+        self._carry_out(core, effects)
+        if boot == self.boots and self.up:
+            self._arm_timer(core)
+
+    def _carry_out(self, core: Raft, effects: Effects) -> None:
+        """Do what a step's caller owes, in the order of the fields of `Effects`."""
+        if effects.divergence is not None:
+            raise Violation("I3", f"server {self.server_id} reports {effects.divergence}")
+        if effects.corrupt_from:
+            raise Violation("I16", f"server {self.server_id} got a broken entry from {effects.corrupt_from}")
+        if effects.role_change is not None:
+            self._role_changed(effects.role_change)
+        if effects.persist is not None:
+            self.context.checkers.persisting(self, core, effects.persist)
+            if self.crashes_at(0):
+                return
+            self._write_log(effects.persist)
+        self.send_now(effects.messages_now)
+        self.hold_until_durable(effects.messages_after_persist)
+        if effects.committed:
+            self._committed(core, effects.committed)
+        self.context.checkers.stepped(self, core)
+        for accepted in effects.accepted:
+            self.desk.accepted(accepted.token)
+        for refused in effects.refused:
+            self.desk.refused(refused.token)
+        for ready in effects.reads_ready:
+            self.desk.read_ready(ready)
+        for read_id in effects.reads_failed:
+            self.desk.read_failed(read_id)
+        self._carry_out_snapshots(effects)
+
+    def _carry_out_snapshots(self, effects: Effects) -> None:
+        assert self.keeper is not None
+        for wanted in effects.send_snapshots:
+            self.keeper.send_snapshot(wanted.to_server, wanted.term)
+        if effects.install is not None:
+            self.keeper.install(effects.install)
+
+    def _arm_timer(self, core: Raft) -> None:
+        when_us = max(self.clock.when_us(core.next_deadline_ms), self.context.scheduler.now_us)
+        if self._timer_us < 0 or when_us < self._timer_us:
+            self._timer_us = when_us
+            self.context.scheduler.at(when_us, self._timer_fired, self.boots, when_us)
+
+    def _timer_fired(self, boot: int, when_us: int) -> None:
+        if boot != self.boots or not self.up or when_us != self._timer_us:
+            return
+        self._timer_us = -1
+        core = self.core
+        assert core is not None
+        if self.paused:
+            return
+        if self.clock.now_ms() < core.next_deadline_ms:
+            self._arm_timer(core)
+        elif not self._step_scheduled:
+            self.wake(0)
+
+    def _role_changed(self, change: RoleChange) -> None:
+        self.context.reached[f"became {change.role}"] += 1
+        self.note(12, change.leader_id, f"is {change.role} in term {change.term}, leader {change.leader_id}")
+
+    # Disk and network.
+
+    def _write_log(self, batch: Persist) -> None:
+        assert self.keeper is not None
+        for entry in batch.entries:
+            self.context.appended_us.setdefault((entry.index, entry.term), self.context.scheduler.now_us)
+        self.log.write(batch.truncate_from, batch.entries)
+        self.keeper.wrote(batch.truncate_from, batch.entries)
+        if batch.must_sync:
+            self._issued_batch = batch.batch_id
+        self.disk.persist(batch)
+
+    def durable(self, batch: Persist) -> None:
+        """A batch became durable: tell the core, let go what waited for it."""
+        self.context.checkers.durable(self.server_id, batch)
+        if not self.up:
+            return
+        if batch.must_sync and self.crashes_at(1):
+            return
+        self._durable_batch = batch.batch_id
+        while self._held and self._held[0][0] <= batch.batch_id:
+            self.send_now(self._held.popleft()[1])
+            if self.crashes_at(2):
+                return
+        self.put(Persisted(batch.batch_id))
+
+    def _log_dropped(self, log: EntryList, position_index: int) -> None:
+        self.context.checkers.resetting(self.server_id, log, position_index)
+
+    def hold_until_durable(self, messages: list[Outgoing]) -> None:
+        """Send once every synced batch issued so far is durable."""
+        if not messages:
+            return
+        if self._durable_batch >= self._issued_batch:
+            self.send_now(messages)
+        else:
+            self._held.append((self._issued_batch, messages))
+
+    def send_now(self, messages: list[Outgoing]) -> None:
+        """Give messages to the network."""
+        for outgoing in messages:
+            self.context.checkers.sending(self, outgoing.to_server, outgoing.message)
+            self.context.network.send(self.server_id, outgoing.to_server, outgoing.message)
+
+    # Applying.
+
+    def _committed(self, core: Raft, entries: list[Entry]) -> None:
+        context = self.context
+        known = context.checkers.committed_index
+        context.checkers.called_committed(self, core.current_term, entries)
+        for entry in entries:
+            if entry.index > known:
+                context.history.committed(entry, context.appended_us[entry.index, entry.term], context.scheduler.now_us)
+        self._apply_queue.extend(entries)
+        self._apply_later()
+
+    def _apply_later(self) -> None:
+        if self._apply_queue and not self._apply_scheduled:
+            self._apply_scheduled = True
+            self.context.scheduler.after(self.context.options.apply_delay_us, self._apply_if_running, self.boots)
+
+    def _apply_if_running(self, boot: int) -> None:
+        if boot == self.boots and self.up:
+            self._apply_scheduled = False
+            if not self.paused and not self.installing:
+                self.apply_entries()
+
+    def apply_entries(self) -> None:
+        """Give what is queued to the machine, in order, and answer who waited."""
+        queue = self._apply_queue
+        answers: list[tuple[Write, int, Result]] = []
+        while queue:
+            entry = queue.popleft()
+            if entry.index != self.position.index + 1:
+                raise Violation("I5", f"server {self.server_id} applies {entry.index} after {self.position.index}")
+            result = self.apply_entry(entry)
+            self.position = LogPosition(entry.index, entry.term, entry.chain_hash, entry.clock_ms)
+            self._check_state()
+            if result is not None:
+                write = self.desk.waiting_for(entry)
+                if write is not None:
+                    answers.append((write, entry.index, result))
+        if self.crashes_at(3):
+            for write, _, _ in answers:
+                write.failed(False)
+            return
+        for write, index, result in answers:
+            write.done(index, result)
+        self.desk.answer_reads()
+        self.put(Applied(self.position.index))
+
+    def _check_state(self) -> None:
+        """Compare the state after an entry with every other server's."""
+        assert self.machine is not None
+        self.context.checkers.applied(self.server_id, self.position.index, self.machine.state_hash)
+
+    def apply_entry(self, entry: Entry) -> Result | None:
+        """One entry of whatever kind; a result for commands."""
+        if entry.kind is not EntryKind.COMMAND:
+            return None
+        assert self.machine is not None
+        return self.machine.apply(entry.payload, entry.clock_ms)
+
+    # Snapshots.
+
+    def begin_install(self) -> None:
+        """State and log are about to be replaced: apply and serve nothing meanwhile."""
+        self.installing = True
+        self._apply_queue.clear()
+
+    def end_install(self, state: StoredState) -> None:
+        """Switch to an installed state."""
+        self.position = state.position
+        self.machine = self.load_machine(state.image())
+        self.log.reset(state.position)
+        self.installing = False
+        self._check_state()
+        self.desk.answer_reads()
+        self._apply_later()
+
+
+def _no_crash(_member: SimulatedMember, _reason: str) -> None:
+    """Nobody arms crashes."""

@@ -1,0 +1,210 @@
+"""Carries out a schedule of faults.
+
+| kind | what happens | duration | amount |
+|---|---|---|---|
+| crash, crash_all | the process dies, unsynced writes with it | until the restart | |
+| crash_at | it dies at its next pass of a boundary | until the restart | index into `BOUNDARIES` |
+| pause | SIGSTOP, SIGCONT | | |
+| slow | each step of a starved process takes longer | | us |
+| cut, cut_one_way | links are cut, both ways or one | | mask of links |
+| isolate | every link of the target | | |
+| swizzle | links are cut one by one and mended in another order | of the whole | mask of links |
+| loss, duplicate, late | of messages, everywhere | | per mille |
+| delay | messages take longer, everywhere | | us |
+| slow_disk | each sync takes longer | | us |
+| drift | the clock runs fast or slow | for good | per mille, shifted by the maximum |
+| transfer | the leader is asked to hand over | | chooses the target |
+| compact | state is flushed and the log compacted as far as it goes | | |
+| disconnect | peers are told that the connection to the target broke | | |
+| burst | so many writes at once | | writes |
+"""
+
+from collections.abc import Callable
+from typing import final
+
+from kvraft.raft.effects import Role
+from kvraft.raft.inputs import PeerDisconnected, TransferLeadership
+from tests.simulation.context import Context
+from tests.simulation.faults import LEADER, Fault
+from tests.simulation.member import SimulatedMember
+from tests.simulation.network import Link
+
+
+@final
+class Nemesis:
+    """The only one that hurts servers."""
+
+    def __init__(self, context: Context, members: dict[int, SimulatedMember], burst: Callable[[int], None]) -> None:
+        self._context = context
+        self._members = members
+        self._burst = burst
+        self._over = False
+        self._spared: frozenset[int] = frozenset()
+        for member in members.values():
+            member.on_crash = self._crashed_at_boundary
+        self._down_ms: dict[int, int] = {}
+
+    def run(self, schedule: tuple[Fault, ...]) -> None:
+        """Put a schedule on the clock."""
+        for fault in schedule:
+            self._context.scheduler.at(fault.at_ms * 1000, self._strike, fault)
+
+    def stop(self, core: frozenset[int]) -> None:
+        """End the safety phase: servers of `core` come back and stay, and nothing new strikes."""
+        self._over = True
+        self._spared = core
+        for server_id in sorted(core):
+            member = self._members[server_id]
+            member.armed_crash = -1
+            member.extra_step_us = 0
+            member.disk.extra_sync_us = 0
+            member.resume()
+            if not member.up:
+                member.start()
+        for server_id, member in self._members.items():
+            if server_id not in core:
+                member.armed_crash = -1
+
+    def _strike(self, fault: Fault) -> None:
+        if self._over:
+            return
+        target = self._target(fault)
+        if self._context.trace.keeps_lines:
+            self._context.trace.line(self._context.scheduler.now_us, 0, 0, f"*** {fault.describe()}")
+        if self._carry_out(fault, self._members[target]):
+            self._context.faults[fault.kind] += 1
+
+    def _target(self, fault: Fault) -> int:
+        if fault.target != LEADER:
+            return fault.target
+        leaders = [m for m in self._members.values() if m.core is not None and m.core.role is Role.LEADER]
+        if not leaders:
+            return 1 + fault.amount % len(self._members)
+        return max(leaders, key=lambda m: m.core.current_term if m.core is not None else 0).server_id
+
+    def _carry_out(self, fault: Fault, member: SimulatedMember) -> bool:
+        """Do it. False if there was nothing to do it to."""
+        network, scheduler = self._context.network, self._context.scheduler
+        end_us = scheduler.now_us + fault.duration_ms * 1000
+        match fault.kind:
+            case "crash":
+                return self._crash(member, fault.duration_ms)
+            case "crash_all":
+                crashed = [
+                    self._crash(other, fault.duration_ms + 7 * other.server_id) for other in self._members.values()
+                ]
+                return any(crashed)
+            case "crash_at":
+                if not member.up:
+                    return False
+                member.armed_crash = fault.amount
+                self._down_ms[member.server_id] = fault.duration_ms
+            case "pause":
+                if not member.up or member.paused:
+                    return False
+                member.pause()
+                scheduler.at(end_us, self._resume, member)
+            case "slow":
+                member.extra_step_us = fault.amount
+                scheduler.at(end_us, self._unslow, member)
+            case "slow_disk":
+                member.disk.extra_sync_us = fault.amount
+                scheduler.at(end_us, self._unslow_disk, member)
+            case "cut" | "cut_one_way" | "isolate":
+                links = self._links(fault, member.server_id)
+                network.cut(links)
+                scheduler.at(end_us, self._mend, links)
+                return bool(links)
+            case "swizzle":
+                return self._swizzle(fault)
+            case "loss" | "duplicate" | "late":
+                name = f"{fault.kind}_per_mille"
+                setattr(network, name, fault.amount)
+                scheduler.at(end_us, self._calm, name, getattr(self._context.options, name))
+            case "delay":
+                network.extra_delay_us = fault.amount
+                scheduler.at(end_us, self._calm, "extra_delay_us", 0)
+            case "drift":
+                member.clock.set_rate(1000 + fault.amount - self._context.options.drift_per_mille)
+            case "transfer":
+                to_server = fault.amount % (len(self._members) + 1)
+                member.put_if_up(TransferLeadership(0 if to_server == member.server_id else to_server))
+            case "compact":
+                if member.keeper is None:
+                    return False
+                member.keeper.flush()
+                member.keeper.compact(member.disk.state.position.index)
+            case "disconnect":
+                self._disconnect(member.server_id)
+            case "burst":
+                self._burst(fault.amount)
+            case _:
+                raise AssertionError(fault.kind)
+        return True
+
+    def _crash(self, member: SimulatedMember, down_ms: int) -> bool:
+        if not member.up:
+            return False
+        member.crash("killed")
+        self._disconnect(member.server_id)
+        self._context.scheduler.after(down_ms * 1000, self._restart, member)
+        return True
+
+    def _crashed_at_boundary(self, member: SimulatedMember, reason: str) -> None:
+        member.crash(reason)
+        self._context.reached["crash at a boundary"] += 1
+        self._disconnect(member.server_id)
+        self._context.scheduler.after(self._down_ms[member.server_id] * 1000, self._restart, member)
+
+    def _restart(self, member: SimulatedMember) -> None:
+        if not member.up and (not self._over or member.server_id in self._spared):
+            member.start()
+
+    def _disconnect(self, server_id: int) -> None:
+        """Peers that can hear it notice that a process closed its connections."""
+        for other_id, other in self._members.items():
+            if other_id != server_id and not self._context.network.is_cut(server_id, other_id):
+                delay_us = self._context.options.latency_us
+                self._context.scheduler.after(delay_us, other.put_if_up, PeerDisconnected(server_id))
+
+    def _resume(self, member: SimulatedMember) -> None:
+        member.resume()
+
+    def _unslow(self, member: SimulatedMember) -> None:
+        member.extra_step_us = 0
+
+    def _unslow_disk(self, member: SimulatedMember) -> None:
+        member.disk.extra_sync_us = 0
+
+    def _mend(self, links: list[Link]) -> None:
+        if not self._over:
+            self._context.network.mend(links)
+
+    def _calm(self, name: str, value: int) -> None:
+        if not self._over:
+            setattr(self._context.network, name, value)
+
+    def _links(self, fault: Fault, target: int) -> list[Link]:
+        servers = sorted(self._members)
+        pairs = [(source, to) for source in servers for to in servers if source != to]
+        if fault.kind == "isolate":
+            return [(source, to) for source, to in pairs if target in (source, to)]
+        mask = fault.amount
+        if fault.kind == "cut":
+            # A cut in two: servers whose bit is set on one side, the others on the other.
+            return [(source, to) for source, to in pairs if (mask >> source & 1) != (mask >> to & 1)]
+        return [link for position, link in enumerate(pairs) if mask >> position & 1]
+
+    def _swizzle(self, fault: Fault) -> bool:
+        links = self._links(fault, 0)
+        step_us = fault.duration_ms * 1000 // (2 * len(links) + 1)
+        scheduler = self._context.scheduler
+        for position, link in enumerate(links):
+            scheduler.after(position * step_us, self._cut_one, link)
+            mended = len(links) + (position * 7 + fault.amount) % len(links)
+            scheduler.after(mended * step_us, self._mend, [link])
+        return bool(links)
+
+    def _cut_one(self, link: Link) -> None:
+        if not self._over:
+            self._context.network.cut([link])

@@ -1,0 +1,121 @@
+"""Directed links between servers: delay, loss, duplication, lateness, reordering, cuts."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, final
+
+from tests.simulation.options import Options
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.streams import stream
+
+Link = tuple[int, int]
+"""(from server, to server)."""
+
+_DROP_REPORT_US: Final = 50_000
+"""A transport notices a dead link at most this often."""
+
+
+@final
+class Network:
+    """Carries frames between servers. What a frame is does not matter here."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        options: Options,
+        deliver: Callable[[int, int, object], None],
+        dropped: Callable[[int, int], None],
+    ) -> None:
+        """`deliver(to, from, frame)` hands a frame over; `dropped(from, to)` tells a sender that its link lost one."""
+        self._scheduler = scheduler
+        self._options = options
+        self._deliver = deliver
+        self._dropped = dropped
+        self._random = {
+            (source, target): stream(options.seed, source * 64 + target, "link")
+            for source in range(1, options.servers + 1)
+            for target in range(1, options.servers + 1)
+        }
+        self._cuts: dict[Link, int] = {}
+        """How many cuts lie on a link now: they may overlap."""
+        self._busy_until_us: dict[Link, int] = dict.fromkeys(self._random, 0)
+        self._reported_us: dict[Link, int] = {}
+        self.loss_per_mille = options.loss_per_mille
+        self.duplicate_per_mille = options.duplicate_per_mille
+        self.late_per_mille = options.late_per_mille
+        self.extra_delay_us = 0
+        self.counts: Counter[str] = Counter()
+
+    def is_cut(self, source: int, target: int) -> bool:
+        """Whether nothing gets from `source` to `target` now."""
+        return (source, target) in self._cuts
+
+    def cut(self, links: list[Link]) -> None:
+        """Cut links, once more if they are cut already."""
+        for link in links:
+            self._cuts[link] = self._cuts.get(link, 0) + 1
+
+    def mend(self, links: list[Link]) -> None:
+        """Undo one cut of each link; healed links stay healed."""
+        for link in links:
+            count = self._cuts.get(link, 0)
+            if count > 1:
+                self._cuts[link] = count - 1
+            elif count:
+                del self._cuts[link]
+
+    def heal(self, servers: tuple[int, ...]) -> None:
+        """Remove every cut between `servers`, and end all disturbance."""
+        for source in servers:
+            for target in servers:
+                self._cuts.pop((source, target), None)
+        self.loss_per_mille = 0
+        self.duplicate_per_mille = 0
+        self.late_per_mille = 0
+        self.extra_delay_us = 0
+
+    def send(self, source: int, target: int, frame: object, *, once: bool = False) -> None:
+        """Send a frame on its way, or lose it. With `once` it is not duplicated: a stream does not repeat frames."""
+        link = (source, target)
+        random = self._random[link]
+        self.counts["sent"] += 1
+        # Always the same number of draws a frame, so that a change of one probability leaves later frames as they were.
+        chance = int(random.random() * 1000)
+        second = int(random.random() * 1000)
+        delay_us = self._options.latency_us + int(random.random() * self._options.jitter_us)
+        if link in self._cuts:
+            self.counts["cut"] += 1
+            self._report(link)
+            return
+        if chance < self.loss_per_mille:
+            self.counts["lost"] += 1
+            self._report(link)
+            return
+        if self.extra_delay_us:
+            delay_us += int(random.random() * self.extra_delay_us)
+        arrival_us = self._scheduler.now_us + delay_us
+        if self._options.in_order:
+            arrival_us = max(arrival_us, self._busy_until_us[link] + 1)
+            self._busy_until_us[link] = arrival_us
+        if second < self.late_per_mille:
+            self.counts["late"] += 1
+            arrival_us += int(random.random() * 5_000_000)
+        elif second >= 1000 - self.duplicate_per_mille and not once:
+            self.counts["duplicated"] += 1
+            self._scheduler.at(arrival_us + int(random.random() * 2_000_000), self._arrive, link, frame)
+        self._scheduler.at(arrival_us, self._arrive, link, frame)
+
+    def _arrive(self, link: Link, frame: object) -> None:
+        if link in self._cuts:
+            self.counts["cut"] += 1
+            self._report(link)
+            return
+        self._deliver(link[1], link[0], frame)
+
+    def _report(self, link: Link) -> None:
+        if not self._options.reports_drops:
+            return
+        now_us = self._scheduler.now_us
+        if now_us - self._reported_us.get(link, -_DROP_REPORT_US) >= _DROP_REPORT_US:
+            self._reported_us[link] = now_us
+            self._scheduler.after(1, self._dropped, *link)

@@ -1,0 +1,134 @@
+"""The knobs of one run. Each seed draws its own (swarm testing): what is never combined is never tested."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvraft.raft.settings import RaftSettings
+from tests.simulation.streams import stream
+
+FAULT_KINDS: Final = (
+    "crash",
+    "crash_at",
+    "crash_all",
+    "pause",
+    "slow",
+    "cut",
+    "cut_one_way",
+    "isolate",
+    "swizzle",
+    "loss",
+    "duplicate",
+    "late",
+    "delay",
+    "slow_disk",
+    "drift",
+    "transfer",
+    "compact",
+    "disconnect",
+    "burst",
+)
+"""Every kind of fault that a schedule can hold; `nemesis` says what each does."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Options:
+    """Everything about a run that is not in its fault schedule. Durations are milliseconds unless named otherwise."""
+
+    seed: int
+    servers: int
+    safety_ms: int
+    """How long faults happen."""
+    heartbeat_interval_ms: int
+    election_timeout_ms: int
+    message_bytes_max: int
+    inflight_messages_max: int
+    log_tail_bytes_max: int
+    latency_us: int
+    """Least delay of a message."""
+    jitter_us: int
+    """Greatest addition to it."""
+    in_order: bool
+    """Links keep order, as streams do; otherwise every message travels alone."""
+    loss_per_mille: int
+    duplicate_per_mille: int
+    late_per_mille: int
+    """Messages that arrive seconds later, in another term perhaps."""
+    sync_us: int
+    """Usual duration of a sync."""
+    apply_delay_us: int
+    step_delay_us: int
+    """How long a server gathers inputs before a step."""
+    snapshot_entries: int
+    """Entries kept in the log behind the flushed state before it is compacted."""
+    flush_ms: int
+    """How often state is written behind."""
+    reports_drops: bool
+    """The transport says when something it was to send was dropped."""
+    drift_per_mille: int
+    """Greatest deviation of a server's clock from true speed."""
+    operations_per_second: int
+    keys: int
+    value_bytes_max: int
+    fault_interval_ms: int
+    fault_kinds: tuple[str, ...]
+    """The kinds this run draws from."""
+    quorum_core_only: bool
+    """In the liveness phase heal only a random quorum, leave the rest as broken as it is."""
+
+    def raft_settings(self) -> RaftSettings:
+        """The settings of every core in this run."""
+        return RaftSettings(
+            heartbeat_interval_ms=self.heartbeat_interval_ms,
+            election_timeout_ms=self.election_timeout_ms,
+            message_bytes_max=self.message_bytes_max,
+            inflight_messages_max=self.inflight_messages_max,
+            inflight_bytes_max=max(self.message_bytes_max * 4, 4096),
+            uncommitted_bytes_max=1 << 20,
+            log_tail_bytes_max=self.log_tail_bytes_max,
+            committed_bytes_max=1 << 16,
+        )
+
+    def as_json(self) -> str:
+        """One line that, with the schedule, says all about a run."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def draw_options(seed: int) -> Options:
+    """The options of a seed."""
+    random = stream(seed, 0, "options")
+    election_ms = random.choice((300, 500, 1000, 1000))
+    kinds = [kind for kind in FAULT_KINDS if random.random() < 0.6] or ["crash", "cut"]
+    inflight, message_bytes = random.choice(((1, 4096), (2, 65536), (8, 512), (64, 64), (64, 4096), (64, 65536)))
+    latency_us, jitter_us = random.choice(((100, 0), (100, 200), (500, 2000), (2000, 2000), (5000, 20_000)))
+    return Options(
+        seed=seed,
+        servers=random.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7)),
+        safety_ms=random.randrange(90_000, 130_000),
+        heartbeat_interval_ms=election_ms // 10,
+        election_timeout_ms=election_ms,
+        message_bytes_max=message_bytes,
+        inflight_messages_max=inflight,
+        log_tail_bytes_max=random.choice((0, 256, 4096, 1 << 20)),
+        latency_us=latency_us,
+        jitter_us=jitter_us,
+        in_order=random.random() < 0.6,
+        loss_per_mille=random.choice((0, 0, 0, 5, 50)),
+        duplicate_per_mille=random.choice((0, 0, 5, 50)),
+        late_per_mille=random.choice((0, 0, 2, 10)),
+        sync_us=random.choice((100, 1000, 10_000)),
+        apply_delay_us=random.choice((0, 0, 500, 20_000)),
+        step_delay_us=random.choice((50, 500, 3000)),
+        snapshot_entries=random.choice((1, 5, 20, 50, 1000)),
+        flush_ms=random.choice((50, 500, 5000)),
+        reports_drops=random.random() < 0.5,
+        drift_per_mille=random.choice((0, 10, 100)),
+        operations_per_second=random.choice((2, 10, 20, 20, 50)),
+        keys=random.choice((2, 6, 20)),
+        value_bytes_max=random.choice((10, 100, 3000)),
+        fault_interval_ms=random.choice((1000, 2000, 3000, 6000)),
+        fault_kinds=tuple(kinds),
+        quorum_core_only=random.random() < 0.4,
+    )

@@ -1,0 +1,56 @@
+"""Virtual time: actions run in order of their time, ties in order of their scheduling."""
+
+import heapq
+from collections.abc import Callable
+from typing import final
+
+
+class StormError(Exception):
+    """Far more events than time could explain: something answers itself for ever."""
+
+
+@final
+class Scheduler:
+    """A queue of actions. Time is in whole microseconds and starts at 0."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self.events_run = 0
+        self.events_max = 1 << 62
+        """`run_until` raises `StormError` beyond so many events in all."""
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
+        self._sequence = 0
+
+    @property
+    def now_ms(self) -> int:
+        """Virtual time in whole milliseconds."""
+        return self.now_us // 1000
+
+    def at(self, when_us: int, action: Callable[..., None], *arguments: object) -> None:
+        """Run `action(*arguments)` at `when_us`, or now if that has passed."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (max(when_us, self.now_us), self._sequence, action, arguments))
+
+    def after(self, delay_us: int, action: Callable[..., None], *arguments: object) -> None:
+        """Run `action(*arguments)` after `delay_us`."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (self.now_us + max(delay_us, 0), self._sequence, action, arguments))
+
+    def run_until(self, end_us: int, done: Callable[[], bool] | None = None) -> bool:
+        """Run everything due by `end_us` and set the time to it; stop early, at the time reached, once `done()` holds.
+
+        Returns:
+            Whether `done()` held; False without `done`.
+        """
+        heap = self._heap
+        while heap and heap[0][0] <= end_us:
+            when_us, _, action, arguments = heapq.heappop(heap)
+            self.now_us = when_us
+            self.events_run += 1
+            if self.events_run > self.events_max:
+                raise StormError(f"{self.events_run} events by {self.now_ms} ms")
+            action(*arguments)
+            if done is not None and done():
+                return True
+        self.now_us = end_us
+        return False

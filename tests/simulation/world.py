@@ -1,0 +1,275 @@
+"""One run of one seed: a cluster, its clients and its faults; first safety under fire, then liveness in peace."""
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from kvraft.keyspace.commands import Command, Set
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.effects import Role
+from kvraft.raft.inputs import PeerUnreachable
+from tests.simulation.checkers import Checkers, Violation
+from tests.simulation.context import Context
+from tests.simulation.faults import Fault, draw_schedule
+from tests.simulation.history import History
+from tests.simulation.machine import StandIn
+from tests.simulation.member import SimulatedMember
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.network import Network
+from tests.simulation.options import Options, draw_options
+from tests.simulation.scheduler import Scheduler, StormError
+from tests.simulation.streams import stream
+from tests.simulation.trace import Trace
+from tests.simulation.workload import Workload
+
+_EVENTS_PER_SECOND_MAX: Final = 200_000
+"""A healthy cluster of seven makes a few thousand events a virtual second; a message storm makes millions."""
+_LATE_EXPIRY_MS: Final = 3_000
+
+
+@final
+@dataclass(slots=True)
+class Outcome:
+    """What one run showed."""
+
+    seed: int
+    options: Options
+    schedule: tuple[Fault, ...]
+    violation: Violation | None = None
+    error: str = ""
+    """A traceback, if something other than an invariant broke."""
+    at_ms: int = 0
+    """Virtual time at the end."""
+    core_s: float = 0.0
+    """Processor time spent."""
+    trace_hash: str = ""
+    faults: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    messages: Counter[str] = field(default_factory=Counter)
+    commits: int = 0
+    acknowledged: int = 0
+    reads: int = 0
+    expired: int = 0
+    terms: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong."""
+        return self.violation is not None or bool(self.error)
+
+    def summary(self) -> str:
+        """The finding in a line."""
+        return str(self.violation) if self.violation else self.error.strip().splitlines()[-1] if self.error else "ok"
+
+
+@final
+class World:
+    """Everything of one run."""
+
+    def __init__(
+        self, options: Options, schedule: tuple[Fault, ...], sink: Callable[[str], None] | None = None
+    ) -> None:
+        self.options = options
+        self.schedule = schedule
+        self.members: dict[int, SimulatedMember] = {}
+        scheduler = Scheduler()
+        reached: Counter[str] = Counter()
+        commands: dict[bytes, Command] = {}
+        self.context = Context(
+            options=options,
+            scheduler=scheduler,
+            trace=Trace(sink),
+            network=Network(scheduler, options, self._deliver, self._dropped),
+            checkers=Checkers(self.members, reached),
+            history=History(commands, options.drift_per_mille, reached),
+            machine_factory=lambda image: StandIn(image, commands),
+            commands=commands,
+            reached=reached,
+        )
+        configuration = Configuration.of(range(1, options.servers + 1))
+        for server_id in configuration.voters:
+            self.members[server_id] = SimulatedMember(self.context, server_id, configuration)
+        self.workload = Workload(self.context, self.members)
+        self.nemesis = Nemesis(self.context, self.members, self.workload.burst)
+
+    def _deliver(self, to_server: int, from_server: int, frame: object) -> None:
+        self.members[to_server].receive(from_server, frame)
+
+    def _dropped(self, from_server: int, to_server: int) -> None:
+        self.members[from_server].put_if_up(PeerUnreachable(to_server))
+
+    # The two phases.
+
+    def run(self) -> None:
+        """Play the whole run.
+
+        Raises:
+            Violation: an invariant does not hold.
+        """
+        if self.context.trace.keeps_lines:
+            self.context.trace.line(0, 0, 0, self.options.as_json())
+        for member in self.members.values():
+            member.start()
+        self.workload.start()
+        self.nemesis.run(self.schedule)
+        self._advance(self.options.safety_ms)
+        core = self._choose_core()
+        self.workload.stop()
+        self._heal(core)
+        self._converge(core)
+
+    def _advance(self, until_ms: int, done: Callable[[], bool] | None = None) -> bool:
+        """Run to a time, a virtual second at a go, each with a limit on events."""
+        scheduler = self.context.scheduler
+        while scheduler.now_ms < until_ms:
+            scheduler.events_max = scheduler.events_run + _EVENTS_PER_SECOND_MAX
+            chunk_us = min(until_ms * 1000, scheduler.now_us + 1_000_000)
+            try:
+                if scheduler.run_until(chunk_us, done):
+                    return True
+            except StormError as storm:
+                raise Violation("I13", f"message storm: {storm}") from storm
+        return False
+
+    def _choose_core(self) -> frozenset[int]:
+        servers = sorted(self.members)
+        if not self.options.quorum_core_only:
+            return frozenset(servers)
+        random = stream(self.options.seed, 0, "core")
+        return frozenset(random.sample(servers, len(servers) // 2 + 1))
+
+    def _heal(self, core: frozenset[int]) -> None:
+        network = self.context.network
+        network.heal(tuple(sorted(self.members)))
+        rest = sorted(set(self.members) - core)
+        deaf = [(inside, outside) for outside in rest for inside in sorted(core)]
+        network.cut(deaf)
+        if stream(self.options.seed, 0, "rest").random() < 0.5:
+            network.cut([(outside, inside) for inside, outside in deaf])
+        self.nemesis.stop(core)
+        if self.context.trace.keeps_lines:
+            line = f"*** healed: {sorted(core)}"
+            self.context.trace.line(self.context.scheduler.now_us, 0, 0, line)
+
+    def _converge(self, core: frozenset[int]) -> None:
+        """Liveness (I13): a leader within bound, a write through every healed server, then equal states."""
+        scheduler, options = self.context.scheduler, self.options
+        members = [self.members[server_id] for server_id in sorted(core)]
+        bound_ms = 15 * options.election_timeout_ms + 5_000
+        if not self._advance(scheduler.now_ms + bound_ms, lambda: _all_follow_one(members)):
+            raise Violation("I13", f"no leader that servers {sorted(core)} follow {bound_ms} ms after healing")
+        for member in members:
+            self._write_through(member)
+        if not self._advance(scheduler.now_ms + 60_000, lambda: self._is_quiet(members)):
+            positions = {member.server_id: member.position.index for member in members}
+            raise Violation("I13", f"60 s after healing servers are at {positions}, {self.workload.pending} pending")
+        self._advance(scheduler.now_ms + 2_000)
+        if not self._advance(scheduler.now_ms + 10_000, lambda: self._is_quiet(members)):
+            raise Violation("I13", "servers did not stay quiet after they had converged")
+        self._compare_states(members)
+        self._check_expiry(members)
+        self._check_message_count()
+
+    def _write_through(self, member: SimulatedMember) -> None:
+        deadline_ms = self.context.scheduler.now_ms + 15 * self.options.election_timeout_ms + 20_000
+        while self.context.scheduler.now_ms < deadline_ms:
+            before = self.workload.answered
+            number = self.workload.write(member, Set(b"/k0", b"final %d" % member.server_id))
+            self._advance(deadline_ms, lambda number=number: not self.workload.is_pending(number))  # type: ignore[misc]
+            if self.workload.answered > before:
+                return
+            self._advance(self.context.scheduler.now_ms + 200)
+        raise Violation("I13", f"no write through server {member.server_id} succeeded after healing")
+
+    def _is_quiet(self, members: list[SimulatedMember]) -> bool:
+        if self.workload.pending:
+            return False
+        index = members[0].position.index
+        if index != self.context.checkers.committed_index:
+            return False
+        return all(
+            member.position.index == index and member.core is not None and member.core.last_log_index == index
+            for member in members
+        )
+
+    def _compare_states(self, members: list[SimulatedMember]) -> None:
+        for _ in range(20):
+            for member in members:
+                assert member.keeper is not None
+                member.keeper.flush()
+            self._advance(self.context.scheduler.now_ms + 500)
+            if len({member.disk.state.position.index for member in members}) == 1:
+                break
+        first = members[0].disk.state
+        for member in members[1:]:
+            state = member.disk.state
+            if state.position != first.position or state.nodes != first.nodes or state.meta != first.meta:
+                raise Violation("I5", f"servers {members[0].server_id} and {member.server_id} differ on disk")
+            if state.history != first.history:
+                raise Violation("I5", f"servers {members[0].server_id} and {member.server_id} differ in history")
+
+    def _check_expiry(self, members: list[SimulatedMember]) -> None:
+        for member in members:
+            if member.core is not None and member.core.role is Role.LEADER:
+                clock_ms = member.core.log_clock_ms(member.clock.now_ms())
+                overdue = self.context.history.overdue(clock_ms, _LATE_EXPIRY_MS)
+                if overdue:
+                    raise Violation("I11", f"not expired {_LATE_EXPIRY_MS} ms after their deadline: {overdue}")
+
+    def _check_message_count(self) -> None:
+        heartbeats = self.context.scheduler.now_ms // self.options.heartbeat_interval_ms
+        work = self.context.checkers.committed_index + self.workload.started + 100
+        allowed = len(self.members) * (6 * heartbeats + 20 * work + 200 * len(self.schedule))
+        sent = self.context.network.counts["sent"]
+        if sent > allowed:
+            raise Violation("I13", f"{sent} messages for {self.context.checkers.committed_index} commits")
+
+
+def _all_follow_one(members: list[SimulatedMember]) -> bool:
+    """Whether all know one leader, and that server thinks so too."""
+    cores = [member.core for member in members if member.core is not None]
+    leader_ids = {core.leader_id for core in cores}
+    terms = {core.current_term for core in cores}
+    return (
+        len(leader_ids) == 1 and len(terms) == 1 and 0 not in leader_ids and any(c.role is Role.LEADER for c in cores)
+    )
+
+
+def run_seed(
+    seed: int,
+    *,
+    options: Options | None = None,
+    schedule: tuple[Fault, ...] | None = None,
+    sink: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Play a seed, with other options or another schedule if given; never raises for what the run finds."""
+    options = options or draw_options(seed)
+    schedule = draw_schedule(options) if schedule is None else schedule
+    outcome = Outcome(seed, options, schedule)
+    started_s = time.process_time()
+    world = World(options, schedule, sink)
+    try:
+        world.run()
+    except Violation as violation:
+        outcome.violation = violation
+    except Exception:  # noqa: BLE001 -- whatever breaks inside a run is a finding, to be reported with its seed
+        outcome.error = traceback.format_exc()
+    context = world.context
+    if sink is not None and outcome.failed:
+        sink(f"FAILED at {context.scheduler.now_ms} ms: {outcome.summary()}")
+        sink(outcome.error)
+    outcome.at_ms = context.scheduler.now_ms
+    outcome.core_s = time.process_time() - started_s
+    outcome.trace_hash = context.trace.hexdigest()
+    outcome.faults = context.faults
+    outcome.reached = context.reached
+    outcome.messages = context.network.counts
+    outcome.commits = context.checkers.committed_index
+    outcome.acknowledged = context.history.acknowledged
+    outcome.reads = context.history.reads
+    outcome.expired = context.history.expired
+    outcome.terms = len(context.checkers.leaders)
+    return outcome
