@@ -1,0 +1,22 @@
+"""What must survive a crash, on LMDB, and nothing else.
+
+Two environments, each with a thread that writes (decision 3 of the design):
+the *log* (entries, hard state, what is remembered of peers) is synced for every batch and is the only disk on the path
+of an acknowledgement; the *state* (nodes, history, configuration, applied index) is written behind it, each record once
+a flush, and is always exactly the state at its index. A start loads the state and replays the log behind it.
+
+Nothing on disk is believed (decision 4): every record has a checksum, entries form a hash chain, a watermark shows a
+lost commit. The first error while writing ends the process. Nothing is ever cut off to make a file look sound.
+
+    opening         the door: `open_storage` gives a `Storage` with `log`, `state` and `start`
+    environment     the data directory: lock, identity, format
+    lmdb_file       one LMDB environment, examined before it is mapped
+    codec           records as bytes
+    log_store       the log; log_tables: within a transaction; log_recovery: creating and verifying it
+    state_store     the state; state_tables: within a transaction
+    spool           snapshots as files, on their way out and in
+    writer          the storage threads, and the latch that keeps the first failure
+    memory          the same two stores without a disk, for tests and simulation
+    failpoints      places where tests break things
+    errors          one line each for the operator
+"""

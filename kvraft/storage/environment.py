@@ -1,0 +1,203 @@
+"""The data directory: who owns it, whose it is, and whether this kvraft can read it.
+
+<data-dir>/             mode 0700
+    lock                held by flock while a process uses the directory; names its pid
+    identity            one JSON object: format, cluster, member, name, whether creation was completed, checksum
+    reading             exists while a start reads the files; left behind by a start that died in it
+    log/                the log environment, with its watermark
+    state-<n>/          the state environment of generation n; the log names the generation in use
+    spool/              snapshots on their way out or in
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from kvraft.storage import failpoints
+from kvraft.storage.codec import FORMAT, REMEDY
+from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, NewerFormatError, WrongDirectoryError
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """Whose data it is."""
+
+    cluster_id: int
+    member_id: int
+    name: str
+    """For messages only; a member may be renamed."""
+
+
+@final
+class DataDirectory:
+    """A locked data directory of this member. Release it with `close`."""
+
+    def __init__(self, path: Path, lock_descriptor: int) -> None:
+        self.path: Final = path
+        self._lock_descriptor = lock_descriptor
+        self.fresh = False
+        """Whether this process has created it: the member remembers nothing."""
+        self.reading_died = False
+        """Whether an earlier start died while it read the files: they are to be examined before LMDB maps them."""
+
+    @property
+    def log_path(self) -> Path:
+        """The log environment."""
+        return self.path / "log"
+
+    def state_path(self, generation: int) -> Path:
+        """The state environment of a generation; each installed snapshot begins a new one."""
+        return self.path / f"state-{generation}"
+
+    @property
+    def spool_path(self) -> Path:
+        """Snapshots on their way out or in."""
+        return self.path / "spool"
+
+    def remove_other_states(self, generation: int) -> None:
+        """Remove what an interrupted or finished snapshot install has left."""
+        for leftover in self.path.glob("state-*"):
+            if leftover != self.state_path(generation):
+                shutil.rmtree(leftover)
+
+    def free_bytes(self) -> int:
+        """What the file system still has for this member. Below the floor it should take no more writes."""
+        facts = os.statvfs(self.path)
+        return facts.f_bavail * facts.f_frsize
+
+    def begin_reading(self) -> None:
+        """Leave a sign for the next start, should reading kill this process (LMDB trusts the file it maps)."""
+        marker = self.path / "reading"
+        self.reading_died = marker.exists()
+        marker.touch()
+
+    def end_reading(self) -> None:
+        """The files were read to the end."""
+        (self.path / "reading").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._lock_descriptor)
+
+
+def lock_directory(path: Path) -> DataDirectory:
+    """Create the directory if need be, and lock it against other processes.
+
+    Raises:
+        DirectoryInUseError: another process holds it.
+        OSError: it cannot be created or opened.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise DirectoryInUseError(
+            f"data directory {path} is in use by process {holder}: stop it or choose another --data-dir"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return DataDirectory(path, descriptor)
+
+
+def claim(directory: DataDirectory, identity: Identity) -> bool:
+    """Check that the directory is this member's. True if its environments still have to be created.
+
+    Raises:
+        WrongDirectoryError: another member's, another cluster's, or foreign files.
+        NewerFormatError: a newer kvraft wrote it.
+        CorruptStorageError: the identity is damaged.
+    """
+    path = directory.path / "identity"
+    if not path.exists():
+        foreign = sorted(entry.name for entry in directory.path.iterdir() if entry.name not in {"lock", "identity.new"})
+        if foreign:
+            raise WrongDirectoryError(
+                f"data directory {directory.path} holds {foreign[0]} but no identity: choose an empty directory"
+            )
+        _write_identity(path, identity, complete=False)
+        directory.fresh = True
+        return True
+    stored, complete = _read_identity(path)
+    if stored.cluster_id != identity.cluster_id:
+        raise WrongDirectoryError(
+            f"data directory {directory.path} belongs to cluster {stored.cluster_id:x} (member {stored.name!r}), "
+            f"not to cluster {identity.cluster_id:x}: choose another --data-dir or correct --initial-cluster"
+        )
+    if stored.member_id != identity.member_id:
+        raise WrongDirectoryError(
+            f"data directory {directory.path} belongs to member {stored.member_id:x} ({stored.name!r}), "
+            f"not to member {identity.member_id:x} ({identity.name!r}): choose another --data-dir"
+        )
+    directory.fresh = not complete
+    return not complete
+
+
+def complete_creation(directory: DataDirectory, identity: Identity) -> None:
+    """From now on a missing or empty environment is damage, not a first start."""
+    _write_identity(directory.path / "identity", identity, complete=True)
+
+
+def _write_identity(path: Path, identity: Identity, *, complete: bool) -> None:
+    facts: dict[str, str | int | bool] = {
+        "format": FORMAT,
+        "cluster": f"{identity.cluster_id:x}",
+        "member": f"{identity.member_id:x}",
+        "name": identity.name,
+        "complete": complete,
+    }
+    facts["crc32"] = _identity_checksum(facts)
+    replace_durably(path, json.dumps(facts).encode() + b"\n")
+
+
+def _read_identity(path: Path) -> tuple[Identity, bool]:
+    try:
+        facts = json.loads(path.read_bytes())
+        written = int(facts["format"])
+        checksum = facts.pop("crc32")
+        identity = Identity(int(facts["cluster"], 16), int(facts["member"], 16), str(facts["name"]))
+        complete = bool(facts["complete"])
+        intact = checksum == _identity_checksum(facts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptStorageError(f"{path} is not readable ({error}); {REMEDY}") from error
+    if written > FORMAT:
+        raise NewerFormatError(f"{path} has format {written}; this kvraft reads {FORMAT}: run a newer kvraft")
+    if not intact:
+        raise CorruptStorageError(f"{path} fails its checksum; {REMEDY}")
+    return identity, complete
+
+
+def _identity_checksum(facts: dict[str, str | int | bool]) -> int:
+    return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """After this, also after a power cut, the file has either its old content or all of the new."""
+    new = path.with_name(path.name + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    failpoints.hit("identity.before_rename")
+    new.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make creations, renames and removals in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,32 @@
+"""What can be wrong with a disk. Every message is one line that says what was found, where, and what to do."""
+
+from typing import final
+
+
+class StorageError(Exception):
+    """The stored data cannot be used, or can no longer be written."""
+
+
+@final
+class DirectoryInUseError(StorageError):
+    """Another process holds the data directory."""
+
+
+@final
+class WrongDirectoryError(StorageError):
+    """The data directory belongs to another member or cluster, or is no data directory at all."""
+
+
+@final
+class NewerFormatError(StorageError):
+    """A newer kvraft has written the data directory."""
+
+
+@final
+class CorruptStorageError(StorageError):
+    """Bytes on disk are not what was written, or an acknowledged write is missing. Nothing of it may be served."""
+
+
+@final
+class StorageFailedError(StorageError):
+    """Writing failed. Nothing that came after it is durable, whatever later calls would say; the process must stop."""

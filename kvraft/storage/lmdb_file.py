@@ -1,0 +1,222 @@
+"""One LMDB environment that is not believed: examined before it is mapped, with a watermark beside it.
+
+LMDB commits by writing data pages, syncing, and then writing one of two meta pages in turn. It has no checksums: a
+damaged newer meta page silently means the older one, that is a lost commit. Two things show that:
+the numbers of the two meta pages always differ by one; and a small `watermark` file, written after each commit without
+a sync, holds the number of the newest commit and a checksum of its meta page. A watermark that is newer than the
+environment proves that an acknowledged commit is gone. An older one proves nothing: the process may have died in
+between, or the power failed before the system wrote the file.
+
+The structure of the pages is examined as well (by `lmdb.verify`, which never maps the file), always while the file is
+small, and whatever its size after a start that died while reading: LMDB follows a damaged page number out of the file.
+"""
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TypeAlias, final
+
+import lmdb
+import lmdb.verify
+
+from kvraft.storage import failpoints
+from kvraft.storage.codec import REMEDY
+from kvraft.storage.environment import sync_directory
+from kvraft.storage.errors import CorruptStorageError
+
+EXAMINED_BYTES_MAX: Final = 64 << 20
+"""Up to here every start examines the whole structure (10 µs a page: 0.2 s)."""
+MAP_BYTES_MIN: Final = 1 << 30
+
+_META_HEAD: Final = struct.Struct("<QHHHHII")
+"""Page number, padding, flags, two offsets; magic, version."""
+_META_TAIL: Final = struct.Struct("<QQ")
+"""Last page and transaction, 16 bytes before the end."""
+_META_BYTES: Final = 152
+_META_MAGIC: Final = 0xBEEFC0DE
+_META_FLAG: Final = 0x08
+_PAGE_BYTES_OFFSET: Final = 40
+_WATERMARK: Final = struct.Struct("<4sQQI")
+_WATERMARK_MAGIC: Final = b"KVW1"
+
+Database: TypeAlias = "lmdb._Database"  # noqa: SLF001 -- the type of a named table has no public name
+Transaction: TypeAlias = "lmdb.Transaction[bytes]"
+
+
+@final
+class LmdbFile:
+    """An open environment: `sync` and `metasync` on, `writemap` off, the map never resized."""
+
+    def __init__(self, path: Path, map_bytes: int, databases: int, *, create: bool, examine: bool) -> None:
+        """Open the environment in directory `path`.
+
+        Raises:
+            CorruptStorageError: it is missing, damaged, or older than its watermark.
+        """
+        self.path: Final = path
+        data = path / "data.mdb"
+        if create:
+            path.mkdir(mode=0o700)
+        else:
+            _examine_before_mapping(data, examine=examine)
+        self._environment = _open_with_largest_map(path, map_bytes, databases)
+        self._data = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+        self._page_bytes = int(self._environment.stat()["psize"])
+        if create:
+            self._watermark = os.open(path / "watermark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._write_watermark(0)
+            os.fsync(self._watermark)
+            os.fsync(self._data)
+            sync_directory(path)
+            sync_directory(path.parent)
+        else:
+            self._watermark = os.open(path / "watermark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._check_watermark()
+
+    def database(self, name: bytes) -> Database:
+        """Open or create a named table. Only before the environment is shared between threads."""
+        return self._environment.open_db(name)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A read transaction. It is closed within seconds: an open one makes the file grow for good.
+
+        Raises:
+            CorruptStorageError: LMDB has found something impossible.
+        """
+        try:
+            with self._environment.begin() as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise CorruptStorageError(f"{self.path} cannot be read: {error}; {REMEDY}") from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """A write transaction, which the caller ends with `commit`; an exception undoes it."""
+        transaction = self._environment.begin(write=True)
+        try:
+            yield transaction
+        finally:
+            transaction.abort()  # nothing to do after a commit
+
+    def commit(self, transaction: Transaction, label: int) -> None:
+        """Commit, durably, then move the watermark.
+
+        Args:
+            transaction: what `writing` gave.
+            label: what the commit reached (a log index), for the message if it is lost.
+        """
+        transaction.commit()
+        failpoints.hit("commit.before_watermark")
+        self._write_watermark(label)
+
+    def size_bytes(self) -> int:
+        """The length of the data file; it never shrinks."""
+        return os.fstat(self._data).st_size
+
+    def close(self) -> None:
+        """No thread may use it any more."""
+        self._environment.close()
+        os.close(self._data)
+        os.close(self._watermark)
+
+    def _write_watermark(self, label: int) -> None:
+        transaction_id = self._environment.info()["last_txnid"]
+        body = _WATERMARK.pack(_WATERMARK_MAGIC, transaction_id, label, self._meta_checksum(transaction_id))
+        os.pwrite(self._watermark, body + zlib.crc32(body).to_bytes(4, "little"), 0)
+
+    def _meta_checksum(self, transaction_id: int) -> int:
+        return zlib.crc32(os.pread(self._data, _META_BYTES, (transaction_id & 1) * self._page_bytes))
+
+    def _check_watermark(self) -> None:
+        stored = os.pread(self._watermark, 64, 0)
+        if not stored:
+            self._write_watermark(0)
+            return
+        body = stored[:-4]
+        if len(body) != _WATERMARK.size or zlib.crc32(body) != int.from_bytes(stored[-4:], "little"):
+            raise CorruptStorageError(
+                f"{self.path / 'watermark'} is damaged, so the newest commit may be gone; {REMEDY}"
+            )
+        _, acknowledged, label, checksum = _WATERMARK.unpack(body)
+        held = self._environment.info()["last_txnid"]
+        if acknowledged > held:
+            raise CorruptStorageError(
+                f"{self.path} was rolled back: commit {acknowledged} (index {label}) was acknowledged, "
+                f"the newest one found is {held}; {REMEDY}"
+            )
+        if acknowledged == held and checksum != self._meta_checksum(held):
+            raise CorruptStorageError(f"{self.path}: the meta page of commit {held} has changed; {REMEDY}")
+
+
+def _open_with_largest_map(path: Path, map_bytes: int, databases: int) -> lmdb.Environment:
+    """The map is address space, not memory or disk. Where the system refuses that much, half of it will do."""
+    while True:
+        try:
+            environment = lmdb.open(
+                str(path),
+                map_size=map_bytes,
+                mode=0o600,
+                max_dbs=databases,
+                max_readers=64,
+                max_spare_txns=8,
+                sync=True,
+                metasync=True,
+                writemap=False,
+                readahead=True,
+            )
+        except lmdb.MemoryError:
+            if map_bytes <= MAP_BYTES_MIN:
+                raise
+            map_bytes //= 2
+        except lmdb.Error as error:
+            raise CorruptStorageError(f"{path} cannot be opened: {error}; {REMEDY}") from error
+        else:
+            environment.reader_check()
+            return environment
+
+
+def _examine_before_mapping(data: Path, *, examine: bool) -> None:
+    """Refuse a file that LMDB would misread, take for a new one, or crash on."""
+    try:
+        size = data.stat().st_size
+        with data.open("rb") as file:
+            first = file.read(_META_BYTES)
+            page_bytes = int.from_bytes(first[_PAGE_BYTES_OFFSET : _PAGE_BYTES_OFFSET + 4], "little")
+            if page_bytes not in {1 << shift for shift in range(9, 17)} or size < 2 * page_bytes:
+                raise CorruptStorageError(f"{data} ({size} bytes) has no valid first meta page; {REMEDY}")
+            file.seek(page_bytes)
+            second = file.read(_META_BYTES)
+    except FileNotFoundError:
+        raise CorruptStorageError(f"{data} is missing; {REMEDY}") from None
+    last_page = _check_meta_pages(data, first, second, page_bytes)
+    if (last_page + 1) * page_bytes > size:
+        # Pages at the end that were taken and given back within one transaction are never written, so a short file may
+        # be a sound one. Zeros there are harmless, they fail LMDB's check of the page type; a map beyond the end kills.
+        os.truncate(data, (last_page + 1) * page_bytes)
+    if examine or size <= EXAMINED_BYTES_MAX:
+        try:
+            findings = lmdb.verify.verify(str(data), subdir=False)  # type: ignore[no-untyped-call]
+        except lmdb.verify.VerifyError as error:
+            findings = [str(error)]
+        if findings:
+            raise CorruptStorageError(f"{data}: {findings[0]}; {REMEDY}")
+
+
+def _check_meta_pages(data: Path, first: bytes, second: bytes, page_bytes: int) -> int:
+    """The last page of the newer commit."""
+    commits = []
+    for number, page in enumerate((first, second)):
+        page_number, _, flags, _, _, magic, version = _META_HEAD.unpack_from(page)
+        same_size = page[_PAGE_BYTES_OFFSET : _PAGE_BYTES_OFFSET + 4] == page_bytes.to_bytes(4, "little")
+        if (page_number, flags, magic, version) != (number, _META_FLAG, _META_MAGIC, 1) or not same_size:
+            raise CorruptStorageError(f"{data}: meta page {number} is damaged; {REMEDY}")
+        last_page, transaction_id = _META_TAIL.unpack_from(page, _META_BYTES - _META_TAIL.size)
+        commits.append((transaction_id, last_page))
+    (even, _), (odd, _) = commits
+    if (even, odd) != (0, 0) and (abs(even - odd) != 1 or even & 1):
+        raise CorruptStorageError(f"{data}: meta pages of commits {even} and {odd}; one commit is lost; {REMEDY}")
+    return int(max(commits)[1])

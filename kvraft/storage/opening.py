@@ -1,0 +1,137 @@
+"""Opening a member's data directory: the one door of this package."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from kvraft.raft.configuration import Configuration
+from kvraft.storage import codec, failpoints, log_recovery, state_tables
+from kvraft.storage.environment import DataDirectory, Identity, claim, complete_creation, lock_directory
+from kvraft.storage.errors import StorageError
+from kvraft.storage.lmdb_file import LmdbFile
+from kvraft.storage.log_store import LogStore
+from kvraft.storage.state_store import StateStore
+from kvraft.storage.writer import FailureLatch
+
+LOG_MAP_BYTES: Final = 64 << 30
+"""Address space for the log: it holds what was not compacted yet, a few GiB at the very most."""
+STATE_MAP_BYTES: Final = 256 << 30
+"""Address space for the state; far more than a keyspace that is served from memory can need."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Storage:
+    """An open data directory. `start` it before anything is written; `close` it at the end."""
+
+    directory: DataDirectory
+    log: LogStore
+    state: StateStore
+    latch: FailureLatch
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the directory was empty: this member remembers nothing, and says so to its peers."""
+        return self.directory.fresh
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_persisted: Callable[[int], None],
+        on_failure: Callable[[StorageError], None],
+    ) -> None:
+        """Start the two storage threads. The state has been loaded by now: nothing may read it from an old reader.
+
+        Args:
+            loop: where every callback is called.
+            on_persisted: the batch with this id is durable; in order.
+            on_failure: writing failed, nothing later is durable, and the process must stop. Called once.
+        """
+        self.directory.end_reading()
+        self.latch.bind(loop, on_failure)
+        self.log.start(loop, on_persisted)
+        self.state.start(loop)
+
+    def close(self) -> None:
+        """Finish what is queued, and release the directory."""
+        self.directory.end_reading()
+        self.state.close()
+        self.log.close()
+        self.directory.close()
+
+
+def open_storage(
+    path: Path,
+    identity: Identity,
+    configuration: Configuration,
+    *,
+    log_map_bytes: int = LOG_MAP_BYTES,
+    state_map_bytes: int = STATE_MAP_BYTES,
+) -> Storage:
+    """Open the data directory of a member, or create it.
+
+    Args:
+        path: the data directory.
+        identity: whose it is; a directory of somebody else is refused.
+        configuration: what a new cluster starts with; ignored if the directory already knows one.
+        log_map_bytes: address space for the log.
+        state_map_bytes: address space for the state.
+
+    Raises:
+        StorageError: one line that says what is wrong and what to do; the directory is left as it was.
+        OSError: the directory cannot be created or read.
+    """
+    directory = lock_directory(path)
+    opened: list[LmdbFile] = []
+    try:
+        creating = claim(directory, identity)
+        if creating:
+            _create(directory, identity, configuration, log_map_bytes, state_map_bytes)
+        directory.begin_reading()
+        examine = directory.reading_died
+        log_file = LmdbFile(directory.log_path, log_map_bytes, 0, create=False, examine=examine)
+        opened.append(log_file)
+        log_recovery.check_identity(log_file, identity, codec.LOG_ENVIRONMENT)
+        head = log_recovery.read_head(log_file)
+        state_path = directory.state_path(head.generation)
+        state_file = LmdbFile(state_path, state_map_bytes, state_tables.DATABASES, create=False, examine=examine)
+        opened.append(state_file)
+        log_recovery.check_identity(state_file, identity, codec.STATE_ENVIRONMENT)
+        state = state_tables.open_tables(state_file)
+        directory.remove_other_states(head.generation)
+        with state_file.reading() as transaction:
+            applied = state_tables.read_head(transaction, state.where).position
+        latch = FailureLatch()
+        log = LogStore(log_file, log_recovery.recover(log_file, head, applied), latch)
+        store = StateStore(directory, identity, state, log, latch, state_map_bytes)
+    except BaseException:
+        for file in opened:
+            file.close()
+        directory.end_reading()
+        directory.close()
+        raise
+    return Storage(directory, log, store, latch)
+
+
+def _create(
+    directory: DataDirectory,
+    identity: Identity,
+    configuration: Configuration,
+    log_map_bytes: int,
+    state_map_bytes: int,
+) -> None:
+    """Both environments, empty. A crash in here is followed by a new attempt: nothing was acknowledged yet."""
+    for leftover in (directory.log_path, *directory.path.glob("state-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    log_file = LmdbFile(directory.log_path, log_map_bytes, 0, create=True, examine=False)
+    log_recovery.create_log(log_file, identity, configuration)
+    log_file.close()
+    path = directory.state_path(1)
+    state_file = LmdbFile(path, state_map_bytes, state_tables.DATABASES, create=True, examine=False)
+    state_tables.create_state(state_tables.open_tables(state_file), identity)
+    state_file.close()
+    failpoints.hit("directory.created")
+    complete_creation(directory, identity)

@@ -1,0 +1,207 @@
+"""The state environment: written behind the log, and always exactly the state at its applied index."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar, final
+
+from kvraft.keyspace.state_records import StateChanges, StateImage
+from kvraft.raft.messages import InstallSnapshot
+from kvraft.raft.restored import LogPosition, SnapshotFile
+from kvraft.storage import codec, failpoints, state_tables
+from kvraft.storage.environment import DataDirectory, Identity
+from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.lmdb_file import LmdbFile
+from kvraft.storage.log_store import LogStore
+from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
+from kvraft.storage.state_tables import StateFile, StateHead
+from kvraft.storage.writer import FailureLatch, StorageThread, tell
+
+T = TypeVar("T")
+
+INSTALL_RECORDS: Final = 20_000
+"""Records of a snapshot written in one transaction; nobody sees them before the switch."""
+
+
+@final
+class StateStore:
+    """See `StateStore` in the member's interfaces. Methods are for the loop's thread."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        identity: Identity,
+        state: StateFile,
+        log: LogStore,
+        latch: FailureLatch,
+        map_bytes: int,
+    ) -> None:
+        self._directory: Final = directory
+        self._identity: Final = identity
+        self._state = state
+        self._log: Final = log
+        self._latch: Final = latch
+        self._map_bytes: Final = map_bytes
+        self._thread: StorageThread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with state.file.reading() as transaction:
+            self._head = state_tables.read_head(transaction, state.where)
+        self._floor = self._head.history_floor
+        """The state thread's, which may be ahead of `_head` by a flush."""
+        self.spool: Final = Spool(directory.spool_path)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to write."""
+        self._loop = loop
+        self._thread = StorageThread("kvraft-state", self._latch)
+
+    @property
+    def position(self) -> LogPosition:
+        """Where the log stood at the last durable flush."""
+        return self._head.position
+
+    @property
+    def configuration(self) -> bytes:
+        """`Configuration.encode()` in force at `position`; empty for a new store."""
+        return self._head.configuration
+
+    def load(self) -> StateImage:
+        """The stored state. The iterators raise CorruptStorageError; each holds a read transaction until its end."""
+        history = state_tables.iterate_history(self._state, self._head.history_floor)
+        keyed = ((codec.number_key(etcd_index), record) for etcd_index, record in history)
+        return StateImage(self._head.keyspace, state_tables.iterate_nodes(self._state), keyed)
+
+    def flush(
+        self, position: LogPosition, configuration: bytes, changes: StateChanges, done: Callable[[LogPosition], None]
+    ) -> None:
+        """Store everything in one synced transaction on the state thread; see `StateStore`."""
+        self._submit("writing the state", lambda: self._flush(position, configuration, changes, done))
+
+    def history_slice(self, first_etcd_index: int, bytes_max: int) -> Sequence[tuple[int, bytes]]:
+        """Durable history records from an etcd_index on, cut after `bytes_max` but never before the first."""
+        return state_tables.history_slice(self._state, first_etcd_index, self._head.history_floor, bytes_max)
+
+    def spool_snapshot(self, done: Callable[[SnapshotFile], None]) -> None:
+        """Copy the durable state to a spool file on the state thread."""
+        self._submit("writing a snapshot", lambda: self._spool(done))
+
+    def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
+        """Replace state and log; see `StateStore`."""
+        self._submit("installing a snapshot", lambda: self._install(snapshot, done))
+
+    def size_bytes(self) -> int:
+        """The length of the environment's file."""
+        return self._state.file.size_bytes()
+
+    def close(self) -> None:
+        """Finish what is queued and close the environment. The log is closed after this."""
+        if self._thread is not None:
+            self._thread.finish()
+        self._state.file.close()
+
+    def _submit(self, doing: str, job: Callable[[], None]) -> None:
+        assert self._thread is not None, "started"
+        self._thread.submit(doing, job)
+
+    def _flush(
+        self, position: LogPosition, configuration: bytes, changes: StateChanges, done: Callable[[LogPosition], None]
+    ) -> None:
+        if not self._log.wait_durable(position.index):
+            return
+        self._floor = max(changes.history_floor, self._floor)
+        head = StateHead(position, configuration, changes.meta, self._floor)
+        file = self._state.file
+        with file.writing() as transaction:
+            state_tables.write_changes(transaction, self._state, changes)
+            state_tables.write_head(transaction, head)
+            failpoints.hit("state.before_commit")
+            file.commit(transaction, position.index)
+        failpoints.hit("state.after_commit")
+
+        def flushed(head: StateHead) -> None:
+            self._head = head
+            done(head.position)
+
+        self._tell(flushed, head)
+
+    def _tell(self, callback: Callable[[T], None], fact: T) -> None:
+        assert self._loop is not None
+        tell(self._loop, callback, fact)
+
+    def _spool(self, done: Callable[[SnapshotFile], None]) -> None:
+        state = self._state
+        with state.file.reading() as transaction:
+            head = state_tables.read_head(transaction, state.where)
+            header = SpoolHeader(
+                self._identity.cluster_id,
+                head.position,
+                head.configuration,
+                head.keyspace,
+                head.history_floor,
+                transaction.stat(db=state.nodes)["entries"],
+                transaction.stat(db=state.history)["entries"],
+            )
+
+            def records() -> Iterator[Record]:
+                for table, database in ((NODE, state.nodes), (HISTORY, state.history)):
+                    with transaction.cursor(db=database) as cursor:
+                        for key, stored in cursor:
+                            codec.unseal(key, stored, state.where)
+                            yield table, key, stored
+
+            snapshot = write_spool(self.spool.directory, header, records())
+        self._tell(done, snapshot)
+
+    def _install(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
+        path = self.spool.path_of(snapshot.snapshot_id)
+        header, records = read_spool(path)
+        position = header.position
+        wanted = (snapshot.last_included_index, snapshot.last_included_term, snapshot.last_included_hash)
+        if (position.index, position.term, position.chain_hash) != wanted:
+            raise CorruptStorageError(f"snapshot {path} ends at index {position.index}, not {wanted[0]}")
+        if header.cluster_id != self._identity.cluster_id:
+            raise CorruptStorageError(f"snapshot {path} is of cluster {header.cluster_id:x}")
+        generation = self._generation() + 1
+        beside = self._build(generation, header, records)
+        failpoints.hit("install.state_built")
+        self._log.switch_state(position, snapshot.configuration, generation)
+        self._floor = header.history_floor
+        head = StateHead(position, header.configuration, header.keyspace, header.history_floor)
+
+        def switched(beside: StateFile) -> None:
+            replaced, self._state, self._head = self._state, beside, head
+            replaced.file.close()
+            failpoints.hit("install.before_cleanup")
+            self._directory.remove_other_states(generation)
+            self.spool.remove(snapshot.snapshot_id)
+            done()
+
+        self._tell(switched, beside)
+
+    def _generation(self) -> int:
+        return int(self._state.file.path.name.removeprefix("state-"))
+
+    def _build(self, generation: int, header: SpoolHeader, records: Iterator[Record]) -> StateFile:
+        """The snapshot's state in an environment of its own, synced, used by nobody yet."""
+        path = self._directory.state_path(generation)
+        if path.exists():  # an earlier attempt of this process ended before its switch
+            shutil.rmtree(path)
+        file = LmdbFile(path, self._map_bytes, state_tables.DATABASES, create=True, examine=False)
+        state = state_tables.open_tables(file)
+        state_tables.create_state(state, self._identity)
+        more = True
+        while more:
+            with file.writing() as transaction:
+                more = False
+                for count, (table, key, stored) in enumerate(records, start=1):
+                    transaction.put(key, stored, db=state.nodes if table == NODE else state.history)
+                    if count == INSTALL_RECORDS:
+                        more = True
+                        break
+                file.commit(transaction, 0)
+        state_tables.check_counts(state, header.nodes, header.history_chunks)
+        with file.writing() as transaction:
+            head = StateHead(header.position, header.configuration, header.keyspace, header.history_floor)
+            state_tables.write_head(transaction, head)
+            file.commit(transaction, header.position.index)
+        return state

@@ -1,0 +1,146 @@
+"""Reading and changing the state inside one LMDB transaction.
+
+Nodes have a record each. History records are stored in chunks: one put and one delete for up to 256 events.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvraft.keyspace.state_records import StateChanges
+from kvraft.raft.restored import LogPosition
+from kvraft.storage import codec
+from kvraft.storage.codec import REMEDY
+from kvraft.storage.environment import Identity
+from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.lmdb_file import Database, LmdbFile, Transaction
+
+DATABASES: Final = 2
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class StateHead:
+    """The meta records."""
+
+    position: LogPosition
+    configuration: bytes
+    keyspace: bytes
+    history_floor: int
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class StateFile:
+    """An open state environment and its tables."""
+
+    file: LmdbFile
+    nodes: Database
+    history: Database
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return str(self.file.path)
+
+
+def open_tables(file: LmdbFile) -> StateFile:
+    """The tables of an environment; they are created if they do not exist."""
+    return StateFile(file, file.database(b"nodes"), file.database(b"history"))
+
+
+def create_state(state: StateFile, identity: Identity) -> None:
+    """A new store: nothing applied."""
+    with state.file.writing() as transaction:
+        key = codec.IDENTITY_KEY
+        transaction.put(key, codec.encode_identity(identity.cluster_id, identity.member_id, codec.STATE_ENVIRONMENT))
+        write_head(transaction, StateHead(LogPosition(), b"", b"", 0))
+        state.file.commit(transaction, 0)
+
+
+def write_head(transaction: Transaction, head: StateHead) -> None:
+    """In the same transaction as what it describes, always."""
+    transaction.put(codec.POSITION_KEY, codec.encode_position(codec.POSITION_KEY, head.position))
+    transaction.put(codec.CONFIGURATION_KEY, codec.seal(codec.CONFIGURATION_KEY, head.configuration))
+    transaction.put(codec.KEYSPACE_KEY, codec.seal(codec.KEYSPACE_KEY, head.keyspace))
+    transaction.put(codec.HISTORY_FLOOR_KEY, codec.encode_number(codec.HISTORY_FLOOR_KEY, head.history_floor))
+
+
+def read_head(transaction: Transaction, where: str) -> StateHead:
+    """Raises CorruptStorageError."""
+    return StateHead(
+        codec.decode_position(codec.POSITION_KEY, transaction.get(codec.POSITION_KEY), where),
+        codec.unseal(codec.CONFIGURATION_KEY, transaction.get(codec.CONFIGURATION_KEY), where),
+        codec.unseal(codec.KEYSPACE_KEY, transaction.get(codec.KEYSPACE_KEY), where),
+        codec.decode_number(codec.HISTORY_FLOOR_KEY, transaction.get(codec.HISTORY_FLOOR_KEY), where),
+    )
+
+
+def write_changes(transaction: Transaction, state: StateFile, changes: StateChanges) -> None:
+    """Nodes and history of a flush. Sorted, since neighbours share pages."""
+    with transaction.cursor(db=state.nodes) as cursor:
+        cursor.putmulti([(key, codec.seal(key, record)) for key, record in sorted(changes.nodes)])
+    for key in sorted(changes.removed_nodes):
+        transaction.delete(key, db=state.nodes)
+    chunks = codec.encode_history(changes.history)
+    with transaction.cursor(db=state.history) as cursor:
+        _, added = cursor.putmulti(chunks, append=True)
+    assert added == len(chunks), "history grows at its end only"
+    remove_history(transaction, state, changes.history_floor)
+
+
+def remove_history(transaction: Transaction, state: StateFile, floor: int) -> None:
+    """Remove chunks that lie below the floor as a whole; the rest of the first one is skipped by readers."""
+    with transaction.cursor(db=state.history) as cursor:
+        keys = []
+        more = cursor.first()
+        while more and cursor.key() <= codec.number_key(floor):
+            keys.append(cursor.key())
+            more = cursor.next()
+    for key in keys[:-1]:
+        transaction.delete(key, db=state.history)
+
+
+def iterate_nodes(state: StateFile) -> Iterator[tuple[bytes, bytes]]:
+    """(node id, record), verified as they are read, ascending by id. Holds a read transaction until exhausted."""
+    with state.file.reading() as transaction, transaction.cursor(db=state.nodes) as cursor:
+        for key, stored in cursor:
+            yield key, codec.unseal(key, stored, state.where)
+
+
+def iterate_history(state: StateFile, first: int) -> Iterator[tuple[int, bytes]]:
+    """(etcd_index, record) from `first` on, verified. Holds a read transaction until exhausted.
+
+    Raises:
+        CorruptStorageError: a chunk is damaged.
+    """
+    with state.file.reading() as transaction, transaction.cursor(db=state.history) as cursor:
+        sought = codec.number_key(first)
+        more = cursor.set_range(sought)
+        if not more or cursor.key() != sought:
+            more = (cursor.prev() if more else cursor.last()) or cursor.first()
+        while more:
+            for etcd_index, record in codec.decode_history(*cursor.item(), state.where):
+                if etcd_index >= first:
+                    yield etcd_index, record
+            more = cursor.next()
+
+
+def history_slice(state: StateFile, first: int, floor: int, bytes_max: int) -> Sequence[tuple[int, bytes]]:
+    """Records from an etcd_index on, cut after `bytes_max` but never before the first."""
+    records: list[tuple[int, bytes]] = []
+    size = 0
+    for etcd_index, record in iterate_history(state, max(first, floor)):
+        size += len(record)
+        if records and size > bytes_max:
+            break
+        records.append((etcd_index, record))
+    return records
+
+
+def check_counts(state: StateFile, nodes: int, chunks: int) -> None:
+    """Raises CorruptStorageError if an installed snapshot did not arrive as a whole."""
+    with state.file.reading() as transaction:
+        held = (transaction.stat(db=state.nodes)["entries"], transaction.stat(db=state.history)["entries"])
+    if held != (nodes, chunks):
+        raise CorruptStorageError(f"{state.where}: {held} records, expected {(nodes, chunks)}; {REMEDY}")
