@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from kvraft.keyspace.errors import EtcdError
-from kvraft.keyspace.events import Event
+from kvraft.keyspace.keyspace import Answer
 
 
 @final
@@ -12,8 +11,8 @@ from kvraft.keyspace.events import Event
 class Written:
     """A write as its client sees it once the receiving member has applied it."""
 
-    event: Event | EtcdError
-    """What the keyspace answered."""
+    event: Answer
+    """What the keyspace answered: an event or an error to whatever a client can ask."""
     etcd_index: int
     """The store's index right after this write (`X-Etcd-Index` of a success is the event's own)."""
     raft_index: int

@@ -12,6 +12,7 @@ from kvraft.keyspace.command_codec import decode_command
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.settings import STATE_HASH_INTERVAL
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiters
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.entries import HEADER_BYTES, Entry, EntryKind
 from kvraft.raft.restored import LogPosition
 from kvraft.records import Written
@@ -47,6 +48,7 @@ class Applier:
         self,
         keyspace: Keyspace,
         position: LogPosition,
+        configuration: Configuration,
         waiters: Waiters,
         events: ApplierEvents,
         monotonic_ms: Callable[[], int],
@@ -55,6 +57,8 @@ class Applier:
         self.keyspace = keyspace
         self.position = position
         """The last applied entry's place in the log."""
+        self.configuration = configuration
+        """The configuration in force at `position`: it goes with the state to disk."""
         self.applied_commands = 0
         """How many commands were applied since the start; the flusher counts by it."""
         self._waiters = waiters
@@ -96,6 +100,8 @@ class Applier:
                 self._events.on_later_term(term)
             if last.kind is EntryKind.COMMAND:
                 self._apply_command(last)
+            elif last.kind is EntryKind.CONFIGURATION:
+                self.configuration = Configuration.decode(last.payload)
             if last.index % STATE_HASH_INTERVAL == 0:
                 self._events.on_state_hash(last.index, self.keyspace.state_hash)
             count += 1

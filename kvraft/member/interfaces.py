@@ -4,13 +4,25 @@ Every callback is called on the member's event loop.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
+from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, StateHash
 from kvraft.raft.effects import Persist
-from kvraft.raft.messages import InstallSnapshot, Message
+from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, LogReader, Restored, SnapshotFile
+
+__all__ = (
+    "ForwardRefused",
+    "ForwardedCommand",
+    "Frame",
+    "LogStore",
+    "SnapshotFile",
+    "StateHash",
+    "StateStore",
+    "Transport",
+    "TransportEvents",
+)
 
 
 class LogStore(LogReader, Protocol):
@@ -99,42 +111,6 @@ class StateStore(Protocol):
     def close(self) -> None:
         """Finish what is queued and close the environment."""
         ...
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class ForwardedCommand:
-    """A write that arrived at another member, on its way to the leader of `term`.
-
-    The receiver proposes it only while it leads exactly that term. So once an entry of a later term is applied and
-    the command has not been, it never will be, and its member may propose it anew.
-    """
-
-    term: int
-    payload: bytes
-    """Request id and command, as they will stand in the entry."""
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class ForwardRefused:
-    """The command of that request certainly did not enter a log; its member may try again."""
-
-    request_id: bytes
-    reason: str
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class StateHash:
-    """The sender's keyspace hash after applying `index`; members compare what they have at the same index."""
-
-    index: int
-    state_hash: bytes
-
-
-Frame = Message | ForwardedCommand | ForwardRefused | StateHash
-"""Whatever members send each other on the control and entry streams."""
 
 
 class TransportEvents(Protocol):

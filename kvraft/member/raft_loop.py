@@ -12,7 +12,10 @@ from typing import Protocol, final
 from kvraft.member.interfaces import Frame, LogStore, Transport
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, Outgoing, Persist
-from kvraft.raft.inputs import Input, Persisted
+from kvraft.raft.entries import Entry
+from kvraft.raft.inputs import Applied, Input, Persisted, SnapshotInstalled
+from kvraft.raft.messages import AppendEntries
+from kvraft.raft.restored import LogPosition
 
 _IDLE_COMMIT_ENTRIES = 4
 """An idle follower commits batches of up to this many entries on the loop: the hand-over to the log thread and back
@@ -28,6 +31,10 @@ class RaftLoopOwner(Protocol):
 
     def after_step(self, effects: Effects, now_ms: int) -> None:
         """Persistence and messages are under way; the rest of the effects is the owner's."""
+        ...
+
+    def on_append_sent(self, to_server: int) -> None:
+        """An AppendEntries leaves (statistics)."""
         ...
 
     def fail(self, reason: str) -> None:
@@ -59,11 +66,21 @@ class RaftLoop:
         self._timer_at_ms = 0
         self._issued_batch = 0
         self._durable_batch = 0
-        self.durable_index = raft.last_log_index
-        """The last log index known to be on this member's disk."""
-        self._batch_ends: deque[tuple[int, int]] = deque()
+        self._durable = log_store.restored().last
+        self._batch_ends: deque[tuple[int, Entry]] = deque()
+        """(batch id, its last entry), for batches on their way to disk."""
         self._held: deque[tuple[int, list[Outgoing]]] = deque()
         """Messages that wait for a batch, by the batch they wait for."""
+
+    def durable_position(self) -> LogPosition:
+        """The end of the log as far as it is known to be on this member's disk."""
+        return self._durable
+
+    def installed(self, position: LogPosition) -> None:
+        """A snapshot replaced the log, durably: what was on its way to disk before is void."""
+        self._batch_ends.clear()
+        self._durable = position
+        self.put(SnapshotInstalled(position.index))
 
     def put(self, *inputs: Input) -> None:
         """Add inputs to the next step."""
@@ -73,6 +90,12 @@ class RaftLoop:
     def add(self, item: Input) -> None:
         """Add an input without a wake-up: for use within a step, or for what can wait for the next one."""
         self._inbox.append(item)
+
+    def applied(self, index: int) -> None:
+        """The keyspace is at `index`. The core may hold back more that is committed: then it is asked at once."""
+        self._inbox.append(Applied(index))
+        if self.raft.commit_index > index:
+            self.wake()
 
     def wake(self) -> None:
         """Step in this turn of the event loop."""
@@ -97,7 +120,8 @@ class RaftLoop:
         self._durable_batch = batch_id
         self._inbox.append(Persisted(batch_id))
         while self._batch_ends and self._batch_ends[0][0] <= batch_id:
-            self.durable_index = self._batch_ends.popleft()[1]
+            last = self._batch_ends.popleft()[1]
+            self._durable = LogPosition(last.index, last.term, last.chain_hash, last.clock_ms)
         while self._held and self._held[0][0] <= batch_id:
             self._send(self._held.popleft()[1])
 
@@ -134,9 +158,7 @@ class RaftLoop:
         if batch.must_sync:
             self._issued_batch = batch.batch_id
         if batch.entries:
-            self._batch_ends.append((batch.batch_id, batch.entries[-1].index))
-        elif batch.truncate_from:
-            self._batch_ends.append((batch.batch_id, batch.truncate_from - 1))
+            self._batch_ends.append((batch.batch_id, batch.entries[-1]))
         if alone and batch.must_sync and len(batch.entries) <= _IDLE_COMMIT_ENTRIES:
             if self._log_store.persist_now(batch):
                 self._mark_durable(batch.batch_id)
@@ -146,6 +168,9 @@ class RaftLoop:
     def _send(self, messages: list[Outgoing]) -> None:
         if not messages:
             return
+        for outgoing in messages:
+            if isinstance(outgoing.message, AppendEntries):
+                self._owner.on_append_sent(outgoing.to_server)
         if len(messages) == 1:
             self._transport.send(messages[0].to_server, (messages[0].message,))
             return

@@ -61,7 +61,10 @@ class ReadBarriers:
             self._until_applied.append((answer.read_index, reads))
 
     def failed(self, read_id: int) -> bool:
-        """The round has no answer; its reads wait for another, before those that came later. True if it was the current round."""
+        """The round has no answer; its reads wait for another, before those that came later.
+
+        True if it was the current round.
+        """
         if read_id != self._round_id:
             return False
         self._round_id = 0

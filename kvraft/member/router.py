@@ -14,8 +14,7 @@ from kvraft.raft.inputs import Propose
 class Router:
     """Waiters that no leader has got yet."""
 
-    def __init__(self, member_id: int, transport: Transport) -> None:
-        self._member_id = member_id
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._unsent: deque[Waiter] = deque()
 

@@ -28,6 +28,8 @@ STOPPED: Final = b"etcdserver: server stopped"
 
 UNSENT: Final = 0
 """`Waiter.term` of a request that no leader got yet."""
+UNKNOWN: Final = 1 << 64
+"""`Waiter.term` of a request that may have been applied inside an installed snapshot: it must not be proposed again."""
 
 
 def internal_error(cause: bytes) -> EtcdError:
@@ -117,6 +119,12 @@ class Waiters:
         waiting = list(self._waiting.values())
         self._waiting.clear()
         return waiting
+
+    def mark_unknown(self) -> None:
+        """A snapshot was installed: what was under way may be inside it, and nobody here can tell."""
+        for waiter in self._waiting.values():
+            if waiter.term != UNSENT:
+                waiter.term = UNKNOWN
 
     def lost_before(self, term: int) -> Iterator[Waiter]:
         """Waiters given to a leader of an earlier term than `term`: their commands are in no log that can commit."""

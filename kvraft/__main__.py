@@ -1,0 +1,7 @@
+"""`python -m kvraft`."""
+
+import sys
+
+from kvraft.cli import main
+
+sys.exit(main())

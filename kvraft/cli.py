@@ -1,0 +1,230 @@
+"""The `kvraft` command: settings in, one running member out. The only file that imports every package."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Final
+
+import uvloop
+
+from kvraft import clock, flags, ids, logs, settings
+from kvraft.api_v2.server import ApiServer, Listener, bind, serve
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.flags import SettingsError
+from kvraft.keyspace.commands import PublishMember
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member.cluster import Cluster, Founder
+from kvraft.member.member import Member
+from kvraft.member.settings import MemberSettings
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.core import Raft
+from kvraft.raft.settings import RaftSettings
+from kvraft.settings import Settings
+from kvraft.snapshot_sink import SpoolSink
+from kvraft.storage.environment import Identity
+from kvraft.storage.errors import StorageError
+from kvraft.storage.opening import Storage, open_storage
+from kvraft.transport.settings import TransportSettings
+from kvraft.transport.transport import GrpcTransport, ListenError
+
+log = logs.get(__name__)
+
+GIL_SWITCH_INTERVAL_S: Final = 0.0005
+"""Storage threads give the GIL up and want it back around each call into LMDB. With Python's default of 5 ms a commit
+of 100 entries beside a busy loop took 11 ms instead of 2 (design decision 11)."""
+
+EXIT_SETTINGS: Final = 1
+EXIT_FAILURE: Final = 1
+
+
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
+    """Run a member until SIGTERM or SIGINT. Exit code 1 for wrong settings, an unusable directory, or a failure."""
+    try:
+        given = flags.read(
+            sys.argv[1:] if arguments is None else arguments, os.environ if environment is None else environment
+        )
+        if given.is_on("help"):
+            sys.stdout.write(flags.help_text())
+            return 0
+        if given.is_on("version"):
+            sys.stdout.write(
+                f"kvraft Version: {metadata.version('kvraft')}\netcd API Version: {settings.ETCD_VERSION}\n"
+            )
+            return 0
+        member_settings = settings.from_flags(given)
+    except SettingsError as error:
+        sys.stderr.write(f"kvraft: {error}\n")
+        return EXIT_SETTINGS
+    logs.configure(member_settings.log_level)
+    for notice in given.notices:
+        log.warning("setting without effect", detail=notice)
+    sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
+    try:
+        with _listeners(member_settings) as listeners:
+            return uvloop.run(_run(member_settings, listeners))
+    except (SettingsError, StorageError, ListenError) as error:
+        sys.stderr.write(f"kvraft: {error}\n")
+        return EXIT_FAILURE
+
+
+@contextlib.contextmanager
+def _listeners(wanted: Settings) -> Iterator[list[Listener]]:
+    """The client ports, bound before any file is touched: a taken port must not leave a directory behind."""
+    bound: list[Listener] = []
+    try:
+        for url in wanted.listen_client_urls:
+            try:
+                bound.append(bind(url.bind_host, url.port))
+            except OSError as error:
+                problem = f"cannot listen on {url}: {error.strerror}; stop what holds the port or choose another"
+                raise SettingsError(f"--listen-client-urls: {problem}") from error
+        yield bound
+    finally:
+        for listener in bound:
+            listener.socket.close()
+
+
+async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    configuration = Configuration.of(wanted.member_id_of(member) for member in wanted.initial_cluster)
+    identity = Identity(wanted.cluster_id, wanted.member_id, wanted.name)
+    storage = open_storage(wanted.data_dir, identity, configuration)
+    try:
+        member = await _make_member(wanted, storage)
+        storage.start(loop, member.on_persisted, lambda error: member.fail(str(error)))
+        return await _serve(wanted, member, listeners, stop)
+    finally:
+        storage.close()
+
+
+async def _make_member(wanted: Settings, storage: Storage) -> Member:
+    """Everything of a member, nothing of it running yet."""
+
+    async def load_keyspace() -> Keyspace:
+        keyspace = Keyspace(history_reader=storage.state)
+        loading = keyspace.begin_load(storage.state.load())
+        while True:
+            if not loading.load_some():
+                return keyspace
+            await asyncio.sleep(0)  # during a snapshot install the loop has its turn between two slices
+
+    keyspace = await load_keyspace()
+    gc.collect()
+    gc.freeze()  # What was loaded stays: no later collection has to look at it (design decision 11).
+    restored = storage.log.restored()
+    applied = storage.state.position.index
+    in_force = [config for index, config in restored.configurations if index <= applied]
+    raft = Raft(
+        wanted.member_id,
+        restored,
+        RaftSettings(
+            heartbeat_interval_ms=wanted.heartbeat_interval_ms,
+            election_timeout_ms=wanted.election_timeout_ms,
+            uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
+        ),
+        random.Random(secrets.randbits(64)),  # noqa: S311 -- spreads election timeouts; nobody gains by guessing them
+        storage.log,
+        clock.monotonic_ms(),
+    )
+
+    def make_transport(member: Member) -> GrpcTransport:
+        return GrpcTransport(
+            member_id=wanted.member_id,
+            listen_addresses=[f"{url.bind_host}:{url.port}" for url in wanted.listen_peer_urls],
+            peers={
+                wanted.member_id_of(peer): peer.peer_urls for peer in wanted.initial_cluster if peer.name != wanted.name
+            },
+            local=member,
+            snapshot_sink=SpoolSink(storage.state.spool),
+            settings=TransportSettings(
+                keepalive_interval_ms=wanted.election_timeout_ms, keepalive_timeout_ms=wanted.election_timeout_ms
+            ),
+        )
+
+    return Member(
+        raft=raft,
+        keyspace=keyspace,
+        cluster=_cluster(wanted),
+        log_store=storage.log,
+        state_store=storage.state,
+        make_transport=make_transport,
+        settings=MemberSettings(
+            heartbeat_interval_ms=wanted.heartbeat_interval_ms,
+            election_timeout_ms=wanted.election_timeout_ms,
+            snapshot_count=wanted.snapshot_count,
+            history_events_max=wanted.history_size,
+            waiting_requests_max=wanted.limits.waiting_requests_max,
+        ),
+        configuration=in_force[-1],
+        load_keyspace=load_keyspace,
+        created_now=storage.fresh,
+        boot_nonce=secrets.randbits(64),
+    )
+
+
+def _cluster(wanted: Settings) -> Cluster:
+    founders = [
+        Founder(wanted.member_id_of(member), member.name, member.peer_urls) for member in wanted.initial_cluster
+    ]
+    own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
+    return Cluster(wanted.cluster_id, own, founders, wanted.history_size)
+
+
+async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener], stop: asyncio.Event) -> int:
+    """Serve until told to stop or the member fails; then leave in the order in which clients notice least."""
+    log.info(
+        "starting",
+        member=wanted.name,
+        id=ids.text(wanted.member_id),
+        cluster=ids.text(wanted.cluster_id),
+        directory=wanted.data_dir,
+    )
+    server: ApiServer | None = None
+    try:
+        if await _first(member.start(), stop, member.failure):
+            server = await serve(member, listeners, _api_settings(wanted), member.metrics)
+            log.info("serving clients", member=wanted.name, url=",".join(map(str, wanted.listen_client_urls)))
+            await _first(asyncio.get_running_loop().create_future(), stop, member.failure)
+        if not member.failure.done():
+            log.info("stopping", member=wanted.name)
+            await member.transfer_leadership()
+            if server is not None:
+                await server.stop()
+    finally:
+        await member.stop()
+    if member.failure.done():
+        sys.stderr.write(f"kvraft: {member.failure.result()}\n")
+        return EXIT_FAILURE
+    log.info("stopped", member=wanted.name)
+    return 0
+
+
+async def _first(work: Awaitable[None], stop: asyncio.Event, failure: asyncio.Future[str]) -> bool:
+    """Wait for whichever comes first; whether it was the work, which is otherwise given up."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping, failure), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return False
+        working.result()
+        return not (stopping.done() or failure.done())
+    finally:
+        working.cancel()
+        stopping.cancel()
+
+
+def _api_settings(wanted: Settings) -> ApiSettings:
+    return ApiSettings(
+        cors_origins=frozenset(origin.encode() for origin in wanted.cors), server_version=settings.ETCD_VERSION
+    )

@@ -1,0 +1,72 @@
+"""The cluster's members as this one knows them, and the two facts that each start makes public.
+
+A member's peer URLs come from the founding configuration on disk; its name and client URLs from what it published
+through the log (as in etcd, where both cost an index).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvraft.keyspace.commands import Command, PublishMember, SetClusterVersion, SetHistorySize
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.records import MemberRecord
+
+CLUSTER_VERSION: Final = "3.4.0"
+"""What `/version` shows as `etcdcluster`: the surface that kvraft has (contract A.14)."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Founder:
+    """A member of the initial configuration."""
+
+    member_id: int
+    name: str
+    peer_urls: tuple[str, ...]
+
+
+@final
+class Cluster:
+    """Who belongs to the cluster and what is still to be published."""
+
+    def __init__(
+        self, cluster_id: int, own: PublishMember, founders: Sequence[Founder], history_events_max: int
+    ) -> None:
+        self.cluster_id = cluster_id
+        self.own = own
+        self.founders: Mapping[int, Founder] = {founder.member_id: founder for founder in founders}
+        self._history_events_max = history_events_max
+
+    def records(self, keyspace: Keyspace) -> list[MemberRecord]:
+        """Every member by ascending id; name and client URLs are empty until it has published them."""
+        records = []
+        for member_id in sorted(self.founders):
+            published = keyspace.members.get(member_id)
+            name, client_urls = (published.name, published.client_urls) if published else ("", ())
+            records.append(
+                MemberRecord(member_id, name, self.founders[member_id].peer_urls, tuple(sorted(client_urls)))
+            )
+        return records
+
+    def peer_name(self, member_id: int) -> str:
+        """The name for log lines: the founder's, or the id in hex for a stranger."""
+        founder = self.founders.get(member_id)
+        return founder.name if founder else f"{member_id:x}"
+
+    def unpublished(self, keyspace: Keyspace) -> Command | None:
+        """What this member has to tell the cluster about itself, if anything."""
+        published = keyspace.members.get(self.own.member_id)
+        if published is None or (published.name, published.client_urls) != (self.own.name, self.own.client_urls):
+            return self.own
+        return None
+
+    def leader_duty(self, keyspace: Keyspace) -> Command | None:
+        """What a leader has to settle for a young cluster, one command at a time."""
+        if keyspace.cluster_version:
+            return None
+        if keyspace.history.events_max != self._history_events_max:
+            return SetHistorySize(self._history_events_max)
+        if all(member_id in keyspace.members for member_id in self.founders):
+            return SetClusterVersion(CLUSTER_VERSION)
+        return None

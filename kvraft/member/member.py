@@ -1,0 +1,557 @@
+"""One running member: the way of a write through this file is the list in docs/architecture.md.
+
+`submit` -> waiter -> router -> core (`RaftLoop`) -> disk and peers -> committed -> applier -> answer and watchers.
+Everything here runs on the event loop; only storage has threads.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import final
+
+from kvraft import clock, logs
+from kvraft.keyspace.command_codec import encode_command
+from kvraft.keyspace.commands import Command
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.watchers import WatcherHub
+from kvraft.member import waiters as causes
+from kvraft.member.applier import Applier
+from kvraft.member.cluster import Cluster
+from kvraft.member.durable_state import DurableState
+from kvraft.member.expirer import Expirer
+from kvraft.member.interfaces import ForwardedCommand, ForwardRefused, Frame, LogStore, StateHash, StateStore, Transport
+from kvraft.member.peer_memory import PeerMemory
+from kvraft.member.raft_loop import RaftLoop
+from kvraft.member.reads import ReadBarriers
+from kvraft.member.router import Router
+from kvraft.member.settings import MemberSettings
+from kvraft.member.state_hashes import StateHashes
+from kvraft.member.stats import ServerStats
+from kvraft.member.waiters import UNSENT, Waiter, Waiters, internal_error
+from kvraft.metrics import Metrics
+from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.core import Raft
+from kvraft.raft.effects import Effects, RefusalReason, Role, RoleChange
+from kvraft.raft.inputs import PeerDisconnected, PeerUnreachable, Propose, Received, TransferLeadership
+from kvraft.raft.messages import AppendEntries, AppendEntriesReply, InstallSnapshot, Message
+from kvraft.raft.restored import LogPosition
+from kvraft.records import MemberRecord, Written
+
+_HOUSEKEEPING_S = 0.1
+"""How often what is not urgent is looked at: publishing, flushing, remembering peers, abandoned read rounds."""
+
+log = logs.get(__name__)
+
+
+@final
+class Member:
+    """Joins core, storage, transport and keyspace; satisfies `api_v2.backend.Backend`."""
+
+    def __init__(
+        self,
+        *,
+        raft: Raft,
+        keyspace: Keyspace,
+        cluster: Cluster,
+        log_store: LogStore,
+        state_store: StateStore,
+        make_transport: Callable[["Member"], Transport],
+        settings: MemberSettings,
+        configuration: Configuration,
+        load_keyspace: Callable[[], Awaitable[Keyspace]],
+        created_now: bool,
+        boot_nonce: int,
+    ) -> None:
+        self.settings = settings
+        self.cluster = cluster
+        self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Resolves with the reason when the member cannot go on; its process must end then."""
+        self._raft = raft
+        transport = self._transport = make_transport(self)
+        self._waiters = Waiters(cluster.own.member_id, boot_nonce, settings.request_timeout_ms)
+        self._router = Router(transport)
+        self._reads = ReadBarriers(settings.request_timeout_ms)
+        self._applier = Applier(
+            keyspace,
+            state_store.position,
+            configuration,
+            self._waiters,
+            self,
+            clock.monotonic_ms,
+            settings.apply_slice_ms,
+        )
+        self._loop = RaftLoop(raft, log_store, transport, clock.monotonic_ms, self)
+        self._durable = DurableState(
+            self._applier, log_store, state_store, transport, self._loop, settings, self, load_keyspace
+        )
+        self._memory = PeerMemory(
+            cluster.cluster_id,
+            cluster.own.member_id,
+            raft,
+            log_store,
+            self._loop.durable_position,
+            created_now=created_now,
+        )
+        self._expirer = Expirer(settings.idle_sync_ms)
+        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
+        self._stats = ServerStats(cluster.own.member_id, cluster.own.name)
+        self.metrics = Metrics()
+        self.metrics.before_scrape.append(self._measure)
+        self._longest_stall_ms = 0
+        self._timed_out = 0
+        self._forwarded: dict[int, tuple[int, bytes]] = {}
+        """Commands of other members in the current step, by token (negative, so that none is a waiter's)."""
+        self._forwarded_token = 0
+        self._duty_in_flight = False
+        self._leader_elected_ms = 0
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._apply_scheduled = False
+        self._another_leads = asyncio.Event()
+        self._stopping = False
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect to the peers and wait until local reads may be served.
+
+        That is once the commit index that the first leader names is applied here, so that no index goes back on a
+        member across its restart; or after a while without a leader, as a member in a minority serves too.
+        """
+        await self._transport.start(self)
+        self._loop.wake()
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+        caught_up = asyncio.Event()
+        self.read_barrier(lambda _error: caught_up.set())
+        try:
+            async with asyncio.timeout(3 * self.settings.election_timeout_ms / 1000):
+                await caught_up.wait()
+        except TimeoutError:
+            log.warning("serving without a leader", member=self.name)
+
+    async def transfer_leadership(self) -> None:
+        """Hand leadership over if this server has it, and wait until another leads or one election timeout is over."""
+        if self._raft.role is not Role.LEADER or len(self.cluster.founders) == 1:
+            return
+        log.info("handing leadership over", member=self.name)
+        self._another_leads.clear()
+        self._loop.put(TransferLeadership(0))
+        try:
+            async with asyncio.timeout(self.settings.election_timeout_ms / 1000):
+                await self._another_leads.wait()
+        except TimeoutError:
+            log.warning("nobody took leadership over in time", member=self.name)
+
+    async def stop(self) -> None:
+        """Answer what still waits, flush the state, and release network and disk."""
+        self._stopping = True
+        self._loop.stop()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+        for waiter in self._waiters.take_all():
+            waiter.done(internal_error(causes.STOPPED))
+        self._reads.fail_all(internal_error(causes.STOPPED))
+        await self._transport.stop()
+        if not self.failure.done():
+            await self._durable.final_flush()
+
+    def fail(self, reason: str) -> None:
+        """Stop taking part at once: a member that cannot trust its disk or its state must not speak."""
+        self._loop.stop()
+        if not self.failure.done():
+            log.error("the member stops", member=self.name, reason=reason)
+            self.failure.set_result(reason)
+
+    # -- api_v2.backend.Backend ---------------------------------------------------------------------------------
+
+    @property
+    def keyspace(self) -> Keyspace:
+        """The applied state."""
+        return self._applier.keyspace
+
+    @property
+    def watchers(self) -> WatcherHub:
+        """Where watches are opened."""
+        return self._applier.keyspace.watchers
+
+    @property
+    def raft_index(self) -> int:
+        """Applied log index."""
+        return self._applier.position.index
+
+    @property
+    def raft_term(self) -> int:
+        """The server's current term."""
+        return self._raft.current_term
+
+    @property
+    def cluster_id(self) -> int:
+        """As etcd computes it."""
+        return self.cluster.cluster_id
+
+    @property
+    def member_id(self) -> int:
+        """This member."""
+        return self.cluster.own.member_id
+
+    @property
+    def leader_id(self) -> int:
+        """0 while no leader is known."""
+        return self._raft.leader_id
+
+    @property
+    def name(self) -> str:
+        """This member's name."""
+        return self.cluster.own.name
+
+    def members(self) -> list[MemberRecord]:
+        """Every member by ascending id."""
+        return self.cluster.records(self.keyspace)
+
+    def cluster_version(self) -> str:
+        """Empty while not decided."""
+        return self.keyspace.cluster_version
+
+    def wall_ns(self) -> int:
+        """Unix nanoseconds."""
+        return clock.wall_ns()
+
+    def log_clock_ms(self) -> int:
+        """The log clock now, as far as this member knows it."""
+        return self._raft.log_clock_ms(clock.monotonic_ms())
+
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+        """Replicate a command; `done` is called exactly once, never from inside this call."""
+        if self._stopping or len(self._waiters) >= self.settings.waiting_requests_max:
+            cause = causes.STOPPED if self._stopping else causes.TOO_MANY_REQUESTS
+            asyncio.get_running_loop().call_soon(done, internal_error(cause))
+            return
+        self._router.add(self._waiters.add(encode_command(command), done, clock.monotonic_ms()))
+        self._loop.wake()
+
+    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
+        """Call `done(None)` once local reads are linearizable from this call on."""
+        if self._stopping:
+            asyncio.get_running_loop().call_soon(done, internal_error(causes.STOPPED))
+            return
+        self._reads.add(done, clock.monotonic_ms())
+        self._loop.wake()
+
+    def self_stats(self) -> dict[str, object]:
+        """/v2/stats/self."""
+        return self._stats.self_stats(self._raft.role, self._raft.leader_id)
+
+    def leader_stats(self) -> dict[str, object] | None:
+        """/v2/stats/leader, None on a follower."""
+        if self._raft.role is not Role.LEADER:
+            return None
+        return self._stats.leader_stats(self.cluster.founders)
+
+    def on_persisted(self, batch_id: int) -> None:
+        """The log thread made a batch durable."""
+        self._loop.on_persisted(batch_id)
+
+    # -- RaftLoop -----------------------------------------------------------------------------------------------
+
+    def before_step(self, now_ms: int) -> None:
+        """Route new requests and start a read round with this step."""
+        for proposal in self._router.route(self._raft):
+            self._loop.add(proposal)
+        if self._reads.wants_round() and self._raft.leader_id:
+            self._loop.add(self._reads.start_round(now_ms))
+
+    def after_step(self, effects: Effects, now_ms: int) -> None:
+        """Carry out everything but persistence and messages."""
+        if effects.divergence is not None:
+            self.fail(f"log diverges from a peer's at index {effects.divergence.index}: {effects.divergence.detail}")
+            return
+        if effects.role_change is not None:
+            self._on_role_change(effects.role_change, now_ms)
+        for refused in effects.refused:
+            self._on_refused_proposal(refused.token, refused.reason)
+        self._forwarded.clear()
+        if effects.committed:
+            self._applier.enqueue(effects.committed)
+            if not self._apply_scheduled:
+                self._apply()
+        for ready in effects.reads_ready:
+            self._reads.ready(ready, self._applier.position.index)
+        for read_id in effects.reads_failed:
+            self._reads.failed(read_id)
+        for wanted in effects.send_snapshots:
+            self._durable.send_snapshot(wanted)
+        if effects.install is not None:
+            self._durable.install(effects.install)
+
+    def on_append_sent(self, to_server: int) -> None:
+        """Statistics."""
+        self._stats.on_append_sent(to_server)
+
+    def _apply(self) -> None:
+        self._apply_scheduled = False
+        if self.failure.done():
+            return
+        try:
+            more = self._applier.apply_slice()
+        except Exception as error:
+            self.fail(f"applying entry {self._applier.position.index + 1} failed: {error!r}")
+            raise
+        if more:
+            self._apply_scheduled = True
+            asyncio.get_running_loop().call_soon(self._apply)
+
+    def _on_role_change(self, change: RoleChange, now_ms: int) -> None:
+        self._stats.on_role_change(change)
+        self._expirer.reset()
+        self._duty_in_flight = False
+        if change.leader_id:
+            if change.role is not Role.LEADER:
+                self._another_leads.set()
+            self._leader_elected_ms = now_ms
+            log.info(
+                "leader elected" if change.leader_id != self.member_id else "became leader",
+                member=self.name,
+                term=change.term,
+                leader=self.cluster.peer_name(change.leader_id),
+            )
+            self._loop.wake()
+        else:
+            log.info("no leader", member=self.name, term=change.term, role=str(change.role))
+        if change.role is Role.LEADER:
+            self._plan_expiry()
+
+    def _on_refused_proposal(self, token: int, reason: RefusalReason) -> None:
+        forwarded = self._forwarded.get(token)
+        if forwarded is not None:
+            from_member, payload = forwarded
+            self._transport.send(from_member, (ForwardRefused(payload[: causes.REQUEST_ID_BYTES], reason),))
+            return
+        waiter = self._waiters.get(token)
+        if waiter is not None:
+            self._resubmit(waiter, reason)
+
+    def _resubmit(self, waiter: Waiter, reason: str) -> None:
+        if reason == RefusalReason.TOO_MANY:
+            self._waiters.discard(waiter)
+            waiter.done(internal_error(causes.TOO_MANY_REQUESTS))
+        else:
+            self._router.add(waiter)  # It entered no log: it waits for the leader to come.
+
+    # -- Applier ------------------------------------------------------------------------------------------------
+
+    def on_applied(self, index: int) -> None:
+        """Feed the core, answer the reads that waited for this."""
+        self._loop.applied(index)
+        self._reads.applied(index)
+        if self._raft.role is Role.LEADER:
+            self._plan_expiry()
+
+    def on_later_term(self, term: int) -> None:
+        """Propose anew what was given to leaders of earlier terms and certainly was not committed."""
+        for waiter in self._waiters.lost_before(term):
+            self._router.add(waiter)
+        self._expirer.reset()
+        self._duty_in_flight = False
+        self._loop.wake()
+
+    def on_state_hash(self, index: int, state_hash: bytes) -> None:
+        """Tell the others and compare with what they told."""
+        frame = (StateHash(index, state_hash),)
+        for member_id in self.cluster.founders:
+            if member_id != self.member_id:
+                self._transport.send(member_id, frame)
+        self._compare_hash(self.member_id, index, state_hash)
+
+    def _compare_hash(self, member_id: int, index: int, state_hash: bytes) -> None:
+        disagreement = self._hashes.report(member_id, index, state_hash)
+        if disagreement is None:
+            return
+        names = ", ".join(self.cluster.peer_name(astray) for astray in disagreement.members)
+        if self.member_id in disagreement.members:
+            self.fail(
+                f"the state at index {disagreement.index} differs from the majority's ({names}); "
+                "stop this member, remove its data directory and add it to the cluster anew"
+            )
+        else:
+            log.error("state of a member differs from the majority's", index=disagreement.index, peer=names)
+
+    def on_installed(self, keyspace: Keyspace, position: LogPosition) -> None:
+        """Go on from an installed snapshot; open watches get what it holds of their events."""
+        keyspace.succeed(self._applier.keyspace)
+        self._waiters.mark_unknown()
+        self._applier.replace(keyspace, position)
+        self.on_applied(position.index)
+        self._catch_watchers_up()
+
+    def _catch_watchers_up(self) -> None:
+        if self.watchers.catch_up():
+            asyncio.get_running_loop().call_soon(self._catch_watchers_up)
+
+    def local_hello(self) -> PeerHello:
+        """What this member says about itself to a peer."""
+        return self._memory.local_hello()
+
+    def judge(self, hello: PeerHello) -> Refusal | None:
+        """Whether a peer may take part."""
+        return self._memory.judge(hello)
+
+    # -- Transport ----------------------------------------------------------------------------------------------
+
+    def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
+        """Hand messages to the core, forwarded commands to the log."""
+        refused: list[Frame] = []
+        for frame in frames:
+            if isinstance(frame, ForwardedCommand):
+                self._on_forwarded(from_member, frame, refused)
+            elif isinstance(frame, ForwardRefused):
+                self._on_forward_refused(frame)
+            elif isinstance(frame, StateHash):
+                self._compare_hash(from_member, frame.index, frame.state_hash)
+            else:
+                self._count(from_member, frame)
+                self._memory.saw(from_member, frame.term)
+                self._loop.add(Received(from_member, frame))
+        if refused:
+            self._transport.send(from_member, refused)
+        self._loop.wake()
+
+    def _count(self, from_member: int, message: Message) -> None:
+        if isinstance(message, AppendEntries):
+            self._stats.appends_received += 1
+        elif isinstance(message, AppendEntriesReply):
+            self._stats.on_append_reply(from_member)
+
+    def _on_forwarded(self, from_member: int, frame: ForwardedCommand, refused: list[Frame]) -> None:
+        raft = self._raft
+        if raft.role is Role.LEADER and raft.current_term == frame.term:
+            self._forwarded_token -= 1
+            self._forwarded[self._forwarded_token] = (from_member, frame.payload)
+            self._loop.add(Propose(self._forwarded_token, frame.payload))
+        else:
+            refused.append(ForwardRefused(frame.payload[: causes.REQUEST_ID_BYTES], RefusalReason.NOT_LEADER))
+
+    def _on_forward_refused(self, frame: ForwardRefused) -> None:
+        counter = self._waiters.counter_of(frame.request_id)
+        waiter = self._waiters.get(counter) if counter is not None else None
+        if waiter is not None and waiter.term != UNSENT:
+            self._resubmit(waiter, frame.reason)
+
+    def on_connected(self, member_id: int) -> None:
+        """A peer is reachable: requests may wait for it."""
+        log.info("peer connected", member=self.name, peer=self.cluster.peer_name(member_id))
+        self._loop.wake()
+
+    def on_disconnected(self, member_id: int) -> None:
+        """A peer's process has gone or went silent."""
+        log.info("peer disconnected", member=self.name, peer=self.cluster.peer_name(member_id))
+        self._loop.put(PeerDisconnected(member_id))
+
+    def on_dropped(self, member_id: int) -> None:
+        """Frames for a peer were dropped."""
+        self._stats.on_unreachable(member_id)
+        self._loop.add(PeerUnreachable(member_id))
+
+    def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
+        """A peer refused this member."""
+        if fatal:
+            self.fail(f"refused by {self.cluster.peer_name(member_id)}: {reason}")
+
+    def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
+        """A snapshot lies in the spool: the core decides whether it is wanted."""
+        self._loop.put(Received(from_member, snapshot))
+
+    # -- what is not urgent -------------------------------------------------------------------------------------
+
+    async def _keep_house(self) -> None:
+        looked_ms = clock.monotonic_ms()
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            now_ms = clock.monotonic_ms()
+            self._longest_stall_ms = max(self._longest_stall_ms, now_ms - looked_ms - int(_HOUSEKEEPING_S * 1000))
+            looked_ms = now_ms
+            try:
+                self._look_around(now_ms)
+            except Exception as error:
+                self.fail(f"internal error: {error!r}")
+                raise
+
+    def _look_around(self, now_ms: int) -> None:
+        for waiter in self._waiters.take_overdue(now_ms):
+            self._timed_out += 1
+            waiter.done(internal_error(self._timeout_cause(waiter)))
+        self._reads.sweep(now_ms)
+        self._reads.abandon_round(now_ms, self.settings.election_timeout_ms)
+        self._publish()
+        self._durable.look_around(now_ms)
+        self._plan_expiry()
+        self._memory.remember_acknowledged()
+        if self._router.unsent or self._reads.wants_round():
+            self._loop.wake()
+
+    def _measure(self) -> None:
+        """Copy the figures into the metrics, for a scrape."""
+        metrics, raft, store = self.metrics, self._raft, self.keyspace.stats
+        metrics.has_leader.set(int(raft.leader_id != 0))
+        metrics.is_leader.set(int(raft.role is Role.LEADER))
+        metrics.is_learner.set(int(self.member_id in raft.configuration.learners))
+        metrics.leader_changes_seen.values[""] = self._stats.leader_changes
+        metrics.proposals_committed.set(raft.commit_index)
+        metrics.proposals_applied.set(self.raft_index)
+        metrics.proposals_pending.set(len(self._waiters))
+        metrics.proposals_failed.values[""] = self._timed_out
+        metrics.server_id.labels(f"{self.member_id:x}").set(1)
+        metrics.cluster_version.labels(self.keyspace.cluster_version).set(1)
+        metrics.history_start_index.set(self.keyspace.history.floor)
+        metrics.store_watchers.set(self.watchers.count)
+        metrics.store_expires.values[""] = store.expire_count
+        metrics.loop_stall_seconds.set(self._longest_stall_ms / 1000)
+        self._longest_stall_ms = 0
+
+    def _timeout_cause(self, waiter: Waiter) -> bytes:
+        """As etcd tells them apart (server/v2_server: parseProposeCtxErr)."""
+        lost_ms = self._leader_elected_ms - 2 * self.settings.election_timeout_ms
+        if lost_ms < waiter.started_ms < self._leader_elected_ms:
+            return causes.TIMED_OUT_LEADER_LOST
+        leader_id = self._raft.leader_id
+        if leader_id not in (0, self.member_id) and not self._transport.is_connected(leader_id):
+            return causes.TIMED_OUT_CONNECTION_LOST
+        return causes.TIMED_OUT
+
+    def _publish(self) -> None:
+        if self._duty_in_flight or not self._raft.leader_id:
+            return
+        duty = self.cluster.unpublished(self.keyspace)
+        if duty is None and self._raft.role is Role.LEADER:
+            duty = self.cluster.leader_duty(self.keyspace)
+        if duty is not None:
+            self._duty_in_flight = True
+            self.submit(duty, self._on_duty_done)
+
+    def _on_duty_done(self, _outcome: Written | EtcdError) -> None:
+        self._duty_in_flight = False  # If it failed, it is still unpublished and goes out again.
+
+    def _plan_expiry(self) -> None:
+        """Propose a sync if one is due; otherwise look again when it will be."""
+        if self._expiry_timer is not None or self._raft.role is not Role.LEADER:
+            return
+        log_clock_ms = self.log_clock_ms()
+        last_clock_ms = self._applier.position.clock_ms
+        next_deadline_ms = self.keyspace.next_deadline_ms()
+        sync = self._expirer.due(log_clock_ms, last_clock_ms, next_deadline_ms)
+        if sync is not None:
+            self.submit(sync, self._on_sync_done)
+            return
+        wait_ms = self._expirer.wait_ms(log_clock_ms, last_clock_ms, next_deadline_ms)
+        if wait_ms is not None:
+            loop = asyncio.get_running_loop()
+            self._expiry_timer = loop.call_later(min(wait_ms, 500) / 1000, self._on_expiry_timer)
+
+    def _on_expiry_timer(self) -> None:
+        self._expiry_timer = None
+        self._plan_expiry()
+
+    def _on_sync_done(self, _outcome: Written | EtcdError) -> None:
+        self._expirer.applied()

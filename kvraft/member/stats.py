@@ -1,0 +1,148 @@
+"""What /v2/stats/self and /v2/stats/leader show, in etcd's field order (contract A.10)."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, final
+
+from kvraft import clock
+from kvraft.raft.effects import Role, RoleChange
+
+_INT64_MAX: Final = 9223372036854775807
+"""etcd's `minimum` before the first reply."""
+
+
+def go_time(wall_ns: int) -> str:
+    """RFC3339 with nanoseconds, trailing zeros trimmed, as Go prints a UTC time."""
+    seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
+    return f"{text}{fraction}Z"
+
+
+def go_duration(nanoseconds: int) -> str:
+    """Go's `time.Duration.String` for spans of a second and more; shorter ones in their own unit."""
+    if nanoseconds < 1_000_000_000:
+        for unit, size in (("ms", 1_000_000), ("µs", 1_000)):
+            if nanoseconds >= size:
+                return f"{nanoseconds / size:.6f}".rstrip("0").rstrip(".") + unit
+        return f"{nanoseconds}ns" if nanoseconds else "0s"
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{seconds}" + (f".{rest:09d}".rstrip("0") if rest else "") + "s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text
+
+
+@final
+@dataclass(slots=True)
+class FollowerStats:
+    """Round trips of AppendEntries to one follower, in milliseconds (etcd's LatencyStats)."""
+
+    success: int = 0
+    fail: int = 0
+    current: float = 0.0
+    average: float = 0.0
+    sum_of_squares: float = 0.0
+    minimum: float = float(_INT64_MAX)
+    maximum: float = 0.0
+
+    def add(self, milliseconds: float) -> None:
+        """Count one acknowledged round trip."""
+        total = self.average * self.success
+        self.success += 1
+        self.current = milliseconds
+        self.average = (total + milliseconds) / self.success
+        self.sum_of_squares += milliseconds * milliseconds
+        self.minimum = min(self.minimum, milliseconds)
+        self.maximum = max(self.maximum, milliseconds)
+
+    def show(self) -> dict[str, object]:
+        """As in the answer."""
+        deviation = 0.0
+        if self.success:
+            deviation = math.sqrt(max(0.0, self.sum_of_squares / self.success - self.average * self.average))
+        minimum = _INT64_MAX if self.success == 0 else self.minimum
+        return {
+            "latency": {
+                "current": self.current,
+                "average": self.average,
+                "standardDeviation": deviation,
+                "minimum": minimum,
+                "maximum": self.maximum,
+            },
+            "counts": {"fail": self.fail, "success": self.success},
+        }
+
+
+@final
+@dataclass(slots=True)
+class ServerStats:
+    """Counters of one run of a member."""
+
+    member_id: int
+    name: str
+    appends_received: int = 0
+    appends_sent: int = 0
+    leader_changes: int = 0
+    started_wall_ns: int = field(default_factory=clock.wall_ns)
+    _leader_since_ns: int = 0
+    _leader_since_wall_ns: int = 0
+    _followers: dict[int, FollowerStats] = field(default_factory=dict)
+    _sent_ns: dict[int, int] = field(default_factory=dict)
+
+    def on_role_change(self, change: RoleChange) -> None:
+        """A leader was found or lost."""
+        if change.leader_id:
+            self.leader_changes += 1
+            self._leader_since_ns = clock.monotonic_ns()
+            self._leader_since_wall_ns = clock.wall_ns()
+        if change.role is Role.LEADER:
+            self._followers.clear()
+            self._sent_ns.clear()
+
+    def on_append_sent(self, to_member: int) -> None:
+        """An AppendEntries left; its round trip is measured unless one is being measured already."""
+        self.appends_sent += 1
+        self._sent_ns.setdefault(to_member, clock.monotonic_ns())
+
+    def on_append_reply(self, from_member: int) -> None:
+        """A follower acknowledged."""
+        sent_ns = self._sent_ns.pop(from_member, None)
+        if sent_ns is not None:
+            self._follower(from_member).add((clock.monotonic_ns() - sent_ns) / 1e6)
+
+    def on_unreachable(self, member_id: int) -> None:
+        """Something for a follower was dropped."""
+        self._sent_ns.pop(member_id, None)
+        self._follower(member_id).fail += 1
+
+    def _follower(self, member_id: int) -> FollowerStats:
+        return self._followers.setdefault(member_id, FollowerStats())
+
+    def self_stats(self, role: Role, leader_id: int) -> dict[str, object]:
+        """/v2/stats/self."""
+        uptime_ns = clock.monotonic_ns() - self._leader_since_ns if leader_id else 0
+        return {
+            "name": self.name,
+            "id": f"{self.member_id:x}",
+            "state": "StateLeader" if role is Role.LEADER else "StateFollower",
+            "startTime": go_time(self.started_wall_ns),
+            "leaderInfo": {
+                "leader": f"{leader_id:x}",
+                "uptime": go_duration(uptime_ns),
+                "startTime": go_time(self._leader_since_wall_ns),
+            },
+            "recvAppendRequestCnt": self.appends_received,
+            "sendAppendRequestCnt": self.appends_sent,
+        }
+
+    def leader_stats(self, members: Iterable[int]) -> dict[str, object]:
+        """/v2/stats/leader."""
+        followers = {
+            f"{member:x}": self._follower(member).show() for member in sorted(members) if member != self.member_id
+        }
+        return {"leader": f"{self.member_id:x}", "followers": followers}

@@ -1,0 +1,90 @@
+"""Linearizable reads share rounds, never too early ones."""
+
+from kvraft.keyspace.errors import ErrorCode, EtcdError
+from kvraft.member.reads import ReadBarriers
+from kvraft.raft.effects import ReadReady
+
+
+class Reader:
+    """Remembers how its reads ended."""
+
+    def __init__(self, barriers: ReadBarriers) -> None:
+        self._barriers = barriers
+        self.outcomes: dict[str, EtcdError | None] = {}
+
+    def read(self, name: str, now_ms: int = 0) -> None:
+        def done(outcome: EtcdError | None) -> None:
+            assert name not in self.outcomes, "answered twice"
+            self.outcomes[name] = outcome
+
+        self._barriers.add(done, now_ms)
+
+
+def test_read_that_arrives_during_a_round_waits_for_the_next() -> None:
+    """The round's read index may be older than a write that the late reader has already seen."""
+    barriers = ReadBarriers(timeout_ms=7000)
+    reader = Reader(barriers)
+    reader.read("early")
+    round_one = barriers.start_round(0)
+    reader.read("late")
+    assert not barriers.wants_round()
+    barriers.ready(ReadReady(round_one.read_id, 5), applied_index=5)
+    assert reader.outcomes == {"early": None}
+    assert barriers.wants_round()
+    round_two = barriers.start_round(0)
+    assert round_two.read_id > round_one.read_id
+    barriers.ready(ReadReady(round_two.read_id, 6), applied_index=5)
+    assert "late" not in reader.outcomes
+    barriers.applied(6)
+    assert reader.outcomes == {"early": None, "late": None}
+
+
+def test_answer_of_an_abandoned_round_is_ignored() -> None:
+    """A retried read has a fresh id, so a late answer to the old one cannot serve it (etcd-io/etcd#20418)."""
+    barriers = ReadBarriers(timeout_ms=7000)
+    reader = Reader(barriers)
+    reader.read("a")
+    first = barriers.start_round(0)
+    barriers.abandon_round(999, patience_ms=1000)
+    assert not barriers.wants_round()
+    barriers.abandon_round(1000, patience_ms=1000)
+    second = barriers.start_round(1000)
+    barriers.ready(ReadReady(first.read_id, 1), applied_index=9)
+    assert reader.outcomes == {}
+    barriers.ready(ReadReady(second.read_id, 9), applied_index=9)
+    assert reader.outcomes == {"a": None}
+
+
+def test_failed_round_is_tried_again_with_its_reads_first() -> None:
+    """A lost leader fails the round, not the reads."""
+    barriers = ReadBarriers(timeout_ms=7000)
+    reader = Reader(barriers)
+    reader.read("a", now_ms=1)
+    lost = barriers.start_round(1)
+    reader.read("b", now_ms=2)
+    assert barriers.failed(lost.read_id)
+    assert not barriers.failed(lost.read_id)
+    again = barriers.start_round(3)
+    barriers.ready(ReadReady(again.read_id, 1), applied_index=1)
+    assert list(reader.outcomes) == ["a", "b"]
+
+
+def test_reads_time_out_wherever_they_wait() -> None:
+    """Without a quorum a read answers 500/300 after the request timeout."""
+    barriers = ReadBarriers(timeout_ms=100)
+    reader = Reader(barriers)
+    reader.read("applying", now_ms=0)
+    first = barriers.start_round(0)
+    barriers.ready(ReadReady(first.read_id, 50), applied_index=1)
+    reader.read("in round", now_ms=10)
+    barriers.start_round(10)
+    reader.read("waiting", now_ms=20)
+    assert barriers.next_deadline_ms() == 100
+    barriers.sweep(99)
+    assert reader.outcomes == {}
+    barriers.sweep(120)
+    assert list(reader.outcomes) == ["in round", "waiting", "applying"]
+    for outcome in reader.outcomes.values():
+        assert outcome is not None
+        assert outcome.code is ErrorCode.RAFT_INTERNAL
+        assert outcome.cause == b"etcdserver: request timed out"
