@@ -78,6 +78,8 @@ class CompareAndSwap:
 @final
 @dataclass(slots=True)
 class Delete:
+    """Remove a file, or a directory if `directory` (then it must be empty) or `recursive` is given."""
+
     path: bytes
     directory: bool = False
     recursive: bool = False
@@ -86,6 +88,8 @@ class Delete:
 @final
 @dataclass(slots=True)
 class CompareAndDelete:
+    """Remove a file if the given conditions hold; None and 0 are no conditions."""
+
     path: bytes
     prev_value: bytes | None = None
     prev_index: int = 0

@@ -67,7 +67,7 @@ HTTP_STATUSES: dict[ErrorCode, int] = {
 @final
 @dataclass(slots=True, eq=True)
 class EtcdError(Exception):
-    """One v2 error answer. Returned by the keyspace, where a failed compare is an outcome like any other; raised by parsers."""
+    """One v2 error answer. Returned by the keyspace, where a failed compare is an outcome; parsers raise it."""
 
     code: ErrorCode
     cause: bytes = b""

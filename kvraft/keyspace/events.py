@@ -38,6 +38,8 @@ class NodeView:
 @final
 @dataclass(slots=True)
 class Event:
+    """One successful change. Never modified."""
+
     action: Action
     node: NodeView
     prev_node: NodeView | None

@@ -1,0 +1,93 @@
+"""A flush: what has changed since the previous one as records, encoded in slices while commands go on.
+
+Files never change, so the nodes collected at the start are a snapshot by themselves.
+A directory whose TTL is about to change is encoded first (`PendingChanges.preserve`).
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, final
+
+from kvraft.keyspace.events import Event
+from kvraft.keyspace.records import encode_event, encode_key, encode_node
+from kvraft.keyspace.state_records import StateChanges
+from kvraft.keyspace.tree import INDEX_MASK, AnyNode, Directory
+
+if TYPE_CHECKING:
+    from kvraft.keyspace.removal import RemovedSubtrees
+
+SLICE_RECORDS: Final = 2000
+"""Records encoded in one slice by default: a few milliseconds."""
+
+
+@final
+class DirtyState:
+    """Nodes changed and removed between two flushes."""
+
+    __slots__ = ("nodes", "removed", "started_at")
+
+    def __init__(self, started_at: int) -> None:
+        self.started_at = started_at
+        """The etcd_index of the flush before: a node created later has never been on disk."""
+        self.nodes: dict[int, AnyNode] = {}
+        """By node id, the newest form."""
+        self.removed: list[int] = []
+        """Ids of nodes whose records must go."""
+
+    def remove(self, node: AnyNode) -> None:
+        """The node has left the tree for good."""
+        node_id = node.node_id
+        self.nodes.pop(node_id, None)
+        if node_id & INDEX_MASK <= self.started_at:
+            self.removed.append(node_id)
+
+
+@final
+class PendingChanges:
+    """One flush in the making. Made by `Keyspace.begin_changes`."""
+
+    def __init__(
+        self,
+        etcd_index: int,
+        dirty: DirtyState,
+        removed_subtrees: "RemovedSubtrees",
+        history: list[Event],
+        history_floor: int,
+        meta: bytes,
+    ) -> None:
+        self.etcd_index = etcd_index
+        """The state's index when the flush began; give it to `Keyspace.mark_durable` once stored."""
+        self.changes = StateChanges(history_floor=history_floor, meta=meta)
+        """Complete once `encode_some` has returned False."""
+        self.finished = False
+        self._dirty = dirty
+        self._removed_subtrees = removed_subtrees
+        self._history = deque(history)
+
+    def encode_some(self, records_max: int = SLICE_RECORDS) -> bool:
+        """Encode up to `records_max` records; True if more are left."""
+        left = records_max
+        while self._removed_subtrees.waiting_for(self._dirty):
+            if left <= 0:
+                return True
+            left -= self._removed_subtrees.take_apart(left)
+        nodes = self._dirty.nodes
+        while nodes and left > 0:
+            node_id, node = nodes.popitem()
+            self.changes.nodes.append((encode_key(node_id), encode_node(node)))
+            left -= 1
+        removed = self._dirty.removed
+        while removed and left > 0:
+            self.changes.removed_nodes.append(encode_key(removed.pop()))
+            left -= 1
+        history = self._history
+        while history and left > 0:
+            event = history.popleft()
+            self.changes.history.append((encode_key(event.node.modified_index), encode_event(event)))
+            left -= 1
+        self.finished = not (nodes or removed or history)
+        return not self.finished
+
+    def preserve(self, directory: Directory) -> None:
+        """The directory's TTL is about to change: encode it as it is."""
+        if self._dirty.nodes.pop(directory.node_id, None) is not None:
+            self.changes.nodes.append((encode_key(directory.node_id), encode_node(directory)))

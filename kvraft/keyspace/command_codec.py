@@ -1,0 +1,201 @@
+"""Commands as bytes in a log entry: a msgpack array of a type number and the command's fields.
+
+The numbers are for ever.
+A command that needs another field gets another number, which no member uses before every member knows it (design
+decision 13), so a known number with the wrong fields is damage and never a newer version.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final, final
+
+import msgpack
+
+from kvraft.keyspace.commands import (
+    NO_TTL,
+    Command,
+    CompareAndDelete,
+    CompareAndSwap,
+    Create,
+    CreateInOrder,
+    Delete,
+    PublishMember,
+    Set,
+    SetClusterVersion,
+    SetHistorySize,
+    Sync,
+    Update,
+)
+
+SET: Final = 1
+CREATE: Final = 2
+CREATE_IN_ORDER: Final = 3
+UPDATE: Final = 4
+COMPARE_AND_SWAP: Final = 5
+DELETE: Final = 6
+COMPARE_AND_DELETE: Final = 7
+SYNC: Final = 8
+PUBLISH_MEMBER: Final = 9
+SET_CLUSTER_VERSION: Final = 10
+SET_HISTORY_SIZE: Final = 11
+
+ARRAY_ITEMS_MAX: Final = 1024
+"""Longest array inside a command: the client URLs of one member."""
+TEXT_BYTES_MAX: Final = 1 << 16
+"""Longest name, version or URL."""
+
+_pack = msgpack.Packer(autoreset=True).pack
+
+
+class CommandError(ValueError):
+    """Bytes that are no command: the member that meets them in its log must stop."""
+
+
+@final
+class UnknownCommandError(CommandError):
+    """A command type of a version that this member does not know."""
+
+    def __init__(self, command_type: int) -> None:
+        super().__init__(f"command type {command_type} is not known to this version")
+        self.command_type = command_type
+
+
+@final
+class MalformedCommandError(CommandError):
+    """Bytes that no version wrote."""
+
+
+def encode_command(command: Command) -> bytes:
+    """The bytes of a command; `decode_command` gives an equal one back.
+
+    Raises:
+        OverflowError: a number that does not fit 64 bits.
+    """
+    number, fields = _FIELDS[type(command)]
+    values = fields(command)
+    packed: bytes = _pack((number, *values) if isinstance(values, tuple) else (number, values))
+    return packed
+
+
+def decode_command(data: bytes) -> Command:
+    """The command that `encode_command` wrote.
+
+    Raises:
+        UnknownCommandError: a newer version wrote it.
+        MalformedCommandError: nobody wrote it.
+    """
+    try:
+        items: object = msgpack.unpackb(
+            data,
+            raw=False,
+            max_array_len=ARRAY_ITEMS_MAX,
+            max_map_len=0,
+            max_ext_len=0,
+            max_str_len=TEXT_BYTES_MAX,
+        )
+    except (ValueError, msgpack.UnpackException) as error:
+        message = f"command of {len(data)} bytes is not msgpack: {error}"
+        raise MalformedCommandError(message) from error
+    if not isinstance(items, list) or not items or type(items[0]) is not int:
+        message = f"command of {len(data)} bytes is not an array with a type"
+        raise MalformedCommandError(message)
+    decoder = _DECODERS.get(items[0])
+    if decoder is None:
+        raise UnknownCommandError(items[0])
+    length, build = decoder
+    if len(items) != length:
+        message = f"command type {items[0]} with {len(items)} items instead of {length}"
+        raise MalformedCommandError(message)
+    return build(items)
+
+
+def _path(item: object) -> bytes:
+    if type(item) is not bytes or item[:1] != b"/":
+        message = f"{item!r:.80} is not a path"
+        raise MalformedCommandError(message)
+    return item
+
+
+def _value(item: object) -> bytes:
+    if type(item) is not bytes:
+        message = f"{item!r:.80} is not a value"
+        raise MalformedCommandError(message)
+    return item
+
+
+def _condition(item: object) -> bytes | None:
+    return None if item is None else _value(item)
+
+
+def _flag(item: object) -> bool:
+    if type(item) is not bool:
+        message = f"{item!r:.80} is not a flag"
+        raise MalformedCommandError(message)
+    return item
+
+
+def _u64(item: object) -> int:
+    if type(item) is not int or item < 0:
+        message = f"{item!r:.80} is not an unsigned number"
+        raise MalformedCommandError(message)
+    return item
+
+
+def _ttl(item: object) -> int:
+    if type(item) is not int or item < NO_TTL:
+        message = f"{item!r:.80} is not a TTL"
+        raise MalformedCommandError(message)
+    return item
+
+
+def _text(item: object) -> str:
+    if type(item) is not str:
+        message = f"{item!r:.80} is not text"
+        raise MalformedCommandError(message)
+    return item
+
+
+def _texts(item: object) -> tuple[str, ...]:
+    if type(item) is not list:
+        message = f"{item!r:.80} is not a list of texts"
+        raise MalformedCommandError(message)
+    return tuple(_text(text) for text in item)
+
+
+_FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
+    Set: (SET, attrgetter("path", "value", "directory", "ttl_s", "expiration_ns", "refresh")),
+    Create: (CREATE, attrgetter("path", "value", "directory", "ttl_s", "expiration_ns", "refresh")),
+    CreateInOrder: (CREATE_IN_ORDER, attrgetter("path", "value", "directory", "ttl_s", "expiration_ns")),
+    Update: (UPDATE, attrgetter("path", "value", "ttl_s", "expiration_ns", "refresh")),
+    CompareAndSwap: (
+        COMPARE_AND_SWAP,
+        attrgetter("path", "value", "prev_value", "prev_index", "ttl_s", "expiration_ns", "refresh"),
+    ),
+    Delete: (DELETE, attrgetter("path", "directory", "recursive")),
+    CompareAndDelete: (COMPARE_AND_DELETE, attrgetter("path", "prev_value", "prev_index")),
+    Sync: (SYNC, lambda _: ()),
+    PublishMember: (PUBLISH_MEMBER, attrgetter("member_id", "name", "client_urls")),
+    SetClusterVersion: (SET_CLUSTER_VERSION, attrgetter("version")),
+    SetHistorySize: (SET_HISTORY_SIZE, attrgetter("events_max")),
+}
+"""For each command its number and what takes its fields, in their order in the array."""
+
+_DECODERS: Final[dict[int, tuple[int, Callable[[list[object]], Command]]]] = {
+    SET: (7, lambda f: Set(_path(f[1]), _value(f[2]), _flag(f[3]), _ttl(f[4]), _u64(f[5]), _flag(f[6]))),
+    CREATE: (7, lambda f: Create(_path(f[1]), _value(f[2]), _flag(f[3]), _ttl(f[4]), _u64(f[5]), _flag(f[6]))),
+    CREATE_IN_ORDER: (6, lambda f: CreateInOrder(_path(f[1]), _value(f[2]), _flag(f[3]), _ttl(f[4]), _u64(f[5]))),
+    UPDATE: (6, lambda f: Update(_path(f[1]), _value(f[2]), _ttl(f[3]), _u64(f[4]), _flag(f[5]))),
+    COMPARE_AND_SWAP: (
+        8,
+        lambda f: CompareAndSwap(
+            _path(f[1]), _value(f[2]), _condition(f[3]), _u64(f[4]), _ttl(f[5]), _u64(f[6]), _flag(f[7])
+        ),
+    ),
+    DELETE: (4, lambda f: Delete(_path(f[1]), _flag(f[2]), _flag(f[3]))),
+    COMPARE_AND_DELETE: (4, lambda f: CompareAndDelete(_path(f[1]), _condition(f[2]), _u64(f[3]))),
+    SYNC: (1, lambda _: Sync()),
+    PUBLISH_MEMBER: (4, lambda f: PublishMember(_u64(f[1]), _text(f[2]), _texts(f[3]))),
+    SET_CLUSTER_VERSION: (2, lambda f: SetClusterVersion(_text(f[1]))),
+    SET_HISTORY_SIZE: (2, lambda f: SetHistorySize(_u64(f[1]))),
+}
+"""For each number the length of the array and what makes the command from it."""

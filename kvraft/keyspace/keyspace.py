@@ -1,0 +1,607 @@
+"""The state machine: applies one command at a time, in log order, and answers as etcd's v2 store does.
+
+Everything here is a function of the commands and their log clocks alone, so that equal logs mean equal trees, indices,
+histories and state hashes on all members.
+Rules, causes and the order of checks are those of etcd v3.4 etcdserver/api/v2store/store.go.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, final
+from zlib import crc32
+
+from kvraft.keyspace.changes import DirtyState, PendingChanges
+from kvraft.keyspace.commands import (
+    NO_TTL,
+    Command,
+    CompareAndDelete,
+    CompareAndSwap,
+    Create,
+    CreateInOrder,
+    Delete,
+    PublishMember,
+    Set,
+    SetClusterVersion,
+    SetHistorySize,
+    Sync,
+    Update,
+)
+from kvraft.keyspace.errors import ErrorCode, EtcdError
+from kvraft.keyspace.event_history import EVENTS_MAX, MEMORY_EVENTS, EventHistory, HistoryReader, internal_event
+from kvraft.keyspace.events import Action, Event, NodeView
+from kvraft.keyspace.expiry import Deadlines
+from kvraft.keyspace.json_text import encode_value, escape
+from kvraft.keyspace.listing import Listing, render_file
+from kvraft.keyspace.loading import Loading
+from kvraft.keyspace.records import ACTION_CODES, STATE_HASH_BYTES, Meta, PublishedMember, encode_meta
+from kvraft.keyspace.removal import SLICE_NODES, RemovedSubtrees
+from kvraft.keyspace.state_records import StateChanges, StateImage
+from kvraft.keyspace.stats import StoreStats
+from kvraft.keyspace.tree import (
+    ORDINAL_SHIFT,
+    ROOT_ID,
+    AnyNode,
+    Directory,
+    File,
+    Lifetime,
+    path_of,
+    ttl_at,
+)
+from kvraft.keyspace.watchers import WatcherHub, WatchPoint
+
+TTL_S_MAX: Final = 9_223_372_036
+"""Longest TTL, 292 years: what nanoseconds in 64 signed bits hold. Longer ones saturate, where etcd wraps around."""
+
+SYNC_EXPIRES_MAX: Final = 4096
+"""Nodes that one Sync expires at most, some 20 ms; the next Sync takes the rest, since they are still due."""
+
+_HASHED_EVENT: Final = struct.Struct("<BQQQQqI")
+"""Action, log clock, etcd_index, createdIndex, previous modifiedIndex, ttl, checksum of the value; then the path."""
+_HASHED_ANSWER: Final = struct.Struct("<BQQQ")
+"""Error code or 255 for an acknowledgement, log clock, etcd_index, number of changes; then the cause."""
+
+_NOTHING_DOOMED: Final[list[WatchPoint]] = []
+
+
+@final
+@dataclass(slots=True)
+class Acknowledged:
+    """What Sync and the commands about the cluster answer: they have no event for a client."""
+
+    changes: int
+    """Nodes expired, or 1 if the command changed something; so many etcd_indices it took."""
+    etcd_index: int
+    """The store's index afterwards."""
+
+
+Answer = Event | EtcdError | Acknowledged
+
+
+@final
+class Keyspace:
+    """The applied state of one member."""
+
+    def __init__(
+        self,
+        watchers: WatcherHub | None = None,
+        history_events_max: int = EVENTS_MAX,
+        history_reader: HistoryReader | None = None,
+    ) -> None:
+        self.watchers = watchers if watchers is not None else WatcherHub()
+        """Told of every event as it is applied."""
+        self.history = EventHistory(history_events_max, history_reader)
+        self.watchers.history = self.history
+        self.etcd_index = 0
+        """Counts every change of keys, members and version, and every expiry; a function of the log."""
+        self.state_hash = bytes(STATE_HASH_BYTES)
+        """A chain over every answer so far: equal on two members that have applied the same log and agree."""
+        self.members: dict[int, PublishedMember] = {}
+        """What the members have published, by id."""
+        self.cluster_version = ""
+        """Empty while not decided."""
+        self.stats = StoreStats()
+        """This member's own counters, not part of the state."""
+        self._root = Directory(ROOT_ID, None, b"", 0, None)
+        self._deadlines = Deadlines()
+        self._dirty = DirtyState(0)
+        self._flushed_index = 0
+        """The etcd_index at which the last flush began; its history need not be encoded again."""
+        self._removed_subtrees = RemovedSubtrees(self._forget, self._preserve)
+        self._pending_changes: PendingChanges | None = None
+        self._listings: list[Listing] = []
+
+    # Reading
+
+    def get(self, path: bytes, *, recursive: bool, in_order: bool, clock_ms: int) -> bytes | Listing | EtcdError:
+        """The JSON of the `node` object of a GET; see `listing.py` for the form of large ones.
+
+        `ttl` is counted from `clock_ms`, the log clock. A success answers with the `etcd_index` of this moment, which
+        the caller reads before it lets other work run. Counts in `stats`.
+        """
+        node = self._find(path)
+        if isinstance(node, EtcdError):
+            self.stats.gets_fail += 1
+            return node
+        self.stats.gets_success += 1
+        if isinstance(node, File):
+            return render_file(escape(path), node, clock_ms)
+        listing = Listing(path, node, recursive=recursive, in_order=in_order, clock_ms=clock_ms)
+        whole = listing.start()
+        if whole is not None:
+            return whole
+        self._listings = [other for other in self._listings if other.open]
+        self._listings.append(listing)
+        return listing
+
+    def nodes(self, clock_ms: int = 0) -> Iterator[NodeView]:
+        """Every node below the root, hidden ones too, parents first, by path component; not for use across writes."""
+        stack: list[AnyNode] = [self._root]
+        while stack:
+            node = stack.pop()
+            if node is not self._root:
+                yield _view(path_of(node), node, clock_ms)
+            if isinstance(node, Directory):
+                stack.extend(node.children[name] for name in sorted(node.children, reverse=True))
+
+    def next_deadline_ms(self) -> int | None:
+        """When the next node is due, in the log's clock; None while no node has a TTL."""
+        return self._deadlines.next_deadline_ms()
+
+    # Applying
+
+    def apply(self, command: Command, clock_ms: int) -> Answer:
+        """Apply the command of one log entry whose clock is `clock_ms`; a failure changes only the state hash."""
+        answer: Answer
+        if isinstance(command, Set):
+            answer = self._set(command, clock_ms)
+        elif isinstance(command, CompareAndSwap):
+            answer = self._compare_and_swap(command, clock_ms)
+        elif isinstance(command, Create):
+            answer = self._create(command, clock_ms)
+        elif isinstance(command, Update):
+            answer = self._update(command, clock_ms)
+        elif isinstance(command, Delete):
+            answer = self._delete(command, clock_ms)
+        elif isinstance(command, CreateInOrder):
+            answer = self._create_in_order(command, clock_ms)
+        elif isinstance(command, CompareAndDelete):
+            answer = self._compare_and_delete(command, clock_ms)
+        elif isinstance(command, Sync):
+            answer = self._sync(clock_ms)
+        else:
+            answer = self._change_cluster(command)
+        if not isinstance(answer, Event):
+            self._hash_answer(answer, clock_ms)
+        if self._removed_subtrees:
+            self._removed_subtrees.take_apart(SLICE_NODES)
+        return answer
+
+    def _set(self, command: Set, clock_ms: int) -> Event | EtcdError:
+        path = command.path
+        value = command.value
+        if command.refresh:
+            found = self._find(path)
+            if isinstance(found, EtcdError):
+                self.stats.sets_fail += 1
+                return found
+            value = found.value() if isinstance(found, File) else b""
+        event = self._put(Action.SET, path, value, command, clock_ms, refresh=command.refresh)
+        if isinstance(event, EtcdError):
+            self.stats.sets_fail += 1
+        else:
+            self.stats.sets_success += 1
+        return event
+
+    def _create(self, command: Create, clock_ms: int) -> Event | EtcdError:
+        event = self._put(Action.CREATE, command.path, command.value, command, clock_ms)
+        if isinstance(event, EtcdError):
+            self.stats.create_fail += 1
+        else:
+            self.stats.create_success += 1
+        return event
+
+    def _create_in_order(self, command: CreateInOrder, clock_ms: int) -> Event | EtcdError:
+        parent = b"" if command.path == b"/" else command.path
+        path = b"%b/%020d" % (parent, self.etcd_index + 1)
+        event = self._put(Action.CREATE, path, command.value, command, clock_ms)
+        if isinstance(event, EtcdError):
+            self.stats.create_fail += 1
+        else:
+            self.stats.create_success += 1
+        return event
+
+    def _put(
+        self,
+        action: Action,
+        path: bytes,
+        value: bytes,
+        command: Set | Create | CreateInOrder,
+        clock_ms: int,
+        *,
+        refresh: bool = False,
+    ) -> Event | EtcdError:
+        """Create the node at `path` with its missing parents; SET replaces a file (etcd's internalCreate)."""
+        names = path.split(b"/")
+        name = names.pop()
+        if not name:
+            return EtcdError(ErrorCode.ROOT_READ_ONLY, b"/", self.etcd_index)
+        index = self.etcd_index + 1
+        parent = self._root
+        for depth in range(1, len(names)):
+            child = parent.children.get(names[depth])
+            if child is None:
+                parent = self._create_parents(parent, names[depth:], index)
+                break
+            if isinstance(child, File):
+                if action is Action.CREATE:
+                    # etcd counts this failure twice, once as a set (store.go, internalCreate).
+                    self.stats.sets_fail += 1
+                return EtcdError(ErrorCode.NOT_DIR, b"/".join(names[: depth + 1]), self.etcd_index)
+            parent = child
+        old = parent.children.get(name)
+        prev = None
+        node_id = index
+        if old is not None:
+            if action is Action.CREATE:
+                return EtcdError(ErrorCode.NODE_EXIST, path, self.etcd_index)
+            if isinstance(old, Directory):
+                return EtcdError(ErrorCode.NOT_FILE, path, self.etcd_index)
+            prev = _view(path, old, clock_ms)
+            node_id = old.node_id
+            name = old.name
+            if old.lifetime is not None:
+                self._deadlines.discard(old, old.lifetime.deadline_ms)
+        ttl_s = 0
+        lifetime = None
+        if command.ttl_s != NO_TTL:
+            ttl_s = min(command.ttl_s, TTL_S_MAX)
+            lifetime = Lifetime(clock_ms + ttl_s * 1000, command.expiration_ns)
+        node: AnyNode
+        if command.directory:
+            value_json = None
+            node = Directory(node_id, parent, name, index, lifetime)
+        else:
+            value_json, raw = encode_value(value)
+            node = File(node_id, parent, name, index, index, lifetime, value_json, raw)
+        self._place(parent, node)
+        view = NodeView(path, command.directory, value_json, ttl_s, command.expiration_ns, index, index)
+        return self._record(Event(action, view, prev, refresh), clock_ms)
+
+    def _create_parents(self, parent: Directory, names: list[bytes], index: int) -> Directory:
+        """Permanent directories down to the last name; they get no event (contract A.6)."""
+        ordinal = len(names)
+        for name in names:
+            # A parent's ordinal is above its child's, which `loading.py` relies on to rule out cycles.
+            directory = Directory(ordinal << ORDINAL_SHIFT | index, parent, name, index, None)
+            self._place(parent, directory)
+            parent = directory
+            ordinal -= 1
+        return parent
+
+    def _update(self, command: Update, clock_ms: int) -> Event | EtcdError:
+        path = command.path
+        stats = self.stats
+        if path == b"/":
+            stats.update_success += 1
+            return EtcdError(ErrorCode.ROOT_READ_ONLY, b"/", self.etcd_index)
+        node = self._find(path)
+        if isinstance(node, EtcdError):
+            stats.update_fail += 1
+            return node
+        stats.update_success += 1
+        if isinstance(node, File):
+            return self._rewrite(Action.UPDATE, path, node, command, clock_ms)
+        if command.value:
+            return EtcdError(ErrorCode.NOT_FILE, path, self.etcd_index)
+        prev = _view(path, node, clock_ms)
+        ttl_s = 0
+        lifetime = None
+        if command.ttl_s != NO_TTL:
+            ttl_s = min(command.ttl_s, TTL_S_MAX)
+            lifetime = Lifetime(clock_ms + ttl_s * 1000, command.expiration_ns)
+        self._change_lifetime(node, lifetime)
+        # The event shows a new modifiedIndex, the directory keeps the old one (contract A.5).
+        index = self.etcd_index + 1
+        view = NodeView(path, True, None, ttl_s, command.expiration_ns, index, node.created_index)
+        return self._record(Event(Action.UPDATE, view, prev, command.refresh), clock_ms)
+
+    def _rewrite(
+        self, action: Action, path: bytes, old: File, command: Update | CompareAndSwap, clock_ms: int
+    ) -> Event:
+        """Put a file with new value and TTL in the place of `old`; createdIndex stays."""
+        index = self.etcd_index + 1
+        ttl_s = 0
+        lifetime = None
+        if command.ttl_s != NO_TTL:
+            ttl_s = min(command.ttl_s, TTL_S_MAX)
+            lifetime = Lifetime(clock_ms + ttl_s * 1000, command.expiration_ns)
+        value_json, raw = (old.value_json, old.raw) if command.refresh else encode_value(command.value)
+        prev = _view(path, old, clock_ms)
+        if old.lifetime is not None:
+            self._deadlines.discard(old, old.lifetime.deadline_ms)
+        parent = old.parent
+        assert parent is not None
+        self._place(parent, File(old.node_id, parent, old.name, old.created_index, index, lifetime, value_json, raw))
+        view = NodeView(path, False, value_json, ttl_s, command.expiration_ns, index, old.created_index)
+        return self._record(Event(action, view, prev, command.refresh), clock_ms)
+
+    def _compare_and_swap(self, command: CompareAndSwap, clock_ms: int) -> Event | EtcdError:
+        path = command.path
+        stats = self.stats
+        if path == b"/":
+            stats.compare_and_swap_success += 1
+            return EtcdError(ErrorCode.ROOT_READ_ONLY, b"/", self.etcd_index)
+        node = self._find_comparable(path, command.prev_value, command.prev_index)
+        if isinstance(node, EtcdError):
+            stats.compare_and_swap_fail += 1
+            return node
+        stats.compare_and_swap_success += 1
+        return self._rewrite(Action.COMPARE_AND_SWAP, path, node, command, clock_ms)
+
+    def _compare_and_delete(self, command: CompareAndDelete, clock_ms: int) -> Event | EtcdError:
+        node = self._find_comparable(command.path, command.prev_value, command.prev_index)
+        if isinstance(node, EtcdError):
+            if node.code in (ErrorCode.KEY_NOT_FOUND, ErrorCode.NOT_DIR):
+                self.stats.compare_and_delete_fail += 1
+            else:
+                self.stats.compare_and_delete_success += 1
+            return node
+        self.stats.compare_and_delete_success += 1
+        return self._remove(Action.COMPARE_AND_DELETE, command.path, node, clock_ms)
+
+    def _find_comparable(self, path: bytes, prev_value: bytes | None, prev_index: int) -> File | EtcdError:
+        """The file at `path` if it meets the conditions."""
+        node = self._find(path)
+        if isinstance(node, EtcdError):
+            return node
+        if isinstance(node, Directory):
+            # etcd names its internal root `/1` and cuts that off, which leaves nothing of the root (contract A.6).
+            return EtcdError(ErrorCode.NOT_FILE, b"" if path == b"/" else path, self.etcd_index)
+        causes = []
+        if prev_value:
+            value = node.value()
+            if value != prev_value:
+                causes.append(b"[%b != %b]" % (prev_value, value))
+        if prev_index and prev_index != node.modified_index:
+            causes.append(b"[%d != %d]" % (prev_index, node.modified_index))
+        if causes:
+            return EtcdError(ErrorCode.TEST_FAILED, b" ".join(causes), self.etcd_index)
+        return node
+
+    def _delete(self, command: Delete, clock_ms: int) -> Event | EtcdError:
+        path = command.path
+        stats = self.stats
+        if path == b"/":
+            stats.delete_success += 1
+            return EtcdError(ErrorCode.ROOT_READ_ONLY, b"/", self.etcd_index)
+        node = self._find(path)
+        if not isinstance(node, EtcdError) and isinstance(node, Directory):
+            if not (command.directory or command.recursive):
+                node = EtcdError(ErrorCode.NOT_FILE, path, self.etcd_index)
+            elif node.children and not command.recursive:
+                node = EtcdError(ErrorCode.DIR_NOT_EMPTY, path, self.etcd_index)
+        if isinstance(node, EtcdError):
+            stats.delete_fail += 1
+            return node
+        stats.delete_success += 1
+        return self._remove(Action.DELETE, path, node, clock_ms)
+
+    def _sync(self, clock_ms: int) -> Acknowledged:
+        changes = 0
+        while changes < SYNC_EXPIRES_MAX and (due := self._deadlines.pop_due(clock_ms)) is not None:
+            node, path = due
+            self._remove(Action.EXPIRE, path, node, clock_ms)
+            changes += 1
+        self.stats.expire_count += changes
+        return Acknowledged(changes, self.etcd_index)
+
+    def _change_cluster(self, command: PublishMember | SetClusterVersion | SetHistorySize) -> Acknowledged:
+        """Take one index if something changes, with an event in the history that nobody sees, as in etcd."""
+        if isinstance(command, PublishMember):
+            member = PublishedMember(command.name, command.client_urls)
+            changed = self.members.get(command.member_id) != member
+            self.members[command.member_id] = member
+        elif isinstance(command, SetClusterVersion):
+            changed = self.cluster_version != command.version
+            self.cluster_version = command.version
+        else:
+            changed = self.history.events_max != max(command.events_max, 1)
+            self.history.set_events_max(max(command.events_max, 1))
+        if changed:
+            self.etcd_index += 1
+            self.history.add(internal_event(self.etcd_index))
+        return Acknowledged(int(changed), self.etcd_index)
+
+    # Flushing and restoring
+
+    def begin_changes(self) -> PendingChanges:
+        """Everything that has changed since the previous call, as of now, to be encoded in slices.
+
+        One at a time: the previous one must have been encoded to its end.
+        """
+        assert self._pending_changes is None or self._pending_changes.finished
+        history = self.history
+        meta = Meta(
+            etcd_index=self.etcd_index,
+            state_hash=self.state_hash,
+            cluster_version=self.cluster_version,
+            members=self.members,
+            history_events_max=history.events_max,
+            history_floor=history.floor,
+            history_block_bytes=history.block_bytes,
+        )
+        pending = PendingChanges(
+            self.etcd_index,
+            self._dirty,
+            self._removed_subtrees,
+            history.unflushed(self._flushed_index),
+            history.floor,
+            encode_meta(meta),
+        )
+        self._flushed_index = self.etcd_index
+        self._dirty = DirtyState(self.etcd_index)
+        self._pending_changes = pending
+        return pending
+
+    def take_changes(self) -> StateChanges:
+        """`begin_changes` and all its slices at once."""
+        pending = self.begin_changes()
+        while pending.encode_some():
+            pass
+        return pending.changes
+
+    def mark_durable(self, etcd_index: int) -> None:
+        """The changes begun at `etcd_index` are stored: history up to there may be read back from disk."""
+        self.history.mark_durable(etcd_index)
+
+    def load(self, image: StateImage) -> None:
+        """`begin_load` and all its slices at once."""
+        loading = self.begin_load(image)
+        while loading.load_some():
+            pass
+
+    def begin_load(self, image: StateImage) -> Loading:
+        """Take over a stored state, in slices, into this keyspace, which must be new."""
+        assert self.etcd_index == 0
+        assert not self._root.children
+        newest_max = None if self.history.reader is None else MEMORY_EVENTS
+        return Loading(image, self._root, newest_max, self._restore)
+
+    def succeed(self, other: "Keyspace") -> None:
+        """Take over the watchers and counters of the keyspace that this one, just loaded, replaces (snapshot install).
+
+        Call `watchers.catch_up` until it returns False, for the events in between.
+        """
+        self.stats = other.stats
+        self.watchers = other.watchers
+        self.watchers.resume_after_install(self.history)
+
+    def _restore(self, meta: Meta, with_lifetime: list[AnyNode], newest: list[Event]) -> None:
+        """Everything but the tree, once that is built."""
+        self.history.events_max = meta.history_events_max
+        self.history.restore(meta.history_floor, meta.etcd_index, meta.history_block_bytes, newest)
+        self.etcd_index = meta.etcd_index
+        self.state_hash = meta.state_hash
+        self.cluster_version = meta.cluster_version
+        self.members = meta.members
+        self._flushed_index = meta.etcd_index
+        self._dirty = DirtyState(meta.etcd_index)
+        for node in with_lifetime:
+            self._deadlines.add(node)
+
+    # The tree and what hangs on it
+
+    def _find(self, path: bytes) -> AnyNode | EtcdError:
+        """The node at `path`, or why there is none, naming the first component in the way (etcd's internalGet)."""
+        node: AnyNode = self._root
+        if path == b"/":
+            return node
+        names = path.split(b"/")
+        for depth in range(1, len(names)):
+            if isinstance(node, File):
+                return EtcdError(ErrorCode.NOT_DIR, b"/".join(names[:depth]), self.etcd_index)
+            child = node.children.get(names[depth])
+            if child is None:
+                return EtcdError(ErrorCode.KEY_NOT_FOUND, b"/".join(names[: depth + 1]), self.etcd_index)
+            node = child
+        return node
+
+    def _place(self, parent: Directory, node: AnyNode) -> None:
+        """Make `node` the child of that name, new or in the place of a file."""
+        if self._listings:
+            self._preserve(parent)
+        parent.children[node.name] = node
+        self._dirty.nodes[node.node_id] = node
+        if node.lifetime is not None:
+            self._deadlines.add(node)
+
+    def _remove(self, action: Action, path: bytes, node: AnyNode, clock_ms: int) -> Event:
+        """Take a node out of the tree, a directory with everything below it, as one event."""
+        index = self.etcd_index + 1
+        prev = _view(path, node, clock_ms)
+        directory = isinstance(node, Directory)
+        view = NodeView(path, directory, None, 0, 0, index, node.created_index)
+        parent = node.parent
+        assert parent is not None
+        doomed = []
+        if self._listings:
+            self._preserve(parent)
+        if isinstance(node, Directory) and node.children:
+            if self.watchers.has_live:
+                doomed = self.watchers.doomed_below(path, node)
+            self._removed_subtrees.add(node, self._dirty)
+        else:
+            self._dirty.remove(node)
+            self._forget(node)
+        del parent.children[node.name]
+        event = Event(action, view, prev, refresh=False)
+        self._hash_event(event, clock_ms)
+        self.etcd_index = index
+        self.history.add(event)
+        if self.watchers.has_live:
+            self.watchers.publish(event, doomed)
+        return event
+
+    def _record(self, event: Event, clock_ms: int) -> Event:
+        """Count, remember and publish an event that removes nothing."""
+        self.etcd_index = event.node.modified_index
+        self._hash_event(event, clock_ms)
+        self.history.add(event)
+        if self.watchers.has_live:
+            self.watchers.publish(event, _NOTHING_DOOMED)
+        return event
+
+    def _change_lifetime(self, directory: Directory, lifetime: Lifetime | None) -> None:
+        if self._pending_changes is not None:
+            self._pending_changes.preserve(directory)
+        for listing in self._listings:
+            listing.preserve_lifetime(directory)
+        if directory.lifetime is not None:
+            self._deadlines.discard(directory, directory.lifetime.deadline_ms)
+        directory.lifetime = lifetime
+        self._dirty.nodes[directory.node_id] = directory
+        if lifetime is not None:
+            self._deadlines.add(directory)
+
+    def _preserve(self, directory: Directory) -> None:
+        """Tell open listings that a directory's children are about to change."""
+        self._listings = [listing for listing in self._listings if listing.open]
+        for listing in self._listings:
+            listing.preserve(directory)
+
+    def _forget(self, node: AnyNode) -> None:
+        if node.lifetime is not None:
+            self._deadlines.discard(node, node.lifetime.deadline_ms)
+
+    def _hash_event(self, event: Event, clock_ms: int) -> None:
+        node = event.node
+        prev = event.prev_node
+        head = _HASHED_EVENT.pack(
+            ACTION_CODES[event.action],
+            clock_ms,
+            node.modified_index,
+            node.created_index,
+            0 if prev is None else prev.modified_index,
+            node.ttl_s,
+            0 if node.value_json is None else crc32(node.value_json),
+        )
+        self.state_hash = blake2b(self.state_hash + head + node.path, digest_size=STATE_HASH_BYTES).digest()
+
+    def _hash_answer(self, answer: EtcdError | Acknowledged, clock_ms: int) -> None:
+        if isinstance(answer, EtcdError):
+            head = _HASHED_ANSWER.pack(answer.code, clock_ms, answer.index, 0) + answer.cause
+        else:
+            head = _HASHED_ANSWER.pack(255, clock_ms, answer.etcd_index, answer.changes)
+        self.state_hash = blake2b(self.state_hash + head, digest_size=STATE_HASH_BYTES).digest()
+
+
+def _view(path: bytes, node: AnyNode, clock_ms: int) -> NodeView:
+    """The node as an event shows it, with its TTL counted from `clock_ms`."""
+    lifetime = node.lifetime
+    ttl_s = 0 if lifetime is None else ttl_at(lifetime, clock_ms)
+    expiration_ns = 0 if lifetime is None else lifetime.expiration_ns
+    if isinstance(node, Directory):
+        return NodeView(path, True, None, ttl_s, expiration_ns, node.modified_index, node.created_index)
+    return NodeView(path, False, node.value_json, ttl_s, expiration_ns, node.modified_index, node.created_index)

@@ -1,0 +1,144 @@
+"""A stored state taken over in slices: node records in any order, then the newest history.
+
+Storage has verified the bytes; here they must also make a tree, or the member must not serve them.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, final
+
+from kvraft.keyspace.events import Event
+from kvraft.keyspace.records import (
+    Meta,
+    NodeRecord,
+    RecordError,
+    decode_event,
+    decode_key,
+    decode_meta,
+    decode_node,
+)
+from kvraft.keyspace.state_records import StateImage
+from kvraft.keyspace.tree import INDEX_MASK, ROOT_ID, AnyNode, Directory, File
+
+SLICE_RECORDS: Final = 5000
+"""Records taken in one slice by default: some 10 ms."""
+
+
+@final
+class Loading:
+    """One load in the making. Made by `Keyspace.begin_load`."""
+
+    def __init__(
+        self,
+        image: StateImage,
+        root: Directory,
+        newest_max: int | None,
+        restore: Callable[[Meta, list[AnyNode], list[Event]], None],
+    ) -> None:
+        self._restore = restore
+        """Called once with everything else when the tree is complete."""
+        self._meta = decode_meta(image.meta) if image.meta else None
+        self._nodes = image.nodes
+        self._history = image.history
+        self._directories: dict[int, Directory] = {ROOT_ID: root}
+        self._waiting: dict[int, list[AnyNode]] = {}
+        """Nodes whose parent has not come yet, by its id."""
+        self._seen: set[int] = {ROOT_ID}
+        self._with_lifetime: list[AnyNode] = []
+        self._nodes_done = False
+        self._newest: deque[tuple[bytes, bytes]] = deque(maxlen=newest_max)
+
+    def load_some(self, records_max: int = SLICE_RECORDS) -> bool:
+        """Take up to `records_max` records; True if more are left.
+
+        Raises:
+            RecordError: a record, or the whole, makes no sense. The keyspace is then useless.
+        """
+        if self._meta is None:
+            self._expect_nothing()
+            return False
+        left = records_max
+        if not self._nodes_done:
+            for key, record in self._nodes:
+                self._take_node(decode_key(key), decode_node(record), self._meta.etcd_index)
+                left -= 1
+                if left <= 0:
+                    return True
+            self._nodes_done = True
+            self._expect_complete()
+        for event in self._history:
+            self._newest.append(event)
+            left -= 1
+            if left <= 0:
+                return True
+        events = [decode_event(decode_key(key), record) for key, record in self._newest]
+        self._restore(self._meta, self._with_lifetime, events)
+        return False
+
+    def _take_node(self, node_id: int, record: NodeRecord, etcd_index: int) -> None:
+        created_index, lifetime = record.created_index, record.lifetime
+        indices_fit = 0 < (node_id & INDEX_MASK) <= created_index <= record.modified_index <= etcd_index and (
+            not record.directory or created_index == record.modified_index
+        )
+        if not indices_fit or node_id in self._seen:
+            message = f"node {node_id} {record.name!r:.80}: doubled, or impossible indices at etcd_index {etcd_index}"
+            raise RecordError(message)
+        self._seen.add(node_id)
+        if created_index == node_id:
+            # One integer object for both, and for the modifiedIndex of what was written once.
+            created_index = node_id
+        modified_index = created_index if record.modified_index == created_index else record.modified_index
+        parent = self._directories.get(record.parent_id)
+        # Until the parent comes, the root stands for it.
+        owner = parent if parent is not None else self._directories[ROOT_ID]
+        node: AnyNode
+        if record.directory:
+            node = Directory(node_id, owner, record.name, created_index, lifetime)
+            self._directories[node_id] = node
+            for child in self._waiting.pop(node_id, ()):
+                self._attach(child, node)
+        else:
+            node = File(
+                node_id,
+                owner,
+                record.name,
+                created_index,
+                modified_index,
+                record.lifetime,
+                record.value_json,
+                record.raw,
+            )
+        if lifetime is not None:
+            self._with_lifetime.append(node)
+        if parent is None:
+            self._waiting.setdefault(record.parent_id, []).append(node)
+        else:
+            self._attach(node, parent)
+
+    def _attach(self, node: AnyNode, parent: Directory) -> None:
+        """Make `node` a child, if it can be one.
+
+        A parent is created before its child, or with it and then has the larger ordinal in its id (see `keyspace.py`),
+        so nodes that pass can form no cycle.
+        """
+        if node.name in parent.children:
+            message = f"node {node.node_id} {node.name!r:.80}: its directory {parent.node_id} has that name already"
+            raise RecordError(message)
+        older = parent.created_index < node.created_index
+        if not older and not (parent.created_index == node.created_index and parent.node_id > node.node_id):
+            message = f"node {node.node_id} {node.name!r:.80} is older than its directory {parent.node_id}"
+            raise RecordError(message)
+        node.parent = parent
+        parent.children[node.name] = node
+
+    def _expect_complete(self) -> None:
+        if self._waiting:
+            parent_id, orphans = next(iter(self._waiting.items()))
+            message = f"{len(self._waiting)} directories are missing, such as {parent_id} of {orphans[0].name!r:.80}"
+            raise RecordError(message)
+        self._seen.clear()
+
+    def _expect_nothing(self) -> None:
+        if next(self._nodes, None) is not None or next(self._history, None) is not None:
+            message = "records of nodes or history without a meta record"
+            raise RecordError(message)

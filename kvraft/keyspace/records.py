@@ -1,0 +1,299 @@
+"""State on disk and in snapshots: nodes, history and meta as versioned bytes.
+
+Integers are little-endian and fixed; the first byte of every record is its version.
+Integrity is the storage's business (it adds checksums); here a record is only refused when it makes no sense.
+"""
+
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from kvraft.keyspace.events import Action, Event, NodeView
+from kvraft.keyspace.json_text import encode_value
+from kvraft.keyspace.tree import AnyNode, Directory, Lifetime
+
+NODE_VERSION: Final = 1
+EVENT_VERSION: Final = 1
+META_VERSION: Final = 1
+STATE_HASH_BYTES: Final = 16
+
+_KEY: Final = struct.Struct(">Q")
+
+_NODE: Final = struct.Struct("<BBQQQI")
+"""Version, flags, parent id, createdIndex, modifiedIndex, length of the name; then lifetime, name, value."""
+_LIFETIME: Final = struct.Struct("<QQ")
+"""Deadline in log clock milliseconds, expiration in Unix nanoseconds."""
+_NODE_DIRECTORY: Final = 1
+_NODE_LIFETIME: Final = 2
+_NODE_RAW: Final = 4
+"""The value is stored raw, because its JSON form does not give it back."""
+_NODE_FLAGS: Final = _NODE_DIRECTORY | _NODE_LIFETIME | _NODE_RAW
+
+_EVENT: Final = struct.Struct("<BBHIIQqQQQqQ")
+"""Version, action, flags, lengths of path and value, createdIndex, ttl and expiration of the node, then modifiedIndex,
+createdIndex, ttl and expiration of the previous one; then path, value, previous value. The key is the modifiedIndex."""
+_EVENT_DIRECTORY: Final = 1
+_EVENT_VALUE: Final = 2
+_EVENT_REFRESH: Final = 4
+_EVENT_PREV: Final = 8
+_EVENT_PREV_DIRECTORY: Final = 16
+_EVENT_PREV_VALUE: Final = 32
+_EVENT_FLAGS: Final = 63
+
+ACTION_CODES: Final = {
+    Action.SET: 1,
+    Action.CREATE: 2,
+    Action.UPDATE: 3,
+    Action.COMPARE_AND_SWAP: 4,
+    Action.DELETE: 5,
+    Action.COMPARE_AND_DELETE: 6,
+    Action.EXPIRE: 7,
+}
+"""Numbers of the actions in records and in the state hash, for ever. `get` changes nothing and has none."""
+_ACTIONS: Final = {code: action for action, code in ACTION_CODES.items()}
+
+
+@final
+class RecordError(ValueError):
+    """Stored state that no version wrote, or that does not fit together: the member must not serve it."""
+
+
+@final
+@dataclass(slots=True)
+class NodeRecord:
+    """A node as stored; which parent it belongs to is resolved when all are read."""
+
+    parent_id: int
+    name: bytes
+    directory: bool
+    created_index: int
+    modified_index: int
+    lifetime: Lifetime | None
+    value_json: bytes
+    """Empty for a directory."""
+    raw: bytes | None
+
+
+@final
+@dataclass(slots=True)
+class PublishedMember:
+    """What a member has told of itself."""
+
+    name: str
+    client_urls: tuple[str, ...]
+
+
+@final
+@dataclass(slots=True)
+class Meta:
+    """Everything of the state that is neither node nor event."""
+
+    etcd_index: int
+    state_hash: bytes
+    cluster_version: str
+    """Empty while not decided."""
+    members: dict[int, PublishedMember]
+    history_events_max: int
+    history_floor: int
+    history_block_bytes: dict[int, int] = field(default_factory=dict)
+
+
+def encode_key(number: int) -> bytes:
+    """A node id or etcd_index as the key of its record; byte order is numeric order."""
+    return _KEY.pack(number)
+
+
+def decode_key(key: bytes) -> int:
+    """The number that `encode_key` packed."""
+    if len(key) != _KEY.size:
+        message = f"key of {len(key)} bytes"
+        raise RecordError(message)
+    (number,) = _KEY.unpack(key)
+    assert isinstance(number, int)
+    return number
+
+
+def encode_node(node: AnyNode) -> bytes:
+    """The record of any node but the root."""
+    parent = node.parent
+    assert parent is not None
+    flags = 0
+    value = b""
+    if isinstance(node, Directory):
+        flags = _NODE_DIRECTORY
+    elif node.raw is None:
+        value = node.value_json
+    else:
+        flags = _NODE_RAW
+        value = node.raw
+    name = node.name
+    lifetime = node.lifetime
+    if lifetime is None:
+        return (
+            _NODE.pack(NODE_VERSION, flags, parent.node_id, node.created_index, node.modified_index, len(name))
+            + name
+            + value
+        )
+    header = _NODE.pack(
+        NODE_VERSION, flags | _NODE_LIFETIME, parent.node_id, node.created_index, node.modified_index, len(name)
+    )
+    return header + _LIFETIME.pack(lifetime.deadline_ms, lifetime.expiration_ns) + name + value
+
+
+def decode_node(record: bytes) -> NodeRecord:
+    """The node that `encode_node` wrote.
+
+    Raises:
+        RecordError: another version, or bytes that are no node.
+    """
+    if len(record) < _NODE.size or record[0] != NODE_VERSION:
+        message = f"node record of {len(record)} bytes, version {record[:1].hex()}"
+        raise RecordError(message)
+    _, flags, parent_id, created_index, modified_index, name_length = _NODE.unpack_from(record)
+    start = _NODE.size
+    lifetime = None
+    if flags & _NODE_LIFETIME:
+        if len(record) < start + _LIFETIME.size:
+            message = f"node record of {len(record)} bytes ends in its lifetime"
+            raise RecordError(message)
+        lifetime = Lifetime(*_LIFETIME.unpack_from(record, start))
+        start += _LIFETIME.size
+    name = record[start : start + name_length]
+    value = record[start + name_length :]
+    directory = bool(flags & _NODE_DIRECTORY)
+    if flags & ~_NODE_FLAGS or len(name) != name_length or not name or b"/" in name or (directory and value):
+        message = f"node record with flags {flags}, name {name!r:.80} and {len(value)} bytes of value"
+        raise RecordError(message)
+    raw = None
+    if flags & _NODE_RAW:
+        value, raw = encode_value(value)
+    elif not directory and (len(value) < 2 or value[:1] != b'"' or value[-1:] != b'"'):
+        message = f"node record of {name!r:.80} without a JSON string"
+        raise RecordError(message)
+    return NodeRecord(parent_id, name, directory, created_index, modified_index, lifetime, value, raw)
+
+
+def encode_event(event: Event) -> bytes:
+    """The record of an event in the history."""
+    node = event.node
+    prev = event.prev_node
+    flags = _EVENT_DIRECTORY if node.directory else 0
+    if event.refresh:
+        flags |= _EVENT_REFRESH
+    value = node.value_json
+    if value is None:
+        value = b""
+    else:
+        flags |= _EVENT_VALUE
+    action = ACTION_CODES[event.action]
+    if prev is None:
+        numbers = (0, 0, 0, 0)
+        prev_value = b""
+    else:
+        numbers = (prev.modified_index, prev.created_index, prev.ttl_s, prev.expiration_ns)
+        flags |= _EVENT_PREV | _EVENT_PREV_DIRECTORY if prev.directory else _EVENT_PREV
+        prev_value = prev.value_json or b""
+        if prev.value_json is not None:
+            flags |= _EVENT_PREV_VALUE
+    header = _EVENT.pack(
+        EVENT_VERSION,
+        action,
+        flags,
+        len(node.path),
+        len(value),
+        node.created_index,
+        node.ttl_s,
+        node.expiration_ns,
+        *numbers,
+    )
+    return b"".join((header, node.path, value, prev_value))
+
+
+def decode_event(etcd_index: int, record: bytes) -> Event:
+    """The event that `encode_event` wrote under the key `etcd_index`.
+
+    Raises:
+        RecordError: another version, or bytes that are no event.
+    """
+    if len(record) < _EVENT.size or record[0] != EVENT_VERSION:
+        message = f"history record of {len(record)} bytes, version {record[:1].hex()}"
+        raise RecordError(message)
+    header = _EVENT.unpack_from(record)
+    _, code, flags, path_length, value_length, created, ttl_s, expiration_ns = header[:8]
+    path_end = _EVENT.size + path_length
+    value_end = path_end + value_length
+    prev_value = record[value_end:]
+    action = _ACTIONS.get(code)
+    fits = value_end <= len(record) and (not value_length or flags & _EVENT_VALUE)
+    if action is None or flags & ~_EVENT_FLAGS or not fits or (prev_value and not flags & _EVENT_PREV_VALUE):
+        message = f"history record {etcd_index} with action {code}, flags {flags} and {len(record)} bytes"
+        raise RecordError(message)
+    path = record[_EVENT.size : path_end]
+    value = record[path_end:value_end] if flags & _EVENT_VALUE else None
+    node = NodeView(path, bool(flags & _EVENT_DIRECTORY), value, ttl_s, expiration_ns, etcd_index, created)
+    prev = None
+    if flags & _EVENT_PREV:
+        prev_modified, prev_created, prev_ttl, prev_expiration = header[8:]
+        prev = NodeView(
+            path,
+            bool(flags & _EVENT_PREV_DIRECTORY),
+            prev_value if flags & _EVENT_PREV_VALUE else None,
+            prev_ttl,
+            prev_expiration,
+            prev_modified,
+            prev_created,
+        )
+    return Event(action, node, prev, bool(flags & _EVENT_REFRESH))
+
+
+def encode_meta(meta: Meta) -> bytes:
+    """The meta record: a version byte and JSON, since it is small, written once a flush, and read by people in need."""
+    body = {
+        "etcd_index": meta.etcd_index,
+        "state_hash": meta.state_hash.hex(),
+        "cluster_version": meta.cluster_version,
+        "members": [
+            [member_id, member.name, list(member.client_urls)] for member_id, member in sorted(meta.members.items())
+        ],
+        "history_events_max": meta.history_events_max,
+        "history_floor": meta.history_floor,
+        "history_block_bytes": sorted(meta.history_block_bytes.items()),
+    }
+    return bytes([META_VERSION]) + json.dumps(body, separators=(",", ":")).encode()
+
+
+def decode_meta(record: bytes) -> Meta:
+    """The meta that `encode_meta` wrote.
+
+    Raises:
+        RecordError: another version, or bytes that are no meta record.
+    """
+    if record[:1] != bytes([META_VERSION]):
+        message = f"meta record of {len(record)} bytes, version {record[:1].hex()}"
+        raise RecordError(message)
+    try:
+        body = json.loads(record[1:])
+        meta = Meta(
+            etcd_index=int(body["etcd_index"]),
+            state_hash=bytes.fromhex(body["state_hash"]),
+            cluster_version=str(body["cluster_version"]),
+            members={
+                int(member_id): PublishedMember(str(name), tuple(str(url) for url in urls))
+                for member_id, name, urls in body["members"]
+            },
+            history_events_max=int(body["history_events_max"]),
+            history_floor=int(body["history_floor"]),
+            history_block_bytes={int(block): int(size) for block, size in body["history_block_bytes"]},
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"meta record of {len(record)} bytes: {error!r}"
+        raise RecordError(message) from error
+    if (
+        not 0 <= meta.history_floor <= meta.etcd_index
+        or meta.history_events_max < 1
+        or len(meta.state_hash) != STATE_HASH_BYTES
+    ):
+        message = f"meta record with impossible numbers: {meta!r:.200}"
+        raise RecordError(message)
+    return meta
