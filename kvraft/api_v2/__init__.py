@@ -1,0 +1,16 @@
+"""The etcd v2 HTTP API of one member. The door is `server.serve`.
+
+A request takes this way: a front (`fast_protocol` or `aiohttp_front`) hands it to `app`, which knows paths and methods;
+`key_requests` turns what stands below /v2/keys into a command, a read or a watch; `keys` asks the `backend` for it;
+`key_responses` makes the JSON; `answers` frames it as Go's net/http would; `exchange` carries it out.
+
+Around it:
+
+- `targets` and `go_forms` read paths, queries and forms as Go does; `go_json` writes as Go does;
+- `watches` keeps open watches; `members`, `stats`, `auth` and `misc` are the other endpoints;
+- `errors` makes the answers that are not the keyspace's;
+- `settings` what can be set; `backend` what a member must offer.
+
+Pure, and to be read first: `key_requests`, `key_responses`, `targets`, `go_forms`, `answers`.
+Left out: changing members and auth (answered 501), HTTP/2, etcd's proxy mode.
+"""

@@ -45,15 +45,18 @@ class Backend(Clocked, Protocol):
 
     @property
     @abc.abstractmethod
-    def raft_term(self) -> int: ...
+    def raft_term(self) -> int:
+        """The server's current term (`X-Raft-Term` of reads)."""
 
     @property
     @abc.abstractmethod
-    def cluster_id(self) -> int: ...
+    def cluster_id(self) -> int:
+        """The cluster's id, as etcd computes it (`X-Etcd-Cluster-Id`)."""
 
     @property
     @abc.abstractmethod
-    def member_id(self) -> int: ...
+    def member_id(self) -> int:
+        """This member's id."""
 
     @property
     @abc.abstractmethod
@@ -62,7 +65,8 @@ class Backend(Clocked, Protocol):
 
     @property
     @abc.abstractmethod
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """This member's name."""
 
     @abc.abstractmethod
     def members(self) -> Sequence[MemberRecord]:
@@ -82,7 +86,7 @@ class Backend(Clocked, Protocol):
 
     @abc.abstractmethod
     def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
-        """Call `done(None)` once local reads are linearizable with respect to this call (ReadIndex), or with the error."""
+        """Call `done(None)` once local reads are linearizable from this call on (ReadIndex), or with the error."""
 
     @abc.abstractmethod
     def self_stats(self) -> dict[str, object]:

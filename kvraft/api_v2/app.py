@@ -1,0 +1,158 @@
+"""Every request, whichever front it came through, is answered from here. Knows paths and methods, no HTTP library.
+
+The order of the checks is that of etcd's handler chain: CORS and OPTIONS, the path's form (Go's ServeMux), the route,
+the method, the rest.
+"""
+
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvraft.api_v2 import errors, misc
+from kvraft.api_v2.answers import Answer, Framing
+from kvraft.api_v2.auth import auth_answer
+from kvraft.api_v2.backend import Backend
+from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.keys import Keys
+from kvraft.api_v2.members import machines_answer, members_answer
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.api_v2.stats import stats_answer
+from kvraft.api_v2.targets import clean_path, parse_target, redirect_body, redirect_header, redirect_url
+from kvraft.metrics import Metrics
+
+KEYS_PREFIX: Final = b"/v2/keys"
+_KEY_METHODS: Final = frozenset((b"GET", b"PUT", b"POST", b"DELETE", b"HEAD"))
+_WRITE_METHODS: Final = frozenset((b"PUT", b"POST", b"DELETE", b"PATCH"))
+_STATS: Final = frozenset((b"/v2/stats/self", b"/v2/stats/leader", b"/v2/stats/store"))
+_GET_ONLY: Final = _STATS | {b"/version", b"/health", b"/debug/vars"}
+
+
+@final
+@dataclass(slots=True)
+class Request:
+    """A request as every front hands it in."""
+
+    method: bytes
+    target: bytes
+    """As it stood in the request line."""
+    host: bytes
+    """The Host header, empty without one."""
+    origin: bytes | None
+    content_type: bytes | None
+    """The first of its headers."""
+    body: bytes
+    """The whole body of a PUT or POST on /v2/keys (of one too long, its first FORM_BYTES_MAX + 1 bytes), else empty."""
+    framing: Framing
+
+
+def is_key_path(path: bytes) -> bool:
+    """Whether a clean path is /v2/keys or below it."""
+    return path.startswith(KEYS_PREFIX) and path[8:9] in {b"", b"/"}
+
+
+def key_of(path: bytes) -> bytes:
+    """The key that a clean path under /v2/keys names: rooted, without a trailing slash."""
+    key = path[8:]
+    if key.endswith(b"/"):
+        key = key[:-1]
+    return key or b"/"
+
+
+@final
+class App:
+    """The API of one member."""
+
+    def __init__(self, backend: Backend, settings: ApiSettings, metrics: Metrics) -> None:
+        self.settings: Final = settings
+        self.metrics: Final = metrics
+        self.keys: Final = Keys(backend, settings, metrics)
+        self._backend = backend
+        self._health = misc.Health(backend, settings.health_timeout_s, metrics)
+        self._any_origin = b"*" in settings.cors_origins
+
+    def cors_headers(self, origin: bytes | None) -> bytes:
+        """The header lines that let a browser's page use the answer; empty for pages of other origins."""
+        if self._any_origin:
+            return _cors_lines(b"*")
+        if origin is not None and origin in self.settings.cors_origins:
+            return _cors_lines(origin)
+        return b""
+
+    def handle(self, request: Request, exchange: Exchange) -> None:
+        """Answer a request, now or later."""
+        self.metrics.http_received.add(1, request.method.decode("latin-1"))
+        if request.method == b"OPTIONS":
+            exchange.answer(Answer(200, b"", b""))
+            return
+        if self._is_foreign_write(request):
+            # A page of another site must not write with the reader's network position (design decision 14).
+            exchange.answer(errors.message(403, b"cross-origin write refused: allow the origin with --cors"))
+            return
+        if request.target == b"*":
+            exchange.answer(Answer(400, b"", b"", close=True))
+            return
+        target = parse_target(request.target)
+        if target is None:
+            exchange.answer(errors.bad_request())
+            return
+        path = target.path
+        cleaned = clean_path(path)
+        if cleaned != path and request.method != b"CONNECT":
+            exchange.answer(_moved(request.method, redirect_url(cleaned, target.query)))
+        elif is_key_path(path):
+            self._handle_key(request, path, target.query, exchange)
+        else:
+            self._route(request.method, path, exchange)
+
+    def _handle_key(self, request: Request, path: bytes, query: bytes, exchange: Exchange) -> None:
+        if request.method not in _KEY_METHODS:
+            exchange.answer(errors.method_not_allowed(b"HEAD,GET,PUT,POST,DELETE"))
+            return
+        self.keys.handle(request.method, key_of(path), query, request.content_type, request.body, exchange)
+
+    def _route(self, method: bytes, path: bytes, exchange: Exchange) -> None:
+        backend = self._backend
+        if path == b"/v2/members" or path.startswith(b"/v2/members/"):
+            exchange.answer(members_answer(method, path, backend))
+        elif path == b"/v2/machines":
+            exchange.answer(machines_answer(method, backend))
+        elif path.startswith(b"/v2/auth/"):
+            exchange.answer(auth_answer(method, path, backend))
+        elif path == b"/metrics":
+            exchange.answer(misc.metrics_answer(self.metrics))
+        elif path not in _GET_ONLY:
+            exchange.answer(errors.not_found())
+        elif method != b"GET":
+            exchange.answer(errors.method_not_allowed(b"GET"))
+        elif path == b"/health":
+            self._health.answer(exchange)
+        elif path == b"/version":
+            exchange.answer(misc.version_answer(self.settings.server_version, backend.cluster_version()))
+        elif path == b"/debug/vars":
+            exchange.answer(misc.debug_vars_answer(backend))
+        else:
+            exchange.answer(stats_answer(path, backend))
+
+    def _is_foreign_write(self, request: Request) -> bool:
+        origin = request.origin
+        if origin is None or request.method not in _WRITE_METHODS or self._any_origin:
+            return False
+        if origin in self.settings.cors_origins:
+            return False
+        return origin.partition(b"://")[2].lower() != request.host.lower()
+
+
+def _moved(method: bytes, url: bytes) -> Answer:
+    """http.Redirect to the clean path: only GET and HEAD say what kind of page it is, only GET has one."""
+    location = b"Location: " + redirect_header(url) + b"\r\n"
+    if method not in {b"GET", b"HEAD"}:
+        return Answer(301, location, b"")
+    headers = b"Content-Type: text/html; charset=utf-8\r\n" + location
+    return Answer(301, headers, redirect_body(url) if method == b"GET" else b"")
+
+
+def _cors_lines(origin: bytes) -> bytes:
+    return (
+        b"Access-Control-Allow-Headers: accept, content-type, authorization\r\n"
+        b"Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n"
+        b"Access-Control-Allow-Origin: " + origin + b"\r\n"
+    )

@@ -1,0 +1,37 @@
+"""Answers that are not the keyspace's: plain text as Go's net/http sends it, and etcd's `{"message":...}`. Pure."""
+
+from typing import Final
+
+from kvraft.api_v2.answers import Answer
+from kvraft.api_v2.go_json import quote
+
+_PLAIN: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
+_PLAIN_ERROR: Final = _PLAIN + b"X-Content-Type-Options: nosniff\r\n"
+_JSON: Final = b"Content-Type: application/json\r\n"
+
+
+def text_error(status: int, text: bytes, headers: bytes = b"") -> Answer:
+    """http.Error: plain text with a line feed, and browsers told not to guess."""
+    return Answer(status, headers + _PLAIN_ERROR, text + b"\n")
+
+
+def not_found() -> Answer:
+    """http.NotFound."""
+    return text_error(404, b"404 page not found")
+
+
+def method_not_allowed(allowed: bytes, headers: bytes = b"") -> Answer:
+    """What etcd's allowMethod answers. `allowed` is its list, comma without space; empty: no Allow header."""
+    allow = b"Allow: " + allowed + b"\r\n" if allowed else b""
+    return text_error(405, b"Method Not Allowed", allow + headers)
+
+
+def bad_request(reason: bytes = b"") -> Answer:
+    """A request that is not HTTP as Go understands it; the connection ends with it."""
+    text = b"400 Bad Request" + (b": " + reason if reason else b"")
+    return Answer(400, _PLAIN, text, close=True)
+
+
+def message(status: int, text: bytes, headers: bytes = _JSON) -> Answer:
+    """httptypes.HTTPError: `{"message":...}` without a line feed."""
+    return Answer(status, headers, b'{"message":' + quote(text) + b"}")

@@ -1,0 +1,116 @@
+"""One request's way out: whoever answers writes here, whichever front the request came through."""
+
+from collections.abc import Callable
+from typing import Protocol, final
+
+from kvraft.api_v2.answers import Answer, Framing, answer_parts, stream_chunk, stream_end, stream_head
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection that its request came on. Both fronts have one."""
+
+    def common_headers(self) -> bytes:
+        """Header lines of every answer at this moment: Date, CORS."""
+        ...
+
+    def write(self, parts: list[bytes]) -> None:
+        """Queue bytes for the client. Never blocks."""
+        ...
+
+    def is_writable(self) -> bool:
+        """False while the client has left too much unread; `Exchange.on_writable` is called when that is over."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once, with what is queued."""
+        ...
+
+    def exchange_over(self, *, keep_alive: bool) -> None:
+        """The answer is complete; the next request may come, or the connection ends once everything has left."""
+        ...
+
+
+@final
+class Exchange:
+    """The answer to one request: either `answer` once, or `begin`, then `chunk`s, then `end`.
+
+    Everything is ignored once the client has gone, so that nobody has to ask before answering.
+    """
+
+    __slots__ = ("_connection", "_framing", "_keep_alive", "on_gone", "on_writable")
+
+    def __init__(self, connection: Connection, framing: Framing) -> None:
+        self._connection: Connection | None = connection
+        self._framing = framing
+        self._keep_alive = False
+        self.on_gone: Callable[[], None] | None = None
+        """Called once if the client goes away before the answer is complete."""
+        self.on_writable: Callable[[], None] | None = None
+        """Called when a client that had left too much unread has caught up."""
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the client wants to see the head only."""
+        return self._framing.head
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody still waits for this answer."""
+        return self._connection is not None
+
+    def is_writable(self) -> bool:
+        """False while the client has left too much unread, or has gone."""
+        return self._connection is not None and self._connection.is_writable()
+
+    def answer(self, answer: Answer) -> None:
+        """Send a whole answer."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._connection = self.on_gone = None
+        parts, keep_alive = answer_parts(answer, self._framing, connection.common_headers())
+        connection.write(parts)
+        connection.exchange_over(keep_alive=keep_alive)
+
+    def begin(self, status: int, headers: bytes) -> None:
+        """Send the head of a streamed answer now, so that the client knows that it is connected."""
+        connection = self._connection
+        if connection is None:
+            return
+        head, self._keep_alive = stream_head(status, headers, self._framing, connection.common_headers())
+        connection.write([head])
+
+    def chunk(self, data: bytes) -> None:
+        """Send one piece of a streamed answer, not empty."""
+        if self._connection is not None:
+            self._connection.write([stream_chunk(data, self._framing)])
+
+    def end_with(self, data: bytes) -> None:
+        """Send the last piece of a streamed answer, not empty."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._connection = self.on_gone = self.on_writable = None
+        connection.write([stream_chunk(data, self._framing) + stream_end(self._framing)])
+        connection.exchange_over(keep_alive=self._keep_alive)
+
+    def end(self) -> None:
+        """Complete a streamed answer."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._connection = self.on_gone = self.on_writable = None
+        connection.write([stream_end(self._framing)])
+        connection.exchange_over(keep_alive=self._keep_alive)
+
+    def abort(self) -> None:
+        """Drop the connection where it stands: the client sees that something is missing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    def gone(self) -> None:
+        """The connection is lost. Called by the front, which makes no further use of this exchange."""
+        on_gone, self.on_gone, self.on_writable, self._connection = self.on_gone, None, None, None
+        if on_gone is not None:
+            on_gone()

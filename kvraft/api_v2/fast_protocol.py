@@ -1,0 +1,341 @@
+"""The short way for /v2/keys: one asyncio.Protocol, callbacks only, one write an answer (design decisions 10 and 11).
+
+It serves plain HTTP/1.1 requests on /v2/keys whose head is beyond doubt (`request_heads`). At the first request that is
+anything else, the connection is given to aiohttp for good, together with the bytes not yet used: always at a request
+boundary, with no answer pending. So everything difficult (chunked bodies, large ones, refusals) is done in one place.
+
+One request at a time: what a client sends ahead is kept, and reading stops when that becomes too much, so that answers
+keep the order of their requests.
+"""
+
+import asyncio
+import re
+import socket
+from typing import Final, cast, final
+
+from aiohttp import hdrs
+
+from kvraft import logs
+from kvraft.api_v2.aiohttp_front import AiohttpFront
+from kvraft.api_v2.answers import Framing
+from kvraft.api_v2.app import App, Request, key_of
+from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, header_facts
+
+log = logs.get(__name__)
+
+BODY_BYTES_MAX: Final = 256 << 10
+"""Larger bodies are aiohttp's, which reads them piece by piece."""
+
+_READ_AHEAD_BYTES: Final = 64 << 10
+"""Reading stops when a client has sent this much beyond the request that is being answered."""
+
+_METHODS: Final = frozenset((b"GET", b"PUT", b"POST", b"DELETE", b"HEAD"))
+_WITH_BODY: Final = frozenset((b"PUT", b"POST"))
+_AFTER_PREFIX: Final = frozenset((b"/", b""))
+_AIOHTTP_METHODS: Final = frozenset(method.encode() for method in hdrs.METH_ALL)
+"""aiohttp's parser refuses a method that it does not know (400); etcd takes any word (405)."""
+_BEGINNING: Final = re.compile(rb"(?:GET|PUT|POST|DELETE|HEAD) /v2/keys[/? ]")
+_BEGINNING_BYTES: Final = len(b"DELETE /v2/keys/")
+_UNCLEAN: Final = re.compile(rb"[^!-$&-~]|/[/.]")
+"""In a path: an escape, a character that is not plain, or what cleaning may remove."""
+_UNUSUAL: Final = re.compile(rb"[^!-~]")
+
+_FRAMINGS: Final = {
+    (head, keep_alive): Framing(http10=False, head=head, keep_alive=keep_alive)
+    for head in (False, True)
+    for keep_alive in (False, True)
+}
+
+
+@final
+class FastFront:
+    """Makes and minds the fast protocols of one server."""
+
+    def __init__(self, app: App, dates: DateLine, aiohttp_front: AiohttpFront) -> None:
+        self.app: Final = app
+        self.aiohttp_front: Final = aiohttp_front
+        self.connections: Final[set[FastProtocol]] = set()
+        self.stopping = False
+        self._dates = dates
+        self._cors = app.cors_headers(None)
+        self.all_closed = asyncio.Event()
+        """Set when the last connection of a stopping front has closed."""
+
+    def new_protocol(self) -> asyncio.Protocol:
+        """A protocol for one connection."""
+        return FastProtocol(self)
+
+    def common_headers(self) -> bytes:
+        """Header lines of every answer now."""
+        return self._dates() + self._cors
+
+    def forget(self, connection: "FastProtocol") -> None:
+        """A connection is closed, or aiohttp's now."""
+        self.connections.discard(connection)
+        if self.stopping and not self.connections:
+            self.all_closed.set()
+
+    def close_idle(self, sweeps: int) -> None:
+        """Close what has said nothing for this many calls of this function and waits for no answer."""
+        for connection in list(self.connections):
+            connection.close_if_idle(sweeps)
+
+    def begin_stop(self) -> None:
+        """Close idle connections now and the others after their answers."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.close_after_answer()
+        if not self.connections:
+            self.all_closed.set()
+
+    def abort_all(self) -> None:
+        """Drop what is left."""
+        for connection in list(self.connections):
+            connection.abort()
+
+
+@final
+class FastProtocol(asyncio.Protocol):
+    """One connection."""
+
+    __slots__ = (
+        "_buffer",
+        "_eof",
+        "_exchange",
+        "_front",
+        "_in_serve",
+        "_last",
+        "_reading_paused",
+        "_silent_sweeps",
+        "_transport",
+        "_writing_paused",
+    )
+
+    def __init__(self, front: FastFront) -> None:
+        self._front = front
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        """Received and not yet used; begins at a request boundary."""
+        self._exchange: Exchange | None = None
+        """The request being answered."""
+        self._in_serve = False
+        self._reading_paused = False
+        self._writing_paused = False
+        self._eof = False
+        self._last = False
+        """Nothing more is served on this connection."""
+        self._silent_sweeps = 0
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        # uvloop's transports have the methods of asyncio.Transport without being one.
+        self._transport = cast("asyncio.Transport", transport)
+        # A peer that is gone without a word would hold its watches for ever.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._front.connections.add(self)
+        if self._front.stopping:
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Serve what is complete; stop reading while too much waits."""
+        self._silent_sweeps = 0
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._exchange is None:
+            self._serve()
+        if len(self._buffer) > _READ_AHEAD_BYTES and self._must_wait() and not self._reading_paused:
+            self._reading_paused = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """True (keep the connection) while an answer is owed to a client that only stopped sending."""
+        exchange = self._exchange
+        if exchange is None or exchange.on_gone is not None:
+            # Nobody waits for an answer, or only a watch does: Go ends those when the client stops sending, too.
+            return False
+        self._eof = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's
+        """The client has gone: its watch with it."""
+        self._transport = None
+        self._buffer = b""
+        self._front.forget(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.gone()
+
+    def pause_writing(self) -> None:
+        """The client has left too much unread."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """The client has caught up: go on with its streamed answer or its next request."""
+        self._writing_paused = False
+        exchange = self._exchange
+        if exchange is None:
+            self._go_on()
+        elif exchange.on_writable is not None:
+            exchange.on_writable()
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def _must_wait(self) -> bool:
+        return self._exchange is not None or self._writing_paused
+
+    def _go_on(self) -> None:
+        """Serve what was sent ahead, and read again."""
+        if self._must_wait() or self._transport is None:
+            return
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        self._serve()
+
+    def _serve(self) -> None:
+        """Answer requests from the buffer until one has to wait for its answer or for more bytes."""
+        self._in_serve = True
+        try:
+            while self._buffer and not self._must_wait() and not self._last:
+                if not self._serve_one():
+                    break
+        except Exception:
+            log.exception("answering a request failed")
+            self.abort()
+        finally:
+            self._in_serve = False
+        if self._exchange is None and (self._last or self._eof) and self._transport is not None:
+            self._transport.close()
+
+    def _serve_one(self) -> bool:
+        """Take one request from the buffer; False if it is not complete or if the connection is aiohttp's now."""
+        buffer = self._buffer
+        end = buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if not _may_become_plain(buffer):
+                self._hand_over()
+            return False
+        line_end = buffer.find(b"\r\n")
+        words = buffer[:line_end].split(b" ")
+        facts = header_facts(buffer[line_end + 2 : end + 2])
+        if facts is None or len(words) != 3 or words[2] != b"HTTP/1.1":
+            self._hand_over()
+            return False
+        method, target, _ = words
+        used = end + 4 + facts.content_length
+        if (target[:8] != b"/v2/keys" and method in _AIOHTTP_METHODS) or (
+            facts.content_length and (method not in _WITH_BODY or facts.content_length > BODY_BYTES_MAX)
+        ):
+            self._hand_over()
+            return False
+        if len(buffer) < used:
+            return False
+        self._buffer = buffer[used:]
+        self._answer(method, target, facts.content_type, buffer[end + 4 : used], keep_alive=facts.keep_alive)
+        return True
+
+    def _answer(
+        self, method: bytes, target: bytes, content_type: bytes | None, body: bytes, *, keep_alive: bool
+    ) -> None:
+        framing = _FRAMINGS[method == b"HEAD", keep_alive]
+        exchange = self._exchange = Exchange(self, framing)
+        app = self._front.app
+        path, _, query = target.partition(b"?")
+        if (
+            method not in _METHODS
+            or _UNCLEAN.search(path)
+            or path[8:9] not in _AFTER_PREFIX
+            or (query and _UNUSUAL.search(query))
+        ):
+            app.handle(
+                Request(
+                    method=method,
+                    target=target,
+                    host=b"",
+                    origin=None,
+                    content_type=content_type,
+                    body=body,
+                    framing=framing,
+                ),
+                exchange,
+            )
+            return
+        app.metrics.http_received.add(1, method.decode())
+        app.keys.handle(method, key_of(path), query, content_type, body, exchange)
+
+    def _hand_over(self) -> None:
+        """Give the connection, and what it has sent, to aiohttp."""
+        transport, buffer = self._transport, self._buffer
+        if transport is None:
+            return
+        self._transport = None
+        self._buffer = b""
+        self._front.forget(self)
+        self._front.aiohttp_front.adopt(transport, buffer, last=self._eof or self._last)
+
+    # -- exchange.Connection ------------------------------------------------------------------------------------
+
+    def common_headers(self) -> bytes:
+        """Date and CORS lines."""
+        return self._front.common_headers()
+
+    def write(self, parts: list[bytes]) -> None:
+        """Queue bytes for the client."""
+        if self._transport is not None:
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            else:
+                self._transport.writelines(parts)
+
+    def is_writable(self) -> bool:
+        """Whether the client takes what it is sent."""
+        return not self._writing_paused
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def exchange_over(self, *, keep_alive: bool) -> None:
+        """Go on with the next request, or close."""
+        self._exchange = None
+        if not keep_alive:
+            self._last = True
+        if not self._in_serve:
+            if self._last and self._transport is not None:
+                self._transport.close()
+            elif self._buffer or self._eof or self._reading_paused:
+                self._go_on()
+
+    # -- FastFront ----------------------------------------------------------------------------------------------
+
+    def close_if_idle(self, sweeps: int) -> None:
+        """Count a sweep without a word from the client."""
+        if self._exchange is None and self._transport is not None:
+            self._silent_sweeps += 1
+            if self._silent_sweeps > sweeps:
+                self._transport.close()
+
+    def close_after_answer(self) -> None:
+        """Serve nothing more."""
+        self._last = True
+        if self._exchange is None and self._transport is not None:
+            self._transport.close()
+
+
+def _may_become_plain(buffer: bytes) -> bool:
+    """Whether bytes without the end of a head can still be the beginning of a plain request."""
+    if len(buffer) > HEAD_BYTES_MAX:
+        return False
+    if len(buffer) >= _BEGINNING_BYTES:
+        if not _BEGINNING.match(buffer):
+            return False
+    elif not any(method.startswith(buffer) or buffer.startswith(method) for method in _METHODS):
+        return False
+    # A line feed alone ends a line for some: not for a plain request.
+    line_feed = buffer.find(b"\n")
+    return line_feed < 0 or buffer[line_feed - 1 : line_feed] == b"\r"

@@ -1,0 +1,212 @@
+"""Forms and media types as Go 1.19 reads them (net/http, net/url, mime): Debian's etcd 3.4.23 is built with it.
+
+etcd's answers to malformed input quote Go's own error texts, so the checks, their order and their words are Go's.
+Everything here is bytes: Go strings are bytes, and neither keys nor values need to be UTF-8.
+"""
+
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from kvraft.keyspace.errors import ErrorCode, EtcdError
+
+FORM_BYTES_MAX: Final = 10 << 20
+"""Go's parsePostForm reads at most this many body bytes, inclusive; one more is `http: POST too large`."""
+
+FORM_MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
+
+Form = dict[bytes, bytes]
+"""The first value of each name: etcd only ever asks for the first."""
+
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]*")
+"""RFC 2045 token characters, as mime.isTokenChar has them."""
+_SPACES: Final = "\t\n\v\f\r \x85\xa0"
+"""What unicode.IsSpace takes below U+0100; header values hold nothing above."""
+_QUOTABLE: Final = '()<>@,;:\\"/[]?='
+"""mime.isTSpecial: what a backslash escapes inside a quoted parameter value."""
+
+
+class FormError(Exception):
+    """A form that Go refuses; the argument is Go's error text."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def bad_escape(raw: bytes) -> bytes | None:
+    """The first `%` that does not start an escape, with up to two bytes after it; None if there is none."""
+    found = _BAD_ESCAPE.search(raw)
+    return None if found is None else raw[found.start() : found.start() + 3]
+
+
+def unescape_form_text(raw: bytes) -> bytes:
+    """url.QueryUnescape: `+` is a space, `%xx` a byte. Raises FormError for a bad escape."""
+    if b"%" not in raw:
+        return raw.replace(b"+", b" ")
+    bad = bad_escape(raw)
+    if bad is not None:
+        raise FormError(b"invalid URL escape " + go_quote(bad))
+    return unquote_to_bytes(raw.replace(b"+", b" "))
+
+
+def parse_pairs(raw: bytes, form: Form) -> FormError | None:
+    """url.ParseQuery into `form`, names already there kept. The error Go would report, None when all is well.
+
+    Go goes on after an error: the first bad escape is reported unless any pair holds a semicolon, which wins.
+    """
+    error: FormError | None = None
+    for pair in raw.split(b"&"):
+        if b";" in pair:
+            error = FormError(b"invalid semicolon separator in query")
+            continue
+        if not pair:
+            continue
+        name, _, value = pair.partition(b"=")
+        try:
+            name = unescape_form_text(name)
+            value = unescape_form_text(value)
+        except FormError as escape_error:
+            error = error or escape_error
+            continue
+        form.setdefault(name, value)
+    return error
+
+
+def parse_form(query: bytes, *, with_body: bool, content_type: bytes | None, body: bytes) -> Form:
+    """http.Request.ParseForm: body pairs first, then the query's, so that a body value hides one of the query.
+
+    Args:
+        query: The raw query, without `?`.
+        with_body: Whether the method is one whose body Go reads (PUT, POST).
+        content_type: The first Content-Type header; None and empty mean that the body is not a form.
+        body: The whole body, or its first FORM_BYTES_MAX + 1 bytes.
+
+    Raises:
+        EtcdError: INVALID_FORM with Go's text as its cause.
+    """
+    form: Form = {}
+    error: FormError | None = None
+    if with_body and content_type:
+        media_type, error = parse_media_type(content_type)
+        if media_type == FORM_MEDIA_TYPE:
+            if len(body) > FORM_BYTES_MAX:
+                raise EtcdError(ErrorCode.INVALID_FORM, b"http: POST too large")
+            error = error or parse_pairs(body, form)
+    if query:
+        error = error or parse_pairs(query, form)
+    if error is not None:
+        raise EtcdError(ErrorCode.INVALID_FORM, error.text)
+    return form
+
+
+def parse_media_type(content_type: bytes) -> tuple[str, FormError | None]:
+    """mime.ParseMediaType without the parameters' values: (media type in lower case, what Go complains about)."""
+    text = content_type.decode("utf-8", "surrogateescape")
+    base, separator, rest = text.partition(";")
+    media_type = base.lower().strip(_SPACES)
+    complaint = _media_type_complaint(media_type)
+    if complaint is not None:
+        return "", FormError(complaint)
+    rest = separator + rest
+    names: set[str] = set()
+    while rest := rest.lstrip(_SPACES):
+        parsed = _consume_parameter(rest)
+        if parsed is None:
+            if rest.strip(_SPACES) == ";":
+                break
+            return media_type, FormError(b"mime: invalid media parameter")
+        name, rest = parsed
+        if name in names:
+            return "", FormError(b"mime: duplicate parameter name")
+        names.add(name)
+    return media_type, None
+
+
+def _media_type_complaint(media_type: str) -> bytes | None:
+    """mime.checkMediaTypeDisposition."""
+    kind = _token(media_type)
+    if not kind:
+        return b"mime: no media type"
+    rest = media_type[len(kind) :]
+    if not rest:
+        return None
+    if not rest.startswith("/"):
+        return b"mime: expected slash after first token"
+    subtype = _token(rest[1:])
+    if not subtype:
+        return b"mime: expected token after slash"
+    if len(rest) > len(subtype) + 1:
+        return b"mime: unexpected content after media subtype"
+    return None
+
+
+def _token(text: str) -> str:
+    found = _TOKEN.match(text)
+    assert found is not None  # the expression matches the empty string
+    return found.group()
+
+
+def _consume_parameter(text: str) -> tuple[str, str] | None:
+    """mime.consumeMediaParam: (lower-case name, rest) of `; name=value`, or None."""
+    if not text.startswith(";"):
+        return None
+    rest = text[1:].lstrip(_SPACES)
+    name = _token(rest)
+    rest = rest[len(name) :].lstrip(_SPACES)
+    if not name or not rest.startswith("="):
+        return None
+    rest = rest[1:].lstrip(_SPACES)
+    after = _skip_value(rest)
+    return None if after is None else (name.lower(), after)
+
+
+def _skip_value(text: str) -> str | None:
+    """mime.consumeValue: what follows a token or a quoted string; None when there is neither."""
+    if not text.startswith('"'):
+        token = _token(text)
+        return text[len(token) :] if token else None
+    at = 1
+    while at < len(text):
+        char = text[at]
+        if char == '"':
+            return text[at + 1 :]
+        if char in "\r\n":
+            return None
+        # Go leaves other backslashes alone: old browsers sent unescaped Windows paths.
+        escapes = char == "\\" and at + 1 < len(text) and text[at + 1] in _QUOTABLE
+        at += 2 if escapes else 1
+    return None
+
+
+_GO_ESCAPES: Final = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    '"': '\\"',
+    "\\": "\\\\",
+}
+
+
+def go_quote(raw: bytes) -> bytes:
+    """strconv.Quote of a short string (here: a broken escape, at most three bytes)."""
+    out = ['"']
+    for char in raw.decode("utf-8", "surrogateescape"):
+        code = ord(char)
+        if char in _GO_ESCAPES:
+            out.append(_GO_ESCAPES[char])
+        elif 0xDC80 <= code <= 0xDCFF:
+            out.append(f"\\x{code - 0xDC00:02x}")
+        elif char.isprintable():
+            out.append(char)
+        elif code < 0x20 or code == 0x7F:
+            out.append(f"\\x{code:02x}")
+        else:
+            out.append(f"\\u{code:04x}")
+    out.append('"')
+    return "".join(out).encode()

@@ -1,0 +1,81 @@
+"""/version, /health, /metrics and /debug/vars."""
+
+import asyncio
+import sys
+from typing import Final, final
+
+from kvraft.api_v2 import errors
+from kvraft.api_v2.answers import Answer
+from kvraft.api_v2.backend import Backend
+from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.go_json import render
+from kvraft.keyspace.errors import EtcdError
+from kvraft.metrics import CONTENT_TYPE, Metrics
+
+JSON_HEADERS: Final = b"Content-Type: application/json\r\n"
+_TEXT_HEADERS: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
+_METRICS_HEADERS: Final = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
+
+
+def version_answer(server_version: str, cluster_version: str) -> Answer:
+    """GET /version: which etcd this is compatible with, and what all members agree on."""
+    versions = {"etcdserver": server_version, "etcdcluster": cluster_version or "not_decided"}
+    return Answer(200, JSON_HEADERS, render(versions))
+
+
+def metrics_answer(metrics: Metrics) -> Answer:
+    """GET /metrics."""
+    return Answer(200, _METRICS_HEADERS, metrics.render())
+
+
+def debug_vars_answer(backend: Backend) -> Answer:
+    """GET /debug/vars: the parts of etcd's expvar page that mean the same here."""
+    status = {
+        "id": f"{backend.member_id:x}",
+        "term": backend.raft_term,
+        "applied": backend.raft_index,
+        "lead": f"{backend.leader_id:x}",
+    }
+    pages = {"cmdline": sys.argv, "raft.status": status}
+    body = b",\n".join(render(name) + b": " + render(value) for name, value in pages.items())
+    return Answer(200, b"Content-Type: application/json; charset=utf-8\r\n", b"{\n" + body + b"\n}\n")
+
+
+@final
+class Health:
+    """GET /health: healthy means that a leader is known and a linearizable read succeeds in time (etcd 3.4)."""
+
+    def __init__(self, backend: Backend, timeout_s: float, metrics: Metrics) -> None:
+        self._backend = backend
+        self._timeout_s = timeout_s
+        self._metrics = metrics
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer once the member's health is known."""
+        if not self._backend.leader_id:
+            self._finish(exchange, healthy=False)
+            return
+        waiting = True
+
+        def decide(outcome: EtcdError | None) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                timer.cancel()
+                self._finish(exchange, healthy=outcome is None)
+
+        def give_up() -> None:
+            nonlocal waiting
+            waiting = False
+            self._finish(exchange, healthy=False)
+
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, give_up)
+        self._backend.read_barrier(decide)
+
+    def _finish(self, exchange: Exchange, *, healthy: bool) -> None:
+        if healthy:
+            self._metrics.health_success.inc()
+            exchange.answer(Answer(200, _TEXT_HEADERS, b'{"health":"true"}'))
+        else:
+            self._metrics.health_failures.inc()
+            exchange.answer(errors.text_error(503, b'{"health":"false"}'))

@@ -1,0 +1,89 @@
+"""The heads of the plain requests that `fast_protocol` serves itself. Pure.
+
+Only what is beyond doubt is read here: one Host, at most one Content-Length, no Transfer-Encoding, no folded line, no
+odd character. Everything else is None, and aiohttp, which is then given the connection, judges it; so requests are
+refused in one place, and nothing is read differently here and there.
+
+Clients repeat their header lines to the byte, so parsed ones are remembered.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, final
+
+HEAD_BYTES_MAX: Final = 64 << 10
+"""Longer heads are aiohttp's: they are rare, and their length is then limited in one place."""
+
+_HEADERS_MAX: Final = 64
+_REMEMBERED_MAX: Final = 1024
+"""How many distinct header blocks are remembered; forgotten all at once when there are more."""
+_REMEMBERED_BYTES_MAX: Final = 2048
+
+_HEADER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
+_CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,9}")
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~:\[\]\-]+")
+_NOT_PLAIN: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"origin", b"te", b"trailer"))
+"""Headers that change how a request is read or whether it may write."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class HeaderFacts:
+    """What an answer depends on of a request's header lines."""
+
+    content_length: int
+    content_type: bytes | None
+    """The first of its name."""
+    keep_alive: bool
+
+
+_remembered: dict[bytes, HeaderFacts | None] = {}
+
+
+def header_facts(block: bytes) -> HeaderFacts | None:
+    """The facts of a head's header lines, each with its CRLF; None if they are not plain."""
+    try:
+        return _remembered[block]
+    except KeyError:
+        facts = parse_headers(block)
+    if len(block) <= _REMEMBERED_BYTES_MAX:
+        if len(_remembered) >= _REMEMBERED_MAX:
+            _remembered.clear()
+        _remembered[block] = facts
+    return facts
+
+
+def parse_headers(block: bytes) -> HeaderFacts | None:
+    """`header_facts` without memory."""
+    lines = block.split(b"\r\n")
+    if lines.pop() or len(lines) > _HEADERS_MAX:
+        return None
+    content_length: int | None = None
+    content_type: bytes | None = None
+    keep_alive = True
+    hosts = 0
+    for line in lines:
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            return None
+        name, value = header.group(1).lower(), header.group(2)
+        if name in _NOT_PLAIN:
+            return None
+        if name == b"content-length":
+            if content_length is not None or not _CONTENT_LENGTH.fullmatch(value):
+                return None
+            content_length = int(value)
+        elif name == b"content-type":
+            content_type = value if content_type is None else content_type
+        elif name == b"host":
+            hosts += 1
+            if not _HOST.fullmatch(value):
+                return None
+        elif name == b"connection":
+            token = value.lower()
+            if token not in {b"keep-alive", b"close"}:
+                return None
+            keep_alive = keep_alive and token == b"keep-alive"
+    if hosts != 1:
+        return None
+    return HeaderFacts(content_length or 0, content_type, keep_alive)

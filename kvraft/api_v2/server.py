@@ -1,0 +1,123 @@
+"""The door to the HTTP API: `serve` it on sockets, `stop` it gracefully."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvraft import logs
+from kvraft.api_v2.aiohttp_front import AiohttpFront
+from kvraft.api_v2.app import App
+from kvraft.api_v2.backend import Backend
+from kvraft.api_v2.fast_protocol import FastFront
+from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.metrics import Metrics
+
+log = logs.get(__name__)
+
+_BACKLOG: Final = 4096
+"""Connections that may wait to be accepted: a cluster's clients all come back at once after a restart."""
+
+_SWEEP_S: Final = 30.0
+"""How often idle connections are looked for."""
+
+
+@final
+@dataclass(slots=True)
+class Listener:
+    """Where clients connect."""
+
+    socket: socket.socket
+    """Bound, not yet listening; closed by the server."""
+    tls: ssl.SSLContext | None = None
+
+
+def bind(host: str, port: int) -> Listener:
+    """A listener on a TCP address; port 0 means any free one.
+
+    Raises:
+        OSError: The address is taken or not ours; its text does not name the address.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    return Listener(listening)
+
+
+@final
+class ApiServer:
+    """A served API. Made by `serve`."""
+
+    def __init__(self, app: App, listeners: Sequence[Listener], dates: DateLine) -> None:
+        self._app = app
+        self._aiohttp = AiohttpFront(app, dates)
+        self._fast = FastFront(app, dates, self._aiohttp) if app.settings.fast_front else None
+        self._listeners = listeners
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def ports(self) -> list[int]:
+        """The port of each listener, in order."""
+        return [int(listener.socket.getsockname()[1]) for listener in self._listeners]
+
+    async def start(self) -> None:
+        """Accept connections."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            # The fast way is for plain connections: TLS costs more than it saves.
+            fast = self._fast if listener.tls is None else None
+            factory = fast.new_protocol if fast is not None else self._aiohttp.new_protocol
+            server = await loop.create_server(factory, sock=listener.socket, ssl=listener.tls, backlog=_BACKLOG)
+            self._servers.append(server)
+        self._sweep()
+
+    async def stop(self) -> None:
+        """Stop accepting, end watches with an empty body, let requests under way finish, close everything.
+
+        Takes at most `ApiSettings.stop_s`; what is not done by then is dropped.
+        """
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for server in self._servers:
+            server.close()
+        timeout_s = self._app.settings.stop_s
+        if self._fast is not None:
+            self._fast.begin_stop()
+        self._aiohttp.begin_stop()
+        self._app.keys.end_watches()
+        await asyncio.gather(self._stop_fast(timeout_s), self._aiohttp.stop(timeout_s))
+
+    async def _stop_fast(self, timeout_s: float) -> None:
+        fast = self._fast
+        if fast is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await fast.all_closed.wait()
+        if fast.connections:
+            log.warning("requests cut off by the stop", connections=len(fast.connections))
+            fast.abort_all()
+
+    def _sweep(self) -> None:
+        if self._fast is not None:
+            self._fast.close_idle(int(self._app.settings.keep_alive_s / _SWEEP_S))
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+
+async def serve(backend: Backend, listeners: Sequence[Listener], settings: ApiSettings, metrics: Metrics) -> ApiServer:
+    """Serve a member's API on every listener; returns once connections are accepted."""
+    server = ApiServer(App(backend, settings, metrics), listeners, DateLine(backend.wall_ns))
+    await server.start()
+    return server

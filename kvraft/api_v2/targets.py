@@ -1,0 +1,85 @@
+"""Request targets as Go's net/url and http.ServeMux treat them: decoding, cleaning and the redirect to the clean path.
+
+Source: Go 1.19 net/url parse and escape, net/http cleanPath and Redirect. Pure.
+"""
+
+import re
+from dataclasses import dataclass
+from html import escape as _escape_html
+from typing import Final, final
+from urllib.parse import unquote_to_bytes
+
+from kvraft.api_v2.go_forms import bad_escape
+
+_CONTROL: Final = re.compile(rb"[\x00-\x20\x7f]")
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
+_ESCAPED_IN_PATH: Final = re.compile(rb"[^A-Za-z0-9\-_.~$&+,/:;=@]")
+"""url.shouldEscape for encodePath: the unreserved characters and `$&+,/:;=@` stand for themselves."""
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+
+
+@final
+@dataclass(slots=True)
+class Target:
+    """A request target, taken apart."""
+
+    path: bytes
+    """Decoded, not cleaned. Empty only for an absolute target without a path."""
+    query: bytes
+    """Raw, without its `?`."""
+
+
+def parse_target(target: bytes) -> Target | None:
+    """Take apart a request target; None if Go refuses it (400).
+
+    Origin form (`/path?query`) and absolute form (`http://host/path?query`) are taken. A `#` is part of the path or
+    query, since requests carry no fragment. `*` is not for this function.
+    """
+    if _CONTROL.search(target):
+        return None
+    if not target.startswith(b"/"):
+        absolute = _ABSOLUTE.match(target)
+        if absolute is None:
+            return None
+        target = target[absolute.end() :]
+    raw_path, _, query = target.partition(b"?")
+    if b"%" not in raw_path:
+        return Target(raw_path, query)
+    if bad_escape(raw_path) is not None:
+        return None
+    return Target(unquote_to_bytes(raw_path), query)
+
+
+def clean_path(path: bytes) -> bytes:
+    """http.cleanPath: rooted, without empty, `.` and `..` segments; a trailing slash stays."""
+    if b"//" not in path and b"/." not in path and path.startswith(b"/"):
+        return path
+    kept: list[bytes] = []
+    for segment in path.split(b"/"):
+        if segment == b"..":
+            if kept:
+                kept.pop()
+        elif segment not in {b"", b"."}:
+            kept.append(segment)
+    cleaned = b"/" + b"/".join(kept)
+    if path.endswith(b"/") and cleaned != b"/":
+        cleaned += b"/"
+    return cleaned
+
+
+def redirect_url(path: bytes, query: bytes) -> bytes:
+    """url.URL{Path, RawQuery}.String(): the escaped path, and the query as it came."""
+    escaped = _ESCAPED_IN_PATH.sub(lambda found: b"%%%02X" % found.group()[0], path)
+    return escaped + b"?" + query if query else escaped
+
+
+def redirect_header(url: bytes) -> bytes:
+    """http.hexEscapeNonASCII: `Location` is ASCII; lower-case hex, unlike the path's own escapes."""
+    return _NOT_ASCII.sub(lambda found: b"%%%02x" % found.group()[0], url)
+
+
+def redirect_body(url: bytes) -> bytes:
+    """The body http.Redirect writes for GET."""
+    # Go's htmlEscape writes &#34; and &#39;; latin-1 carries the bytes through html.escape unchanged.
+    text = _escape_html(url.decode("latin-1")).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    return b'<a href="' + text.encode("latin-1") + b'">Moved Permanently</a>.\n\n'

@@ -1,0 +1,141 @@
+"""Open watches: from the hub's callbacks to chunks on a connection.
+
+The headers leave at once; an event is one chunk. A client that reads too slowly is cut off visibly (the hub bounds what
+is delivered and not consumed); one whose place in the history is gone gets the end of its body, as after a shutdown,
+and learns more when it asks again.
+"""
+
+import asyncio
+from typing import Final, final
+
+from kvraft import logs
+from kvraft.api_v2.backend import Backend
+from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.key_requests import Watch
+from kvraft.api_v2.key_responses import error_answer, event_json, key_headers
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.events import Event
+from kvraft.keyspace.watchers import CloseReason, Watcher
+
+log = logs.get(__name__)
+
+
+@final
+class Watches:
+    """Every open watch of one server."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._open: Final[set[_OpenWatch]] = set()
+        self._rendered: tuple[Event, bytes] | None = None
+        """The last event and its JSON: an event goes to all its watchers in a row."""
+
+    def open(self, request: Watch, exchange: Exchange) -> None:
+        """Start a watch, or answer 401 if its history is gone."""
+        backend = self._backend
+        watch = _OpenWatch(self, exchange)
+        watcher = backend.watchers.watch(
+            request.path,
+            recursive=request.recursive,
+            stream=request.stream,
+            since_index=request.wait_index,
+            on_event=watch.on_event,
+            on_close=watch.on_close,
+        )
+        if isinstance(watcher, EtcdError):
+            exchange.answer(error_answer(watcher, backend.cluster_id))
+            return
+        self._open.add(watch)
+        exchange.begin(200, key_headers(backend.cluster_id, watcher.start_index, backend.raft_index, backend.raft_term))
+        watch.start(watcher)
+
+    def end_all(self) -> None:
+        """End every watch: its client sees a complete body and asks again, here or elsewhere."""
+        for watch in list(self._open):
+            watch.end()
+
+    def forget(self, watch: "_OpenWatch") -> None:
+        """A watch is over."""
+        self._open.discard(watch)
+
+    def json_of(self, event: Event) -> bytes:
+        """The event as watchers see it."""
+        if self._rendered is None or self._rendered[0] is not event:
+            self._rendered = (event, event_json(event))
+        return self._rendered[1]
+
+
+@final
+class _OpenWatch:
+    """One watch: a watcher of the hub and the exchange that its events leave by."""
+
+    __slots__ = ("_exchange", "_watcher", "_watches")
+
+    def __init__(self, watches: Watches, exchange: Exchange) -> None:
+        self._watches = watches
+        self._exchange = exchange
+        self._watcher: Watcher | None = None
+
+    def start(self, watcher: Watcher) -> None:
+        """The headers have left: events may follow."""
+        self._watcher = watcher
+        self._exchange.on_gone = self._on_gone
+        self._exchange.on_writable = self._on_writable
+        if not watcher.live:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Deliver from the history, a slice at a time."""
+        watcher = self._watcher
+        if watcher is not None and watcher.open and watcher.catch_up():
+            asyncio.get_running_loop().call_soon(self._catch_up)
+
+    def on_event(self, event: Event) -> None:
+        """Send an event; it is the last one unless the watch is a stream. Called by the hub."""
+        watcher = self._watcher
+        assert watcher is not None  # the hub delivers nothing before `start`
+        data = self._watches.json_of(event)
+        if not watcher.stream:
+            self._over()
+            self._exchange.end_with(data)
+            return
+        self._exchange.chunk(data)
+        if self._exchange.is_writable():
+            watcher.consumed()
+
+    def on_close(self, reason: CloseReason) -> None:
+        """Tell the client that the hub gave it up. Called by the hub."""
+        exchange = self._exchange
+        self._over()
+        if reason is CloseReason.OVERFLOW:
+            log.info("watching client cut off", reason=reason.value)
+            exchange.abort()
+        else:
+            exchange.end()
+
+    def _on_writable(self) -> None:
+        """The client has taken what was sent."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.consumed()
+            if not watcher.live:
+                self._catch_up()
+
+    def _on_gone(self) -> None:
+        watcher = self._watcher
+        self._over()
+        if watcher is not None:
+            watcher.cancel()
+
+    def end(self) -> None:
+        """End the body where it is."""
+        watcher = self._watcher
+        self._over()
+        if watcher is not None:
+            watcher.cancel()
+        self._exchange.end()
+
+    def _over(self) -> None:
+        self._watcher = None
+        self._exchange.on_gone = self._exchange.on_writable = None
+        self._watches.forget(self)

@@ -1,0 +1,125 @@
+"""A member without Raft and disk: commands go straight into a keyspace. For tests of the HTTP API."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import final
+
+from kvraft import clock
+from kvraft.keyspace.commands import Command, PublishMember, SetClusterVersion, SetHistorySize, Sync
+from kvraft.keyspace.errors import ErrorCode, EtcdError
+from kvraft.keyspace.events import Event
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.watchers import WatcherHub
+from kvraft.records import MemberRecord, Written
+
+MEMBER_ID = 0xCC4AC920D46FF089
+CLUSTER_ID = 0xA511A62EF3D4EB6A
+"""What etcd computes for the member and the cluster of the golden vectors."""
+SYNC_S = 0.1
+
+
+@final
+class MemoryBackend:
+    """Satisfies `api_v2.backend.Backend`. Switches let a test take leader and quorum away."""
+
+    def __init__(
+        self, client_urls: Sequence[str] = ("http://127.0.0.1:33791",), history_events_max: int = 1000
+    ) -> None:
+        self.keyspace = Keyspace()
+        self.record = MemberRecord(MEMBER_ID, "g", ("http://127.0.0.1:33801",), tuple(client_urls))
+        self.leader_id = MEMBER_ID
+        self.has_quorum = True
+        """False: submitted commands and barriers wait for ever."""
+        self.waiting: list[Callable[[EtcdError], None]] = []
+        """Who waits while there is no quorum."""
+        self.raft_index = 3
+        self.raft_term = 2
+        self._start_ns = clock.wall_ns()
+        self._timer: asyncio.TimerHandle | None = None
+        # A fresh etcd stands at index 3 after a member has published itself and the version is decided.
+        self.apply(SetHistorySize(history_events_max))
+        self.apply(PublishMember(MEMBER_ID, "g", tuple(client_urls)))
+        self.apply(SetClusterVersion("3.4.0"))
+
+    @property
+    def watchers(self) -> WatcherHub:
+        return self.keyspace.watchers
+
+    @property
+    def cluster_id(self) -> int:
+        return CLUSTER_ID
+
+    @property
+    def member_id(self) -> int:
+        return MEMBER_ID
+
+    @property
+    def name(self) -> str:
+        return "g"
+
+    def members(self) -> Sequence[MemberRecord]:
+        return [self.record]
+
+    def cluster_version(self) -> str:
+        return self.keyspace.cluster_version
+
+    def wall_ns(self) -> int:
+        return clock.wall_ns()
+
+    def log_clock_ms(self) -> int:
+        return clock.monotonic_ms()
+
+    def apply(self, command: Command) -> Event | EtcdError | None:
+        """Apply at once; None for commands that answer no client."""
+        self.raft_index += 1
+        answer = self.keyspace.apply(command, clock.monotonic_ms())
+        return answer if isinstance(answer, Event | EtcdError) else None
+
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+        if not self.has_quorum:
+            self.waiting.append(done)
+            return
+        asyncio.get_running_loop().call_soon(self._apply_and_answer, command, done)
+
+    def _apply_and_answer(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+        event = self.apply(command)
+        assert event is not None
+        done(Written(event, self.keyspace.etcd_index, self.raft_index, self.raft_term))
+
+    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
+        if not self.has_quorum:
+            self.waiting.append(done)
+            return
+        asyncio.get_running_loop().call_soon(done, None)
+
+    def time_out(self) -> None:
+        """Answer everything that waits as a member does after its request timeout."""
+        waiting, self.waiting = self.waiting, []
+        for done in waiting:
+            done(EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: request timed out"))
+
+    def self_stats(self) -> dict[str, object]:
+        start = clock.utc_text(self._start_ns // 1_000_000_000) + "Z"
+        return {
+            "name": self.name,
+            "id": f"{MEMBER_ID:x}",
+            "state": "StateLeader",
+            "startTime": start,
+            "leaderInfo": {"leader": f"{self.leader_id:x}", "uptime": "1s", "startTime": start},
+            "recvAppendRequestCnt": 0,
+            "sendAppendRequestCnt": 0,
+        }
+
+    def leader_stats(self) -> dict[str, object] | None:
+        return {"leader": f"{MEMBER_ID:x}", "followers": {}} if self.leader_id == MEMBER_ID else None
+
+    def start_expiry(self) -> None:
+        """Expire what is due, ten times a second. Call `stop_expiry` in the end."""
+        due_ms = self.keyspace.next_deadline_ms()
+        if due_ms is not None and due_ms <= clock.monotonic_ms():
+            self.apply(Sync())
+        self._timer = asyncio.get_running_loop().call_later(SYNC_S, self.start_expiry)
+
+    def stop_expiry(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
