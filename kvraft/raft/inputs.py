@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from kvraft.raft.configuration import Configuration
+from kvraft.raft.entries import ZERO_HASH
 from kvraft.raft.messages import Message
 
 
@@ -66,6 +67,11 @@ class LogCompacted:
     """Entries up to `index` are covered by the durable state and left the log store."""
 
     index: int
+    term: int = 0
+    """Term, chain hash and clock of the last entry dropped: the first entry still held is sent with them. Left out, a
+    follower that lacks exactly that entry may need a snapshot."""
+    chain_hash: bytes = ZERO_HASH
+    clock_ms: int = 0
 
 
 @final

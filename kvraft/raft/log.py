@@ -26,6 +26,7 @@ class Log:
 
     __slots__ = (
         "_batches",
+        "_before_tail",
         "_bytes_evicted",
         "_ends",
         "_entries",
@@ -44,7 +45,7 @@ class Log:
 
     def __init__(self, reader: LogReader, base: LogPosition, last: LogPosition, tail_bytes_max: int) -> None:
         self.base = base
-        """The position just before the first entry. Its term is 0 when index is not: unknown (see `compact`)."""
+        """The position just before the first entry. Term 0 with another index than 0: unknown, see `compact`."""
         self.last_index = last.index
         self.last_term = last.term
         self.last_hash = last.chain_hash
@@ -58,6 +59,8 @@ class Log:
         self._reader = reader
         self._tail_bytes_max = tail_bytes_max
         self._tail_first = last.index + 1
+        self._before_tail = last
+        """The position just before the first entry in memory."""
         self._entries: list[Entry] = []
         self._ends: list[int] = []
         """For each entry in memory, bytes of all records up to its end, so that a slice is cut by bisection."""
@@ -89,15 +92,17 @@ class Log:
         return self._reader.term_at(index)
 
     def position(self, index: int) -> LogPosition | None:
-        """Index, term, hash and clock of the entry at `index` (or the base); None if that is not held or not known."""
+        """Index, term, hash and clock of the entry at `index`, or the base; None if that is not held or not known."""
         if index == self.last_index:
             return LogPosition(index, self.last_term, self.last_hash, self.last_clock_ms)
+        if not self.base.index <= index < self.last_index:
+            return None
         if index == self.base.index:
             return self.base if self.base.term or not index else None
-        if not self.base.index < index <= self.last_index:
-            return None
         if index >= self._tail_first:
             entry = self._entries[index - self._tail_first]
+        elif index == self._before_tail.index:
+            return self._before_tail
         else:
             held = self._reader.slice(index, index, 0)
             if not held:
@@ -108,7 +113,8 @@ class Log:
     def slice(self, first: int, last: int, bytes_max: int) -> list[Entry]:
         """Entries from `first` to at most `last`, cut after `bytes_max` of records but never before the first.
 
-        May stop early where the part in memory begins. Empty if `first` is not held any more.
+        May stop early where the part in memory begins. Empty if `first` is not held any more, which can be so ahead of
+        `LogCompacted`: the store drops entries first and tells afterwards.
         """
         last = min(last, self.last_index)
         if first > last or first <= self.base.index:
@@ -192,6 +198,7 @@ class Log:
             self._entries.clear()
             self._ends.clear()
             self._tail_first = first_removed
+            self._before_tail = kept
         self._set_last(kept)
         if first_removed <= self.issued_index:
             self.issued_index = first_removed - 1
@@ -205,22 +212,24 @@ class Log:
         self._entries.clear()
         self._ends.clear()
         self._tail_first = base.index + 1
+        self._before_tail = base
         self._lower_durable(0)
         self.durable_index = self.issued_index = base.index
         self.truncate_from = 0
 
-    def compact(self, index: int) -> None:
-        """Entries up to `index` left, or are about to leave, the log store; `index` is durable and committed.
+    def compact(self, position: LogPosition) -> None:
+        """Entries up to `position.index`, which is durable and committed, left the log store.
 
-        If the store has dropped them already, the term and hash at `index` may be out of reach. The new base is then
-        marked unknown by term 0, and a follower that needs the entry right behind it gets a snapshot instead.
+        Its term and hash are what the first entry still held is sent with. If the caller gives term 0 and they are not
+        in memory either, they stay unknown: a follower that lacks exactly that entry gets a snapshot instead.
         """
-        if index <= self.base.index:
+        if position.index <= self.base.index:
             return
-        assert index <= self.durable_index, "what is compacted is covered by durable state"
-        self.base = self.position(index) or LogPosition(index)
-        if index >= self._tail_first:
-            self._evict(index - self._tail_first + 1)
+        assert position.index <= self.durable_index, "what is compacted is covered by durable state"
+        known = position if position.term else self.position(position.index)
+        self.base = known or position
+        if position.index >= self._tail_first:
+            self._evict(position.index - self._tail_first + 1)
 
     def bound_tail(self, committed_index: int) -> None:
         """Drop the oldest entries from memory once they exceed their limit.
@@ -279,6 +288,8 @@ class Log:
         self._batches = deque((batch_id, min(last, index)) for batch_id, last in self._batches)
 
     def _evict(self, count: int) -> None:
+        entry = self._entries[count - 1]
+        self._before_tail = LogPosition(entry.index, entry.term, entry.chain_hash, entry.clock_ms)
         self._bytes_evicted = self._ends[count - 1]
         self._tail_first += count
         del self._entries[:count]

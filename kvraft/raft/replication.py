@@ -239,34 +239,21 @@ def handle_append_entries(state: State, from_server: int, message: AppendEntries
         return
     entries = message.entries
     previous_index = message.prev_log_index
-    previous_hash = message.prev_log_hash
     if previous_index == log.last_index and message.prev_log_term == log.last_term:
-        matches = _hashes_agree(state, previous_index, log.last_hash, previous_hash)
-    elif previous_index < log.base.index:
-        # Everything up to the base is committed and compacted: the message can only be about what comes after it.
-        start = log.position(log.base.index) or log.position(log.first_index)
-        assert start is not None, "the base is unknown only while an entry follows it"
-        entries = entries[start.index - previous_index :]
-        if not entries:
-            _acknowledge(state, from_server, state.commit_index)
+        if not _hashes_agree(state, previous_index, log.last_hash, message.prev_log_hash):
             return
-        previous_index, previous_hash = start.index, start.chain_hash
-        matches = True
     else:
         held = log.position(previous_index)
-        if held is None:
-            matches = True  # At a base of which only the index is known: committed, so it is the leader's as well.
-        elif held.term != message.prev_log_term:
+        # What is no longer held was compacted: committed, and so the leader's as well.
+        if held is not None and held.term != message.prev_log_term:
             if previous_index <= state.commit_index:
                 state.diverged(previous_index, "the leader's entry differs from one that is committed here")
             else:
                 _refuse(state, from_server, message)
             return
-        else:
-            matches = _hashes_agree(state, previous_index, held.chain_hash, previous_hash)
-    if not matches:
-        return
-    verified = _verified_count(entries, previous_index, previous_hash, message)
+        if held is not None and not _hashes_agree(state, previous_index, held.chain_hash, message.prev_log_hash):
+            return
+    verified = _verified_count(message)
     if verified < len(entries):
         state.effects.corrupt_from.append(from_server)
         entries = entries[:verified]
@@ -274,7 +261,8 @@ def handle_append_entries(state: State, from_server: int, message: AppendEntries
         return
     match_index = previous_index + len(entries)
     state.commit_index = max(state.commit_index, min(message.leader_commit, match_index))
-    _acknowledge(state, from_server, match_index)
+    # An old message may end below what is committed here, which is the leader's too.
+    _acknowledge(state, from_server, max(match_index, state.commit_index))
 
 
 def _append(state: State, entries: list[Entry]) -> bool:
@@ -284,20 +272,22 @@ def _append(state: State, entries: list[Entry]) -> bool:
     (section 5.3, "if an existing entry conflicts"; cutting a matching tail would lose acknowledged entries).
     """
     log = state.log
-    first_new = 0
-    if entries[0].index <= log.last_index:
-        first_new = _first_difference(state, entries)
+    if entries[0].index <= state.commit_index:
+        committed = min(state.commit_index - entries[0].index + 1, len(entries))
+        last = entries[committed - 1]
+        held = log.position(last.index)
+        if held is not None and held.chain_hash != last.chain_hash:
+            state.diverged(last.index, "the leader's entry differs from one that is committed here")
+            return False
+        entries = entries[committed:]
+    if entries and entries[0].index <= log.last_index:
+        entries = entries[_already_held(state, entries) :]
         if state.effects.divergence is not None:
             return False
-        if first_new == len(entries):
-            return True
-        entries = entries[first_new:]
-        first_index = entries[0].index
-        if first_index <= log.last_index:
-            if first_index <= state.commit_index:
-                state.diverged(first_index, "the leader's entry differs from one that is committed here")
-                return False
-            state.truncate_log(first_index)
+        if entries and entries[0].index <= log.last_index:
+            state.truncate_log(entries[0].index)
+    if not entries:
+        return True
     for entry in entries:
         if entry.kind is _CONFIGURATION:
             try:
@@ -310,8 +300,8 @@ def _append(state: State, entries: list[Entry]) -> bool:
     return True
 
 
-def _first_difference(state: State, entries: list[Entry]) -> int:
-    """How many of `entries` this log already holds."""
+def _already_held(state: State, entries: list[Entry]) -> int:
+    """How many of `entries`, all uncommitted and so all readable, this log has in the same terms."""
     log = state.log
     overlap = min(len(entries), log.last_index - entries[0].index + 1)
     last = entries[overlap - 1]
@@ -336,21 +326,22 @@ def _hashes_agree(state: State, index: int, ours: bytes, theirs: bytes) -> bool:
     return False
 
 
-def _verified_count(entries: list[Entry], previous_index: int, previous_hash: bytes, message: AppendEntries) -> int:
-    """How many of `entries` follow one another in index, term and hash."""
-    index = previous_index
-    term = 0
-    for entry in entries:
+def _verified_count(message: AppendEntries) -> int:
+    """How many of the message's entries follow one another in index, term and hash."""
+    index = message.prev_log_index
+    previous_hash = message.prev_log_hash
+    term = message.prev_log_term
+    for entry in message.entries:
         index += 1
         if (
             entry.index != index
             or not term <= entry.term <= message.term
             or chain(previous_hash, entry.record) != entry.chain_hash
         ):
-            return index - previous_index - 1
+            return index - message.prev_log_index - 1
         term = entry.term
         previous_hash = entry.chain_hash
-    return len(entries)
+    return len(message.entries)
 
 
 def _acknowledge(state: State, leader_id: int, match_index: int) -> None:

@@ -66,7 +66,7 @@ def snapshot_sent(state: State, done: SnapshotSent) -> None:
 
 def log_compacted(state: State, done: LogCompacted) -> None:
     """The log store dropped entries. The configuration in force at the new base stays known."""
-    state.log.compact(done.index)
+    state.log.compact(LogPosition(done.index, done.term, done.chain_hash, done.clock_ms))
     configurations = state.configurations
     while len(configurations) > 1 and configurations[1][0] <= done.index:
         configurations.pop(0)

@@ -258,7 +258,8 @@ class Cluster:
         """Flush the state at `index` and drop the log up to it."""
         server = self.servers[server_id]
         server.disk.compact(index)
-        self.step(server_id, LogCompacted(index))
+        base = server.disk.base
+        self.step(server_id, LogCompacted(index, base.term, base.chain_hash, base.clock_ms))
 
     # -- everything that is due
 
