@@ -284,19 +284,25 @@ class Cluster:
         flags: Mapping[str, str] | None = None,
         client_ports: Sequence[int] = (),
         peer_ports: Sequence[int] = (),
+        durable: bool = True,
     ) -> None:
         """Lay out a cluster without starting it.
 
         Args:
-            directory: for data and logs; made if needed, kept afterwards. Must be on a real disk.
+            directory: for data and logs; made if needed, kept afterwards.
             size: number of members.
             program: how members are started; `kind` and `flags` are its usual two fields.
             kind: kvraft or the real etcd.
             flags: see `Program.flags`.
             client_ports: fixed ports, one a member; otherwise free ones are reserved.
             peer_ports: as `client_ports`.
+            durable: refuse a directory whose disk is memory: what it keeps says nothing about durability.
+
+        Raises:
+            ClusterError: the directory is on a tmpfs although `durable`.
         """
-        refuse_memory_disk(directory)
+        if durable:
+            refuse_memory_disk(directory)
         self.directory: Final = directory
         self.program: Final = program or Program(kind=kind, flags=flags or {})
         self._reserved: ports.Reservation | None = None

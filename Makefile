@@ -1,0 +1,29 @@
+# The four commands are format, check, test, simulate; the same on a laptop and in CI. `make run` needs no other.
+.DEFAULT_GOAL := test
+.PHONY: deps run test check format simulate torture bench mutants mutants-http clean
+
+PYTHON := .venv/bin/python
+PORT_BASE ?= 2379
+
+deps: ## Debian's etcd for the tests, .venv, Python packages. Fast when nothing is missing.
+	@tools/deps
+
+run: deps ## Three members on loopback, data kept under data/. PORT_BASE=3000 moves the ports.
+	@exec $(PYTHON) -m kvraft.testing.run --port-base $(PORT_BASE)
+
+test: deps check ## Everything that must hold, within 15 minutes on 2 cores.
+	$(PYTHON) -m pytest
+
+check: deps ## ruff, mypy, tidy.
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -q --durations=0 --durations-min=1 tests/test_tidy.py
+
+format: deps ## Write the sources as ruff would.
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+clean: ## Remove what was built and what tests left; not data/.
+	rm -rf build dist .venv kvraft.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
