@@ -27,7 +27,6 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import Settings
-from kvraft.snapshot_sink import SpoolSink
 from kvraft.storage.environment import Identity
 from kvraft.storage.errors import StorageError
 from kvraft.storage.opening import Storage, open_storage
@@ -145,7 +144,7 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
                 wanted.member_id_of(peer): peer.peer_urls for peer in wanted.initial_cluster if peer.name != wanted.name
             },
             local=member,
-            snapshot_sink=SpoolSink(storage.state.spool),
+            snapshot_sink=storage.state.spool,
             settings=TransportSettings(
                 keepalive_interval_ms=wanted.election_timeout_ms, keepalive_timeout_ms=wanted.election_timeout_ms
             ),
