@@ -1,0 +1,20 @@
+"""gRPC between members: carries frames and snapshots, and lets nobody in who has no business here.
+
+Files, from the wire to the member:
+
+- `codec`: frames and protobuf; `envelope`: greetings, refusals and snapshots; both check everything;
+- `handshake`: decides whether a greeting is accepted (pure);
+- `lanes`: which stream a frame takes, and the bounded queue in front of it (no I/O);
+- `channels`: gRPC's options, on both sides;
+- `peer_stream`: dials one peer, keeps its two streams open and feeds them;
+- `servicer`: accepts streams from peers;
+- `snapshot_stream`: sends and receives one snapshot;
+- `links`: when a peer counts as connected (no I/O);
+- `transport`: the facade, `GrpcTransport`;
+- `generate`, `pb/`: what protoc makes of proto/raft.proto.
+
+Every member dials every other one. Frames travel from the dialler to the acceptor, so between two members there are
+four streams on four TCP connections: control and entries, each way. Control frames never wait behind entries.
+
+Left out: etcd's `GET /members` and `/version` over HTTP on the peer port, since gRPC owns the port.
+"""

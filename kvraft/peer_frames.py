@@ -1,0 +1,91 @@
+"""What members tell each other beside Raft's messages, as values: the member fills them in, the transport carries them.
+
+They stand here because member and transport do not import one another, and both need them.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import final
+
+from kvraft.raft.entries import ZERO_HASH
+from kvraft.raft.messages import Message
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ForwardedCommand:
+    """A write that arrived at another member, on its way to the leader of `term`.
+
+    The receiver proposes it only while it leads exactly that term. So once an entry of a later term is applied and
+    the command has not been, it never will be, and its member may propose it anew.
+    """
+
+    term: int
+    payload: bytes
+    """Request id and command, as they will stand in the entry."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ForwardRefused:
+    """The command of that request certainly did not enter a log; its member may try again."""
+
+    request_id: bytes
+    reason: str
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class StateHash:
+    """The sender's keyspace hash after applying `index`; members compare what they have at the same index."""
+
+    index: int
+    state_hash: bytes
+
+
+Frame = Message | ForwardedCommand | ForwardRefused | StateHash
+"""Whatever members send each other on the control and entry streams."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class PeerHello:
+    """What a member says about itself before anything else (design decision 5)."""
+
+    cluster_id: int
+    member_id: int
+    current_term: int
+    last_log_index: int = 0
+    """The last durable entry, with its term and chain hash."""
+    last_log_term: int = 0
+    last_log_hash: bytes = ZERO_HASH
+    fresh: bool = False
+    """The data directory was empty at the start, and nothing has come since."""
+
+
+class RefusalKind(enum.IntEnum):
+    """Why a member's greeting is not accepted. The numbers are those on the wire."""
+
+    OTHER = 0
+    WRONG_CLUSTER = 1
+    WRONG_MEMBER = 2
+    """One side is not the member that the other takes it for."""
+    PROTOCOL = 3
+    """No protocol version is spoken by both."""
+    UNKNOWN_MEMBER = 4
+    """The refusing side's configuration does not (yet) have the other."""
+    WIPED = 5
+    """It is fresh, yet the refusing side remembers it."""
+    SHORTER_LOG = 6
+    """Its log lacks entries that it acknowledged."""
+    REMOVED = 7
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Refusal:
+    """A greeting is not accepted; nothing behind it is read."""
+
+    kind: RefusalKind
+    detail: str
+    """One sentence for the operator of the refused member: what is wrong and what to do."""

@@ -1,0 +1,135 @@
+"""The greeting: who may talk to whom. Pure: it decides, the streams carry it out (design decision 5).
+
+Both ends greet, and each judges the other's greeting before it reads or sends anything else. So a peer of another
+cluster, of another protocol, with a wiped or an older data directory never reaches Raft.
+"""
+
+import enum
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.transport.interfaces import LocalMember
+
+PROTOCOL_VERSION_MIN: Final = 1
+"""The oldest protocol this program speaks."""
+PROTOCOL_VERSION_MAX: Final = 1
+"""The newest. Version 1 is all of proto/raft.proto."""
+INSTANCE_BYTES: Final = 8
+"""Length of the random name that a process gives itself."""
+
+
+class Lane(enum.IntEnum):
+    """What a stream is for. The numbers are those on the wire."""
+
+    CONTROL = 1
+    """Small and urgent."""
+    ENTRIES = 2
+    """AppendEntries in order, and whatever else is large."""
+    SNAPSHOT = 3
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Greeting:
+    """The first message in each direction of each stream."""
+
+    hello: PeerHello
+    to_member_id: int
+    lane: Lane
+    instance: bytes
+    """Chosen at random when the process started."""
+    protocol_version_min: int = PROTOCOL_VERSION_MIN
+    protocol_version_max: int = PROTOCOL_VERSION_MAX
+
+
+@final
+class Gate:
+    """Greets for this member and judges what it hears."""
+
+    def __init__(self, local: LocalMember, instance: bytes) -> None:
+        assert len(instance) == INSTANCE_BYTES
+        self._local = local
+        self._instance = instance
+        self.members: frozenset[int] = frozenset()
+        """The peers in the configuration; the transport keeps it."""
+
+    def greeting(self, to_member_id: int, lane: Lane) -> Greeting:
+        """Our greeting, with what is true now."""
+        return Greeting(self._local.local_hello(), to_member_id, lane, self._instance)
+
+    def judge(self, theirs: Greeting) -> Refusal | None:
+        """Why a dialler's greeting is not accepted, or None."""
+        return judge_greeting(theirs, self._local.local_hello(), self.members, self._local.judge)
+
+    def judge_answer(self, theirs: Greeting, dialled: int, lane: Lane) -> Refusal | None:
+        """Why an acceptor's greeting is not accepted, or None: it must also be the member dialled, on this lane."""
+        refusal = _protocol(theirs)
+        if refusal is None and theirs.hello.member_id != dialled:
+            refusal = Refusal(
+                RefusalKind.WRONG_MEMBER,
+                f"this member answered as {theirs.hello.member_id:x} where member {dialled:x} was dialled: "
+                "check the peer URLs in --initial-cluster",
+            )
+        if refusal is None and theirs.lane is not lane:
+            refusal = Refusal(RefusalKind.OTHER, f"this member answered on lane {theirs.lane.name} to {lane.name}")
+        return refusal or self.judge(theirs)
+
+
+def judge_greeting(
+    theirs: Greeting, ours: PeerHello, members: Container[int], judge: Callable[[PeerHello], Refusal | None]
+) -> Refusal | None:
+    """Why this greeting is not accepted, or None.
+
+    The protocol comes first, since the rest means something only if it is known; then what needs no memory; then what
+    the member remembers, which may also know that somebody was removed; then whether it is in the configuration.
+    """
+    return (
+        _protocol(theirs)
+        or _identity(theirs, ours)
+        or judge(theirs.hello)
+        or (None if theirs.hello.member_id in members else _unknown(theirs.hello.member_id, ours.member_id))
+    )
+
+
+def _protocol(theirs: Greeting) -> Refusal | None:
+    if theirs.protocol_version_min <= PROTOCOL_VERSION_MAX and theirs.protocol_version_max >= PROTOCOL_VERSION_MIN:
+        return None
+    newer = theirs.protocol_version_min > PROTOCOL_VERSION_MAX
+    remedy = "upgrade the other members first" if newer else "upgrade this member"
+    return Refusal(
+        RefusalKind.PROTOCOL,
+        f"this member speaks peer protocol {theirs.protocol_version_min} to {theirs.protocol_version_max}, "
+        f"the cluster {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}: {remedy}",
+    )
+
+
+def _identity(theirs: Greeting, ours: PeerHello) -> Refusal | None:
+    hello = theirs.hello
+    if hello.cluster_id != ours.cluster_id:
+        return Refusal(
+            RefusalKind.WRONG_CLUSTER,
+            f"this member belongs to cluster {hello.cluster_id:x}, its peer {ours.member_id:x} to {ours.cluster_id:x}: "
+            "check --initial-cluster and --initial-cluster-token, and that --data-dir is the one of this cluster",
+        )
+    if theirs.to_member_id != ours.member_id:
+        return Refusal(
+            RefusalKind.WRONG_MEMBER,
+            f"this member looked for member {theirs.to_member_id:x} where member {ours.member_id:x} listens: "
+            "check the peer URLs in --initial-cluster",
+        )
+    if hello.member_id == ours.member_id:
+        return Refusal(
+            RefusalKind.WRONG_MEMBER,
+            f"two processes are member {hello.member_id:x}: give each member its own --name and --data-dir",
+        )
+    return None
+
+
+def _unknown(member_id: int, our_id: int) -> Refusal:
+    return Refusal(
+        RefusalKind.UNKNOWN_MEMBER,
+        f"member {our_id:x} does not know member {member_id:x}: add it to the cluster first, or start every member "
+        "with the same --initial-cluster",
+    )

@@ -1,0 +1,86 @@
+"""What the transport needs from the member and the storage around it. They satisfy these structurally.
+
+All but the methods of `SnapshotSpool` are called on the event loop.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from kvraft.peer_frames import Frame, PeerHello, Refusal
+from kvraft.raft.messages import InstallSnapshot
+from kvraft.raft.restored import SnapshotFile
+
+
+class LocalMember(Protocol):
+    """The member that this transport belongs to, as far as greetings are concerned."""
+
+    def local_hello(self) -> PeerHello:
+        """What this member says about itself now. Called for every greeting."""
+        ...
+
+    def judge(self, hello: PeerHello) -> Refusal | None:
+        """Whether a peer may take part, by what is durably remembered of it; None if it may.
+
+        Cluster, member id and protocol version are already checked. Called before anything else of the peer is read.
+        """
+        ...
+
+
+class TransportEvents(Protocol):
+    """What the transport tells its member (the same as `member.interfaces.TransportEvents`)."""
+
+    def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
+        """Frames of one wake-up, in order, from a peer whose identity was checked."""
+        ...
+
+    def on_connected(self, member_id: int) -> None:
+        """Streams are up in both directions."""
+        ...
+
+    def on_disconnected(self, member_id: int) -> None:
+        """A stream broke after `on_connected`: the peer's process ended, or fell silent."""
+        ...
+
+    def on_dropped(self, member_id: int) -> None:
+        """Frames for this peer were dropped. Never called from inside `send`."""
+        ...
+
+    def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
+        """A peer refused this member; fatal if no restart of either can mend it."""
+        ...
+
+    def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
+        """A snapshot has arrived whole."""
+        ...
+
+
+class SnapshotSpool(Protocol):
+    """One snapshot being received. Methods are called one at a time, in a worker thread.
+
+    `write` and `finish` may raise what a full disk or a damaged snapshot gives: the transfer ends and is tried anew.
+    """
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are here; at first those of an earlier transfer of the same snapshot."""
+        ...
+
+    def write(self, offset: int, chunk: bytes, /) -> None:
+        """Append the next bytes."""
+        ...
+
+    def finish(self) -> SnapshotFile:
+        """Verify the whole against its id, and make it durable. A damaged one is removed, and the next starts anew."""
+        ...
+
+    def close(self) -> None:
+        """The transfer ended early. What has arrived may stay, so that a later one goes on from there."""
+        ...
+
+
+class SnapshotSink(Protocol):
+    """Where snapshots from peers go."""
+
+    def receive(self, snapshot_id: str, size_bytes: int, /) -> SnapshotSpool:
+        """Begin or resume, in a worker thread. The transport closes one before it begins another. May raise."""
+        ...

@@ -1,0 +1,137 @@
+"""Frames between transports on one loop: order, batches, fragments, overflow, reconnects."""
+
+import dataclasses
+
+from kvraft.peer_frames import ForwardedCommand, Frame
+from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
+from kvraft.testing import ports
+from tests.transport import support
+
+
+async def test_three_members_connect_to_each_other() -> None:
+    """Each member is told of both others once streams are up in both directions."""
+    async with support.cluster(3) as peers:
+        for peer in peers:
+            others = {1, 2, 3} - {peer.transport.member_id}
+            assert peer.events.connected == others
+            assert all(peer.transport.is_connected(other) for other in others)
+
+
+async def test_appends_arrive_in_the_order_in_which_they_were_sent() -> None:
+    """Pipelining needs no probes: whatever the sizes, AppendEntries do not overtake each other."""
+    async with support.cluster(2) as (leader, follower):
+        log = support.entries(200, 200)
+        sent = [support.append(log[start : start + 2]) for start in range(0, 200, 2)]
+        sent[50] = support.append(support.entries(1, 3 << 20, first=101))
+        for message in sent:
+            leader.transport.send(2, (message,))
+        await follower.events.until(lambda events: len(events.frames) == len(sent))
+        assert follower.events.frames == sent
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_travels_in_one_message() -> None:
+    """A message costs gRPC the same whatever it carries, so a wake-up's frames share one."""
+    async with support.cluster(2) as (leader, follower):
+        for read_id in range(1, 101):
+            leader.transport.send(2, (Heartbeat(3, 0, 5, read_id),))
+        await follower.events.until(lambda events: len(events.frames) == 100)
+        assert len(follower.events.messages) == 1
+
+
+async def test_ten_mebibytes_arrive_and_heartbeats_do_not_wait_for_them() -> None:
+    """Entries above a message's size travel in fragments, on another connection than heartbeats (decision 12)."""
+    async with support.cluster(2) as (leader, follower):
+        rounds = 0
+
+        def on_leader(_from: int, _frames: list[Frame]) -> None:
+            nonlocal rounds
+            rounds += 1
+            leader.transport.send(2, (Heartbeat(3, 0, 5, rounds + 1),))
+
+        def on_follower(_from: int, frames: list[Frame]) -> None:
+            if isinstance(frames[0], Heartbeat):
+                follower.transport.send(1, (HeartbeatReply(3, frames[0].read_id, 0),))
+
+        leader.events.react, follower.events.react = on_leader, on_follower
+        big = support.append(support.entries(1, 10 << 20))
+        command = ForwardedCommand(3, b"c" * (10 << 20))
+        leader.transport.send(2, (big, command, Heartbeat(3, 0, 5, 1)))
+        await follower.events.until(
+            lambda events: sum(isinstance(frame, AppendEntries | ForwardedCommand) for frame in events.frames) == 2
+        )
+        large = [frame for frame in follower.events.frames if not isinstance(frame, Heartbeat)]
+        assert large == [big, command]
+        first_large = next(
+            position for position, frame in enumerate(follower.events.frames) if not isinstance(frame, Heartbeat)
+        )
+        assert first_large >= 2, "no heartbeat round ended while 10 MiB were on their way"
+
+
+async def test_a_full_queue_drops_frames_and_says_so() -> None:
+    """Queues are bounded; Raft hears of a loss and sends anew."""
+    settings = dataclasses.replace(support.QUICK, control_frames_max=10)
+    async with support.cluster(2, settings) as (leader, follower):
+        leader.transport.send(2, [Heartbeat(3, 0, 5, read_id) for read_id in range(1, 21)])
+        assert leader.events.dropped == [], "on_dropped came from inside send"
+        await leader.events.until(lambda events: events.dropped == [2])
+        await follower.events.until(lambda events: len(events.frames) == 10)
+        assert [frame.read_id for frame in follower.events.frames if isinstance(frame, Heartbeat)] == list(range(1, 11))
+
+
+async def test_a_queue_full_of_bytes_drops_but_always_takes_one_frame() -> None:
+    """The bound in bytes holds too, yet a value larger than the queue still passes alone."""
+    settings = dataclasses.replace(support.QUICK, entries_bytes_max=1 << 20)
+    async with support.cluster(2, settings) as (leader, follower):
+        sent = [support.append(support.entries(1, 3 << 20)), support.append(support.entries(1, 100, first=2))]
+        leader.transport.send(2, sent)
+        await leader.events.until(lambda events: events.dropped == [2])
+        await follower.events.until(lambda events: events.frames)
+        assert follower.events.frames == sent[:1]
+
+
+async def test_frames_for_a_peer_without_a_stream_are_dropped_and_reported() -> None:
+    """Nothing is kept for a peer that is away: it would be old when the peer comes back."""
+    reservation = ports.reserve(2)
+    alone = support.make_peer(1, dict(enumerate(reservation.ports, start=1)))
+    async with support.running(alone):
+        assert not alone.transport.is_connected(2)
+        alone.transport.send(2, (AppendEntriesReply(3, True, 1, 0, 0),))
+        alone.transport.send(99, (AppendEntriesReply(3, True, 1, 0, 0),))
+        await alone.events.until(lambda events: sorted(events.dropped) == [2, 99])
+    reservation.release()
+
+
+async def test_a_restarted_peer_is_connected_again_on_the_same_port() -> None:
+    """Both sides hear of the break, and frames flow to the new process."""
+    reservation = ports.reserve(2)
+    port_of = dict(enumerate(reservation.ports, start=1))
+    first = support.make_peer(1, port_of)
+    async with support.running(first):
+        for round_number in range(1, 4):
+            second = support.make_peer(2, port_of)
+            async with support.running(second):
+                await first.events.until(lambda events: events.connected == {2})
+                await second.events.until(lambda events: events.connected == {1})
+                first.transport.send(2, (Heartbeat(3, 0, 5, round_number),))
+                await second.events.until(lambda events: events.frames)
+                assert second.events.frames == [Heartbeat(3, 0, 5, round_number)]
+            await first.events.until(lambda events: not events.connected)
+            assert first.events.disconnects == round_number
+    reservation.release()
+
+
+async def test_a_peer_that_leaves_the_configuration_is_disconnected() -> None:
+    """`set_peers` ends the streams of who left, and dials who came."""
+    async with support.cluster(3) as (first, second, third):
+        first.transport.set_peers({2: (support.url(second.transport.ports[0]),)})
+        await first.events.until(lambda events: events.connected == {2})
+        await third.events.until(lambda events: events.connected == {2})
+        assert not first.transport.is_connected(3)
+        third.transport.send(1, (Heartbeat(3, 0, 5, 1),))
+        await third.events.until(lambda events: events.dropped or events.refused)
+        assert first.events.frames == []
+        first.transport.set_peers(
+            {peer.transport.member_id: (support.url(peer.transport.ports[0]),) for peer in (second, third)}
+        )
+        await first.events.until(lambda events: events.connected == {2, 3})
+        await third.events.until(lambda events: events.connected == {1, 2})
