@@ -30,6 +30,11 @@ from kvraft.storage.errors import CorruptStorageError
 EXAMINED_BYTES_MAX: Final = 64 << 20
 """Up to here every start examines the whole structure (10 µs a page: 0.2 s)."""
 MAP_BYTES_MIN: Final = 1 << 30
+UNWRITTEN_BYTES_MAX: Final = 64 << 20
+"""How much shorter a sound file may be than its last page says: LMDB never writes pages at the end that one transaction
+took and gave back. They are filled with zeros before the file is mapped: these fail the checks, where reading a map
+beyond the end of its file would kill the process.
+"""
 
 _META_HEAD: Final = struct.Struct("<QHHHHII")
 """Page number, padding, flags, two offsets; magic, version."""
@@ -193,9 +198,10 @@ def _examine_before_mapping(data: Path, *, examine: bool) -> None:
     except FileNotFoundError:
         raise CorruptStorageError(f"{data} is missing; {REMEDY}") from None
     last_page = _check_meta_pages(data, first, second, page_bytes)
-    if (last_page + 1) * page_bytes > size:
-        # Pages at the end that were taken and given back within one transaction are never written, so a short file may
-        # be a sound one. Zeros there are harmless, they fail LMDB's check of the page type; a map beyond the end kills.
+    missing = (last_page + 1) * page_bytes - size
+    if missing > UNWRITTEN_BYTES_MAX:
+        raise CorruptStorageError(f"{data} ends {missing} bytes before its last page; {REMEDY}")
+    if missing > 0:
         os.truncate(data, (last_page + 1) * page_bytes)
     if examine or size <= EXAMINED_BYTES_MAX:
         try:
