@@ -8,6 +8,7 @@ member can store something else than what was hashed.
 import enum
 import hashlib
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -19,6 +20,7 @@ ZERO_HASH: Final = bytes(HASH_BYTES)
 
 _HEADER: Final = struct.Struct("<BQQQ")
 HEADER_BYTES: Final = _HEADER.size
+_BEHIND_HASH: Final = struct.Struct(f"<{HASH_BYTES}xBQQQ")
 
 
 class EntryKind(enum.IntEnum):
@@ -55,6 +57,10 @@ class Entry:
         return self.record[HEADER_BYTES:]
 
 
+_KINDS: Final = {int(kind): kind for kind in EntryKind}
+"""Asking the enumeration itself costs as much as all the rest of an entry."""
+
+
 def chain(previous_hash: bytes, record: bytes) -> bytes:
     """The hash that binds a record to everything before it: equal hashes mean equal histories."""
     digest = hashlib.blake2b(previous_hash, digest_size=HASH_BYTES)
@@ -82,3 +88,27 @@ def entry_from_record(chain_hash: bytes, record: bytes) -> Entry:
         message = f"entry record with index {index} and term {term}"
         raise ValueError(message)
     return Entry(index, term, EntryKind(kind), clock_ms, chain_hash, record)
+
+
+def entries_from_wire(chained: Iterable[bytes]) -> list[Entry]:
+    """Entries from their chain hash and record in one piece each, as they travel: `entry_from_record` for many.
+
+    Raises:
+        ValueError: one of them is shorter than hash and header, or its kind, index or term is impossible.
+    """
+    kinds, unpack = _KINDS, _BEHIND_HASH.unpack_from
+    entries = []
+    try:
+        for data in chained:
+            kind, index, term, clock_ms = unpack(data)
+            if index == 0 or term == 0:
+                message = f"entry record with index {index} and term {term}"
+                raise ValueError(message)
+            entries.append(Entry(index, term, kinds[kind], clock_ms, data[:HASH_BYTES], data[HASH_BYTES:]))
+    except struct.error:
+        message = f"entry of {len(data)} bytes, hash included"
+        raise ValueError(message) from None
+    except KeyError:
+        message = f"entry record of kind {kind}"
+        raise ValueError(message) from None
+    return entries

@@ -17,7 +17,7 @@ from typing import Final, assert_never, final
 from google.protobuf.message import DecodeError
 
 from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, Refusal, RefusalKind, StateHash
-from kvraft.raft.entries import HASH_BYTES, ZERO_HASH, Entry, entry_from_record
+from kvraft.raft.entries import HASH_BYTES, ZERO_HASH, Entry, entries_from_wire
 from kvraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -250,7 +250,7 @@ def _append_entries(frame: pb.Frame) -> AppendEntries:
 def _entries(encoded: Iterable[bytes], prev_log_index: int, prev_log_term: int, term: int) -> list[Entry]:
     """Entries behind (`prev_log_index`, `prev_log_term`): consecutive, of rising terms up to the leader's."""
     try:
-        entries = [entry_from_record(data[:HASH_BYTES], data[HASH_BYTES:]) for data in encoded]
+        entries = entries_from_wire(encoded)
     except ValueError as error:
         raise WireError(str(error)) from None
     index, last_term = prev_log_index, prev_log_term
