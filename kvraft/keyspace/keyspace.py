@@ -5,14 +5,12 @@ histories and state hashes on all members.
 Rules, causes and the order of checks are those of etcd v3.4 etcdserver/api/v2store/store.go.
 """
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final, final
-from zlib import crc32
 
-from kvraft.keyspace.changes import DirtyState, PendingChanges
+from kvraft.keyspace import state_hash
+from kvraft.keyspace.changes import PendingChanges
 from kvraft.keyspace.commands import (
     NO_TTL,
     Command,
@@ -31,24 +29,14 @@ from kvraft.keyspace.commands import (
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.event_history import EVENTS_MAX, MEMORY_EVENTS, EventHistory, HistoryReader, internal_event
 from kvraft.keyspace.events import Action, Event, NodeView
-from kvraft.keyspace.expiry import Deadlines
 from kvraft.keyspace.json_text import encode_value, escape
 from kvraft.keyspace.listing import Listing, render_file
+from kvraft.keyspace.live_tree import LiveTree
 from kvraft.keyspace.loading import Loading
-from kvraft.keyspace.records import ACTION_CODES, STATE_HASH_BYTES, Meta, PublishedMember, encode_meta
-from kvraft.keyspace.removal import SLICE_NODES, RemovedSubtrees
+from kvraft.keyspace.records import Meta, PublishedMember, encode_meta
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.keyspace.stats import StoreStats
-from kvraft.keyspace.tree import (
-    ORDINAL_SHIFT,
-    ROOT_ID,
-    AnyNode,
-    Directory,
-    File,
-    Lifetime,
-    path_of,
-    ttl_at,
-)
+from kvraft.keyspace.tree import AnyNode, Directory, File, Lifetime, path_of, ttl_at
 from kvraft.keyspace.watchers import WatcherHub, WatchPoint
 
 TTL_S_MAX: Final = 9_223_372_036
@@ -56,11 +44,6 @@ TTL_S_MAX: Final = 9_223_372_036
 
 SYNC_EXPIRES_MAX: Final = 4096
 """Nodes that one Sync expires at most, some 20 ms; the next Sync takes the rest, since they are still due."""
-
-_HASHED_EVENT: Final = struct.Struct("<BQQQQqI")
-"""Action, log clock, etcd_index, createdIndex, previous modifiedIndex, ttl, checksum of the value; then the path."""
-_HASHED_ANSWER: Final = struct.Struct("<BQQQ")
-"""Error code or 255 for an acknowledgement, log clock, etcd_index, number of changes; then the cause."""
 
 _NOTHING_DOOMED: Final[list[WatchPoint]] = []
 
@@ -95,7 +78,7 @@ class Keyspace:
         self.watchers.history = self.history
         self.etcd_index = 0
         """Counts every change of keys, members and version, and every expiry; a function of the log."""
-        self.state_hash = bytes(STATE_HASH_BYTES)
+        self.state_hash = state_hash.NO_STATE
         """A chain over every answer so far: equal on two members that have applied the same log and agree."""
         self.members: dict[int, PublishedMember] = {}
         """What the members have published, by id."""
@@ -103,14 +86,9 @@ class Keyspace:
         """Empty while not decided."""
         self.stats = StoreStats()
         """This member's own counters, not part of the state."""
-        self._root = Directory(ROOT_ID, None, b"", 0, None)
-        self._deadlines = Deadlines()
-        self._dirty = DirtyState(0)
+        self._tree = LiveTree()
         self._flushed_index = 0
         """The etcd_index at which the last flush began; its history need not be encoded again."""
-        self._removed_subtrees = RemovedSubtrees(self._forget, self._preserve)
-        self._pending_changes: PendingChanges | None = None
-        self._listings: list[Listing] = []
 
     # Reading
 
@@ -120,7 +98,7 @@ class Keyspace:
         `ttl` is counted from `clock_ms`, the log clock. A success answers with the `etcd_index` of this moment, which
         the caller reads before it lets other work run. Counts in `stats`.
         """
-        node = self._find(path)
+        node = self._tree.find(path, self.etcd_index)
         if isinstance(node, EtcdError):
             self.stats.gets_fail += 1
             return node
@@ -131,23 +109,17 @@ class Keyspace:
         whole = listing.start()
         if whole is not None:
             return whole
-        self._listings = [other for other in self._listings if other.open]
-        self._listings.append(listing)
+        self._tree.add_listing(listing)
         return listing
 
     def nodes(self, clock_ms: int = 0) -> Iterator[NodeView]:
         """Every node below the root, hidden ones too, parents first, by path component; not for use across writes."""
-        stack: list[AnyNode] = [self._root]
-        while stack:
-            node = stack.pop()
-            if node is not self._root:
-                yield _view(path_of(node), node, clock_ms)
-            if isinstance(node, Directory):
-                stack.extend(node.children[name] for name in sorted(node.children, reverse=True))
+        for node in self._tree.nodes():
+            yield _view(path_of(node), node, clock_ms)
 
     def next_deadline_ms(self) -> int | None:
         """When the next node is due, in the log's clock; None while no node has a TTL."""
-        return self._deadlines.next_deadline_ms()
+        return self._tree.deadlines.next_deadline_ms()
 
     # Applying
 
@@ -172,17 +144,18 @@ class Keyspace:
             answer = self._sync(clock_ms)
         else:
             answer = self._change_cluster(command)
-        if not isinstance(answer, Event):
-            self._hash_answer(answer, clock_ms)
-        if self._removed_subtrees:
-            self._removed_subtrees.take_apart(SLICE_NODES)
+        if isinstance(answer, EtcdError):
+            self.state_hash = state_hash.after_error(self.state_hash, answer, clock_ms)
+        elif isinstance(answer, Acknowledged):
+            self.state_hash = state_hash.after_changes(self.state_hash, answer.changes, answer.etcd_index, clock_ms)
+        self._tree.tidy()
         return answer
 
     def _set(self, command: Set, clock_ms: int) -> Event | EtcdError:
         path = command.path
         value = command.value
         if command.refresh:
-            found = self._find(path)
+            found = self._tree.find(path, self.etcd_index)
             if isinstance(found, EtcdError):
                 self.stats.sets_fail += 1
                 return found
@@ -228,11 +201,11 @@ class Keyspace:
         if not name:
             return EtcdError(ErrorCode.ROOT_READ_ONLY, b"/", self.etcd_index)
         index = self.etcd_index + 1
-        parent = self._root
+        parent = self._tree.root
         for depth in range(1, len(names)):
             child = parent.children.get(names[depth])
             if child is None:
-                parent = self._create_parents(parent, names[depth:], index)
+                parent = self._tree.create_parents(parent, names[depth:], index)
                 break
             if isinstance(child, File):
                 if action is Action.CREATE:
@@ -251,34 +224,18 @@ class Keyspace:
             prev = _view(path, old, clock_ms)
             node_id = old.node_id
             name = old.name
-            if old.lifetime is not None:
-                self._deadlines.discard(old, old.lifetime.deadline_ms)
-        ttl_s = 0
-        lifetime = None
-        if command.ttl_s != NO_TTL:
-            ttl_s = min(command.ttl_s, TTL_S_MAX)
-            lifetime = Lifetime(clock_ms + ttl_s * 1000, command.expiration_ns)
+        lifetime = _lifetime(command, clock_ms)
         node: AnyNode
         if command.directory:
-            value_json = None
             node = Directory(node_id, parent, name, index, lifetime)
         else:
             value_json, raw = encode_value(value)
             node = File(node_id, parent, name, index, index, lifetime, value_json, raw)
-        self._place(parent, node)
-        view = NodeView(path, command.directory, value_json, ttl_s, command.expiration_ns, index, index)
-        return self._record(Event(action, view, prev, refresh), clock_ms)
-
-    def _create_parents(self, parent: Directory, names: list[bytes], index: int) -> Directory:
-        """Permanent directories down to the last name; they get no event (contract A.6)."""
-        ordinal = len(names)
-        for name in names:
-            # A parent's ordinal is above its child's, which `loading.py` relies on to rule out cycles.
-            directory = Directory(ordinal << ORDINAL_SHIFT | index, parent, name, index, None)
-            self._place(parent, directory)
-            parent = directory
-            ordinal -= 1
-        return parent
+        if old is None:
+            self._tree.place(parent, node)
+        else:
+            self._tree.replace(old, node)
+        return self._record(Event(action, _view(path, node, clock_ms), prev, refresh), clock_ms)
 
     def _update(self, command: Update, clock_ms: int) -> Event | EtcdError:
         path = command.path
@@ -286,7 +243,7 @@ class Keyspace:
         if path == b"/":
             stats.update_success += 1
             return EtcdError(ErrorCode.ROOT_READ_ONLY, b"/", self.etcd_index)
-        node = self._find(path)
+        node = self._tree.find(path, self.etcd_index)
         if isinstance(node, EtcdError):
             stats.update_fail += 1
             return node
@@ -296,15 +253,11 @@ class Keyspace:
         if command.value:
             return EtcdError(ErrorCode.NOT_FILE, path, self.etcd_index)
         prev = _view(path, node, clock_ms)
-        ttl_s = 0
-        lifetime = None
-        if command.ttl_s != NO_TTL:
-            ttl_s = min(command.ttl_s, TTL_S_MAX)
-            lifetime = Lifetime(clock_ms + ttl_s * 1000, command.expiration_ns)
-        self._change_lifetime(node, lifetime)
+        lifetime = _lifetime(command, clock_ms)
+        self._tree.change_lifetime(node, lifetime)
         # The event shows a new modifiedIndex, the directory keeps the old one (contract A.5).
-        index = self.etcd_index + 1
-        view = NodeView(path, True, None, ttl_s, command.expiration_ns, index, node.created_index)
+        view = _view(path, node, clock_ms)
+        view.modified_index = self.etcd_index + 1
         return self._record(Event(Action.UPDATE, view, prev, command.refresh), clock_ms)
 
     def _rewrite(
@@ -312,20 +265,14 @@ class Keyspace:
     ) -> Event:
         """Put a file with new value and TTL in the place of `old`; createdIndex stays."""
         index = self.etcd_index + 1
-        ttl_s = 0
-        lifetime = None
-        if command.ttl_s != NO_TTL:
-            ttl_s = min(command.ttl_s, TTL_S_MAX)
-            lifetime = Lifetime(clock_ms + ttl_s * 1000, command.expiration_ns)
+        lifetime = _lifetime(command, clock_ms)
         value_json, raw = (old.value_json, old.raw) if command.refresh else encode_value(command.value)
         prev = _view(path, old, clock_ms)
-        if old.lifetime is not None:
-            self._deadlines.discard(old, old.lifetime.deadline_ms)
         parent = old.parent
         assert parent is not None
-        self._place(parent, File(old.node_id, parent, old.name, old.created_index, index, lifetime, value_json, raw))
-        view = NodeView(path, False, value_json, ttl_s, command.expiration_ns, index, old.created_index)
-        return self._record(Event(action, view, prev, command.refresh), clock_ms)
+        node = File(old.node_id, parent, old.name, old.created_index, index, lifetime, value_json, raw)
+        self._tree.replace(old, node)
+        return self._record(Event(action, _view(path, node, clock_ms), prev, command.refresh), clock_ms)
 
     def _compare_and_swap(self, command: CompareAndSwap, clock_ms: int) -> Event | EtcdError:
         path = command.path
@@ -353,7 +300,7 @@ class Keyspace:
 
     def _find_comparable(self, path: bytes, prev_value: bytes | None, prev_index: int) -> File | EtcdError:
         """The file at `path` if it meets the conditions."""
-        node = self._find(path)
+        node = self._tree.find(path, self.etcd_index)
         if isinstance(node, EtcdError):
             return node
         if isinstance(node, Directory):
@@ -376,7 +323,7 @@ class Keyspace:
         if path == b"/":
             stats.delete_success += 1
             return EtcdError(ErrorCode.ROOT_READ_ONLY, b"/", self.etcd_index)
-        node = self._find(path)
+        node = self._tree.find(path, self.etcd_index)
         if not isinstance(node, EtcdError) and isinstance(node, Directory):
             if not (command.directory or command.recursive):
                 node = EtcdError(ErrorCode.NOT_FILE, path, self.etcd_index)
@@ -390,7 +337,7 @@ class Keyspace:
 
     def _sync(self, clock_ms: int) -> Acknowledged:
         changes = 0
-        while changes < SYNC_EXPIRES_MAX and (due := self._deadlines.pop_due(clock_ms)) is not None:
+        while changes < SYNC_EXPIRES_MAX and (due := self._tree.deadlines.pop_due(clock_ms)) is not None:
             node, path = due
             self._remove(Action.EXPIRE, path, node, clock_ms)
             changes += 1
@@ -421,7 +368,6 @@ class Keyspace:
 
         One at a time: the previous one must have been encoded to its end.
         """
-        assert self._pending_changes is None or self._pending_changes.finished
         history = self.history
         meta = Meta(
             etcd_index=self.etcd_index,
@@ -432,18 +378,9 @@ class Keyspace:
             history_floor=history.floor,
             history_block_bytes=history.block_bytes,
         )
-        pending = PendingChanges(
-            self.etcd_index,
-            self._dirty,
-            self._removed_subtrees,
-            history.unflushed(self._flushed_index),
-            history.floor,
-            encode_meta(meta),
-        )
+        unflushed = history.unflushed(self._flushed_index)
         self._flushed_index = self.etcd_index
-        self._dirty = DirtyState(self.etcd_index)
-        self._pending_changes = pending
-        return pending
+        return self._tree.begin_changes(self.etcd_index, unflushed, history.floor, encode_meta(meta))
 
     def take_changes(self) -> StateChanges:
         """`begin_changes` and all its slices at once."""
@@ -465,9 +402,8 @@ class Keyspace:
     def begin_load(self, image: StateImage) -> Loading:
         """Take over a stored state, in slices, into this keyspace, which must be new."""
         assert self.etcd_index == 0
-        assert not self._root.children
         newest_max = None if self.history.reader is None else MEMORY_EVENTS
-        return Loading(image, self._root, newest_max, self._restore)
+        return Loading(image, self._tree.root, newest_max, self._restore)
 
     def succeed(self, other: "Keyspace") -> None:
         """Take over the watchers and counters of the keyspace that this one, just loaded, replaces (snapshot install).
@@ -487,114 +423,35 @@ class Keyspace:
         self.cluster_version = meta.cluster_version
         self.members = meta.members
         self._flushed_index = meta.etcd_index
-        self._dirty = DirtyState(meta.etcd_index)
-        for node in with_lifetime:
-            self._deadlines.add(node)
+        self._tree.restore(meta.etcd_index, with_lifetime)
 
-    # The tree and what hangs on it
-
-    def _find(self, path: bytes) -> AnyNode | EtcdError:
-        """The node at `path`, or why there is none, naming the first component in the way (etcd's internalGet)."""
-        node: AnyNode = self._root
-        if path == b"/":
-            return node
-        names = path.split(b"/")
-        for depth in range(1, len(names)):
-            if isinstance(node, File):
-                return EtcdError(ErrorCode.NOT_DIR, b"/".join(names[:depth]), self.etcd_index)
-            child = node.children.get(names[depth])
-            if child is None:
-                return EtcdError(ErrorCode.KEY_NOT_FOUND, b"/".join(names[: depth + 1]), self.etcd_index)
-            node = child
-        return node
-
-    def _place(self, parent: Directory, node: AnyNode) -> None:
-        """Make `node` the child of that name, new or in the place of a file."""
-        if self._listings:
-            self._preserve(parent)
-        parent.children[node.name] = node
-        self._dirty.nodes[node.node_id] = node
-        if node.lifetime is not None:
-            self._deadlines.add(node)
+    # What every change comes to
 
     def _remove(self, action: Action, path: bytes, node: AnyNode, clock_ms: int) -> Event:
         """Take a node out of the tree, a directory with everything below it, as one event."""
-        index = self.etcd_index + 1
-        prev = _view(path, node, clock_ms)
-        directory = isinstance(node, Directory)
-        view = NodeView(path, directory, None, 0, 0, index, node.created_index)
-        parent = node.parent
-        assert parent is not None
-        doomed = []
-        if self._listings:
-            self._preserve(parent)
-        if isinstance(node, Directory) and node.children:
-            if self.watchers.has_live:
-                doomed = self.watchers.doomed_below(path, node)
-            self._removed_subtrees.add(node, self._dirty)
-        else:
-            self._dirty.remove(node)
-            self._forget(node)
-        del parent.children[node.name]
-        event = Event(action, view, prev, refresh=False)
-        self._hash_event(event, clock_ms)
-        self.etcd_index = index
+        view = NodeView(path, isinstance(node, Directory), None, 0, 0, self.etcd_index + 1, node.created_index)
+        event = Event(action, view, _view(path, node, clock_ms), refresh=False)
+        doomed = _NOTHING_DOOMED
+        if self.watchers.has_live and isinstance(node, Directory):
+            doomed = self.watchers.doomed_below(path, node)
+        self._tree.detach(node)
+        return self._record(event, clock_ms, doomed)
+
+    def _record(self, event: Event, clock_ms: int, doomed: list[WatchPoint] = _NOTHING_DOOMED) -> Event:
+        """Count, hash, remember and publish an event; `doomed` is what the hub gave before a removal."""
+        self.etcd_index = event.node.modified_index
+        self.state_hash = state_hash.after_event(self.state_hash, event, clock_ms)
         self.history.add(event)
         if self.watchers.has_live:
             self.watchers.publish(event, doomed)
         return event
 
-    def _record(self, event: Event, clock_ms: int) -> Event:
-        """Count, remember and publish an event that removes nothing."""
-        self.etcd_index = event.node.modified_index
-        self._hash_event(event, clock_ms)
-        self.history.add(event)
-        if self.watchers.has_live:
-            self.watchers.publish(event, _NOTHING_DOOMED)
-        return event
 
-    def _change_lifetime(self, directory: Directory, lifetime: Lifetime | None) -> None:
-        if self._pending_changes is not None:
-            self._pending_changes.preserve(directory)
-        for listing in self._listings:
-            listing.preserve_lifetime(directory)
-        if directory.lifetime is not None:
-            self._deadlines.discard(directory, directory.lifetime.deadline_ms)
-        directory.lifetime = lifetime
-        self._dirty.nodes[directory.node_id] = directory
-        if lifetime is not None:
-            self._deadlines.add(directory)
-
-    def _preserve(self, directory: Directory) -> None:
-        """Tell open listings that a directory's children are about to change."""
-        self._listings = [listing for listing in self._listings if listing.open]
-        for listing in self._listings:
-            listing.preserve(directory)
-
-    def _forget(self, node: AnyNode) -> None:
-        if node.lifetime is not None:
-            self._deadlines.discard(node, node.lifetime.deadline_ms)
-
-    def _hash_event(self, event: Event, clock_ms: int) -> None:
-        node = event.node
-        prev = event.prev_node
-        head = _HASHED_EVENT.pack(
-            ACTION_CODES[event.action],
-            clock_ms,
-            node.modified_index,
-            node.created_index,
-            0 if prev is None else prev.modified_index,
-            node.ttl_s,
-            0 if node.value_json is None else crc32(node.value_json),
-        )
-        self.state_hash = blake2b(self.state_hash + head + node.path, digest_size=STATE_HASH_BYTES).digest()
-
-    def _hash_answer(self, answer: EtcdError | Acknowledged, clock_ms: int) -> None:
-        if isinstance(answer, EtcdError):
-            head = _HASHED_ANSWER.pack(answer.code, clock_ms, answer.index, 0) + answer.cause
-        else:
-            head = _HASHED_ANSWER.pack(255, clock_ms, answer.etcd_index, answer.changes)
-        self.state_hash = blake2b(self.state_hash + head, digest_size=STATE_HASH_BYTES).digest()
+def _lifetime(command: Set | Create | CreateInOrder | Update | CompareAndSwap, clock_ms: int) -> Lifetime | None:
+    """When a node that `command` writes expires; a TTL beyond `TTL_S_MAX` saturates."""
+    if command.ttl_s == NO_TTL:
+        return None
+    return Lifetime(clock_ms + min(command.ttl_s, TTL_S_MAX) * 1000, command.expiration_ns)
 
 
 def _view(path: bytes, node: AnyNode, clock_ms: int) -> NodeView:

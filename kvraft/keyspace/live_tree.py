@@ -1,0 +1,140 @@
+"""The tree and what hangs on it: deadlines, nodes to be flushed, removed subtrees, open listings.
+
+Every change of the tree goes through here, so that none of them is forgotten.
+"""
+
+from collections.abc import Iterator
+from typing import final
+
+from kvraft.keyspace.changes import DirtyState, PendingChanges
+from kvraft.keyspace.errors import ErrorCode, EtcdError
+from kvraft.keyspace.events import Event
+from kvraft.keyspace.expiry import Deadlines
+from kvraft.keyspace.listing import Listing
+from kvraft.keyspace.removal import SLICE_NODES, RemovedSubtrees
+from kvraft.keyspace.tree import ORDINAL_SHIFT, ROOT_ID, AnyNode, Directory, File, Lifetime
+
+
+@final
+class LiveTree:
+    """The applied tree of one member."""
+
+    def __init__(self) -> None:
+        self.root = Directory(ROOT_ID, None, b"", 0, None)
+        self.deadlines = Deadlines()
+        self._dirty = DirtyState(0)
+        self._removed_subtrees = RemovedSubtrees(self._withdraw, self._preserve)
+        self._pending_changes: PendingChanges | None = None
+        self._listings: list[Listing] = []
+
+    def find(self, path: bytes, etcd_index: int) -> AnyNode | EtcdError:
+        """The node at `path`, or why there is none, naming the first component in the way (etcd's internalGet)."""
+        node: AnyNode = self.root
+        if path == b"/":
+            return node
+        names = path.split(b"/")
+        for depth in range(1, len(names)):
+            if isinstance(node, File):
+                return EtcdError(ErrorCode.NOT_DIR, b"/".join(names[:depth]), etcd_index)
+            child = node.children.get(names[depth])
+            if child is None:
+                return EtcdError(ErrorCode.KEY_NOT_FOUND, b"/".join(names[: depth + 1]), etcd_index)
+            node = child
+        return node
+
+    def nodes(self) -> Iterator[AnyNode]:
+        """Every node below the root, hidden ones too, parents first, siblings by name."""
+        stack: list[AnyNode] = [self.root]
+        while stack:
+            node = stack.pop()
+            if node is not self.root:
+                yield node
+            if isinstance(node, Directory):
+                stack.extend(node.children[name] for name in sorted(node.children, reverse=True))
+
+    def create_parents(self, parent: Directory, names: list[bytes], index: int) -> Directory:
+        """Permanent directories down to the last of `names`, which is returned; they get no event (contract A.6)."""
+        ordinal = len(names)
+        for name in names:
+            # A parent's ordinal is above its child's, which `loading.py` relies on to rule out cycles.
+            directory = Directory(ordinal << ORDINAL_SHIFT | index, parent, name, index, None)
+            self.place(parent, directory)
+            parent = directory
+            ordinal -= 1
+        return parent
+
+    def place(self, parent: Directory, node: AnyNode) -> None:
+        """Make `node` the child of that name."""
+        if self._listings:
+            self._preserve(parent)
+        parent.children[node.name] = node
+        self._dirty.nodes[node.node_id] = node
+        if node.lifetime is not None:
+            self.deadlines.add(node)
+
+    def replace(self, old: File, node: AnyNode) -> None:
+        """Put `node`, which has the same parent, name and id, in the place of `old`."""
+        if old.lifetime is not None:
+            self.deadlines.discard(old, old.lifetime.deadline_ms)
+        parent = node.parent
+        assert parent is not None
+        self.place(parent, node)
+
+    def detach(self, node: AnyNode) -> None:
+        """Take a node out of the tree in one step, whatever is below it; that is taken apart in slices."""
+        parent = node.parent
+        assert parent is not None
+        if self._listings:
+            self._preserve(parent)
+        del parent.children[node.name]
+        if isinstance(node, Directory) and node.children:
+            self._removed_subtrees.add(node, self._dirty)
+        else:
+            self._dirty.remove(node)
+            self._withdraw(node)
+
+    def change_lifetime(self, directory: Directory, lifetime: Lifetime | None) -> None:
+        """Give a directory another TTL, or none: the one change that is made in place."""
+        if self._pending_changes is not None:
+            self._pending_changes.preserve(directory)
+        for listing in self._listings:
+            listing.preserve_lifetime(directory)
+        self._withdraw(directory)
+        directory.lifetime = lifetime
+        self._dirty.nodes[directory.node_id] = directory
+        if lifetime is not None:
+            self.deadlines.add(directory)
+
+    def tidy(self) -> None:
+        """Take a slice of what was removed apart; called after each command."""
+        if self._removed_subtrees:
+            self._removed_subtrees.take_apart(SLICE_NODES)
+
+    def add_listing(self, listing: Listing) -> None:
+        """From now on tell `listing` before anything changes that it may still read, until it is closed."""
+        self._listings = [other for other in self._listings if other.open]
+        self._listings.append(listing)
+
+    def begin_changes(self, etcd_index: int, history: list[Event], history_floor: int, meta: bytes) -> PendingChanges:
+        """What has changed since the previous call, as of now; the previous one must be encoded to its end."""
+        assert self._pending_changes is None or self._pending_changes.finished
+        pending = PendingChanges(etcd_index, self._dirty, self._removed_subtrees, history, history_floor, meta)
+        self._dirty = DirtyState(etcd_index)
+        self._pending_changes = pending
+        return pending
+
+    def restore(self, etcd_index: int, with_lifetime: list[AnyNode]) -> None:
+        """The root was filled from a stored state as of `etcd_index`; `with_lifetime` are its nodes with a TTL."""
+        self._dirty = DirtyState(etcd_index)
+        for node in with_lifetime:
+            self.deadlines.add(node)
+
+    def _preserve(self, directory: Directory) -> None:
+        """Tell open listings that a directory's children are about to change."""
+        self._listings = [listing for listing in self._listings if listing.open]
+        for listing in self._listings:
+            listing.preserve(directory)
+
+    def _withdraw(self, node: AnyNode) -> None:
+        if node.lifetime is not None:
+            self.deadlines.discard(node, node.lifetime.deadline_ms)
