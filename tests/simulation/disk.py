@@ -4,6 +4,7 @@ The two follow the contract of design decision 3: batches of the log become dura
 always exactly the state at its position, and its position is never beyond the durable log or the commit index.
 """
 
+import itertools
 import random as random_module
 from bisect import bisect_left
 from collections import deque
@@ -92,7 +93,7 @@ class StoredState:
         self.nodes.update(changes.nodes)
         self.history.update(changes.history)
         floor = changes.history_floor.to_bytes(8, "big")
-        for key in [key for key in self.history if key < floor]:
+        for key in [*itertools.takewhile(lambda key: key < floor, self.history)]:
             del self.history[key]
         self.meta = changes.meta
         self.position = flush.position
@@ -166,6 +167,20 @@ class SimulatedDisk:
             if taken and size > bytes_max:
                 break
             taken.append(entry)
+        return taken
+
+    def history_slice(self, first_etcd_index: int, bytes_max: int) -> list[tuple[int, bytes]]:
+        """Durable history records from an etcd_index on, cut after `bytes_max`."""
+        first = first_etcd_index.to_bytes(8, "big")
+        taken: list[tuple[int, bytes]] = []
+        size = 0
+        for key, record in self.state.history.items():
+            if key < first:
+                continue
+            size += len(record)
+            if taken and size > bytes_max:
+                break
+            taken.append((int.from_bytes(key, "big"), record))
         return taken
 
     # Writing.

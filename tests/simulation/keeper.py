@@ -80,13 +80,17 @@ class Keeper:
         position = member.position
         if position.index == member.disk.state.position.index or position.index > member.disk.log.last_index:
             return
-        assert member.machine is not None
-        changes = member.machine.take_changes()
+        machine = member.machine
+        assert machine is not None
+        etcd_index = machine.etcd_index
+        changes = machine.take_changes()
         in_force = [configuration for at, configuration in self._configurations if at <= position.index][-1]
-        member.disk.flush_state(StateFlush(position, in_force, changes), self._flushed)
 
-    def _flushed(self, position: LogPosition) -> None:
-        self.compact(position.index - self._context.options.snapshot_entries)
+        def flushed(at: LogPosition) -> None:
+            machine.changes_stored(etcd_index)
+            self.compact(at.index - self._context.options.snapshot_entries)
+
+        member.disk.flush_state(StateFlush(position, in_force, changes), flushed)
 
     def compact(self, index: int) -> None:
         """Drop the log up to `index`, as far as the durable state covers it."""

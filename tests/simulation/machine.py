@@ -1,13 +1,18 @@
-"""The applied state of a server, behind one interface: the real keyspace, or a stand-in of a few lines."""
+"""The applied state of a server: the product's keyspace behind the few calls that a simulated server makes."""
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Protocol, final
 
+from kvraft.keyspace.command_codec import decode_command, encode_command
 from kvraft.keyspace.commands import Command
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.event_history import HistoryReader
+from kvraft.keyspace.events import Event
+from kvraft.keyspace.json_text import decode_value
+from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.state_records import StateChanges, StateImage
-from tests.simulation.model import Model, ModelNode, Result
+from tests.simulation.model import Result
 
 REQUEST_ID_BYTES: Final = 24
 """(member id, boot nonce, counter) before every command, as members write it."""
@@ -46,61 +51,68 @@ class Machine(Protocol):
         """What changed since the last call, for the disk."""
         ...
 
+    def changes_stored(self, etcd_index: int) -> None:
+        """What was taken when the store's counter stood there is durable."""
+        ...
 
-MachineFactory = Callable[[StateImage], Machine]
-"""A machine from a stored state."""
+
+MachineFactory = Callable[[StateImage, HistoryReader], Machine]
+"""A machine from a stored state; it may read its durable history back."""
 
 
 @final
-class StandIn:
-    """The model as a state machine. Commands travel by number: an entry names one of `commands`."""
+class KeyspaceMachine:
+    """The keyspace of the product, with its codec, its records and its history."""
 
-    def __init__(self, image: StateImage, commands: Mapping[bytes, Command]) -> None:
-        self._commands = commands
-        self._model = Model()
+    def __init__(self, image: StateImage, reader: HistoryReader, history_events_max: int) -> None:
+        self.keyspace = Keyspace(history_events_max=history_events_max, history_reader=reader)
         if image.meta:
-            self._model.etcd_index, self._hash = int(image.meta.split(b" ")[0]), image.meta.split(b" ")[1]
-        else:
-            self._hash = b"0"
-        for key, record in image.nodes:
-            value, created, modified, deadline = json.loads(record)
-            self._model.nodes[key] = ModelNode(value.encode("latin-1"), created, modified, deadline)
-        self._stored: set[bytes] = set(self._model.nodes)
+            self.keyspace.load(image)
 
     @property
     def etcd_index(self) -> int:
-        return self._model.etcd_index
+        return self.keyspace.etcd_index
 
     @property
     def state_hash(self) -> bytes:
-        return self._hash
+        return self.keyspace.state_hash
 
     def encode(self, command: Command) -> bytes:
-        return b""
+        return encode_command(command)
 
     def apply(self, payload: bytes, clock_ms: int) -> Result:
-        result = self._model.apply(self._commands[payload[:REQUEST_ID_BYTES]], clock_ms)
-        step = repr((payload, clock_ms, result)).encode()
-        self._hash = hashlib.blake2b(self._hash + step, digest_size=8).hexdigest().encode()
-        return result
+        answer = self.keyspace.apply(decode_command(payload[REQUEST_ID_BYTES:]), clock_ms)
+        if isinstance(answer, Event):
+            node, previous = answer.node, answer.prev_node
+            return Result(
+                etcd_index=answer.etcd_index,
+                path=node.path,
+                value=_value(node.value_json),
+                created_index=node.created_index,
+                prev_value=_value(previous.value_json) if previous else None,
+                prev_index=previous.modified_index if previous else 0,
+            )
+        if isinstance(answer, EtcdError):
+            return Result(error_code=int(answer.code), etcd_index=answer.index)
+        return Result(etcd_index=answer.etcd_index)
 
     def read(self, path: bytes) -> tuple[bytes, int] | None:
-        node = self._model.nodes.get(path)
-        return (node.value, node.modified_index) if node else None
+        answer = self.keyspace.get(path, recursive=False, in_order=False, clock_ms=0)
+        if isinstance(answer, EtcdError):
+            return None
+        assert isinstance(answer, bytes), "the simulated clients read files"
+        node = json.loads(answer)
+        return node["value"].encode(), node["modifiedIndex"]
 
     def next_deadline_ms(self) -> int | None:
-        return min((n.deadline_ms for n in self._model.nodes.values() if n.deadline_ms is not None), default=None)
+        return self.keyspace.next_deadline_ms()
 
     def take_changes(self) -> StateChanges:
-        nodes = [
-            (
-                path,
-                json.dumps(
-                    [node.value.decode("latin-1"), node.created_index, node.modified_index, node.deadline_ms]
-                ).encode(),
-            )
-            for path, node in self._model.nodes.items()
-        ]
-        removed = sorted(self._stored - set(self._model.nodes))
-        self._stored = set(self._model.nodes)
-        return StateChanges(nodes, removed, [], 0, b"%d %s" % (self._model.etcd_index, self._hash))
+        return self.keyspace.take_changes()
+
+    def changes_stored(self, etcd_index: int) -> None:
+        self.keyspace.mark_durable(etcd_index)
+
+
+def _value(value_json: bytes | None) -> bytes | None:
+    return None if value_json is None else decode_value(value_json)

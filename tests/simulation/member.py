@@ -106,7 +106,7 @@ class SimulatedMember:
 
     def load_machine(self, image: StateImage) -> Machine:
         """A machine with the stored state."""
-        return self.context.machine_factory(image)
+        return self.context.machine_factory(image, self.disk)
 
     def crash(self, reason: str) -> None:
         """Kill the process: what was in memory or waited for a sync is gone."""

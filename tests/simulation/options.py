@@ -72,6 +72,7 @@ class Options:
     operations_per_second: int
     keys: int
     value_bytes_max: int
+    history_events_max: int
     fault_interval_ms: int
     fault_kinds: tuple[str, ...]
     """The kinds this run draws from."""
@@ -128,6 +129,7 @@ def draw_options(seed: int) -> Options:
         operations_per_second=random.choice((2, 10, 20, 20, 50)),
         keys=random.choice((2, 6, 20)),
         value_bytes_max=random.choice((10, 100, 3000)),
+        history_events_max=random.choice((3, 50, 1000)),
         fault_interval_ms=random.choice((1000, 2000, 3000, 6000)),
         fault_kinds=tuple(kinds),
         quorum_core_only=random.random() < 0.4,

@@ -15,7 +15,7 @@ from tests.simulation.checkers import Checkers, Violation
 from tests.simulation.context import Context
 from tests.simulation.faults import Fault, draw_schedule
 from tests.simulation.history import History
-from tests.simulation.machine import StandIn
+from tests.simulation.machine import KeyspaceMachine
 from tests.simulation.member import SimulatedMember
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
@@ -85,7 +85,7 @@ class World:
             network=Network(scheduler, options, self._deliver, self._dropped),
             checkers=Checkers(self.members, reached),
             history=History(commands, options.drift_per_mille, reached),
-            machine_factory=lambda image: StandIn(image, commands),
+            machine_factory=lambda image, reader: KeyspaceMachine(image, reader, options.history_events_max),
             commands=commands,
             reached=reached,
         )

@@ -1,0 +1,42 @@
+"""`python -m tests.simulation.mutants [NAME ...]`: plant each bug, print what found it. Exit code 1 if one survives."""
+
+import argparse
+import multiprocessing
+import os
+import sys
+
+from tests.simulation.mutants.catalogue import MUTANTS
+from tests.simulation.mutants.hunt import SECONDS_MAX, Catch, hunt
+
+
+def main(arguments: list[str]) -> int:
+    """Hunt the named bugs, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--master-seeds", default="1", help="comma-separated")
+    parser.add_argument("--seconds", type=float, default=SECONDS_MAX)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    chosen = parser.parse_args(arguments)
+    names = chosen.names or [mutant.name for mutant in MUTANTS]
+    tasks = [(name, int(seed), chosen.seconds) for name in names for seed in chosen.master_seeds.split(",")]
+    catches: list[Catch] = []
+    with multiprocessing.get_context("fork").Pool(chosen.processes) as pool:
+        for catch in pool.imap(_hunt, tasks):
+            catches.append(catch)
+            sys.stdout.write(catch.row() + "\n")
+            sys.stdout.flush()
+    missed = [catch for catch in catches if not catch.expected]
+    seconds = sorted(catch.core_s for catch in catches)
+    sys.stdout.write(
+        f"{len(catches) - len(missed)} of {len(catches)} found as expected; "
+        f"median {seconds[len(seconds) // 2]:.1f} s, slowest {seconds[-1]:.1f} s\n"
+    )
+    return 1 if missed else 0
+
+
+def _hunt(task: tuple[str, int, float]) -> Catch:
+    return hunt(*task)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""Searches seeds until a planted bug is found."""
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Final, final
+
+from tests.simulation.mutants.catalogue import MUTANTS
+from tests.simulation.mutants.planting import Mutant
+from tests.simulation.options import draw_options
+from tests.simulation.streams import derive
+from tests.simulation.world import Outcome, run_seed
+
+SECONDS_MAX: Final = 60.0
+"""How long one core may search for one bug."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Catch:
+    """How the search for one planted bug went."""
+
+    name: str
+    title: str
+    master_seed: int
+    found_by: str
+    """The invariant that fell, `assert` for an assertion of the product, another error's name; empty if it survived."""
+    expected: bool
+    """Whether that is what should have found it."""
+    seed: int
+    """The seed that found it."""
+    detail: str
+    seeds_tried: int
+    core_s: float
+
+    def row(self) -> str:
+        """One line of the table."""
+        found = self.found_by or "SURVIVED"
+        mark = "" if self.expected or not self.found_by else " (unexpected)"
+        return (
+            f"{self.name:5} {self.title:60.60} {found + mark:10} {self.core_s:5.1f} s  "
+            f"seed {self.seed}  {self.detail:.80}"
+        )
+
+
+def hunt(name: str, master_seed: int, seconds_max: float = SECONDS_MAX) -> Catch:
+    """Plant a bug and run the seeds of a master seed until something is found or the processor time is used up."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    started_s = time.process_time()
+    for number in itertools.count():
+        seed = derive(master_seed, number, "run")
+        outcome = run_planted(mutant, seed)
+        core_s = time.process_time() - started_s
+        found_by = _finder(outcome)
+        if found_by or core_s > seconds_max:
+            expected = found_by in mutant.invariants
+            detail = outcome.summary()
+            return Catch(name, mutant.title, master_seed, found_by, expected, seed, detail, number + 1, core_s)
+    raise AssertionError("the loop above ends")
+
+
+def run_planted(mutant: Mutant, seed: int) -> Outcome:
+    """One run with a planted bug."""
+    with mutant.plant():
+        return run_seed(seed, options=mutant.options(draw_options(seed)))
+
+
+def _finder(outcome: Outcome) -> str:
+    if outcome.violation is not None:
+        return outcome.violation.invariant
+    if outcome.error:
+        kind = outcome.error.strip().splitlines()[-1].split(":")[0]
+        return "assert" if kind == "AssertionError" else kind
+    return ""

@@ -1,0 +1,64 @@
+"""What a planted bug is, and the small tools that plant one."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+from unittest import mock
+
+from tests.simulation.options import Options
+
+
+def same_options(options: Options) -> Options:
+    """Hunt with the options that the seed draws."""
+    return options
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Mutant:
+    """One planted bug."""
+
+    name: str
+    """Its number, `M15`."""
+    title: str
+    invariants: tuple[str, ...]
+    """Any of these must fall (`I1`..`I18`), or `assert` for an assertion of the product itself."""
+    plant: Callable[[], AbstractContextManager[None]]
+    options: Callable[[Options], Options] = same_options
+    """Options under which it shows soonest, from those of a seed."""
+
+
+def wrapped(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], AbstractContextManager[None]]:
+    """Plant `around(original, *arguments)` in the place of `owner.name`."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        original = getattr(owner, name)
+
+        def instead(*arguments: Any, **named: Any) -> Any:
+            return around(original, *arguments, **named)
+
+        with mock.patch.object(owner, name, instead):
+            yield
+
+    return plant
+
+
+def together(*plants: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
+    """Plant several at once."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in plants:
+                stack.enter_context(each())
+            yield
+
+    return plant
+
+
+def with_options(**changes: Any) -> Callable[[Options], Options]:
+    """The seed's options with some of them fixed."""
+    return lambda options: dataclasses.replace(options, **changes)

@@ -1,0 +1,105 @@
+"""The simulation tier of `make test`: many seeds without an alarm, determinism, replay."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.campaign import run_many, seeds_of
+from tests.simulation.faults import draw_schedule, schedule_as_json, schedule_from_json
+from tests.simulation.options import draw_options
+from tests.simulation.streams import stream
+from tests.simulation.world import run_seed
+
+MASTER_SEED = 1
+SEEDS = 300
+ROOT = Path(__file__).parents[2]
+
+CHECKED_RARE_STATES = (
+    "became leader",
+    "crash at a boundary",
+    "crash lost unsynced batches",
+    "log compacted",
+    "log truncated",
+    "proposal refused",
+    "read failed",
+    "snapshot installed",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_seed_breaks_an_invariant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Under every kind of fault all invariants hold, and after healing every cluster converges.
+
+    A failure names its seed; `python -m tests.simulation replay SEED` shows what happened.
+    """
+    totals = run_many(seeds_of(MASTER_SEED, SEEDS))
+    with capsys.disabled():
+        sys.stdout.write(f"\n{totals.table()}\n")
+    assert not totals.failures, "\n".join(
+        f"python -m tests.simulation replay {outcome.seed}  # {outcome.summary()}" for outcome in totals.failures
+    )
+    assert totals.runs == SEEDS
+    assert totals.faults.total() >= 10_000
+    assert totals.virtual_ms >= 10 * 3_600_000
+    assert totals.commits > 100_000
+    missed = [name for name in CHECKED_RARE_STATES if not totals.reached[name]]
+    assert not missed, "a run that never gets there proves little"
+
+
+def test_a_seed_plays_the_same_run_twice() -> None:
+    """Equal seeds mean equal trace hashes, which cover every step of every server."""
+    seed = seeds_of(MASTER_SEED, 3)[2]
+    first, second = run_seed(seed), run_seed(seed)
+    assert first.trace_hash == second.trace_hash
+    assert first.messages == second.messages
+
+
+@pytest.mark.slow
+def test_a_seed_does_not_depend_on_pythonhashseed() -> None:
+    """No iteration order of sets or dicts of hashed objects leaks into a run."""
+    seed = seeds_of(MASTER_SEED, 5)[4]
+    results = []
+    for hash_seed in ("1", "2"):
+        command = [sys.executable, "-m", "tests.simulation", "replay", "--quiet", str(seed)]
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        finished = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=True
+        )
+        results.append(finished.stdout)
+    assert "trace" in results[0]
+    assert results[0] == results[1]
+
+
+def test_another_seed_plays_another_run() -> None:
+    """The trace hash tells runs apart."""
+    first, second = (run_seed(seed).trace_hash for seed in seeds_of(MASTER_SEED, 2))
+    assert first != second
+
+
+def test_a_schedule_survives_printing() -> None:
+    """A printed schedule replays exactly."""
+    options = draw_options(7)
+    schedule = draw_schedule(options)
+    assert len(schedule) > 10
+    assert schedule_from_json(schedule_as_json(schedule)) == schedule
+
+
+def test_removing_a_fault_leaves_the_draws_of_others_alone() -> None:
+    """Each purpose has its own stream, so that a failing schedule shrinks."""
+    first = [stream(5, 1, "disk").random() for _ in range(3)]
+    stream(5, 2, "disk").random()
+    stream(5, 1, "election").random()
+    assert [stream(5, 1, "disk").random() for _ in range(3)] == first
+    assert stream(5, 2, "disk").random() != first[0]
+
+
+def test_a_transcript_reads_as_milliseconds_server_and_term() -> None:
+    """Replay prints `[ms] server@term what`."""
+    lines: list[str] = []
+    run_seed(seeds_of(MASTER_SEED, 1)[0], sink=lines.append)
+    assert any("is leader in term" in line for line in lines)
+    assert any("*** " in line for line in lines)
