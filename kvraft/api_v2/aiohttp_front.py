@@ -5,9 +5,10 @@ the transport directly, so that both fronts send the same bytes.
 """
 
 import asyncio
+import re
 from typing import Final, final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from kvraft import logs
@@ -21,11 +22,13 @@ from kvraft.api_v2.http_dates import DateLine
 log = logs.get(__name__)
 
 _BODY_METHODS: Final = frozenset(("PUT", "POST"))
+_HOST: Final = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
+"""What Go takes for a Host (net/http validHostHeader)."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class BodyError(Exception):
-    """The body cannot be had."""
+class RefusedError(Exception):
+    """The request, or its body, cannot be understood beyond doubt. The connection ends with the answer."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -93,16 +96,18 @@ class AiohttpFront:
             head=request.method == "HEAD",
             # A client that waits for leave to send a body that nobody will read may send it or not: the connection
             # cannot be told apart after this answer.
-            keep_alive=request.keep_alive and not ("Expect" in headers and not _reads_body(request)),
+            keep_alive=request.keep_alive
+            and not ("Expect" in headers and request.can_read_body and not _reads_body(request)),
         )
         handler = request.protocol
         assert isinstance(handler, _Handler)
         connection = _AiohttpConnection(handler, transport, self._dates() + self._app.cors_headers(raw_origin))
         exchange = handler.exchange = Exchange(connection, framing)
         try:
+            _refuse_odd_framing(request)
             body = await _read_body(request, transport)
-        except BodyError as error:
-            exchange.answer(error.answer)
+        except RefusedError as refused:
+            exchange.answer(refused.answer)
             return _Sent(keep_alive=False)
         content_type = headers.get("Content-Type")
         self._app.handle(
@@ -126,6 +131,24 @@ class AiohttpFront:
         return _Sent(keep_alive=keep_alive)
 
 
+def _refuse_odd_framing(request: web.BaseRequest) -> None:
+    """Refuse what the parser lets through although a proxy before us might read it differently.
+
+    Raises:
+        RefusedError: An HTTP version or transfer coding that is not ours, or a Host that is none.
+    """
+    if request.version not in {HttpVersion10, HttpVersion11}:
+        raise RefusedError(errors.bad_request())
+    coding = request.headers.get("Transfer-Encoding")
+    if coding is not None:
+        if coding.lower() != "chunked":
+            raise RefusedError(Answer(501, errors.PLAIN, b"Unsupported transfer encoding", close=True))
+        if request.version != HttpVersion11:
+            raise RefusedError(errors.bad_request())
+    if not _HOST.fullmatch(request.headers.get("Host", "")):
+        raise RefusedError(errors.bad_request(b"malformed Host header"))
+
+
 def _reads_body(request: web.BaseRequest) -> bool:
     """Whether this request has a body that its answer depends on."""
     return request.method in _BODY_METHODS and request.can_read_body
@@ -138,7 +161,7 @@ async def _read_body(request: web.BaseRequest, transport: asyncio.Transport) -> 
     """
     expected = request.headers.get("Expect")
     if expected is not None and expected.lower() != "100-continue":
-        raise BodyError(Answer(417, b"", b"", close=True))
+        raise RefusedError(Answer(417, b"", b"", close=True))
     if not _reads_body(request):
         return b""
     if expected is not None:
@@ -150,7 +173,7 @@ async def _read_body(request: web.BaseRequest, transport: asyncio.Transport) -> 
             chunks.append(chunk)
             size += len(chunk)
     except web.RequestPayloadError as error:
-        raise BodyError(errors.bad_request(b"malformed chunked encoding")) from error
+        raise RefusedError(errors.bad_request(b"malformed chunked encoding")) from error
     return b"".join(chunks)[: FORM_BYTES_MAX + 1]
 
 

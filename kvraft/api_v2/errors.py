@@ -5,8 +5,8 @@ from typing import Final
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.go_json import quote
 
-_PLAIN: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
-_PLAIN_ERROR: Final = _PLAIN + b"X-Content-Type-Options: nosniff\r\n"
+PLAIN: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
+_PLAIN_ERROR: Final = PLAIN + b"X-Content-Type-Options: nosniff\r\n"
 _JSON: Final = b"Content-Type: application/json\r\n"
 
 
@@ -29,7 +29,7 @@ def method_not_allowed(allowed: bytes, headers: bytes = b"") -> Answer:
 def bad_request(reason: bytes = b"") -> Answer:
     """A request that is not HTTP as Go understands it; the connection ends with it."""
     text = b"400 Bad Request" + (b": " + reason if reason else b"")
-    return Answer(400, _PLAIN, text, close=True)
+    return Answer(400, PLAIN, text, close=True)
 
 
 def message(status: int, text: bytes, headers: bytes = _JSON) -> Answer:

@@ -36,6 +36,7 @@ _WITH_BODY: Final = frozenset((b"PUT", b"POST"))
 _AFTER_PREFIX: Final = frozenset((b"/", b""))
 _AIOHTTP_METHODS: Final = frozenset(method.encode() for method in hdrs.METH_ALL)
 """aiohttp's parser refuses a method that it does not know (400); etcd takes any word (405)."""
+_WORD: Final = re.compile(rb"[A-Za-z]+")
 _BEGINNING: Final = re.compile(rb"(?:GET|PUT|POST|DELETE|HEAD) /v2/keys[/? ]")
 _BEGINNING_BYTES: Final = len(b"DELETE /v2/keys/")
 _UNCLEAN: Final = re.compile(rb"[^!-$&-~]|/[/.]")
@@ -227,9 +228,8 @@ class FastProtocol(asyncio.Protocol):
             return False
         method, target, _ = words
         used = end + 4 + facts.content_length
-        if (target[:8] != b"/v2/keys" and method in _AIOHTTP_METHODS) or (
-            facts.content_length and (method not in _WITH_BODY or facts.content_length > BODY_BYTES_MAX)
-        ):
+        ours = target[:8] == b"/v2/keys" if method in _METHODS else _is_unknown_word(method)
+        if not ours or (facts.content_length and (method not in _WITH_BODY or facts.content_length > BODY_BYTES_MAX)):
             self._hand_over()
             return False
         if len(buffer) < used:
@@ -325,6 +325,11 @@ class FastProtocol(asyncio.Protocol):
         self._last = True
         if self._exchange is None and self._transport is not None:
             self._transport.close()
+
+
+def _is_unknown_word(method: bytes) -> bool:
+    """Whether this is a method by its looks, but none that aiohttp would take."""
+    return method not in _AIOHTTP_METHODS and _WORD.fullmatch(method) is not None
 
 
 def _may_become_plain(buffer: bytes) -> bool:

@@ -15,6 +15,8 @@ FORM_BYTES_MAX: Final = 10 << 20
 
 FORM_MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
 
+_USUAL_CONTENT_TYPE: Final = FORM_MEDIA_TYPE.encode()
+
 Form = dict[bytes, bytes]
 """The first value of each name: etcd only ever asks for the first."""
 
@@ -89,7 +91,11 @@ def parse_form(query: bytes, *, with_body: bool, content_type: bytes | None, bod
     form: Form = {}
     error: FormError | None = None
     if with_body and content_type:
-        media_type, error = parse_media_type(content_type)
+        # Nearly every client sends exactly this, and reading it takes longer than all the rest.
+        if content_type != _USUAL_CONTENT_TYPE:
+            media_type, error = parse_media_type(content_type)
+        else:
+            media_type = FORM_MEDIA_TYPE
         if media_type == FORM_MEDIA_TYPE:
             if len(body) > FORM_BYTES_MAX:
                 raise EtcdError(ErrorCode.INVALID_FORM, b"http: POST too large")

@@ -36,7 +36,14 @@ def debug_vars_answer(backend: Backend) -> Answer:
         "applied": backend.raft_index,
         "lead": f"{backend.leader_id:x}",
     }
-    pages = {"cmdline": sys.argv, "raft.status": status}
+    keyspace = backend.keyspace
+    state = {
+        "raft_index": backend.raft_index,
+        "etcd_index": keyspace.etcd_index,
+        "state_hash": keyspace.state_hash.hex(),
+        "history_start_index": keyspace.history.floor,
+    }
+    pages = {"cmdline": sys.argv, "raft.status": status, "kvraft": state}
     body = b",\n".join(render(name) + b": " + render(value) for name, value in pages.items())
     return Answer(200, b"Content-Type: application/json; charset=utf-8\r\n", b"{\n" + body + b"\n}\n")
 
