@@ -5,7 +5,12 @@ import pathlib
 import pytest
 
 from kvraft import flags, ids, settings
+from kvraft.api_v2 import go_forms
+from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
+from kvraft.keyspace import event_history, watchers
+from kvraft.member.settings import MemberSettings
+from kvraft.raft.settings import RaftSettings
 from kvraft.settings import InitialMember, Settings
 
 THREE = "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:22380,n3=http://127.0.0.1:32380"
@@ -216,6 +221,28 @@ def test_ids_agree_between_members_whatever_the_order_of_the_flag() -> None:
     """Every member computes the same cluster id from the same names."""
     orders = [",".join(order) for order in itertools.permutations(THREE.split(","))]
     assert len({read("--name=n1", f"--peers={order}").cluster_id for order in orders}) == 1
+
+
+def test_limits_of_the_table_are_those_that_the_rooms_enforce() -> None:
+    """The table in settings.py is the one an operator reads; a room's own default must not drift from it."""
+    limits = settings.Limits()
+    assert limits.body_bytes_max == go_forms.FORM_BYTES_MAX
+    assert limits.request_line_bytes_max == ApiSettings().request_line_bytes_max
+    assert limits.header_bytes_max == ApiSettings().header_bytes_max
+    assert limits.waiting_requests_max == MemberSettings().waiting_requests_max
+    assert limits.uncommitted_bytes_max == RaftSettings().uncommitted_bytes_max
+    assert limits.watcher_bytes_max == watchers.WATCHER_BYTES_MAX
+
+
+def test_defaults_of_the_rooms_are_those_of_the_flags() -> None:
+    """What `--help` says is what a member built without flags does."""
+    bare = read()
+    member, raft = MemberSettings(), RaftSettings()
+    assert bare.heartbeat_interval_ms == member.heartbeat_interval_ms == raft.heartbeat_interval_ms
+    assert bare.election_timeout_ms == member.election_timeout_ms == raft.election_timeout_ms
+    assert bare.snapshot_count == member.snapshot_count
+    assert bare.history_size == member.history_events_max == event_history.EVENTS_MAX
+    assert ApiSettings().server_version == settings.ETCD_VERSION
 
 
 def test_nothing_is_written_while_settings_are_read(tmp_path: pathlib.Path) -> None:

@@ -6,7 +6,8 @@
 
 | file | what it holds |
 |---|---|
-| `cluster.py` | `Cluster`, `Member`: real processes of kvraft or etcd on loopback; killed, paused, restarted |
+| `cluster.py` | `Cluster`: real processes of kvraft or etcd on loopback that know each other |
+| `member.py` | `Member`: one of them; started, killed, paused, waited for, asked |
 | `raw_http.py` | HTTP as bytes: exact statuses, header names and bodies, streams; asyncio and blocking |
 | `plugin.py` | the pytest fixtures, and the members' logs in the report of a failed test |
 | `ports.py` | loopback ports that no other test takes |
