@@ -82,8 +82,10 @@ class DataDirectory:
         (self.path / "reading").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Release the lock."""
-        os.close(self._lock_descriptor)
+        """Release the lock. Closing it again does nothing."""
+        if self._lock_descriptor >= 0:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
 
 
 def lock_directory(path: Path) -> DataDirectory:

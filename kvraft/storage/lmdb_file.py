@@ -62,6 +62,7 @@ class LmdbFile:
             CorruptStorageError: it is missing, damaged, or older than its watermark.
         """
         self.path: Final = path
+        self._closed = False
         data = path / "data.mdb"
         if create:
             path.mkdir(mode=0o700)
@@ -123,10 +124,12 @@ class LmdbFile:
         return os.fstat(self._data).st_size
 
     def close(self) -> None:
-        """No thread may use it any more."""
-        self._environment.close()
-        os.close(self._data)
-        os.close(self._watermark)
+        """No thread may use it any more. Closing it again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._environment.close()
+            os.close(self._data)
+            os.close(self._watermark)
 
     def _write_watermark(self, label: int) -> None:
         transaction_id = self._environment.info()["last_txnid"]

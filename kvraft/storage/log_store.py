@@ -24,7 +24,7 @@ from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_recovery import Recovered
 from kvraft.storage.log_tables import LogChange, LogShape
-from kvraft.storage.writer import FailureLatch, tell
+from kvraft.storage.writer import FailureLatch
 
 LAZY_DELAY_S: Final = 0.5
 """How long a commit index or a peer's index may wait for a batch to ride on."""
@@ -251,6 +251,8 @@ class LogStore:
 
     def _deliver(self, batch_ids: list[int]) -> None:
         assert self._on_persisted is not None
+        if self._latch.failure is not None:
+            return
         self._outstanding -= len(batch_ids)
         for batch_id in batch_ids:
             self._on_persisted(batch_id)
@@ -258,7 +260,6 @@ class LogStore:
                 self._on_persisted(behind)
 
     def _run(self) -> None:
-        assert self._loop is not None
         stopping = False
         while not stopping:
             change, jobs = LogChange(), []
@@ -289,8 +290,7 @@ class LogStore:
                 if change.batch_ids or change.peers or change.hard_state is not None:
                     self._commit(change)
             if change.batch_ids:
-                assert self._loop is not None
-                tell(self._loop, self._deliver, change.batch_ids)
+                self._latch.tell(self._deliver, change.batch_ids)
             for job in jobs:
                 with self._writing:
                     job()

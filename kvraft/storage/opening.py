@@ -53,7 +53,7 @@ class Storage:
         self.directory.end_reading()
         self.latch.bind(loop, on_failure)
         self.log.start(loop, on_persisted)
-        self.state.start(loop)
+        self.state.start()
 
     def close(self) -> None:
         """Finish what is queued, and release the directory."""

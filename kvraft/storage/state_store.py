@@ -1,9 +1,8 @@
 """The state environment: written behind the log, and always exactly the state at its applied index."""
 
-import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar, final
+from typing import Final, final
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.messages import InstallSnapshot
@@ -15,9 +14,7 @@ from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.state_tables import StateFile, StateHead
-from kvraft.storage.writer import FailureLatch, StorageThread, tell
-
-T = TypeVar("T")
+from kvraft.storage.writer import FailureLatch, StorageThread
 
 INSTALL_RECORDS: Final = 20_000
 """Records of a snapshot written in one transaction; nobody sees them before the switch."""
@@ -43,16 +40,14 @@ class StateStore:
         self._latch: Final = latch
         self._map_bytes: Final = map_bytes
         self._thread: StorageThread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         with state.file.reading() as transaction:
             self._head = state_tables.read_head(transaction, state.where)
         self._floor = self._head.history_floor
         """The state thread's, which may be ahead of `_head` by a flush."""
         self.spool: Final = Spool(directory.spool_path)
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to write."""
-        self._loop = loop
+    def start(self) -> None:
+        """Begin to write. The latch knows the loop."""
         self._thread = StorageThread("kvraft-state", self._latch)
 
     @property
@@ -122,11 +117,7 @@ class StateStore:
             self._head = head
             done(head.position)
 
-        self._tell(flushed, head)
-
-    def _tell(self, callback: Callable[[T], None], fact: T) -> None:
-        assert self._loop is not None
-        tell(self._loop, callback, fact)
+        self._latch.tell(flushed, head)
 
     def _spool(self, done: Callable[[SnapshotFile], None]) -> None:
         state = self._state
@@ -150,7 +141,7 @@ class StateStore:
                             yield table, key, stored
 
             snapshot = write_spool(self.spool.directory, header, records())
-        self._tell(done, snapshot)
+        self._latch.tell(done, snapshot)
 
     def _install(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
         path = self.spool.path_of(snapshot.snapshot_id)
@@ -176,7 +167,7 @@ class StateStore:
             self.spool.remove(snapshot.snapshot_id)
             done()
 
-        self._tell(switched, beside)
+        self._latch.tell(switched, beside)
 
     def _generation(self) -> int:
         return int(self._state.file.path.name.removeprefix("state-"))

@@ -44,13 +44,24 @@ class FailureLatch:
             self.failure.__cause__ = error if error is not self.failure else None
         assert self._loop is not None
         assert self._on_failure is not None
-        tell(self._loop, self._on_failure, self.failure)
+        self._call(self._on_failure, self.failure)
 
+    def tell(self, callback: Callable[[T], None], fact: T) -> None:
+        """Call back on the loop, from any thread, unless something has failed by then.
 
-def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[T], None], fact: T) -> None:
-    """Call back on the loop, from any thread."""
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for the fact any more
-        loop.call_soon_threadsafe(callback, fact)
+        What succeeded on one thread is not acknowledged either once the other one has failed.
+        """
+        self._call(self._unless_failed, (callback, fact))
+
+    def _unless_failed(self, told: tuple[Callable[[T], None], T]) -> None:
+        callback, fact = told
+        if self.failure is None:
+            callback(fact)
+
+    def _call(self, callback: Callable[[T], None], fact: T) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for the fact any more
+            self._loop.call_soon_threadsafe(callback, fact)
 
 
 @final

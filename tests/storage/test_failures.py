@@ -1,0 +1,142 @@
+"""A disk that refuses: said once, and nothing acknowledged after it."""
+
+from kvraft.raft.restored import LogPosition
+from kvraft.storage import failpoints
+from kvraft.storage.codec import position_of
+from kvraft.storage.errors import StorageFailedError
+from tests.storage.support import ORIGIN, Harness, LmdbHarness, MemoryHarness, batch, changes, entries_after
+
+
+def break_disk(harness: Harness, failpoint: str) -> None:
+    """From now on every write fails."""
+    error = OSError(5, "Input/output error")
+    if isinstance(harness, MemoryHarness):
+        harness.disk.error = error
+        return
+
+    def fail() -> None:
+        raise error
+
+    failpoints.register(failpoint, fail)
+
+
+def repair_disk(harness: Harness) -> None:
+    """Writes would succeed again."""
+    failpoints.clear()
+    if isinstance(harness, MemoryHarness):
+        harness.disk.error = None
+
+
+async def test_failed_batch_and_all_later_ones_are_never_answered(harness: Harness) -> None:
+    """Even if the disk has recovered: LMDB and the kernel would both take the next write."""
+    harness.start()
+    entries = entries_after(ORIGIN, 5)
+    await harness.persist(batch(1, entries[:1]))
+    break_disk(harness, "log.before_commit")
+    harness.log.persist(batch(2, entries[1:2]))
+    await harness.until(lambda: bool(harness.failures))
+    repair_disk(harness)
+    harness.log.persist(batch(3, entries[1:3]))
+    assert not harness.log.persist_now(batch(4, entries[3:4]))
+    harness.storage.close()
+    assert harness.persisted == [1]
+    assert [type(failure) for failure in harness.failures] == [StorageFailedError]
+    assert str(harness.failures[0]) == "writing the log failed: OSError: [Errno 5] Input/output error; stopping"
+    harness.reopen()
+    assert harness.all_entries() == entries[:1]
+
+
+async def test_failed_immediate_commit_is_not_answered(harness: Harness) -> None:
+    """`persist_now` says False, and the failure is reported as from the thread."""
+    harness.start()
+    break_disk(harness, "log.before_commit")
+    assert not harness.log.persist_now(batch(1, entries_after(ORIGIN, 1)))
+    await harness.until(lambda: bool(harness.failures))
+    assert harness.persisted == []
+
+
+async def test_failed_commit_after_the_sync_is_not_answered_either(lmdb_harness: LmdbHarness) -> None:
+    """It may be durable, it may not: nobody was told, so both are right."""
+    lmdb_harness.start()
+    break_disk(lmdb_harness, "commit.before_watermark")
+    entries = entries_after(ORIGIN, 1)
+    lmdb_harness.log.persist(batch(1, entries))
+    await lmdb_harness.until(lambda: bool(lmdb_harness.failures))
+    failpoints.clear()
+    lmdb_harness.storage.close()
+    assert lmdb_harness.persisted == []
+    lmdb_harness.reopen()
+    assert lmdb_harness.all_entries() in ([], entries)
+
+
+async def test_failed_flush_stops_the_log_as_well(harness: Harness) -> None:
+    """One disk: after an error on either environment the member must not go on."""
+    harness.start()
+    entries = entries_after(ORIGIN, 2)
+    await harness.persist(batch(1, entries[:1]))
+    break_disk(harness, "state.before_commit")
+    flushed: list[LogPosition] = []
+    harness.state.flush(position_of(entries[0]), b"", changes({1: b"a"}), flushed.append)
+    await harness.until(lambda: bool(harness.failures))
+    repair_disk(harness)
+    harness.log.persist(batch(2, entries[1:]))
+    harness.storage.close()
+    assert harness.persisted == [1]
+    assert flushed == []
+    assert str(harness.failures[0]).startswith("writing the state failed: OSError")
+    harness.reopen()
+    assert harness.state.position == ORIGIN
+    assert harness.stored() == (b"", {}, {})
+
+
+async def test_entries_that_do_not_follow_the_log_stop_the_member(harness: Harness) -> None:
+    """A gap would be a bug of ours; it must not reach the disk."""
+    harness.start()
+    entries = entries_after(ORIGIN, 5)
+    harness.log.persist(batch(1, entries[2:]))
+    await harness.until(lambda: bool(harness.failures))
+    assert "entry 3 does not follow 0" in str(harness.failures[0])
+    assert harness.persisted == []
+
+
+async def test_flush_that_waits_for_a_broken_log_gives_up(lmdb_harness: LmdbHarness) -> None:
+    """The state thread does not hang on entries that will never be durable."""
+    lmdb_harness.start()
+    entries = entries_after(ORIGIN, 2)
+    flushed: list[LogPosition] = []
+    lmdb_harness.state.flush(position_of(entries[1]), b"", changes({1: b"a"}), flushed.append)
+    break_disk(lmdb_harness, "log.before_commit")
+    lmdb_harness.log.persist(batch(1, entries))
+    await lmdb_harness.until(lambda: bool(lmdb_harness.failures))
+    lmdb_harness.storage.close()
+    assert flushed == []
+
+
+async def test_interrupted_compaction_is_finished_by_the_next_start(lmdb_harness: LmdbHarness) -> None:
+    """What lies before the base is unreachable at once, and removed sooner or later."""
+    lmdb_harness.start()
+    entries = entries_after(ORIGIN, 600)
+    for number in range(1, 601):
+        lmdb_harness.log.persist_now(batch(number, entries[number - 1 : number]))
+    position = position_of(entries[499])
+    await lmdb_harness.flush(position, changes({}))
+    break_disk(lmdb_harness, "log.compaction_slice")
+    lmdb_harness.log.compact(position)
+    await lmdb_harness.until(lambda: bool(lmdb_harness.failures))
+    failpoints.clear()
+    lmdb_harness.crash()
+    lmdb_harness.reopen()
+    assert lmdb_harness.all_entries() == entries[500:]
+    assert _records(lmdb_harness) > 600
+    lmdb_harness.start()
+    last = position_of(entries[-1])
+    for number in range(1, 20):
+        (entry,) = entries_after(last, 1)
+        await lmdb_harness.persist(batch(number, [entry]))
+        last = position_of(entry)
+    assert _records(lmdb_harness) < 150
+
+
+def _records(harness: LmdbHarness) -> int:
+    with harness.storage.log._file.reading() as transaction:
+        return transaction.stat()["entries"]
