@@ -39,6 +39,11 @@ class Disk:
     applied_index: int = 0
     reads: int = 0
 
+    @property
+    def last_index(self) -> int:
+        """The last durable entry."""
+        return self.base.index + len(self.entries)
+
     def write(self, batch: Persist) -> None:
         """One transaction."""
         if batch.hard_state is not None:
@@ -46,7 +51,7 @@ class Disk:
         if batch.truncate_from:
             del self.entries[batch.truncate_from - self.base.index - 1 :]
         if batch.entries:
-            assert batch.entries[0].index == self.base.index + len(self.entries) + 1, "batches leave no gap"
+            assert batch.entries[0].index == self.last_index + 1, "batches leave no gap"
             self.entries.extend(batch.entries)
 
     def term_at(self, index: int) -> int:
@@ -95,7 +100,7 @@ class Disk:
             for entry in self.entries
             if entry.kind is EntryKind.CONFIGURATION
         ]
-        last = self.position(self.base.index + len(self.entries))
+        last = self.position(self.last_index)
         applied = max(self.applied_index, self.base.index)
         return Restored(self.hard_state, self.base, last, tuple(configurations), applied)
 
@@ -146,6 +151,7 @@ class Cluster:
         self.drop: Callable[[Flight], bool] = lambda _flight: False
         self.auto_sync = True
         self.on_step: Callable[[Server, Effects], None] = lambda _server, _effects: None
+        self.on_send: Callable[[Flight], None] = lambda _flight: None
         self.sent = 0
         configuration = Configuration.of(voters, learners)
         self.servers: dict[int, Server] = {}
@@ -225,7 +231,9 @@ class Cluster:
 
     def _send(self, from_server: int, to_server: int, message: Message) -> None:
         self.sent += 1
-        self.network.append(Flight(from_server, to_server, message))
+        flight = Flight(from_server, to_server, message)
+        self.network.append(flight)
+        self.on_send(flight)
 
     def send_snapshot(self, from_server: int, to_server: int, term: int) -> None:
         """Send the sender's compacted state; tests with no compacted state compact first."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from kvraft.raft.effects import Effects, Role
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.inputs import PeerDisconnected, PeerUnreachable, Propose, ReadRequest, TransferLeadership
-from kvraft.raft.messages import AppendEntriesReply, RequestVoteReply
+from kvraft.raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
 from kvraft.raft.quorum import majority
 from kvraft.raft.settings import RaftSettings
-from tests.raft.cluster import Cluster, Server
+from tests.raft.cluster import Cluster, Flight, Server
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Faults:
     compaction: float = 0.0
     disconnect: float = 0.0
     transfer: float = 0.0
+    partition: float = 0.0
+    """Chance that some directed links are cut, for a while."""
 
 
 @dataclass
@@ -54,13 +56,19 @@ class Safety:
             assert known_hash == entry.chain_hash, f"State Machine Safety: index {entry.index}"
         if effects.committed:
             self._check_durable_quorum(cluster, server, effects.committed[-1].index)
-        for outgoing in (*effects.messages_now, *effects.messages_after_persist):
-            message = outgoing.message
-            if isinstance(message, RequestVoteReply) and message.granted:
-                key = (server.server_id, message.term)
-                assert self.votes.setdefault(key, outgoing.to_server) == outgoing.to_server, "one vote a term"
-            if isinstance(message, AppendEntriesReply) and message.success:
-                assert message.match_index <= raft.last_log_index, "only what is held is acknowledged"
+
+    def check_sent(self, cluster: Cluster, flight: Flight) -> None:
+        """A promise leaves a server: it must rest on its disk, and not contradict an earlier one."""
+        message = flight.message
+        disk = cluster.servers[flight.from_server].disk
+        if isinstance(message, RequestVoteReply) and message.granted:
+            key = (flight.from_server, message.term)
+            assert self.votes.setdefault(key, flight.to_server) == flight.to_server, "one vote a term"
+            assert disk.hard_state.current_term >= message.term, "a vote is durable before it leaves"
+        elif isinstance(message, RequestVote):
+            assert disk.hard_state.current_term >= message.term, "the own vote is durable before others are asked"
+        elif isinstance(message, AppendEntriesReply) and message.success:
+            assert message.match_index <= disk.last_index, "only what is durable is acknowledged"
 
     def _check_completeness(self, server: Server) -> None:
         log = server.raft._state.log
@@ -78,7 +86,7 @@ class Safety:
             disk = cluster.servers[voter].disk
             if index <= disk.base.index:
                 holders += 1
-            elif index <= disk.base.index + len(disk.entries):
+            elif index <= disk.last_index:
                 holders += disk.position(index).chain_hash == self.committed[index]
         assert holders >= majority(len(voters)), f"index {index} is committed but not durable on a majority"
 
@@ -93,6 +101,9 @@ class Schedule:
         self.cluster.auto_sync = False
         self.safety = Safety()
         self.cluster.on_step = lambda server, effects: self.safety.check(self.cluster, server, effects)
+        self.cluster.on_send = lambda flight: self.safety.check_sent(self.cluster, flight)
+        self.cut: dict[tuple[int, int], int] = {}
+        """Directed link to when it works again."""
         self.next_read_id = 0
         self.reads: dict[tuple[int, int], int] = {}
         """(server, read id) to the highest index committed anywhere when it was asked."""
@@ -132,6 +143,8 @@ class Schedule:
 
     def _trouble(self) -> None:
         chance = self.random.random
+        if chance() < self.faults.partition:
+            self._cut_links()
         servers = [server for server in self.cluster.servers.values() if server.up]
         if not servers:
             return
@@ -146,9 +159,24 @@ class Schedule:
         elif chance() < self.faults.transfer:
             server.inbox.append(TransferLeadership(0))
 
+    def _cut_links(self) -> None:
+        """Isolate one server, in one direction or both, or cut a few links."""
+        until_ms = self.cluster.now_ms + self.random.randrange(300)
+        ids = list(self.cluster.servers)
+        lonely = self.random.choice(ids)
+        shape = self.random.randrange(4)
+        for one in ids:
+            for other in ids:
+                if (
+                    (shape == 0 and one == lonely)
+                    or (shape == 1 and lonely in (one, other))
+                    or (shape == 2 and (one <= lonely) != (other <= lonely))
+                    or (shape == 3 and self.random.random() < 0.3)
+                ):
+                    self.cut[one, other] = until_ms
+
     def _compact(self, server: Server) -> None:
-        held = server.disk.base.index + len(server.disk.entries)
-        index = min(server.raft.last_applied, server.raft._state.log.durable_index, held)
+        index = min(server.raft.last_applied, server.raft._state.log.durable_index, server.disk.last_index)
         if index > server.disk.base.index and not server.batches:
             self.cluster.compact(server.server_id, index)
 
@@ -158,19 +186,23 @@ class Schedule:
         network = self.cluster.network
         self.cluster.network = []
         for flight in network:
+            if self.cut.get((flight.from_server, flight.to_server), 0) > self.cluster.now_ms:
+                continue
             if chance() < self.faults.duplication:
                 kept.append(flight)
             if chance() < self.faults.reordering:
                 kept.append(flight)
             elif chance() >= self.faults.loss:
                 self.cluster.network.append(flight)
-        self.random.shuffle(self.cluster.network) if self.faults.reordering else None
+        if self.faults.reordering:
+            self.random.shuffle(self.cluster.network)
         self.cluster.deliver()
         self.cluster.network = kept + self.cluster.network
 
     def heal(self, limit_ms: int = 2000) -> int:
         """No more trouble: everybody comes back and agrees. Returns how long that took."""
         self.faults = Faults()
+        self.cut.clear()
         start_ms = self.cluster.now_ms
         for server in list(self.cluster.servers.values()):
             if not server.up:

@@ -17,6 +17,7 @@ _FAULTS = st.builds(
     compaction=st.sampled_from([0.0, 0.02, 0.1]),
     disconnect=st.sampled_from([0.0, 0.01]),
     transfer=st.sampled_from([0.0, 0.005]),
+    partition=st.sampled_from([0.0, 0.003, 0.01]),
 )
 
 _SETTINGS = st.builds(
@@ -42,7 +43,7 @@ def test_figure_3_holds_and_the_cluster_heals(
 ) -> None:
     """Whatever is lost, doubled, reordered, crashed or slow: safety always, and agreement once the trouble ends."""
     schedule = Schedule(seed, faults, servers=servers, settings=raft_settings)
-    schedule.run(250)
+    schedule.run(400)
     schedule.heal()
 
 
