@@ -120,7 +120,7 @@ def check_acknowledged(
     verdict.require(event["action"] == operation["action"], f"{name} was answered as another action than {event}")
     verdict.require(event["node"]["key"] == operation["node_key"], f"{name} was answered with another key than {event}")
     if "compared" in operation:
-        replaced = event["prevNode"].get("value")
+        replaced = event.get("prevNode", {}).get("value")
         verdict.require(
             replaced == operation["compared"], f"{name} compared {operation['compared']}, replaced {replaced}"
         )

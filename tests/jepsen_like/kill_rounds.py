@@ -8,8 +8,10 @@ import asyncio
 import dataclasses
 import json
 import random
+import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -46,8 +48,12 @@ class Outcome:
         ]
 
 
-async def run(cluster: Cluster, directory: Path, *, kills: int, writes: int, seed: int) -> Outcome:
-    """Run clients, watchers and kills against a started cluster, then dump every member."""
+Nemesis = Callable[[Cluster, Outcome], Awaitable[None]]
+"""What is done to the members while clients write."""
+
+
+async def run(cluster: Cluster, directory: Path, nemesis: Nemesis, *, writes: int, seed: int) -> Outcome:
+    """Run clients and watchers beside the nemesis on a started cluster, until `writes` too, then dump every member."""
     outcome = Outcome()
     stop = asyncio.Event()
     began = time.monotonic()
@@ -62,7 +68,7 @@ async def run(cluster: Cluster, directory: Path, *, kills: int, writes: int, see
     ]
     writing = [asyncio.create_task(client.run(stop)) for client in clients]
     try:
-        await _kill_members(cluster, outcome, kills=kills, seed=seed)
+        await nemesis(cluster, outcome)
         await _until_acknowledged(outcome.tally, writes, writing)
     finally:
         stop.set()
@@ -76,21 +82,40 @@ async def run(cluster: Cluster, directory: Path, *, kills: int, writes: int, see
     return outcome
 
 
-async def _kill_members(cluster: Cluster, outcome: Outcome, *, kills: int, seed: int) -> None:
-    """Every second kill is of the leader; the next comes once the victim serves again and writes have gone on."""
+def kill_one_by_one(kills: int, seed: int) -> Nemesis:
+    """Kill -9, every second time the leader; the next comes once the victim serves again and writes have gone on."""
     chance = random.Random(f"{seed}/kills")
-    for number in range(kills):
-        await _until_acknowledged(outcome.tally, outcome.tally.acknowledged + WRITES_BETWEEN_KILLS_MIN, [])
-        leader = await asyncio.to_thread(cluster.leader)
-        others = [member for member in cluster.members if member is not leader]
-        victim = leader if number % 2 == 0 else chance.choice(others)
-        await asyncio.sleep(chance.uniform(0.0, 0.2))
-        await asyncio.to_thread(victim.kill)
+
+    async def nemesis(cluster: Cluster, outcome: Outcome) -> None:
+        for number in range(kills):
+            await _until_acknowledged(outcome.tally, outcome.tally.acknowledged + WRITES_BETWEEN_KILLS_MIN, [])
+            leader = await asyncio.to_thread(cluster.leader)
+            others = [member for member in cluster.members if member is not leader]
+            victim = leader if number % 2 == 0 else chance.choice(others)
+            await asyncio.sleep(chance.uniform(0.0, 0.2))
+            await asyncio.to_thread(victim.kill)
+            outcome.kills += 1
+            outcome.leader_kills += victim is leader
+            await asyncio.sleep(chance.choice((0.0, 0.1, 0.5)))
+            victim.start()
+            await asyncio.to_thread(victim.wait_ready)
+
+    return nemesis
+
+
+async def cut_power(cluster: Cluster, outcome: Outcome) -> None:
+    """Kill -9 of all members at once, in the middle of writes, and start them again."""
+    await _until_acknowledged(outcome.tally, WRITES_BETWEEN_KILLS_MIN, [])
+    for member in cluster.members:
+        member.signal(signal.SIGKILL)
+    for member in cluster.members:
+        member.kill()
         outcome.kills += 1
-        outcome.leader_kills += victim is leader
-        await asyncio.sleep(chance.choice((0.0, 0.1, 1.0)))
-        victim.start()
-        await asyncio.to_thread(victim.wait_ready)
+    outcome.leader_kills += 1
+    for member in cluster.members:
+        member.start()
+    for member in cluster.members:
+        await asyncio.to_thread(member.wait_ready)
 
 
 async def _until_acknowledged(tally: Tally, count: int, writing: list[asyncio.Task[None]]) -> None:
@@ -142,10 +167,10 @@ async def _until_watched(watch_logs: list[WatchLog], etcd_index: int) -> None:
             await asyncio.sleep(PROBE_PAUSE_S)
 
 
-def run_and_check(directory: Path, program: Program, *, kills: int, writes: int, seed: int) -> check.Verdict:
+def run_and_check(directory: Path, program: Program, nemesis: Nemesis, *, writes: int, seed: int) -> check.Verdict:
     """A whole round on a new cluster; prints what happened."""
     with Cluster(directory / "cluster", program=program) as cluster:
-        outcome = asyncio.run(run(cluster, directory, kills=kills, writes=writes, seed=seed))
+        outcome = asyncio.run(run(cluster, directory, nemesis, writes=writes, seed=seed))
     for line in outcome.lines():
         print(line)
     assert outcome.tally.acknowledged >= writes, "fewer writes than asked for"
@@ -161,7 +186,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     given.directory.mkdir(parents=True)
-    verdict = run_and_check(given.directory, Program(), kills=given.kills, writes=given.writes, seed=given.seed)
+    nemesis = kill_one_by_one(given.kills, given.seed)
+    verdict = run_and_check(given.directory, Program(), nemesis, writes=given.writes, seed=given.seed)
     for problem in verdict.problems[: check.PROBLEMS_SHOWN]:
         print(f"PROBLEM {problem}")
     print(f"seed {given.seed}: {len(verdict.problems)} problems; all records are in {given.directory}")

@@ -1,0 +1,1 @@
+"""Three real members: hand-over, catching up, large values, wrong peers."""
