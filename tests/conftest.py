@@ -1,8 +1,41 @@
-"""What every test has: the cluster fixtures, and hypothesis without wall-clock deadlines (two cores are shared)."""
+"""What every test has: the cluster fixtures, hypothesis without deadlines, and the time of each tier at the end."""
+
+import pathlib
+from typing import Final
 
 import hypothesis
+import pytest
 
 pytest_plugins = ["kvraft.testing.plugin"]
 
+# Two cores are shared by members, servers and tests: a slow example says nothing.
 hypothesis.settings.register_profile("kvraft", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("kvraft")
+
+TIER_OF_FOLDER: Final = {"conformance": "conformance", "jepsen_like": "cluster", "simulation": "simulation"}
+"""Whatever is in no such folder is a unit test."""
+BUDGET_S: Final = {"unit": 120, "conformance": 240, "cluster": 240, "simulation": 240}
+"""On 2 cores; all together stay under 15 minutes. docs/testing.md shows the same table."""
+
+
+def tier_of(node_id: str) -> str:
+    """The tier of a test, by the folder in which it is."""
+    parts = pathlib.PurePath(node_id.partition("::")[0]).parts
+    return TIER_OF_FOLDER.get(parts[1] if len(parts) > 1 else "", "unit")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what each tier took beside its budget."""
+    seconds = dict.fromkeys(BUDGET_S, 0.0)
+    tests = dict.fromkeys(BUDGET_S, 0)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                tier = tier_of(report.nodeid)
+                seconds[tier] += report.duration
+                tests[tier] += report.when == "call"
+    terminalreporter.section("tiers")
+    for tier, budget in BUDGET_S.items():
+        if tests[tier]:
+            over = "  OVER BUDGET" if seconds[tier] > budget else ""
+            terminalreporter.line(f"{tier:<12}{tests[tier]:>6} tests {seconds[tier]:>7.1f} s of {budget} s{over}")

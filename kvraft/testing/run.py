@@ -1,6 +1,6 @@
 """Three members in the foreground: `make run`, or `python -m kvraft.testing.run`.
 
-Starts them on loopback with their data under `data/`, shows their log lines with their names, and stops all three
+Starts them on loopback with their data under `data/<first port>/`, shows their log lines with their names, and stops all three
 cleanly on Ctrl-C or SIGTERM; a second signal kills them. Started again, the data is still there.
 """
 
@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not ports.is_free(port):
             holder = port_holders.holder_of(port) or "a process that this user may not see"
             return _fail(f"port {port} is taken by {holder}: stop it, or choose others with PORT_BASE=")
-    cluster = Cluster(given.data, kind=given.kind, client_ports=clients, peer_ports=peers, durable=False)
+    # Members of another base are another cluster: their ids come from their URLs.
+    directory = given.data / str(given.port_base)
+    cluster = Cluster(directory, kind=given.kind, client_ports=clients, peer_ports=peers, durable=False)
     return _run(cluster)
 
 

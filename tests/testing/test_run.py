@@ -23,8 +23,15 @@ def port_base() -> Iterator[int]:
 
 
 def start(port_base: int, data: pathlib.Path) -> "subprocess.Popen[str]":
-    """`make run` with etcd for members."""
-    command = [sys.executable, "-m", "kvraft.testing.run", "--kind=etcd", f"--port-base={port_base}", f"--data={data}"]
+    """`make run`, elsewhere."""
+    command = [
+        sys.executable,
+        "-m",
+        "kvraft.testing.run",
+        "--kind=kvraft",
+        f"--port-base={port_base}",
+        f"--data={data}",
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -40,7 +47,7 @@ def read_until(process: "subprocess.Popen[str]", pattern: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_three_members_run_until_a_signal_and_keep_their_data(
     port_base: int, tmp_path: pathlib.Path, number: int
 ) -> None:
@@ -74,7 +81,7 @@ def test_taken_port_is_named_with_its_holder(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert run.main(["--kind=etcd", f"--port-base={port_base}", f"--data={tmp_path}/d"]) == 1
+        assert run.main(["--kind=kvraft", f"--port-base={port_base}", f"--data={tmp_path}/d"]) == 1
         holder.communicate("\n")
     line = capsys.readouterr().err
     assert line.startswith(f"kvraft: port {port_base + 20_001} is taken by pid {holder.pid} (")
