@@ -6,7 +6,7 @@ the transport directly, so that both fronts send the same bytes.
 
 import asyncio
 import re
-from typing import Final, final
+from typing import Final, cast, final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -56,6 +56,10 @@ class AiohttpFront:
             auto_decompress=False,
             access_log=None,
         )
+        self._server.app = app
+        self._server.stopping = False
+        self._server.transports = {}
+        self._server.all_closed = asyncio.Event()
 
     def new_protocol(self) -> asyncio.Protocol:
         """A protocol for one connection."""
@@ -82,7 +86,17 @@ class AiohttpFront:
 
     async def stop(self, timeout_s: float) -> None:
         """Let requests under way finish, then close every connection."""
-        await self._server.shutdown(timeout_s)
+        server = self._server
+        server.stopping = True
+        server.note_closed()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await server.shutdown(timeout_s)
+                await server.all_closed.wait()
+        except TimeoutError:
+            log.warning("requests cut off by the stop", connections=len(server.transports))
+            for transport in list(server.transports.values()):
+                transport.abort()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
@@ -210,10 +224,16 @@ class _AiohttpConnection:
     def is_writable(self) -> bool:
         return not self._handler.writing_paused
 
+    def failed(self, status: int) -> None:
+        self._handler.server.app.count_failure(status)
+
     def abort(self) -> None:
         self._transport.abort()
 
     def exchange_over(self, *, keep_alive: bool) -> None:
+        if not keep_alive and self._transport.can_write_eof():
+            # The client sees the end now, also while the rest of what it sends is read and thrown away.
+            self._transport.write_eof()
         if not self.over.done():
             self.over.set_result(keep_alive)
 
@@ -222,9 +242,10 @@ class _AiohttpConnection:
 class _Sent(web.StreamResponse):
     """Tells aiohttp that everything is written already."""
 
-    def __init__(self, *, keep_alive: bool) -> None:
+    def __init__(self, *, keep_alive: bool, linger_s: float = 0.0) -> None:
         super().__init__()
         self._stays_open = keep_alive
+        self._linger_s = linger_s
 
     @property
     def keep_alive(self) -> bool:
@@ -234,17 +255,32 @@ class _Sent(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 -- aiohttp's
-        return None
+        """Wait for the client to go, if asked to; its going cancels this."""
+        if self._linger_s:
+            await asyncio.sleep(self._linger_s)
 
 
 @final
 class _Handler(web.RequestHandler):
     """aiohttp's connection, with Go's answer to what is not HTTP, and no traceback for anybody."""
 
-    __slots__ = ("exchange",)
+    __slots__ = ("exchange", "server")
 
+    server: "_Server"
     exchange: Exchange | None
     """What is being answered."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected, or its connection was handed over."""
+        super().connection_made(transport)
+        # uvloop's transports have the methods of asyncio.Transport without being one.
+        self.server.transports[self] = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone; aiohttp cancels what is being answered."""
+        super().connection_lost(exc)
+        self.server.transports.pop(self, None)
+        self.server.note_closed()
 
     def resume_writing(self) -> None:
         """Tell whoever streams an answer that the client has caught up."""
@@ -270,14 +306,30 @@ class _Handler(web.RequestHandler):
         if self.transport is not None:
             connection = _AiohttpConnection(self, self.transport, b"")
             Exchange(connection, Framing(http10=False, head=False, keep_alive=False)).answer(answer)
-        return _Sent(keep_alive=False)
+        # From now on what arrives is dropped. A close with bytes unread would reset the connection, and the client
+        # would lose its answer.
+        self.close()
+        return _Sent(keep_alive=False, linger_s=self.server.app.settings.unread_body_s)
 
 
 @final
 class _Server(web.Server):
     """Makes our handlers where web.Server would make its own."""
 
+    app: App
+    stopping: bool
+    transports: dict[_Handler, asyncio.Transport]
+    """Every open connection; aiohttp forgets one that it has told to close, before all has left."""
+    all_closed: asyncio.Event
+    """Set when a stopping server has no connection any more."""
+
+    def note_closed(self) -> None:
+        """Look whether the last connection has closed."""
+        if self.stopping and not self.transports:
+            self.all_closed.set()
+
     def __call__(self) -> web.RequestHandler:
         handler = _Handler(self, loop=self._loop, **self._kwargs)
+        handler.server = self
         handler.exchange = None
         return handler

@@ -69,6 +69,10 @@ class App:
         self._health = misc.Health(backend, settings.health_timeout_s, metrics)
         self._any_origin = b"*" in settings.cors_origins
 
+    def count_failure(self, status: int) -> None:
+        """Count an answer with an error status."""
+        self.metrics.http_failed.add(1, str(status))
+
     def cors_headers(self, origin: bytes | None) -> bytes:
         """The header lines that let a browser's page use the answer; empty for pages of other origins."""
         if self._any_origin:

@@ -295,6 +295,10 @@ class FastProtocol(asyncio.Protocol):
         """Whether the client takes what it is sent."""
         return not self._writing_paused
 
+    def failed(self, status: int) -> None:
+        """Count an error."""
+        self._front.app.count_failure(status)
+
     def abort(self) -> None:
         """Drop the connection."""
         if self._transport is not None:

@@ -1,0 +1,206 @@
+"""Everything beside /v2/keys, through both fronts."""
+
+import asyncio
+import dataclasses
+import json
+
+import pytest
+
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.records import MemberRecord
+from kvraft.testing.raw_http import Connection
+from tests.api_v2.conftest import Served, start
+from tests.api_v2.memory_backend import MEMBER_ID
+
+MEMBER = (
+    '{"id":"cc4ac920d46ff089","name":"g","peerURLs":["http://127.0.0.1:33801"],"clientURLs":["http://127.0.0.1:33791"]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "content_type", "body"),
+    [
+        ("/version", "application/json", '{"etcdserver":"3.4.23","etcdcluster":"3.4.0"}'),
+        ("/version?a=%zz", "application/json", '{"etcdserver":"3.4.23","etcdcluster":"3.4.0"}'),
+        ("/health", "text/plain; charset=utf-8", '{"health":"true"}'),
+        ("/v2/members", "application/json", '{"members":[' + MEMBER + "]}\n"),
+        ("/v2/members/", "application/json", '{"members":[' + MEMBER + "]}\n"),
+        ("/v2/members/leader", "application/json", MEMBER + "\n"),
+        ("/v2/machines", "text/plain; charset=utf-8", "http://127.0.0.1:33791"),
+        ("/v2/stats/leader", "application/json", '{"leader":"cc4ac920d46ff089","followers":{}}'),
+        (
+            "/v2/stats/store",
+            "application/json",
+            '{"getsSuccess":0,"getsFail":0,"setsSuccess":0,"setsFail":0,"deleteSuccess":0,"deleteFail":0,'
+            '"updateSuccess":0,"updateFail":0,"createSuccess":0,"createFail":0,"compareAndSwapSuccess":0,'
+            '"compareAndSwapFail":0,"compareAndDeleteSuccess":0,"compareAndDeleteFail":0,"expireCount":0,"watchers":0}',
+        ),
+        ("/v2/auth/enable", "application/json", '{"enabled":false}\n'),
+    ],
+)
+async def test_page_is_etcds(client: Connection, target: str, content_type: str, body: str) -> None:
+    """To the byte, with a line feed where etcd has one."""
+    answer = await client.request("GET", target)
+    assert answer.status == 200
+    assert answer.header("Content-Type") == content_type
+    assert answer.body.decode() == body
+    assert (answer.header("X-Etcd-Cluster-Id") is not None) == ("members" in target or "auth" in target)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allow"),
+    [
+        ("HEAD", "/version", "GET"),
+        ("PUT", "/health", "GET"),
+        ("POST", "/v2/stats/self", "GET"),
+        ("DELETE", "/debug/vars", "GET"),
+        ("PUT", "/v2/machines", "GET,HEAD"),
+        ("HEAD", "/v2/members", "GET,POST,DELETE,PUT"),
+        ("PATCH", "/v2/members/leader", "GET,POST,DELETE,PUT"),
+        ("DELETE", "/v2/members", None),
+        ("PUT", "/v2/members/", None),
+        ("POST", "/v2/auth/users", "GET"),
+        ("POST", "/v2/auth/enable", "GET,PUT,DELETE"),
+        ("HEAD", "/v2/auth/users/x", "GET,PUT,DELETE"),
+    ],
+)
+async def test_wrong_method_is_405_with_etcds_list(
+    client: Connection, method: str, target: str, allow: str | None
+) -> None:
+    """Comma without a space; a member's id that is missing has no Allow header."""
+    answer = await client.request(method, target)
+    assert answer.status == 405
+    assert answer.header("Allow") == allow
+    assert answer.header("Content-Type") == "text/plain; charset=utf-8"
+    assert answer.body == (b"" if method == "HEAD" else b"Method Not Allowed\n")
+
+
+@pytest.mark.parametrize("target", ["/", "/v2", "/v2/", "/v2/keysfoo", "/v2/stats", "/v2/machines/", "/v2/auth", "/x"])
+async def test_unknown_path_is_gos_404(client: Connection, target: str) -> None:
+    """Plain text, for every method."""
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await client.request(method, target)
+        assert answer.status == 404
+        assert answer.body == b"404 page not found\n"
+        assert answer.header("X-Content-Type-Options") == "nosniff"
+
+
+async def test_other_member_page_is_404_as_json(client: Connection) -> None:
+    """Below /v2/members only `leader` is a page."""
+    for target in ("/v2/members/x", "/v2/members/leader/"):
+        answer = await client.request("GET", target)
+        assert (answer.status, answer.body) == (404, b'{"message":"Not found"}')
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("POST", "/v2/members"),
+        ("DELETE", "/v2/members/cc4ac920d46ff089"),
+        ("PUT", "/v2/auth/enable"),
+        ("GET", "/v2/auth/users"),
+    ],
+)
+async def test_what_is_not_there_yet_says_so(client: Connection, method: str, target: str) -> None:
+    """501, never a success that did nothing."""
+    answer = await client.request(method, target)
+    assert answer.status == 501
+    assert "yet" in answer.json()["message"]
+
+
+async def test_member_without_a_leader_is_unhealthy_and_in_election(served: Served, client: Connection) -> None:
+    """/health 503 with a line feed, /v2/members/leader 503, /v2/stats/leader 403, members as ever."""
+    served.backend.leader_id = 0
+    health = await client.request("GET", "/health")
+    assert (health.status, health.body) == (503, b'{"health":"false"}\n')
+    leader = await client.request("GET", "/v2/members/leader")
+    assert (leader.status, leader.body) == (503, b'{"message":"During election"}')
+    stats = await client.request("GET", "/v2/stats/leader")
+    assert (stats.status, stats.body) == (403, b'{"message":"not current leader"}')
+    assert (await client.request("GET", "/v2/members")).status == 200
+
+
+async def test_health_needs_a_linearizable_read_in_time(settings: ApiSettings) -> None:
+    """A leader that is known but cannot reach a quorum is not healthy; the late read is forgotten."""
+    served = await start(dataclasses.replace(settings, health_timeout_s=0.05))
+    served.backend.has_quorum = False
+    async with await served.connect() as client:
+        assert (await client.request("GET", "/health")).status == 503
+        served.backend.time_out()
+        served.backend.has_quorum = True
+        assert (await client.request("GET", "/health")).status == 200
+    assert b"etcd_server_health_failures 1.0" in served.metrics.render()
+    await served.server.stop()
+
+
+async def test_members_are_listed_by_id_and_machines_sorted(served: Served, client: Connection) -> None:
+    """An unstarted member has an empty name and no client URLs, shown as a list."""
+    new = MemberRecord(0x1, "", ("http://127.0.0.1:1",), ())
+    other = MemberRecord(MEMBER_ID, "g", ("http://b:1", "http://a:1"), ("http://z:1", "http://y:1"))
+    served.backend.members = lambda: [new, other]  # type: ignore[method-assign] # a fake of a fake
+    members = json.loads((await client.request("GET", "/v2/members")).body)["members"]
+    assert members[0] == {"id": "1", "name": "", "peerURLs": ["http://127.0.0.1:1"], "clientURLs": []}
+    assert members[1]["peerURLs"] == ["http://b:1", "http://a:1"]
+    assert (await client.request("GET", "/v2/machines")).body == b"http://y:1, http://z:1"
+    head = await client.request("HEAD", "/v2/machines")
+    assert head.header("Content-Length") == "22"
+
+
+async def test_metrics_count_requests_and_watches(served: Served, client: Connection) -> None:
+    """Prometheus' text format, with etcd's names."""
+    await client.request("GET", "/v2/keys/a")
+    await client.request("GET", "/v2/keys/a?recursive=x")
+    await client.stream("/v2/keys/a?wait=true")
+    async with await served.connect() as other:
+        answer = await other.request("GET", "/metrics")
+    assert answer.header("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
+    page = answer.body.decode()
+    assert 'etcd_http_received_total{method="GET"} 4.0' in page
+    assert 'etcd_http_failed_total{code="404"} 1.0' in page
+    assert 'etcd_http_failed_total{code="400"} 1.0' in page
+    assert "etcd_debugging_store_watch_requests_total 1.0" in page
+
+
+async def test_debug_vars_is_json(client: Connection) -> None:
+    """The parts of etcd's page that mean the same here."""
+    page = (await client.request("GET", "/debug/vars")).json()
+    assert page["raft.status"]["id"] == "cc4ac920d46ff089"
+    assert isinstance(page["cmdline"], list)
+
+
+async def test_options_is_200_on_any_path_and_names_no_origin(client: Connection) -> None:
+    """With CORS off there are no CORS headers, as in etcd 2.3."""
+    for target in ("/v2/keys/foo", "/nope//x", "*"):
+        answer = await client.request("OPTIONS", target, headers=(("Origin", "http://evil.example"),))
+        assert (answer.status, answer.body) == (200, b"")
+        assert not any(name.startswith("Access-Control") for name, _ in answer.headers)
+
+
+async def test_write_from_a_foreign_page_is_refused_and_reads_stay_closed(served: Served, client: Connection) -> None:
+    """Design decision 14: a page of another site must not write with its reader's position in the network."""
+    foreign = (("Origin", "http://evil.example"), ("Content-Type", "application/x-www-form-urlencoded"))
+    for method in ("PUT", "POST", "DELETE"):
+        answer = await client.request(method, "/v2/keys/foo", body=b"value=1", headers=foreign)
+        assert answer.status == 403
+    assert served.backend.keyspace.etcd_index == 3
+    read = await client.request("GET", "/v2/keys/", headers=foreign[:1])
+    assert read.status == 200
+    assert read.header("Access-Control-Allow-Origin") is None
+    own = (("Origin", served.url), *foreign[1:])
+    assert (await client.request("PUT", "/v2/keys/foo", body=b"value=1", headers=own)).status == 201
+
+
+@pytest.mark.parametrize("allowed", [b"*", b"http://page.example"])
+async def test_allowed_origin_may_write_and_is_told_so(settings: ApiSettings, allowed: bytes) -> None:
+    """`--cors`: the star is for everybody and said to everybody, a single origin to its pages only."""
+    served = await start(dataclasses.replace(settings, cors_origins=frozenset((allowed,))))
+    async with await served.connect() as client:
+        page = (("Origin", "http://page.example"), ("Content-Type", "application/x-www-form-urlencoded"))
+        answer = await client.request("PUT", "/v2/keys/foo", body=b"value=1", headers=page)
+        assert answer.status == 201
+        assert answer.header("Access-Control-Allow-Origin") == allowed.decode()
+        assert answer.header("Access-Control-Allow-Methods") == "POST, GET, OPTIONS, PUT, DELETE"
+        assert answer.header("Access-Control-Allow-Headers") == "accept, content-type, authorization"
+        plain = await client.request("GET", "/v2/keys/foo")
+        assert plain.header("Access-Control-Allow-Origin") == ("*" if allowed == b"*" else None)
+    await asyncio.wait_for(served.server.stop(), 10)

@@ -1,0 +1,134 @@
+"""Starting, stopping, and the loop it runs on, through both fronts."""
+
+import asyncio
+import dataclasses
+import socket
+
+import pytest
+import uvloop
+
+from kvraft.api_v2.server import bind, serve
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.keyspace.commands import Set
+from kvraft.metrics import Metrics
+from kvraft.testing.raw_http import FORM, Connection
+from tests.api_v2.conftest import Served, start
+from tests.api_v2.memory_backend import MemoryBackend
+
+FORM_HEADER = (("Content-Type", FORM),)
+
+
+async def begin_write(served: Served) -> Connection:
+    """A connection whose write waits for a quorum."""
+    served.backend.has_quorum = False
+    client = await served.connect()
+    await client.send("PUT", "/v2/keys/k", body=b"value=1", headers=FORM_HEADER)
+    async with await served.connect() as other:
+        while not served.backend.waiting:
+            await other.request("GET", "/v2/keys/k")
+    return client
+
+
+async def test_stop_lets_a_write_under_way_finish_and_then_closes(settings: ApiSettings) -> None:
+    """Its client gets the answer, then the end of the connection."""
+    served = await start(settings)
+    client = await begin_write(served)
+    stopping = asyncio.create_task(served.server.stop())
+    with pytest.raises(OSError, match="refused"):
+        await served.connect()
+    assert not stopping.done()
+    served.backend.time_out()
+    assert (await client.read_answer()).status == 500
+    assert await client.reader.read() == b""
+    await stopping
+    await client.close()
+
+
+async def test_stop_cuts_off_what_does_not_finish_in_time(settings: ApiSettings) -> None:
+    """A stop is bounded; an answer that comes after it goes nowhere."""
+    served = await start(dataclasses.replace(settings, stop_s=0.1))
+    client = await begin_write(served)
+    async with asyncio.timeout(5):
+        await served.server.stop()
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        await client.read_answer()
+    served.backend.time_out()
+    await client.close()
+
+
+async def test_connection_that_sends_half_a_request_does_not_hold_up_a_stop(settings: ApiSettings) -> None:
+    """Nothing is owed to it."""
+    served = await start(dataclasses.replace(settings, stop_s=20.0))
+    async with await served.connect() as client:
+        await client.send_raw(b"PUT /v2/keys/k HTTP/1.1\r\nHost: x\r\nContent-Le")
+        async with await served.connect() as other:
+            await other.request("GET", "/v2/keys/k")
+        async with asyncio.timeout(5):
+            await served.server.stop()
+        assert await client.reader.read() == b""
+
+
+async def test_several_listeners_serve_the_same_member(settings: ApiSettings) -> None:
+    """Bare kvraft listens on 2379 and on 4001."""
+    backend = MemoryBackend()
+    server = await serve(backend, [bind("127.0.0.1", 0), bind("127.0.0.1", 0)], settings, Metrics())
+    assert len(set(server.ports)) == 2
+    for port in server.ports:
+        async with await Connection.open(f"http://127.0.0.1:{port}") as client:
+            assert (await client.request("GET", "/v2/keys/")).status == 200
+    await server.stop()
+
+
+def test_taken_port_is_an_error_at_once() -> None:
+    """Before anything else has happened."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            bind("127.0.0.1", taken.getsockname()[1])
+
+
+async def test_idle_connection_is_closed_and_a_watching_one_is_not() -> None:
+    """Idle means: no word from the client and no answer owed to it."""
+    served = await start(ApiSettings(fast_front=True))
+    async with await served.connect() as idle, await served.connect() as watching:
+        assert (await idle.request("GET", "/v2/keys/")).status == 200
+        await watching.stream("/v2/keys/k?wait=true")
+        fast = served.server._fast
+        assert fast is not None
+        for _ in range(3):
+            fast.close_idle(2)
+        assert await idle.reader.read() == b""
+        served.backend.apply(Set(b"/k", b"1"))
+        assert b'"value":"1"' in await watching.read_chunk()
+    await served.server.stop()
+
+
+@pytest.mark.parametrize("fast_front", [True, False])
+def test_all_ways_work_on_uvloop(fast_front: bool) -> None:
+    """Production runs on uvloop, whose transports behave differently in places: writes, hand-over, watches, stop."""
+
+    async def scenario() -> None:
+        served = await start(ApiSettings(fast_front=fast_front))
+        async with await served.connect() as client, await served.connect() as watcher:
+            await watcher.stream("/v2/keys/k?wait=true&stream=true")
+            body = b"value=" + b"x" * 100_000
+            answer = await client.request("PUT", "/v2/keys/k", body=body, headers=FORM_HEADER)
+            assert answer.status == 201
+            assert len(answer.json()["node"]["value"]) == 100_000
+            assert len(await watcher.read_chunk()) > 100_000
+            # The first request that is not plain moves the connection to aiohttp.
+            assert (await client.request("GET", "/version")).status == 200
+            assert (await client.request("GET", "/v2/keys/k")).status == 200
+            gone = await served.connect()
+            await gone.stream("/v2/keys/k?wait=true")
+            gone.writer.transport.abort()
+            while served.backend.watchers.count != 1:
+                await client.request("GET", "/v2/keys/k")
+            refused = await served.raw(b"garbage\r\n\r\n")
+            assert refused.startswith(b"HTTP/1.1 400 ")
+            stopping = asyncio.create_task(served.server.stop())
+            assert await watcher.read_chunk() == b""
+            await stopping
+
+    uvloop.run(scenario())

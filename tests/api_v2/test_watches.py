@@ -1,0 +1,180 @@
+"""Watches over sockets, through both fronts."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.keyspace.commands import Delete, Set
+from kvraft.testing.raw_http import Connection
+from tests.api_v2.conftest import Served, start
+
+
+async def until_watching(served: Served, count: int) -> None:
+    """Wait until so many watches are open."""
+    async with asyncio.timeout(10), await served.connect() as other:
+        while served.backend.watchers.count != count:
+            await other.request("GET", "/version")
+
+
+async def test_headers_leave_at_once_and_the_event_is_one_chunk(served: Served, client: Connection) -> None:
+    """X-Etcd-Index is that of the moment when the watch was opened; the connection can be used again."""
+    head = await client.stream("/v2/keys/foo?wait=true")
+    assert head.status == 200
+    assert head.etcd_index == 3
+    assert head.header("X-Raft-Index") is not None
+    assert head.header("Transfer-Encoding") == "chunked"
+    served.backend.apply(Set(b"/foo", b"x" * 5000))
+    chunk = await client.read_chunk()
+    assert chunk.startswith(b'{"action":"set","node":{"key":"/foo","value":"xxx')
+    assert chunk.endswith(b"}\n")
+    assert await client.read_chunk() == b""
+    assert (await client.request("GET", "/v2/keys/foo")).status == 200
+
+
+async def test_event_of_the_past_is_answered_from_the_history(served: Served, client: Connection) -> None:
+    """The first match at or after waitIndex, with today's X-Etcd-Index."""
+    for value in (b"1", b"2", b"3"):
+        served.backend.apply(Set(b"/foo", value))
+    answer = await client.request("GET", "/v2/keys/foo?wait=true&waitIndex=5")
+    assert answer.etcd_index == 6
+    assert answer.json()["node"] == {"key": "/foo", "value": "2", "modifiedIndex": 5, "createdIndex": 5}
+
+
+async def test_index_in_the_future_waits_for_it(served: Served, client: Connection) -> None:
+    """Events before it do not count."""
+    await client.stream("/v2/keys/foo?wait=true&waitIndex=5")
+    served.backend.apply(Set(b"/foo", b"1"))
+    served.backend.apply(Set(b"/foo", b"2"))
+    assert b'"value":"2"' in await client.read_chunk()
+
+
+async def test_index_below_the_floor_is_401_without_raft_headers(served: Served, client: Connection) -> None:
+    """ErrorCode 401 names the oldest index kept and the one asked for."""
+    for number in range(1_100):
+        served.backend.apply(Set(b"/foo", b"%d" % number))
+    answer = await client.request("GET", "/v2/keys/foo?wait=true&waitIndex=7")
+    assert answer.status == 400
+    assert answer.body == (
+        b'{"errorCode":401,"message":"The event in requested index is outdated and cleared",'
+        b'"cause":"the requested history has been cleared [104/7]","index":1103}\n'
+    )
+    assert answer.etcd_index == 1103
+    assert answer.header("X-Raft-Index") is None
+
+
+async def test_stream_replays_the_history_and_goes_on_live_without_a_duplicate(
+    served: Served, client: Connection
+) -> None:
+    """Where etcd stops after the first event of the history and doubles deletes (contract A.7 a, b)."""
+    served.backend.apply(Set(b"/foo", b"1"))
+    served.backend.apply(Set(b"/foo", b"2"))
+    await client.stream("/v2/keys/foo?wait=true&stream=true&waitIndex=4&recursive=true")
+    assert b'"value":"1"' in await client.read_chunk()
+    assert b'"value":"2"' in await client.read_chunk()
+    served.backend.apply(Delete(b"/foo"))
+    served.backend.apply(Set(b"/foo", b"3"))
+    assert b'"action":"delete"' in await client.read_chunk()
+    assert b'"value":"3"' in await client.read_chunk()
+
+
+async def test_one_event_goes_to_all_its_watchers(served: Served) -> None:
+    """Each gets the same bytes."""
+    clients = [await served.connect() for _ in range(20)]
+    for client in clients:
+        await client.stream("/v2/keys/?wait=true&recursive=true")
+    served.backend.apply(Set(b"/a/b", b"1"))
+    chunks = {await client.read_chunk() for client in clients}
+    assert chunks == {b'{"action":"set","node":{"key":"/a/b","value":"1","modifiedIndex":4,"createdIndex":4}}\n'}
+    for client in clients:
+        await client.close()
+
+
+@pytest.mark.parametrize("aborting", [True, False])
+async def test_disconnect_of_an_idle_watch_is_noticed_at_once(served: Served, aborting: bool) -> None:
+    """Reset or closed: the watcher is gone without an event to tell it."""
+    client = await served.connect()
+    await client.stream("/v2/keys/foo?wait=true")
+    assert served.backend.watchers.count == 1
+    if aborting:
+        client.writer.transport.abort()
+    else:
+        await client.close()
+    await until_watching(served, 0)
+
+
+async def test_half_closed_watch_ends(served: Served) -> None:
+    """As in Go, a client that stops sending has given up its watch."""
+    client = await served.connect()
+    await client.stream("/v2/keys/foo?wait=true")
+    client.writer.write_eof()
+    await until_watching(served, 0)
+    assert await client.reader.read() == b""
+    await client.close()
+
+
+async def test_reader_that_never_reads_its_stream_is_cut_off(served: Served) -> None:
+    """Memory for it is bounded, and it sees that something is missing: its connection ends within the body."""
+    slow = await served.connect()
+    await slow.stream("/v2/keys/?wait=true&stream=true&recursive=true")
+    slow.writer.transport.pause_reading()  # type: ignore[attr-defined] # streams name the base class
+    async with await served.connect() as quick:
+        await quick.stream("/v2/keys/?wait=true&stream=true&recursive=true")
+        received = 0
+        for number in range(800):
+            served.backend.apply(Set(b"/k", b"%d" % number + b"x" * 20_000))
+            await quick.read_chunk()
+            received += 1
+            if served.backend.watchers.count == 1:
+                break
+        assert served.backend.watchers.count == 1
+        assert received > 50
+    slow.writer.transport.resume_reading()  # type: ignore[attr-defined] # streams name the base class
+    rest = b""
+    with contextlib.suppress(ConnectionError):
+        async for piece in slow.reader:
+            rest += piece
+    assert not rest.endswith(b"\r\n0\r\n\r\n")
+    await slow.close()
+
+
+async def test_wait_with_quorum_is_an_immediate_quorum_read(served: Served, client: Connection) -> None:
+    """A quorum read knows no waiting."""
+    served.backend.apply(Set(b"/foo", b"1"))
+    answer = await client.request("GET", "/v2/keys/foo?wait=true&quorum=true")
+    assert answer.json()["action"] == "get"
+
+
+async def test_watch_needs_no_quorum(served: Served, client: Connection) -> None:
+    """It stays open and silent on a member without a leader."""
+    served.backend.has_quorum = False
+    assert (await client.stream("/v2/keys/foo?wait=true")).status == 200
+
+
+async def test_old_http_gets_the_events_unframed_until_the_connection_ends(served: Served) -> None:
+    """HTTP/1.0 knows no chunks."""
+    served.backend.apply(Set(b"/foo", b"1"))
+    answer = await served.raw(b"GET /v2/keys/foo?wait=true&waitIndex=4 HTTP/1.0\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert b"Transfer-Encoding" not in head
+    assert body == b'{"action":"set","node":{"key":"/foo","value":"1","modifiedIndex":4,"createdIndex":4}}\n'
+
+
+async def test_stop_ends_watches_with_a_complete_empty_body(settings: ApiSettings) -> None:
+    """Clients take 200 with an empty body as: ask again."""
+    served = await start(settings)
+    clients = [await served.connect() for _ in range(3)]
+    await clients[0].stream("/v2/keys/foo?wait=true")
+    await clients[1].stream("/v2/keys/foo?wait=true&stream=true&waitIndex=99")
+    stopping = asyncio.create_task(served.server.stop())
+    for client in clients[:2]:
+        assert await client.read_chunk() == b""
+        assert await client.reader.read() == b""
+    # An idle connection is closed, too.
+    assert await clients[2].reader.read() == b""
+    await stopping
+    for client in clients:
+        await client.close()
+    assert served.backend.watchers.count == 0
