@@ -2,7 +2,7 @@
 
 Equal means byte for byte, but for: the date, times of expiry (their form is checked), seconds of TTL (one second of
 leeway), cluster ids and raft positions (their form is checked), CORS headers (docs/differences.md), the order of an
-unsorted listing (random in etcd), and how a body longer than Go's buffer is framed.
+unsorted listing (random in etcd), and how a body is framed that is longer than Go's buffer or ends with the connection.
 """
 
 import json
@@ -69,10 +69,9 @@ def comparable(answer: Answer, *, unsorted: bool = False) -> Comparable:
 def masked_headers(head: Head, body_bytes: int) -> tuple[tuple[str, str], ...]:
     """The headers that count, sorted, ids and raft positions replaced by their form."""
     pairs = []
+    is_framing_free = head.closes or (body_bytes or head.content_length or 0) > GO_BUFFER_BYTES
     for name, value in head.headers:
-        if name in _IGNORED_HEADERS or (
-            name in _FRAMING and (body_bytes or head.content_length or 0) > GO_BUFFER_BYTES
-        ):
+        if name in _IGNORED_HEADERS or (name in _FRAMING and is_framing_free):
             continue
         form = _FORMS.get(name)
         masked = "<as it should be>" if form is not None and form.fullmatch(value) else value

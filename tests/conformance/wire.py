@@ -153,10 +153,10 @@ class Connection:
             self._socket.close()
         self._socket, self._buffer = None, b""
 
-    def fileno(self) -> int:
-        """The open socket's descriptor, for `select`."""
-        assert self._socket is not None, "not connected"
-        return self._socket.fileno()
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection now."""
+        return self._socket is not None
 
     def ask(self, request: Request) -> Answer:
         """Send a request and wait for its answer."""
@@ -191,7 +191,10 @@ class Connection:
 
     def receive(self, method: str) -> Answer:
         """The answer to the oldest request that is not answered."""
-        head = self.receive_head()
+        return self.complete(self.receive_head(), method)
+
+    def complete(self, head: Head, method: str) -> Answer:
+        """The answer whose head has been received."""
         body = b"" if method == "HEAD" else self._body(head)
         if head.closes:
             self.close()
