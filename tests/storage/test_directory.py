@@ -1,0 +1,125 @@
+"""The data directory as a whole: first starts that break off, address space, free space, timers."""
+
+import asyncio
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from kvraft.raft.effects import HardState
+from kvraft.storage import failpoints, lmdb_file
+from kvraft.storage.environment import DataDirectory, lock_directory
+from kvraft.storage.errors import DirectoryInUseError
+from kvraft.storage.opening import open_storage
+from tests.storage.child import open_small
+from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after
+
+
+@pytest.mark.parametrize("where", ["identity.before_rename", "directory.created"])
+def test_first_start_that_breaks_off_is_repeated(data_path: Path, where: str) -> None:
+    """Wherever creation stopped, the next start is a first start again, and the directory is not left locked."""
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    failpoints.register(where, fail)
+    with pytest.raises(OSError, match="No space left"):
+        open_small(data_path)
+    failpoints.clear()
+    storage = open_small(data_path)
+    assert storage.fresh
+    assert storage.log.restored().last == ORIGIN
+    storage.close()
+    storage = open_small(data_path)
+    assert not storage.fresh
+    storage.close()
+
+
+def test_lock_is_held_against_the_same_process_too_and_released_by_close(data_path: Path) -> None:
+    """Two stores over one directory would destroy it, whoever opens them."""
+    storage = open_small(data_path)
+    with pytest.raises(DirectoryInUseError, match="is in use by process"):
+        open_small(data_path)
+    storage.close()
+    open_small(data_path).close()
+
+
+def test_refused_directory_is_not_left_locked(data_path: Path) -> None:
+    """The operator corrects the flag and starts again."""
+    open_small(data_path).close()
+    with pytest.raises(Exception, match="belongs to cluster"):
+        open_storage(data_path, type(IDENTITY)(0xDEAD, IDENTITY.member_id, "n1"), CONFIGURATION)
+    lock_directory(data_path).close()
+
+
+def test_maps_of_full_size_open_and_take_no_disk(data_path: Path) -> None:
+    """They are address space: the files stay as small as their content."""
+    storage = open_storage(data_path, IDENTITY, CONFIGURATION)
+    assert storage.log.size_bytes() + storage.state.size_bytes() < 1 << 20
+    storage.close()
+
+
+def test_smaller_map_is_taken_where_the_system_refuses_the_large_one(
+    data_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on address space (ulimit -v) halves the map until it fits, down to 1 GiB."""
+    asked: list[int] = []
+    genuine = lmdb.open
+
+    def limited(path: str, *, map_size: int, **options: int) -> lmdb.Environment:
+        asked.append(map_size)
+        if map_size > 3 << 30:
+            raise lmdb.MemoryError("mmap")
+        return genuine(path, map_size=map_size, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lmdb, "open", limited)
+    open_storage(data_path, IDENTITY, CONFIGURATION).close()
+    assert asked[:6] == [size << 30 for size in (64, 32, 16, 8, 4, 2)]
+    monkeypatch.setattr(lmdb_file, "MAP_BYTES_MIN", 4 << 30)
+    with pytest.raises(lmdb.MemoryError):
+        open_storage(data_path, IDENTITY, CONFIGURATION)
+
+
+def test_free_space_is_what_the_file_system_says(data_path: Path) -> None:
+    """The member compares it with its floor, before a write can fail."""
+    storage = open_small(data_path)
+    assert isinstance(storage.directory, DataDirectory)
+    assert 0 < storage.directory.free_bytes() < 1 << 60
+    storage.close()
+
+
+async def test_peers_and_commit_index_are_durable_within_a_second_without_any_batch(lmdb_harness: LmdbHarness) -> None:
+    """They wait for a batch to ride on, but not for long."""
+    lmdb_harness.start()
+    await lmdb_harness.persist(batch(1, entries_after(ORIGIN, 3), hard_state=HardState(1, 0, 0)))
+    loop, committed = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(committed.set)
+
+    failpoints.register("log.after_commit", tell)
+    lmdb_harness.log.remember_peer(0xA2, 2)
+    await lmdb_harness.persist(batch(2, hard_state=HardState(1, 0, 3), must_sync=False))
+    assert not committed.is_set()
+    async with asyncio.timeout(1):
+        await committed.wait()
+    failpoints.clear()
+    lmdb_harness.crash()
+    lmdb_harness.reopen()
+    assert lmdb_harness.log.peer_seen(0xA2) == 2
+    assert lmdb_harness.log.restored().hard_state.commit_index == 3
+
+
+async def test_waiting_batches_share_one_sync(lmdb_harness: LmdbHarness) -> None:
+    """While one commit runs, what is queued becomes the next one, whole."""
+    lmdb_harness.start()
+    commits: list[None] = []
+    failpoints.register("log.before_commit", lambda: commits.append(None))
+    entries = entries_after(ORIGIN, 200)
+    with lmdb_harness.storage.log._writing:  # the first commit takes long
+        for number, entry in enumerate(entries, start=1):
+            lmdb_harness.log.persist(batch(number, [entry]))
+    await lmdb_harness.until(lambda: 200 in lmdb_harness.persisted)
+    assert lmdb_harness.persisted == list(range(1, 201))
+    assert len(commits) <= 4
+    assert lmdb_harness.log.slice(1, 200, 1 << 20) == entries
