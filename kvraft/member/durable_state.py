@@ -177,7 +177,6 @@ class DurableState:
             self._snapshot = None
             self._applier.configuration = Configuration.decode(self._state_store.configuration)
             self._member.on_installed(keyspace, self._state_store.position)
-            self._loop.installed(self._state_store.position)
         log.info("snapshot installed", index=snapshot.last_included_index)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:

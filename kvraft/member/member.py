@@ -383,11 +383,12 @@ class Member:
         keyspace.succeed(self._applier.keyspace)
         self._waiters.mark_unknown()
         self._applier.replace(keyspace, position)
-        self.on_applied(position.index)
+        self._loop.installed(position)
+        self._reads.applied(position.index)
         self._catch_watchers_up()
 
     def _catch_watchers_up(self) -> None:
-        if self.watchers.catch_up():
+        if not self._stopping and self.watchers.catch_up():
             asyncio.get_running_loop().call_soon(self._catch_watchers_up)
 
     def local_hello(self) -> PeerHello:

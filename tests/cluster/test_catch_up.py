@@ -1,0 +1,88 @@
+"""A member that was away while the log was compacted comes back by snapshot, while writes and watches go on."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvraft.testing.cluster import Cluster, Member
+from kvraft.testing.raw_http import Connection
+from tests.cluster.load import write_many
+
+MISSED_WRITES = 50_000
+KEYS = 2_000
+
+
+def _state(member: Member) -> tuple[Any, Any, bytes]:
+    """Indices, state hash and whole tree of one member, by local reads."""
+    tree = member.http("GET", "/v2/keys/?recursive=true&sorted=true").body
+    variables = member.http("GET", "/debug/vars").json()["kvraft"]
+    return variables["etcd_index"], variables["state_hash"], tree
+
+
+def _agree(cluster: Cluster) -> bool:
+    return len({_state(member) for member in cluster.members}) == 1
+
+
+async def _events_until(connection: Connection, last: str) -> list[int]:
+    """Indices of a stream watch's events, up to the one that wrote `last`."""
+    indices = []
+    while True:
+        event = json.loads(await connection.read_chunk(timeout_s=60))
+        indices.append(event["node"]["modifiedIndex"])
+        if event["node"].get("value") == last:
+            return indices
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_follower_catches_up_by_snapshot_with_a_watch_open_on_it(tmp_path: Path) -> None:
+    """50,000 writes and a compacted log later a paused follower gets a snapshot; its open watch misses no event."""
+    with Cluster(tmp_path / "cluster", flags={"snapshot-count": "1000"}) as cluster:
+        away = cluster.followers()[0]
+        serving = next(member for member in cluster.members if member is not away)
+
+        async def story() -> list[int]:
+            watching = await Connection.open(away.client_url)
+            await watching.stream("/v2/keys/away?wait=true&recursive=true&stream=true")
+            await write_many(serving.client_url, 10, "/away/before-")
+            away.pause()
+            await write_many(serving.client_url, MISSED_WRITES, "/away/k", distinct=KEYS)
+            await asyncio.to_thread(serving.wait_for_log, "log compacted", 60)
+            away.resume()
+            writing = asyncio.create_task(write_many(serving.client_url, 2_000, "/away/meanwhile-"))
+            await asyncio.to_thread(away.wait_for_log, "snapshot installed", 60)
+            await writing
+            serving.http("PUT", "/v2/keys/away/end", form={"value": "the end"})
+            indices = await _events_until(watching, "the end")
+            await watching.close()
+            return indices
+
+        indices = asyncio.run(story())
+        assert len(indices) == 10 + MISSED_WRITES + 2_000 + 1
+        assert indices == sorted(set(indices))
+        cluster.wait_for("agreement of all members", lambda: _agree(cluster), 60)
+        print(f"{MISSED_WRITES} writes missed; the watch on the absent member saw all {len(indices)} events in order")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_follower_killed_before_compaction_catches_up_by_snapshot(tmp_path: Path) -> None:
+    """The same with a process that was gone: its old state is replaced, and it survives another restart."""
+    with Cluster(tmp_path / "cluster", flags={"snapshot-count": "1000"}) as cluster:
+        away = cluster.followers()[0]
+        serving = next(member for member in cluster.members if member is not away)
+        asyncio.run(write_many(serving.client_url, 3_000, "/gone/before-", distinct=500))
+        away.kill()
+        asyncio.run(write_many(serving.client_url, 10_000, "/gone/k", distinct=KEYS))
+        serving.http("DELETE", "/v2/keys/gone/before-1")
+        serving.wait_for_log("log compacted", 60)
+        away.start()
+        away.wait_for_log("snapshot installed", 60)
+        away.wait_ready()
+        cluster.wait_for("agreement of all members", lambda: _agree(cluster), 60)
+        away.restart()
+        assert away.http("GET", "/v2/keys/gone/before-1").status == 404
+        cluster.wait_for("agreement of all members", lambda: _agree(cluster), 60)
