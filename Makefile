@@ -1,9 +1,13 @@
 # The four commands are format, check, test, simulate; the same on a laptop and in CI. `make run` needs no other.
+SHELL := /bin/bash
 .DEFAULT_GOAL := test
 .PHONY: deps run test check format simulate torture bench mutants mutants-http clean
 
 PYTHON := .venv/bin/python
 PORT_BASE ?= 2379
+SEEDS ?= 200
+MINUTES ?= 30
+RESULTS := torture-results
 
 deps: ## Debian's etcd for the tests, .venv, Python packages. Fast when nothing is missing.
 	@tools/deps
@@ -23,6 +27,21 @@ check: deps ## ruff, mypy, tidy.
 format: deps ## Write the sources as ruff would.
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+simulate: deps ## Seeds of the simulator: SEEDS=1000.
+	$(PYTHON) -m tests.simulation run --seeds $(SEEDS) --master-seed $$RANDOM$$RANDOM
+
+mutants: deps ## Plant each bug of the core; every one must be found.
+	$(PYTHON) -m tests.simulation.mutants
+
+mutants-http: deps ## Plant each deviation of the HTTP API; every one must be found.
+	$(PYTHON) -m tests.conformance.mutants
+
+torture: deps ## Longer, with fresh seeds: MINUTES=30. Leaves seeds and histories in torture-results/.
+	$(PYTHON) -m tests.torture --minutes $(MINUTES) --results $(RESULTS)
+
+bench: deps ## The same workloads against etcd and kvraft, with the goals beside them.
+	$(PYTHON) -m bench
 
 clean: ## Remove what was built and what tests left; not data/.
 	rm -rf build dist .venv kvraft.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

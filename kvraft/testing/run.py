@@ -1,7 +1,7 @@
 """Three members in the foreground: `make run`, or `python -m kvraft.testing.run`.
 
-Starts them on loopback with their data under `data/<first port>/`, shows their log lines with their names, and stops all three
-cleanly on Ctrl-C or SIGTERM; a second signal kills them. Started again, the data is still there.
+Starts them on loopback with their data under `data/<first port>/`, shows their log lines with their names, and stops
+all three cleanly on Ctrl-C or SIGTERM; a second signal kills them. Started again, the data is still there.
 """
 
 import argparse
