@@ -5,6 +5,7 @@ A directory whose TTL is about to change is encoded first (`PendingChanges.prese
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
 from kvraft.keyspace.events import Event
@@ -53,12 +54,14 @@ class PendingChanges:
         history: list[Event],
         history_floor: int,
         meta: bytes,
+        on_finished: Callable[[], None],
     ) -> None:
         self.etcd_index = etcd_index
         """The state's index when the flush began; give it to `Keyspace.mark_durable` once stored."""
         self.changes = StateChanges(history_floor=history_floor, meta=meta)
         """Complete once `encode_some` has returned False."""
-        self.finished = False
+        self._on_finished = on_finished
+        """Called once when all is encoded, so that nobody keeps the records after they are stored."""
         self._dirty = dirty
         self._removed_subtrees = removed_subtrees
         self._history = deque(history)
@@ -84,8 +87,10 @@ class PendingChanges:
             event = history.popleft()
             self.changes.history.append((encode_key(event.node.modified_index), encode_event(event)))
             left -= 1
-        self.finished = not (nodes or removed or history)
-        return not self.finished
+        if nodes or removed or history:
+            return True
+        self._on_finished()
+        return False
 
     def preserve(self, directory: Directory) -> None:
         """The directory's TTL is about to change: encode it as it is."""

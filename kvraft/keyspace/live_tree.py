@@ -117,11 +117,16 @@ class LiveTree:
 
     def begin_changes(self, etcd_index: int, history: list[Event], history_floor: int, meta: bytes) -> PendingChanges:
         """What has changed since the previous call, as of now; the previous one must be encoded to its end."""
-        assert self._pending_changes is None or self._pending_changes.finished
-        pending = PendingChanges(etcd_index, self._dirty, self._removed_subtrees, history, history_floor, meta)
+        assert self._pending_changes is None
+        pending = PendingChanges(
+            etcd_index, self._dirty, self._removed_subtrees, history, history_floor, meta, self._end_changes
+        )
         self._dirty = DirtyState(etcd_index)
         self._pending_changes = pending
         return pending
+
+    def _end_changes(self) -> None:
+        self._pending_changes = None
 
     def restore(self, etcd_index: int, with_lifetime: list[AnyNode]) -> None:
         """The root was filled from a stored state as of `etcd_index`; `with_lifetime` are its nodes with a TTL."""
