@@ -15,7 +15,7 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias, final
 
@@ -36,6 +36,8 @@ took and gave back. They are filled with zeros before the file is mapped: these 
 beyond the end of its file would kill the process.
 """
 
+_verify: Final[Callable[..., list[str]]] = lmdb.verify.verify
+"""It carries no types."""
 _META_HEAD: Final = struct.Struct("<QHHHHII")
 """Page number, padding, flags, two offsets; magic, version."""
 _META_TAIL: Final = struct.Struct("<QQ")
@@ -208,7 +210,7 @@ def _examine_before_mapping(data: Path, *, examine: bool) -> None:
         os.truncate(data, (last_page + 1) * page_bytes)
     if examine or size <= EXAMINED_BYTES_MAX:
         try:
-            findings = lmdb.verify.verify(str(data), subdir=False)  # type: ignore[no-untyped-call]
+            findings = _verify(str(data), subdir=False)
         except lmdb.verify.VerifyError as error:
             findings = [str(error)]
         if findings:

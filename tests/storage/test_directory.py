@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -66,11 +67,11 @@ def test_smaller_map_is_taken_where_the_system_refuses_the_large_one(
     asked: list[int] = []
     genuine = lmdb.open
 
-    def limited(path: str, *, map_size: int, **options: int) -> lmdb.Environment:
+    def limited(path: str, *, map_size: int, **options: Any) -> lmdb.Environment:
         asked.append(map_size)
         if map_size > 3 << 30:
             raise lmdb.MemoryError("mmap")
-        return genuine(path, map_size=map_size, **options)  # type: ignore[arg-type]
+        return genuine(path, map_size=map_size, **options)
 
     monkeypatch.setattr(lmdb, "open", limited)
     open_storage(data_path, IDENTITY, CONFIGURATION).close()
