@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kvraft.keyspace.removal import RemovedSubtrees
 
 SLICE_RECORDS: Final = 2000
-"""Records encoded in one slice by default: a few milliseconds."""
+"""Records encoded in one slice by default, each KiB of them counting as one more: a few milliseconds."""
 
 
 @final
@@ -67,7 +67,7 @@ class PendingChanges:
         self._history = deque(history)
 
     def encode_some(self, records_max: int = SLICE_RECORDS) -> bool:
-        """Encode up to `records_max` records; True if more are left."""
+        """Encode up to `records_max` records, fewer if they are large; True if more are left."""
         left = records_max
         while self._removed_subtrees.waiting_for(self._dirty):
             if left <= 0:
@@ -76,8 +76,9 @@ class PendingChanges:
         nodes = self._dirty.nodes
         while nodes and left > 0:
             node_id, node = nodes.popitem()
-            self.changes.nodes.append((encode_key(node_id), encode_node(node)))
-            left -= 1
+            record = encode_node(node)
+            self.changes.nodes.append((encode_key(node_id), record))
+            left -= 1 + (len(record) >> 10)
         removed = self._dirty.removed
         while removed and left > 0:
             self.changes.removed_nodes.append(encode_key(removed.pop()))
@@ -85,8 +86,9 @@ class PendingChanges:
         history = self._history
         while history and left > 0:
             event = history.popleft()
-            self.changes.history.append((encode_key(event.node.modified_index), encode_event(event)))
-            left -= 1
+            record = encode_event(event)
+            self.changes.history.append((encode_key(event.node.modified_index), record))
+            left -= 1 + (len(record) >> 10)
         if nodes or removed or history:
             return True
         self._on_finished()

@@ -26,8 +26,8 @@ MEMORY_EVENTS: Final = 1000
 MEMORY_BYTES_MAX: Final = 64 << 20
 """Durable events kept in memory give way beyond this, so that a thousand large values do not fill it."""
 
-SLICE_BYTES: Final = 256 << 10
-"""How much is read from disk at a time: a few milliseconds."""
+SLICE_BYTES: Final = 64 << 10
+"""How much is read from disk at a time: some hundred events, about a millisecond."""
 
 _EVENT_OVERHEAD: Final = 128
 """What an event is counted with beside its key and values."""
@@ -128,6 +128,8 @@ class EventHistory:
     def read(self, first: int, count_max: int) -> list[Event]:
         """Some events from index `first` on, ascending and without a gap; empty only behind the last one.
 
+        At most `count_max` from memory, a slice's worth from the reader.
+
         Raises:
             RecordError: the reader gave something that is not the history from `first` on.
         """
@@ -141,7 +143,7 @@ class EventHistory:
                 message = f"durable history has index {index} where {expected} belongs"
                 raise RecordError(message)
             events.append(decode_event(index, record))
-            if len(events) == count_max or index == self.last_index:
+            if index == self.last_index:
                 break
         if not events:
             message = f"durable history has nothing from index {first} on, its floor is {self.floor}"

@@ -82,27 +82,24 @@ class Deadlines:
             heapq.heappop(self._near)
 
     def _find_earliest(self) -> int | None:
+        """The earliest of the heap and of the first bucket that holds a node in the tree.
+
+        Buckets still hold nodes of removed subtrees that are not taken apart yet; those met on the way leave here.
+        """
         self._skip_stale()
         near = self._near[0][0] if self._near else None
         while self._seconds:
             bucket = self._buckets[self._seconds[0]]
-            deadlines = [
-                node.lifetime.deadline_ms for node in bucket if node.lifetime is not None and is_attached(node)
-            ]
-            if deadlines:
-                earliest = min(deadlines)
-                return earliest if near is None else min(near, earliest)
-            if not bucket:
-                del self._buckets[heapq.heappop(self._seconds)]
-                continue
-            # Only nodes of removed subtrees that are not taken apart yet stand here: look at all buckets.
-            return self._earliest_beyond(near)
+            while bucket:
+                node = min(bucket, key=_deadline_of)
+                if is_attached(node):
+                    deadline_ms = _deadline_of(node)
+                    return deadline_ms if near is None else min(near, deadline_ms)
+                del bucket[node]
+            del self._buckets[heapq.heappop(self._seconds)]
         return near
 
-    def _earliest_beyond(self, near: int | None) -> int | None:
-        found = [] if near is None else [near]
-        for bucket in self._buckets.values():
-            found.extend(
-                node.lifetime.deadline_ms for node in bucket if node.lifetime is not None and is_attached(node)
-            )
-        return min(found, default=None)
+
+def _deadline_of(node: AnyNode) -> int:
+    assert node.lifetime is not None
+    return node.lifetime.deadline_ms

@@ -12,15 +12,10 @@ from typing import Final
 _PLAIN: Final = bytes(byte for byte in range(0x20, 0x80) if byte not in b'"\\<>&')
 """Bytes that stand for themselves in Go's JSON: ASCII including 0x7f, without quotes, backslash and the HTML three."""
 
-_CONTROLS: Final = (
-    ("\\", "\\\\"),
-    ('"', '\\"'),
-    ("\n", "\\n"),
-    ("\r", "\\r"),
-    ("\t", "\\t"),
-    *((chr(code), f"\\u{code:04x}") for code in range(0x20) if code not in b"\n\r\t"),
-)
-"""For texts with backspace or form feed, which Python would shorten and Go does not. The backslash comes first."""
+_BACKSPACE: Final = "\ud800"
+_FORM_FEED: Final = "\ud801"
+"""Stand for the two controls that Python shortens (to \\b and \\f) and Go does not, while Python escapes the rest: lone
+surrogates that no decoded text contains, since `surrogateescape` gives others."""
 
 _GO_ONLY: Final = (
     ("<", "\\u003c"),
@@ -37,16 +32,14 @@ _INVALID: Final = re.compile("[\udc80-\udcff]")
 
 def escape(raw: bytes) -> bytes:
     r"""The inside of Go's JSON string for `raw`, without quotes. Each invalid UTF-8 byte becomes `\ufffd`."""
-    special = raw.translate(None, _PLAIN)
-    return _quote(raw, special)[0][1:-1] if special else raw
+    return _quote(raw)[0][1:-1] if raw.translate(None, _PLAIN) else raw
 
 
 def encode_value(raw: bytes) -> tuple[bytes, bytes | None]:
     """A value as Go's JSON string with quotes, and `raw` itself where decoding that string would not give it back."""
-    special = raw.translate(None, _PLAIN)
-    if not special:
+    if not raw.translate(None, _PLAIN):
         return b'"%b"' % raw, None
-    quoted, lossless = _quote(raw, special)
+    quoted, lossless = _quote(raw)
     return quoted, None if lossless else raw
 
 
@@ -59,8 +52,8 @@ def decode_value(value_json: bytes) -> bytes:
     return text.encode()
 
 
-def _quote(raw: bytes, special: bytes) -> tuple[bytes, bool]:
-    """The JSON string, and whether it decodes back to `raw`; `special` holds the bytes of `raw` that are not plain."""
+def _quote(raw: bytes) -> tuple[bytes, bool]:
+    """The JSON string, and whether it decodes back to `raw`."""
     lossless = True
     try:
         text = raw.decode()
@@ -68,12 +61,8 @@ def _quote(raw: bytes, special: bytes) -> tuple[bytes, bool]:
         # Go replaces invalid bytes one by one, Python's own replacement merges those of one broken sequence.
         text = raw.decode("utf-8", "surrogateescape")
         lossless = False
-    if b"\b" in special or b"\f" in special:
-        for plain, escaped in _CONTROLS:
-            text = text.replace(plain, escaped)
-        text = f'"{text}"'
-    else:
-        text = encode_basestring(text)
+    text = encode_basestring(text.replace("\b", _BACKSPACE).replace("\f", _FORM_FEED))
+    text = text.replace(_BACKSPACE, "\\u0008").replace(_FORM_FEED, "\\u000c")
     for plain, escaped in _GO_ONLY:
         text = text.replace(plain, escaped)
     if not lossless:
