@@ -18,3 +18,10 @@ four streams on four TCP connections: control and entries, each way. Control fra
 
 Left out: etcd's `GET /members` and `/version` over HTTP on the peer port, since gRPC owns the port.
 """
+
+import os
+
+# Read by gRPC when it is first imported, which is behind this. Its notes on every closed connection would stand between
+# our log lines; and a child process never uses what it inherits of gRPC, so nothing need be done when one is forked.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")

@@ -89,6 +89,8 @@ def _common_options(settings: TransportSettings) -> list[tuple[str, int]]:
         ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
         ("grpc.keepalive_time_ms", settings.keepalive_interval_ms),
         ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
+        # What gRPC 1.85 really waits for the answer to a keepalive ping (60 s by default), whatever the line above.
+        ("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms),
         ("grpc.keepalive_permit_without_calls", 1),
         # A stream without traffic is the normal state between two followers.
         ("grpc.http2.max_pings_without_data", 0),

@@ -85,11 +85,6 @@ class PeerStream:
         self._superseded: asyncio.Future[None] | None = None
         self._knocked = asyncio.Event()
 
-    @property
-    def is_up(self) -> bool:
-        """Whether frames have a stream to leave on."""
-        return self._up
-
     def send(self, frames: Sequence[Frame]) -> bool:
         """Queue frames for the next wake-up; False if one of them was dropped."""
         if not self._up:

@@ -162,9 +162,8 @@ class GrpcTransport:
             self.on_unsent(to_member)
 
     def is_connected(self, member_id: int) -> bool:
-        """Whether frames sent now have a stream to leave on."""
-        stream = self._peers.get(member_id)
-        return stream is not None and stream.is_up
+        """Whether frames sent now have a stream to leave on, and their answers one to come back on."""
+        return self._links.is_connected(member_id)
 
     def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:
         """Stream a spool file to a peer, resuming what it already has; `done(False)` if it failed.
