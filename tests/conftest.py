@@ -12,7 +12,12 @@ pytest_plugins = ["kvraft.testing.plugin"]
 hypothesis.settings.register_profile("kvraft", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("kvraft")
 
-TIER_OF_FOLDER: Final = {"conformance": "conformance", "jepsen_like": "cluster", "simulation": "simulation"}
+TIER_OF_FOLDER: Final = {
+    "cluster": "cluster",
+    "conformance": "conformance",
+    "jepsen_like": "cluster",
+    "simulation": "simulation",
+}
 """Whatever is in no such folder is a unit test."""
 BUDGET_S: Final = {"unit": 120, "conformance": 240, "cluster": 240, "simulation": 240}
 """On 2 cores; all together stay under 15 minutes. docs/testing.md shows the same table."""

@@ -1,0 +1,1 @@
+"""The same workloads against etcd and kvraft, beside each other in one run: `make bench`."""

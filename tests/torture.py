@@ -1,0 +1,117 @@
+"""`python -m tests.torture [--minutes 30] [--results torture-results]`: the long tests, with fresh seeds.
+
+Spreads the time over simulator, differential test and kill rounds; each runs again and again until its share is over.
+What each run printed stays in the results, with the command that repeats it. Exit code 1 if anything was found.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Final, final
+
+from kvraft import clock
+
+ROOT: Final = pathlib.Path(__file__).parents[1]
+
+
+@final
+@dataclasses.dataclass(slots=True)
+class Part:
+    """One kind of test and what became of it."""
+
+    name: str
+    share: float
+    """Of the whole time."""
+    command: Callable[[int, int, pathlib.Path], list[str]]
+    """From a seed, the seconds that are left, and a directory of its own: arguments for python."""
+    runs: int = 0
+    found: int = 0
+    seconds: float = 0.0
+
+
+def simulation(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Seeds of the simulator for the whole share at once."""
+    return [
+        "-m",
+        "tests.simulation",
+        "run",
+        "--master-seed",
+        str(seed),
+        "--seeds",
+        "1000000",
+        "--seconds",
+        str(seconds),
+    ]
+
+
+def differential(members: int) -> Callable[[int, int, pathlib.Path], list[str]]:
+    """Random requests to etcd and to kvraft of so many members; a round is some minutes."""
+
+    def command(seed: int, _seconds: int, _directory: pathlib.Path) -> list[str]:
+        module = ["-m", "tests.conformance.differential"]
+        return [*module, "--requests", "20000", "--seed", str(seed), "--members", str(members)]
+
+    return command
+
+
+def kill_rounds(seed: int, _seconds: int, directory: pathlib.Path) -> list[str]:
+    """Thirty kills under 64 writing clients."""
+    return ["-m", "tests.jepsen_like.kill_rounds", str(directory), "--seed", str(seed)]
+
+
+def torture(parts: list[Part], minutes: float, results: pathlib.Path) -> int:
+    """Run every part for its share and print the table; the number of findings."""
+    for part in parts:
+        deadline_ms = clock.monotonic_ms() + int(part.share * minutes * 60_000)
+        while (left_ms := deadline_ms - clock.monotonic_ms()) > 0:
+            run_once(part, max(1, left_ms // 1000), results)
+    print(f"{'part':<16}{'runs':>6}{'found':>7}{'minutes':>9}")
+    for part in parts:
+        print(f"{part.name:<16}{part.runs:>6}{part.found:>7}{part.seconds / 60:>9.1f}")
+    return sum(part.found for part in parts)
+
+
+def run_once(part: Part, seconds: int, results: pathlib.Path) -> None:
+    """One run with a fresh seed, its output kept."""
+    seed = secrets.randbits(32)
+    directory = results / f"{part.name}-{seed}"
+    directory.mkdir(parents=True)
+    command = [sys.executable, *part.command(seed, seconds, directory / "run")]
+    started_ms = clock.monotonic_ms()
+    with (directory / "output.txt").open("w") as output:
+        output.write(" ".join(command) + "\n")
+        output.flush()
+        code = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
+    part.seconds += (clock.monotonic_ms() - started_ms) / 1000
+    part.runs += 1
+    part.found += code != 0
+    tail = (directory / "output.txt").read_text(errors="replace").splitlines()[-12:]
+    print(
+        f"{part.name}, seed {seed}: {'FOUND SOMETHING' if code else 'nothing found'}, see {directory}",
+        *tail,
+        sep="\n    ",
+    )
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run for the given time."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "torture-results")
+    given = parser.parse_args()
+    parts = [
+        Part("simulation", 0.4, simulation),
+        Part("differential-1", 0.15, differential(1)),
+        Part("differential-3", 0.15, differential(3)),
+        Part("kill-rounds", 0.3, kill_rounds),
+    ]
+    return 1 if torture(parts, given.minutes, given.results.resolve()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
