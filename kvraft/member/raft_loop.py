@@ -18,8 +18,8 @@ from kvraft.raft.messages import AppendEntries
 from kvraft.raft.restored import LogPosition
 
 _IDLE_COMMIT_ENTRIES = 4
-"""An idle follower commits batches of up to this many entries on the loop: the hand-over to the log thread and back
-costs more than the sync itself, and only the leader's next message waits."""
+"""An idle member commits batches of up to this many entries on the loop: the hand-over to the log thread and back
+costs more than the sync itself, and little else waits."""
 
 
 class RaftLoopOwner(Protocol):
@@ -69,6 +69,8 @@ class RaftLoop:
         self._durable = log_store.restored().last
         self._batch_ends: deque[tuple[int, Entry]] = deque()
         """(batch id, its last entry), for batches on their way to disk."""
+        self._postponed: Persist | None = None
+        """A small batch of a leader that will be committed on the loop once its messages have left."""
         self._held: deque[tuple[int, list[Outgoing]]] = deque()
         """Messages that wait for a batch, by the batch they wait for."""
 
@@ -159,11 +161,37 @@ class RaftLoop:
             self._issued_batch = batch.batch_id
         if batch.entries:
             self._batch_ends.append((batch.batch_id, batch.entries[-1]))
-        if alone and batch.must_sync and len(batch.entries) <= _IDLE_COMMIT_ENTRIES:
-            if self._log_store.persist_now(batch):
-                self._mark_durable(batch.batch_id)
+        if self._postponed is not None:
+            self._hand_over_postponed()
+        elif batch.must_sync and len(batch.entries) <= _IDLE_COMMIT_ENTRIES:
+            if alone:
+                self._commit_here(batch)
+            else:
+                # The transport writes in the turns of the loop that come first: the disk works beside the followers.
+                self._postponed = batch
+                asyncio.get_running_loop().call_soon(self._postpone_once_more, batch)
             return
         self._log_store.persist(batch)
+
+    def _postpone_once_more(self, batch: Persist) -> None:
+        if self._postponed is batch:
+            asyncio.get_running_loop().call_soon(self._commit_postponed, batch)
+
+    def _commit_postponed(self, batch: Persist) -> None:
+        if self._postponed is batch and not self._stopped:
+            self._postponed = None
+            self._commit_here(batch)
+            self.wake()
+
+    def _hand_over_postponed(self) -> None:
+        """More has come before the postponed batch was committed here: batches become durable in order."""
+        assert self._postponed is not None
+        batch, self._postponed = self._postponed, None
+        self._log_store.persist(batch)
+
+    def _commit_here(self, batch: Persist) -> None:
+        if self._log_store.persist_now(batch):
+            self._mark_durable(batch.batch_id)
 
     def _send(self, messages: list[Outgoing]) -> None:
         if not messages:
