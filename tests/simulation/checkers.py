@@ -14,11 +14,12 @@ from kvraft.raft.effects import Persist, Role
 from kvraft.raft.entries import Entry, chain
 from kvraft.raft.messages import (
     AppendEntriesReply,
-    HeartbeatReply,
     InstallSnapshot,
     Message,
+    RequestPreVoteReply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
 )
 from kvraft.raft.restored import LogPosition
 from tests.simulation.disk import EntryList, SimulatedDisk
@@ -94,9 +95,13 @@ class Checkers:
         """Leader of each term."""
         self._votes: defaultdict[int, dict[int, int]] = defaultdict(dict)
         """Durable votes: server -> term -> candidate."""
+        self._supporters: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        """Who granted a pre-vote: (candidate, term it would stand in) -> servers."""
+        self._told_to_stand: set[tuple[int, int]] = set()
+        """(server, term in which a leader told it to stand at once)."""
         self._seen: dict[int, _Seen] = {}
-        self._hashes: dict[int, bytes] = {}
-        """Chain hash of each (index, term) that ever stood in a log."""
+        self._hashes: dict[int, tuple[bytes, bytes]] = {}
+        """Of each (index, term) that ever stood in a log: the hash before it, and its own."""
         self.committed: list[Entry] = []
         """The one history: entry of index i at i - 1, from the first server that called it committed."""
         self._committed_in_term: list[int] = []
@@ -111,6 +116,9 @@ class Checkers:
 
     def started(self, server: Watched, term: int, commit_index: int, last_applied: int) -> None:
         """A server (re)started from its disk."""
+        promised = max(self._votes[server.server_id], default=0)
+        if term < promised:
+            raise Violation("I6", f"server {server.server_id} restarts in term {term} after it voted in {promised}")
         self._seen[server.server_id] = _Seen(term, commit_index, last_applied)
         if len(self._servers) == 1:
             # An only voter may lead the same term again after a crash, and nobody saw what it lost.
@@ -125,6 +133,8 @@ class Checkers:
             if term < seen.term:
                 raise Violation("I6", f"server {server.server_id} went from term {seen.term} back to {term}")
             seen.term = term
+            if core.role is Role.CANDIDATE:
+                self._became_candidate(server, core)
         if applied != seen.last_applied:
             if applied < seen.last_applied:
                 raise Violation("I6", f"server {server.server_id}: last_applied {seen.last_applied} -> {applied}")
@@ -141,6 +151,14 @@ class Checkers:
         seen.leads = leads
         if applied > commit_index:
             raise Violation("I6", f"server {server.server_id}: applied {applied} beyond commit {commit_index}")
+
+    def _became_candidate(self, server: Watched, core: CoreFacts) -> None:
+        """Terms grow only if a majority would elect, or a leader says so; else one cut-off server inflates them."""
+        me, term = server.server_id, core.current_term
+        voters = core.configuration.voters
+        supporters = self._supporters.pop((me, term), set()) | {me}
+        if (me, term - 1) not in self._told_to_stand and 2 * len(supporters.intersection(voters)) <= len(voters):
+            raise Violation("I13", f"server {me} stands in term {term}, pre-votes from {sorted(supporters)} only")
 
     def _became_leader(self, server: Watched, core: CoreFacts) -> None:
         term, me = core.current_term, server.server_id
@@ -200,9 +218,11 @@ class Checkers:
         if known is None:
             if chain(previous_hash, entry.record) != entry.chain_hash:
                 raise Violation("I3", f"server {server_id}: entry {entry.index} does not continue the chain")
-            self._hashes[key] = entry.chain_hash
-        elif known != entry.chain_hash:
+            self._hashes[key] = (previous_hash, entry.chain_hash)
+        elif known[1] != entry.chain_hash:
             raise Violation("I3", f"server {server_id}: two entries at index {entry.index} term {entry.term}")
+        elif known[0] != previous_hash:
+            raise Violation("I3", f"server {server_id}: entry {entry.index} stands behind another than elsewhere")
 
     def _truncating(self, server: Watched, core: CoreFacts, index: int) -> None:
         self._reached["log truncated"] += 1
@@ -240,17 +260,21 @@ class Checkers:
             case RequestVoteReply(term, granted):
                 if granted:
                     self._granting(server, term, to_server)
+            case RequestPreVoteReply(_, term, granted):
+                if granted:
+                    self._supporters[to_server, term].add(server.server_id)
+            case TimeoutNow(term):
+                self._told_to_stand.add((to_server, term))
             case RequestVote(term):
                 self._granting(server, term, server.server_id)
             case AppendEntriesReply(term, success, match_index):
-                if success and server.disk.log.last_index < match_index:
+                # What answers an earlier term than the disk's proves nothing to anyone who could still count it.
+                durable_index = server.disk.log.last_index
+                if success and durable_index < match_index and server.disk.hard_state.current_term <= term:
                     raise Violation(
                         "I6",
-                        f"server {server.server_id} acknowledges {match_index}, durable {server.disk.log.last_index}",
+                        f"server {server.server_id} acknowledges {match_index}, durable {durable_index}",
                     )
-            case HeartbeatReply(term, _, last_log_index):
-                if server.disk.log.last_index < last_log_index:
-                    raise Violation("I6", f"server {server.server_id} shows {last_log_index} before it is durable")
             case _:
                 pass
 

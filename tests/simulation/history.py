@@ -49,6 +49,10 @@ class History:
         """Key with TTL -> (virtual us of the append, TTL in ms)."""
         self._served: dict[tuple[int, int], int] = {}
         """Greatest etcd_index shown to clients by each run of a server."""
+        self._etcd_indices: list[int] = [0]
+        """The store's counter after each log index."""
+        self._refused: set[bytes] = set()
+        """Request ids of writes that were reported as certainly not done."""
         self.model_index = 0
         self.floor = 0
         """The greatest log index at which an ended operation took effect."""
@@ -59,12 +63,18 @@ class History:
 
     def committed(self, entry: Entry, appended_us: int, now_us: int) -> None:
         """The next entry of the one history, in order."""
+        self._apply(entry, appended_us, now_us)
         self.model_index = entry.index
+        self._etcd_indices.append(self._model.etcd_index)
+
+    def _apply(self, entry: Entry, appended_us: int, now_us: int) -> None:
         if entry.kind is not EntryKind.COMMAND:
             return
         request_id = entry.record[HEADER_BYTES : HEADER_BYTES + REQUEST_ID_BYTES]
         if request_id in self._results:
             raise Violation("I8", f"the command of entry {entry.index} is in the log twice")
+        if request_id in self._refused:
+            raise Violation("I8", f"the write of entry {entry.index} had been reported as not done")
         command = self._commands[request_id]
         before = self._model.etcd_index
         due = {path for path, node in self._model.nodes.items() if node.deadline_ms is not None}
@@ -108,6 +118,12 @@ class History:
         self.acknowledged += 1
         self.floor = max(self.floor, log_index)
 
+    def write_refused(self, request_id: bytes) -> None:
+        """A client was told that its write certainly did not happen."""
+        if request_id in self._results:
+            raise Violation("I8", f"the write of entry {self._results[request_id][0]} is reported as not done")
+        self._refused.add(request_id)
+
     def read_ended(self, path: bytes, applied_index: int, seen: tuple[bytes, int] | None, floor: int) -> None:
         """A linearizable read got its answer from a state with `applied_index`."""
         if applied_index < floor:
@@ -129,6 +145,9 @@ class History:
         run = (server_id, boot)
         if etcd_index < self._served.get(run, 0):
             raise Violation("I9", f"server {server_id} shows etcd_index {etcd_index} after {self._served[run]}")
+        if etcd_index != self._etcd_indices[applied_index]:
+            known = self._etcd_indices[applied_index]
+            raise Violation("I9", f"server {server_id} shows etcd_index {etcd_index} at {applied_index}, not {known}")
         self._served[run] = etcd_index
         self._check_value(path, applied_index, seen)
         self.local_reads += 1

@@ -126,6 +126,8 @@ class Workload:
 
         def failed(certain: bool) -> None:
             if certain:
+                assert request_id is not None
+                self._context.history.write_refused(request_id)
                 self.refused += 1
             else:
                 self.unknown += 1

@@ -1,6 +1,12 @@
 """All planted bugs, in the order of their numbers."""
 
-from tests.simulation.mutants import election, replication
+from tests.simulation.mutants import applying, election, reads, replication, snapshots
 from tests.simulation.mutants.planting import Mutant
 
-MUTANTS: tuple[Mutant, ...] = (*election.MUTANTS, *replication.MUTANTS)
+MUTANTS: tuple[Mutant, ...] = (
+    *election.MUTANTS,
+    *replication.MUTANTS,
+    *applying.MUTANTS,
+    *snapshots.MUTANTS,
+    *reads.MUTANTS,
+)

@@ -1,21 +1,71 @@
-"""Planted bugs of replication: M11 to M21."""
+"""Planted bugs of replication and commitment: M11 to M21."""
 
+import dataclasses
 from typing import Any
 
-from kvraft.raft import replication
+from kvraft.raft import quorum, replication
+from kvraft.raft.core import Raft
 from kvraft.raft.effects import Persist
-from kvraft.raft.messages import AppendEntriesReply
+from kvraft.raft.log import Log
+from kvraft.raft.messages import AppendEntries, AppendEntriesReply
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.member import SimulatedMember
-from tests.simulation.mutants.planting import Mutant, wrapped
+from tests.simulation.mutants.planting import Mutant, together, with_options, wrapped
+
+
+def _believe_previous(handle: Any, state: State, from_server: int, message: AppendEntries) -> None:
+    held = state.log.position(message.prev_log_index)
+    if held is not None:
+        message = dataclasses.replace(message, prev_log_term=held.term, prev_log_hash=held.chain_hash)
+    handle(state, from_server, message)
+
+
+def _verify_nothing(_count: Any, message: AppendEntries) -> int:
+    return len(message.entries)
+
+
+def _ignore_gap(handle: Any, state: State, from_server: int, message: AppendEntries) -> None:
+    if message.prev_log_index > state.log.last_index:
+        reply = AppendEntriesReply(state.current_term, True, message.prev_log_index + len(message.entries), 0, 0)
+        state.send_after_persist(from_server, reply)
+        return
+    handle(state, from_server, message)
+
+
+def _truncate_always(append: Any, state: State, entries: Any) -> Any:
+    if entries[0].index <= state.log.last_index:
+        state.log.truncate(max(entries[0].index, state.log.base.index + 1))
+    return append(state, entries)
+
+
+def _never_truncate(_truncate: Any, _state: State, _first_removed: int) -> None:
+    """Leave the conflict where it is."""
 
 
 def _count_old_terms(advance: Any, state: State, leader: Leader) -> None:
     noop_index, leader.noop_index = leader.noop_index, 0
     advance(state, leader)
     leader.noop_index = noop_index
+
+
+def _half_is_enough(_majority: Any, voter_count: int) -> int:
+    return max((voter_count + 1) // 2, 1)
+
+
+def _count_unsynced_self(advance: Any, state: State, leader: Leader) -> None:
+    log = state.log
+    durable_index, log.durable_index = log.durable_index, log.last_index
+    leader.commit_pending = True
+    advance(state, leader)
+    log.durable_index = durable_index
+
+
+def _commit_beyond_new(handle: Any, state: State, from_server: int, message: AppendEntries) -> None:
+    handle(state, from_server, message)
+    if state.leader_id == from_server:
+        state.commit_index = max(state.commit_index, min(message.leader_commit, state.log.last_index))
 
 
 def _acknowledge_at_once(hold: Any, member: SimulatedMember, messages: Any) -> None:
@@ -29,12 +79,72 @@ def _say_durable_without_sync(persist: Any, disk: SimulatedDisk, batch: Persist)
     disk.on_durable(batch)
 
 
+def _take_old_replies(receive: Any, core: Raft, from_server: int, message: Any) -> None:
+    if isinstance(message, AppendEntriesReply) and message.success:
+        message = dataclasses.replace(message, term=core.current_term)
+    receive(core, from_server, message)
+
+
+def _forget_batches(_lower: Any, log: Log, index: int) -> None:
+    log.durable_index = min(log.durable_index, index)
+
+
+_TROUBLED = ("transfer", "cut", "cut_one_way", "isolate", "burst", "late", "crash_at", "pause", "slow_disk")
+
 MUTANTS = (
+    Mutant(
+        "M11",
+        "does not compare the previous entry's term",
+        ("I3", "I16", "I5", "I8"),
+        together(
+            wrapped(replication, "handle_append_entries", _believe_previous),
+            wrapped(replication, "_verified_count", _verify_nothing),
+        ),
+        with_options(fault_kinds=_TROUBLED),
+    ),
+    Mutant(
+        "M12",
+        "does not look whether the previous entry is there",
+        ("I6", "I4"),
+        wrapped(replication, "handle_append_entries", _ignore_gap),
+    ),
+    Mutant(
+        "M13",
+        "truncates although the entries match",
+        ("I8", "assert"),
+        wrapped(replication, "_append", _truncate_always),
+    ),
+    Mutant(
+        "M14",
+        "does not truncate what conflicts",
+        ("assert", "I3"),
+        wrapped(State, "truncate_log", _never_truncate),
+    ),
     Mutant(
         "M15",
         "commits entries of earlier terms by counting (Figure 8)",
         ("I4",),
         wrapped(replication, "advance_commit_index", _count_old_terms),
+    ),
+    Mutant(
+        "M16",
+        "takes half for a majority",
+        ("I1", "I4", "I13"),
+        wrapped(quorum, "majority", _half_is_enough),
+        with_options(servers=4),
+    ),
+    Mutant(
+        "M17",
+        "counts itself before its own sync",
+        ("I4",),
+        wrapped(replication, "advance_commit_index", _count_unsynced_self),
+    ),
+    Mutant(
+        "M18",
+        "a follower commits beyond what the message has proved",
+        ("I5", "I4", "I8"),
+        wrapped(replication, "handle_append_entries", _commit_beyond_new),
+        with_options(fault_kinds=_TROUBLED),
     ),
     Mutant(
         "M19",
@@ -45,7 +155,29 @@ MUTANTS = (
     Mutant(
         "M19b",
         "the log store says durable before it is",
-        ("I6", "I1", "I4", "assert"),
+        ("I6", "I1", "I4"),
         wrapped(SimulatedDisk, "persist", _say_durable_without_sync),
+    ),
+    Mutant(
+        "M20",
+        "takes an acknowledgement of an earlier term",
+        ("I4",),
+        wrapped(Raft, "_receive", _take_old_replies),
+        with_options(
+            servers=5,
+            fault_kinds=("cut", "cut_one_way", "transfer", "isolate", "burst"),
+            fault_interval_ms=1000,
+            late_per_mille=300,
+            in_order=False,
+            operations_per_second=50,
+            quorum_core_only=False,
+        ),
+    ),
+    Mutant(
+        "M21",
+        "an old sync marks overwritten entries durable (ABA)",
+        ("I6", "I4", "assert"),
+        wrapped(Log, "_lower_durable", _forget_batches),
+        with_options(fault_kinds=_TROUBLED, sync_us=100_000, latency_us=100, jitter_us=0),
     ),
 )
