@@ -40,7 +40,7 @@ class Request:
     content_type: bytes | None
     """The first of its headers."""
     body: bytes
-    """The whole body of a PUT or POST on /v2/keys (of one too long, its first FORM_BYTES_MAX + 1 bytes), else empty."""
+    """The whole body of a PUT or POST (of one too long, its first FORM_BYTES_MAX + 1 bytes), else empty."""
     framing: Framing
 
 
@@ -104,6 +104,8 @@ class App:
             exchange.answer(_moved(request.method, redirect_url(cleaned, target.query)))
         elif is_key_path(path):
             self._handle_key(request, path, target.query, exchange)
+        elif path == b"/config/local/log":
+            exchange.answer(misc.log_level_answer(request.method, request.body))
         else:
             self._route(request.method, path, exchange)
 

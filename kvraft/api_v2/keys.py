@@ -6,7 +6,7 @@ from typing import Final, final
 from kvraft.api_v2.answers import DECLARED_LENGTH_MAX, Answer
 from kvraft.api_v2.backend import Backend, Written
 from kvraft.api_v2.exchange import Exchange
-from kvraft.api_v2.key_requests import Read, Watch, parse_key_request
+from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, parse_key_request
 from kvraft.api_v2.key_responses import error_answer, key_headers, written_answer
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.watches import Watches
@@ -16,6 +16,9 @@ from kvraft.metrics import Metrics
 
 _GET: Final = b'{"action":"get","node":'
 _END: Final = b"}\n"
+_EASY_BYTES: Final = 64 << 10
+_EASY_PAIRS: Final = 10_000
+"""Forms with more parameters than this, about 10 ms of work, are parsed on a thread."""
 _LONG_BODY: Final = bytes(DECLARED_LENGTH_MAX + 1)
 """Stands for any body whose length is not declared, where only the head is sent."""
 
@@ -41,11 +44,37 @@ class Keys:
     ) -> None:
         """Answer a request, now or later. `method` is one of the five that keys have, `key` is rooted and clean."""
         backend = self._backend
+        if len(query) + len(body) > _EASY_BYTES and query.count(b"&") + body.count(b"&") > _EASY_PAIRS:
+            self._handle_laborious(method, key, query, content_type, body, exchange)
+            return
         try:
             request = parse_key_request(method, key, query, content_type, body, backend.wall_ns)
         except EtcdError as error:
             self._fail(error, exchange)
             return
+        self._perform(request, exchange)
+
+    def _handle_laborious(
+        self, method: bytes, key: bytes, query: bytes, content_type: bytes | None, body: bytes, exchange: Exchange
+    ) -> None:
+        """Parse a form of very many parameters on a thread: millions of them fit a body and take seconds."""
+        parsing = asyncio.get_running_loop().run_in_executor(
+            None, parse_key_request, method, key, query, content_type, body, self._backend.wall_ns
+        )
+
+        def parsed(future: asyncio.Future[KeyRequest]) -> None:
+            try:
+                request = future.result()
+            except EtcdError as error:
+                self._fail(error, exchange)
+            else:
+                self._perform(request, exchange)
+
+        parsing.add_done_callback(parsed)
+
+    def _perform(self, request: KeyRequest, exchange: Exchange) -> None:
+        """Do what was asked for."""
+        backend = self._backend
         if isinstance(request, Read):
             if request.quorum:
                 self._read_after_barrier(request, exchange)

@@ -1,6 +1,8 @@
-"""/version, /health, /metrics and /debug/vars."""
+"""/version, /health, /metrics, /debug/vars and /config/local/log."""
 
 import asyncio
+import json
+import logging
 import sys
 from typing import Final, final
 
@@ -14,6 +16,18 @@ from kvraft.metrics import CONTENT_TYPE, Metrics
 
 JSON_HEADERS: Final = b"Content-Type: application/json\r\n"
 _TEXT_HEADERS: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
+_LEVELS: Final = {
+    name: level
+    for names, level in (
+        (("CRITICAL", "C"), logging.CRITICAL),
+        (("ERROR", "0", "E"), logging.ERROR),
+        (("WARNING", "1", "W"), logging.WARNING),
+        (("NOTICE", "2", "N", "INFO", "3", "I"), logging.INFO),
+        (("DEBUG", "4", "D", "TRACE", "5", "T"), logging.DEBUG),
+    )
+    for name in names
+}
+"""What capnslog, etcd's logging, calls its levels."""
 _METRICS_HEADERS: Final = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
 
 
@@ -46,6 +60,25 @@ def debug_vars_answer(backend: Backend) -> Answer:
     pages = {"cmdline": sys.argv, "raft.status": status, "kvraft": state}
     body = b",\n".join(render(name) + b": " + render(value) for name, value in pages.items())
     return Answer(200, b"Content-Type: application/json; charset=utf-8\r\n", b"{\n" + body + b"\n}\n")
+
+
+def log_level_answer(method: bytes, body: bytes) -> Answer:
+    """PUT /config/local/log `{"Level":"DEBUG"}`: how much this member logs until it restarts."""
+    if method != b"PUT":
+        return errors.method_not_allowed(b"PUT")
+    try:
+        wanted = json.loads(body)
+    except ValueError:
+        wanted = None
+    if not isinstance(wanted, dict):
+        return errors.message(400, b"Invalid json body")
+    # Go matches field names without regard to case.
+    name = next((value for field, value in wanted.items() if field.lower() == "level"), "")
+    level = _LEVELS.get(name) if isinstance(name, str) else None
+    if level is None:
+        return errors.message(400, f"Invalid log level {name}".encode())
+    logging.getLogger("kvraft").setLevel(level)
+    return Answer(204, b"", b"")
 
 
 @final

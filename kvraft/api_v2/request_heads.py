@@ -1,8 +1,8 @@
 """The heads of the plain requests that `fast_protocol` serves itself. Pure.
 
-Only what is beyond doubt is read here: one Host, at most one Content-Length, no Transfer-Encoding, no folded line, no
-odd character. Everything else is None, and aiohttp, which is then given the connection, judges it; so requests are
-refused in one place, and nothing is read differently here and there.
+Only what is beyond doubt is read here: one Host, at most one Content-Length and Content-Type, no Transfer-Encoding, no
+folded line, no odd character. Everything else is None, and aiohttp, which is then given the connection, judges it; so
+requests are refused in one place, and nothing is read differently here and there.
 
 Clients repeat their header lines to the byte, so parsed ones are remembered.
 """
@@ -33,7 +33,6 @@ class HeaderFacts:
 
     content_length: int
     content_type: bytes | None
-    """The first of its name."""
     keep_alive: bool
 
 
@@ -74,7 +73,9 @@ def parse_headers(block: bytes) -> HeaderFacts | None:
                 return None
             content_length = int(value)
         elif name == b"content-type":
-            content_type = value if content_type is None else content_type
+            if content_type is not None:
+                return None
+            content_type = value
         elif name == b"host":
             hosts += 1
             if not _HOST.fullmatch(value):

@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 from html import escape as _escape_html
 from typing import Final, final
-from urllib.parse import unquote_to_bytes
 
-from kvraft.api_v2.go_forms import bad_escape
+from kvraft.api_v2.go_forms import unescape
 
 _CONTROL: Final = re.compile(rb"[\x00-\x20\x7f]")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
@@ -43,11 +42,8 @@ def parse_target(target: bytes) -> Target | None:
             return None
         target = target[absolute.end() :]
     raw_path, _, query = target.partition(b"?")
-    if b"%" not in raw_path:
-        return Target(raw_path, query)
-    if bad_escape(raw_path) is not None:
-        return None
-    return Target(unquote_to_bytes(raw_path), query)
+    path = unescape(raw_path)
+    return None if path is None else Target(path, query)
 
 
 def clean_path(path: bytes) -> bytes:

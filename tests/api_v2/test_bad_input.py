@@ -29,6 +29,21 @@ async def test_body_of_ten_mebibytes_is_stored_and_one_byte_more_refused(served:
         assert len(got.json()["node"]["value"]) == FORM_BYTES_MAX - 6
 
 
+async def test_form_of_a_million_parameters_does_not_hold_up_others(served: Served) -> None:
+    """It is parsed on a thread: others are answered while it is."""
+    async with await served.connect() as client, await served.connect() as other:
+        body = b"a&" * 1_000_000 + b"value=x"
+        laborious = asyncio.create_task(client.request("PUT", "/v2/keys/k", body=body, headers=FORM_HEADER))
+        answered = 0
+        while not laborious.done():
+            await other.request("GET", "/v2/keys/none")
+            answered += 1
+        assert answered > 5
+        assert (await laborious).json()["node"]["value"] == "x"
+        refused = await client.request("PUT", "/v2/keys/k", body=body + b"&ttl=x", headers=FORM_HEADER)
+        assert refused.json()["errorCode"] == 202
+
+
 async def test_request_line_of_two_mebibytes_is_served(client: Connection) -> None:
     """kube-apiserver compares with whole objects in the query (k8s#37994)."""
     value = "x" * (2 << 20)

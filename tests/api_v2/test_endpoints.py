@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import logging
 
 import pytest
 
@@ -166,6 +167,32 @@ async def test_debug_vars_is_json(client: Connection) -> None:
     page = (await client.request("GET", "/debug/vars")).json()
     assert page["raft.status"]["id"] == "cc4ac920d46ff089"
     assert isinstance(page["cmdline"], list)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "said"),
+    [
+        ("PUT", b'{"Level":"DEBUG"}', 204, b""),
+        ("PUT", b'{"level":"I"}', 204, b""),
+        ("PUT", b'{"Level":"LOUD"}', 400, b'{"message":"Invalid log level LOUD"}'),
+        ("PUT", b'{"Level":7}', 400, b'{"message":"Invalid log level 7"}'),
+        ("PUT", b"[]", 400, b'{"message":"Invalid json body"}'),
+        ("PUT", b"\xff", 400, b'{"message":"Invalid json body"}'),
+        ("POST", b"{}", 405, b"Method Not Allowed\n"),
+    ],
+)
+async def test_log_level_can_be_set_at_run_time(
+    client: Connection, method: str, body: bytes, status: int, said: bytes
+) -> None:
+    """Etcd's names for the levels, long and short."""
+    before = logging.getLogger("kvraft").level
+    try:
+        answer = await client.request(method, "/config/local/log", body=body)
+        assert (answer.status, answer.body) == (status, said)
+        if status == 204:
+            assert logging.getLogger("kvraft").level == (logging.DEBUG if b"DEBUG" in body else logging.INFO)
+    finally:
+        logging.getLogger("kvraft").setLevel(before)
 
 
 async def test_options_is_200_on_any_path_and_names_no_origin(client: Connection) -> None:
