@@ -14,7 +14,7 @@ from typing import Final
 
 import uvloop
 
-from kvraft import clock, flags, ids, logs, settings
+from kvraft import clock, flags, ids, logs, port_holders, settings
 from kvraft.api_v2.server import ApiServer, Listener, bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
@@ -32,6 +32,7 @@ from kvraft.storage.errors import StorageError
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.transport import GrpcTransport, ListenError
+from kvraft.urls import Url
 
 log = logs.get(__name__)
 
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     logs.configure(member_settings.log_level)
     for notice in given.notices:
         log.warning("setting without effect", detail=notice)
+    for warning in member_settings.warnings:
+        log.warning("settings", detail=warning)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     try:
         with _listeners(member_settings) as listeners:
@@ -82,12 +85,24 @@ def _listeners(wanted: Settings) -> Iterator[list[Listener]]:
             try:
                 bound.append(bind(url.bind_host, url.port))
             except OSError as error:
-                problem = f"cannot listen on {url}: {error.strerror}; stop what holds the port or choose another"
-                raise SettingsError(f"--listen-client-urls: {problem}") from error
+                raise _cannot_listen("--listen-client-urls", url, error) from error
+        for url in wanted.listen_peer_urls:
+            # gRPC binds these for itself, later: here it is only seen whether it will be able to.
+            try:
+                bind(url.bind_host, url.port).socket.close()
+            except OSError as error:
+                raise _cannot_listen("--listen-peer-urls", url, error) from error
         yield bound
     finally:
         for listener in bound:
             listener.socket.close()
+
+
+def _cannot_listen(flag: str, url: Url, error: OSError) -> SettingsError:
+    """The line that names who holds the port, if somebody does and this user may see it."""
+    holder = port_holders.holder_of(url.port)
+    reason = f"the port is held by {holder}: stop it" if holder is not None else f"{error.strerror}: free it"
+    return SettingsError(f"{flag}={url}: cannot listen: {reason}, or choose another address")
 
 
 async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:

@@ -1,0 +1,58 @@
+import contextlib
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from kvraft import cli
+from kvraft.testing import ports
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The `kvraft` command in a process of its own, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "kvraft", *arguments], capture_output=True, text=True, check=False, timeout=30
+    )
+
+
+@pytest.mark.parametrize("kind", ["client", "peer"])
+def test_taken_port_is_one_line_with_its_holder_and_no_file(kind: str, tmp_path: pathlib.Path) -> None:
+    """The start ends before the data directory exists, and says whom to look at."""
+    reservation = ports.reserve(2)
+    client, peer = (f"http://127.0.0.1:{port}" for port in reservation.ports)
+    taken = reservation.ports[0 if kind == "client" else 1]
+    with contextlib.closing(socket.create_server((ports.LOOPBACK, taken))):
+        ended = run(
+            f"--data-dir={tmp_path}/d",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+        )
+    reservation.release()
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    line = f"kvraft: --listen-{kind}-urls=http://127.0.0.1:{taken}: cannot listen: the port is held by pid "
+    assert ended.stderr.startswith(line), ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_setting_ends_with_one_line_and_code_1(tmp_path: pathlib.Path) -> None:
+    """Flag, value, remedy; no traceback, no file."""
+    ended = run(f"--data-dir={tmp_path}/d", "--election-timeout=400")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "kvraft: --election-timeout=400: --election-timeout[400ms] should be at least as 5 times as "
+        "--heartbeat-interval[100ms]: set it to 500 or more\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version_and_help_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both end with 0 and touch nothing."""
+    assert cli.main(["--version"], {}) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "etcd API Version: 3.4.23"
+    assert cli.main(["-h"], {}) == 0
+    assert "--initial-cluster" in capsys.readouterr().out
