@@ -310,6 +310,16 @@ class Cluster:
         assert leaders, "no leader"
         return max(leaders, key=lambda server: server.raft.current_term)
 
+    def role(self, server_id: int) -> Role:
+        """What a server is now."""
+        return self.servers[server_id].raft.role
+
+    def lost(self) -> list[Message]:
+        """What is on the network, which is then lost."""
+        messages = [flight.message for flight in self.network]
+        self.network = []
+        return messages
+
     def elect(self, server_id: int) -> Server:
         """Bring the wanted server into the lead, from a cluster at rest without a leader."""
         server = self.servers[server_id]

@@ -1,8 +1,22 @@
-"""Elections: section 5.2 of the paper, PreVote, leases and CheckQuorum."""
+"""Elections: section 5.2 and 5.4.1 of the paper, PreVote, leases and CheckQuorum."""
+
+import pytest
 
 from kvraft.raft.effects import Role
 from kvraft.raft.entries import EntryKind
+from kvraft.raft.inputs import PeerDisconnected, Received
+from kvraft.raft.messages import (
+    AppendEntriesReply,
+    Heartbeat,
+    HeartbeatReply,
+    RequestPreVote,
+    RequestPreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
 from tests.raft.cluster import Cluster
+from tests.raft.made import made_append, made_log
 
 
 def test_three_servers_elect_exactly_one_leader() -> None:
@@ -16,7 +30,7 @@ def test_three_servers_elect_exactly_one_leader() -> None:
 
 
 def test_new_leader_commits_an_empty_entry_of_its_term() -> None:
-    """Section 8: "each leader commit[s] a blank no-op entry into the log at the start of its term"."""
+    """Section 8: a leader commits "a blank no-op entry into the log at the start of its term"."""
     cluster = Cluster([1, 2, 3])
     cluster.elect(2)
     for server in cluster.servers.values():
@@ -36,11 +50,266 @@ def test_only_voter_elects_itself_at_once_and_commits_when_persisted() -> None:
     assert server.raft.commit_index == 1
 
 
-def test_commands_reach_every_server_in_order() -> None:
-    """What the leader accepts in one step is applied everywhere, in the order of proposing."""
+def test_election_timeouts_are_random_within_one_and_two_times_the_setting() -> None:
+    """Section 5.2: "election timeouts are chosen randomly from a fixed interval"."""
+    cluster = Cluster(range(1, 40))
+    deadlines = {server.raft.next_deadline_ms for server in cluster.servers.values()}
+    assert all(100 <= deadline < 200 for deadline in deadlines)
+    assert len(deadlines) > 20
+
+
+def test_follower_that_hears_its_leader_does_not_campaign() -> None:
+    """Section 5.2: "A server remains in follower state as long as it receives valid RPCs"."""
     cluster = Cluster([1, 2, 3])
     cluster.elect(1)
-    cluster.propose(b"a", b"b", b"c")
-    cluster.settle()
-    cluster.run(5)
-    assert {tuple(cluster.commands(server)) for server in (1, 2, 3)} == {(b"a", b"b", b"c")}
+    cluster.run(1000)
+    assert cluster.leader().server_id == 1
+    assert cluster.servers[2].raft.current_term == 1
+
+
+def test_pre_vote_changes_nothing_durable() -> None:
+    """Asking and answering before an election leave term and vote alone (thesis 9.6)."""
+    cluster = Cluster([1, 2, 3])
+    effects = cluster.step(1, Received(2, RequestPreVote(0, 0, 0)))
+    assert effects.persist is None
+    assert cluster.lost() == [RequestPreVoteReply(0, 1, granted=True)]
+    assert cluster.servers[1].raft.current_term == 0
+
+
+def test_server_grants_one_vote_a_term_first_come_first_served() -> None:
+    """Section 5.2: "Each server will vote for at most one candidate in a given term"."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(2, RequestVote(1, 0, 0, leadership_transfer=False)))
+    cluster.step(1, Received(3, RequestVote(1, 0, 0, leadership_transfer=False)))
+    cluster.step(1, Received(2, RequestVote(1, 0, 0, leadership_transfer=False)))
+    assert cluster.lost() == [
+        RequestVoteReply(1, granted=True),
+        RequestVoteReply(1, granted=False),
+        RequestVoteReply(1, granted=True),
+    ]
+
+
+def test_vote_survives_a_crash() -> None:
+    """Figure 2: votedFor is persistent; a server that forgot its vote could elect two leaders."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(2, RequestVote(1, 0, 0, leadership_transfer=False)))
+    cluster.crash(1)
+    cluster.restart(1)
+    cluster.lost()
+    cluster.step(1, Received(3, RequestVote(1, 0, 0, leadership_transfer=False)))
+    assert cluster.lost() == [RequestVoteReply(1, granted=False)]
+
+
+@pytest.mark.parametrize(
+    ("last_index", "last_term", "granted"),
+    [(3, 2, True), (4, 2, True), (2, 3, True), (2, 2, False), (9, 1, False), (0, 0, False)],
+)
+def test_vote_only_for_an_up_to_date_log(last_index: int, last_term: int, granted: bool) -> None:
+    """Section 5.4.1: the later last term wins; with equal terms the longer log."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(3, made_append(made_log([1, 1, 2]), 0, 3, term=2)))
+    cluster.now_ms += 100
+    cluster.lost()
+    cluster.step(1, Received(2, RequestPreVote(2, last_index, last_term)))
+    cluster.step(1, Received(2, RequestVote(3, last_index, last_term, leadership_transfer=False)))
+    assert cluster.lost() == [RequestPreVoteReply(2, 3, granted), RequestVoteReply(3, granted)]
+
+
+def test_vote_requests_are_ignored_while_a_leader_is_heard() -> None:
+    """Section 6: within the minimum election timeout of hearing a leader, it does not update its term or vote."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(3, Heartbeat(1, 0, 0, 0)))
+    cluster.lost()
+    cluster.now_ms = 99
+    cluster.step(1, Received(2, RequestVote(2, 9, 9, leadership_transfer=False)))
+    assert cluster.lost() == []
+    assert cluster.servers[1].raft.current_term == 1
+    cluster.now_ms = 100
+    cluster.step(1, Received(2, RequestVote(2, 9, 9, leadership_transfer=False)))
+    assert cluster.lost() == [RequestVoteReply(2, granted=True)]
+
+
+def test_vote_request_of_a_leadership_transfer_overrides_the_lease() -> None:
+    """The leader itself asked for that election (thesis 4.2.3)."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(3, Heartbeat(1, 0, 0, 0)))
+    cluster.lost()
+    cluster.step(1, Received(2, RequestVote(2, 9, 9, leadership_transfer=True)))
+    assert cluster.lost() == [RequestVoteReply(2, granted=True)]
+
+
+def test_leader_ignores_vote_requests_while_it_has_a_majority() -> None:
+    """A leader's own lease lasts until CheckQuorum ends it."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    cluster.step(1, Received(3, RequestVote(7, 9, 9, leadership_transfer=False)))
+    assert cluster.lost() == []
+    assert leader.raft.role is Role.LEADER
+
+
+@pytest.mark.parametrize("role", [Role.PRE_CANDIDATE, Role.CANDIDATE])
+def test_candidate_steps_down_on_append_entries_of_the_same_term(role: Role) -> None:
+    """Section 5.2: a candidate that hears from a legitimate leader returns to follower state."""
+    cluster = Cluster([1, 2, 3])
+    server = cluster.servers[1]
+    cluster.step(1, Received(2, Heartbeat(3, 0, 0, 0)))
+    cluster.now_ms += 250
+    cluster.step(1)
+    if role is Role.CANDIDATE:
+        cluster.step(1, Received(3, RequestPreVoteReply(3, 4, granted=True)))
+    assert server.raft.role is role
+    term = server.raft.current_term
+    cluster.step(1, Received(3, made_append(made_log([term]), 0, 1, term=term)))
+    assert server.raft.role is Role.FOLLOWER
+    assert server.raft.leader_id == 3
+    assert server.raft.last_log_index == 1
+
+
+def test_leader_steps_down_when_it_hears_a_higher_term() -> None:
+    """Section 5.1: a leader whose term is out of date "immediately reverts to follower state"."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    effects = cluster.step(1, Received(2, AppendEntriesReply(5, False, 0, 0, 0)))
+    assert leader.raft.role is Role.FOLLOWER
+    assert leader.raft.current_term == 5
+    assert effects.role_change is not None
+    assert effects.role_change.leader_id == 0
+
+
+def test_leader_without_a_majority_steps_down_after_an_election_timeout() -> None:
+    """CheckQuorum (thesis 6.2): clients of a cut off leader must not wait for ever."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    cluster.drop = lambda flight: 1 in (flight.from_server, flight.to_server)
+    start_ms = cluster.now_ms
+    while leader.raft.role is Role.LEADER:
+        cluster.run(1)
+    assert cluster.now_ms - start_ms <= 100 + 10
+    assert leader.raft.current_term == 1
+
+
+def test_leader_with_one_of_two_followers_stays() -> None:
+    """A majority is enough."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.drop = lambda flight: 3 in (flight.from_server, flight.to_server)
+    cluster.run(1000)
+    assert cluster.leader().server_id == 1
+    assert cluster.servers[1].raft.current_term == 1
+
+
+def test_deposed_leader_is_told_the_term_by_any_answer() -> None:
+    """A heartbeat of a lower term is answered, so that a server whose term ran ahead can come back."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(2, RequestVote(7, 0, 0, leadership_transfer=False)))
+    cluster.lost()
+    cluster.step(1, Received(3, Heartbeat(3, 0, 0, 4)))
+    cluster.step(1, Received(3, made_append(made_log([3]), 0, 1, term=3)))
+    heartbeat_reply, append_reply = cluster.lost()
+    assert heartbeat_reply == HeartbeatReply(7, 0, 0)
+    assert append_reply.term == 7
+    assert isinstance(append_reply, AppendEntriesReply)
+    assert not append_reply.success
+
+
+def test_server_with_a_higher_term_rejoins_and_the_cluster_goes_on() -> None:
+    """Its requests are ignored, but its answers make the leader step down once, and then all share the new term."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.servers[3].raft._state.current_term = 9
+    cluster.run(600)
+    assert len({server.raft.current_term for server in cluster.servers.values()}) == 1
+    assert cluster.leader().raft.current_term >= 9
+    assert {server.raft.leader_id for server in cluster.servers.values()} == {cluster.leader().server_id}
+
+
+def test_refused_pre_vote_of_a_lower_term_tells_the_higher_one() -> None:
+    """A server that lost an election long ago learns the term by asking."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(2, RequestVote(7, 0, 0, leadership_transfer=False)))
+    cluster.lost()
+    cluster.step(1, Received(3, RequestPreVote(3, 9, 9)))
+    assert cluster.lost() == [RequestPreVoteReply(7, 4, granted=False)]
+
+
+def test_old_pre_votes_are_not_counted() -> None:
+    """A reply counts for the term that was asked about only."""
+    cluster = Cluster([1, 2, 3])
+    cluster.now_ms = 200
+    cluster.step(1)
+    cluster.step(1, Received(2, RequestPreVoteReply(0, 5, granted=True)))
+    assert cluster.role(1) is Role.PRE_CANDIDATE
+    cluster.step(1, Received(2, RequestPreVoteReply(0, 1, granted=True)))
+    assert cluster.role(1) is Role.CANDIDATE
+
+
+def test_lost_vote_requests_are_repeated() -> None:
+    """Servers that have not answered are asked again each heartbeat interval."""
+    cluster = Cluster([1, 2, 3])
+    cluster.now_ms = 200
+    cluster.step(1)
+    cluster.lost()
+    cluster.now_ms += 10
+    cluster.step(1)
+    assert [type(message) for message in cluster.lost()] == [RequestPreVote, RequestPreVote]
+
+
+def test_broken_connection_of_the_leader_leads_to_a_quick_election() -> None:
+    """When the leader's process dies, its connections break, and nobody waits for the election timeout."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.run(50)
+    cluster.crash(1)
+    died_ms = cluster.now_ms
+    for follower in (2, 3):
+        cluster.step(follower, PeerDisconnected(1))
+    while not any(cluster.servers[follower].raft.role is Role.LEADER for follower in (2, 3)):
+        cluster.run(1)
+    assert cluster.now_ms - died_ms <= cluster.settings.disconnect_delay_ms_max + 10
+
+
+def test_broken_connection_between_two_servers_does_not_depose_a_live_leader() -> None:
+    """Voters that still hear the leader refuse, so the term does not move (design decision 2)."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.run(50)
+    cluster.step(2, PeerDisconnected(1))
+    cluster.run(300)
+    assert cluster.leader().server_id == 1
+    assert cluster.servers[2].raft.leader_id == 1
+    assert {server.raft.current_term for server in cluster.servers.values()} == {1}
+
+
+def test_broken_connection_of_a_follower_changes_nothing() -> None:
+    """Only the leader's connection carries a lease."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.step(2, PeerDisconnected(3))
+    assert cluster.servers[2].raft.leader_id == 1
+
+
+def test_timeout_now_of_a_server_that_does_not_lead_is_ignored() -> None:
+    """Only the leader may start an election that overrides leases."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.step(2, Received(3, TimeoutNow(1)))
+    assert cluster.servers[2].raft.role is Role.FOLLOWER
+
+
+def test_two_leaders_in_one_term_stop_the_server_that_sees_them() -> None:
+    """Election Safety (Figure 3) does not break; if it seems to, somebody's disk lied."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(2, Heartbeat(1, 0, 0, 0)))
+    effects = cluster.step(1, Received(3, Heartbeat(1, 0, 0, 0)))
+    assert effects.divergence is not None
+    assert "both lead term 1" in effects.divergence.detail
+
+
+def test_messages_that_waited_through_a_stall_are_heard_before_the_timeout() -> None:
+    """A process that was stopped for a minute finds heartbeats in its inbox: no election."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(3, Heartbeat(1, 0, 0, 0)))
+    cluster.now_ms += 60_000
+    cluster.step(1, Received(3, Heartbeat(1, 0, 0, 0)))
+    assert cluster.servers[1].raft.role is Role.FOLLOWER
+    assert cluster.servers[1].raft.leader_id == 3

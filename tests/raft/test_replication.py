@@ -1,0 +1,347 @@
+"""Log replication: sections 5.3 and 5.4.2 of the paper."""
+
+import pytest
+
+from kvraft.raft.effects import Role
+from kvraft.raft.entries import Entry
+from kvraft.raft.inputs import PeerUnreachable, Persisted, Propose, Received
+from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
+from kvraft.raft.settings import RaftSettings
+from tests.raft.cluster import Cluster
+from tests.raft.made import made_append, made_log
+
+
+def terms(cluster: Cluster, server_id: int) -> list[int]:
+    """The terms of a server's whole log."""
+    log = cluster.servers[server_id].raft._state.log
+    return [log.term_at(index) for index in range(1, log.last_index + 1)]
+
+
+def follower_with(log_terms: list[int], *, term: int, commit: int = 0) -> Cluster:
+    """Server 1 follows server 3 and holds a log with these terms, all durable."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(3, made_append(made_log(log_terms), 0, len(log_terms), term=term, commit=commit)))
+    cluster.step(1)
+    cluster.lost()
+    return cluster
+
+
+def test_commands_reach_every_server_in_order() -> None:
+    """What the leader accepts in one step is applied everywhere, in the order of proposing."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.propose(b"a", b"b", b"c")
+    cluster.settle()
+    cluster.run(5)
+    assert {tuple(cluster.commands(server)) for server in (1, 2, 3)} == {(b"a", b"b", b"c")}
+
+
+def test_proposals_of_one_step_leave_in_one_message_per_follower() -> None:
+    """One step, one message, whatever the number of writers."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    effects = cluster.propose(*(b"x" for _ in range(64)))
+    appends = [sent.message for sent in effects.messages_now]
+    assert len(appends) == 2
+    assert all(isinstance(message, AppendEntries) and len(message.entries) == 64 for message in appends)
+
+
+def test_proposal_to_a_follower_is_refused() -> None:
+    """Only the leader appends; the refusal is certain, so the caller may try elsewhere."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    effects = cluster.step(2, Propose(7, b"x"))
+    assert [(refused.token, refused.reason.value) for refused in effects.refused] == [(7, "not leader")]
+
+
+def test_leader_does_not_wait_for_acknowledgements_to_send_more() -> None:
+    """Pipelining: each step's entries leave at once behind those still outstanding."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    first = cluster.propose(b"a").messages_now[0].message
+    second = cluster.propose(b"b").messages_now[0].message
+    assert isinstance(first, AppendEntries)
+    assert isinstance(second, AppendEntries)
+    assert second.prev_log_index == first.entries[-1].index
+
+
+def test_window_bounds_what_is_outstanding() -> None:
+    """Beyond the limit on messages the leader waits; an acknowledgement lets it go on with everything that waited."""
+    settings = RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100, inflight_messages_max=2)
+    cluster = Cluster([1, 2], settings=settings)
+    cluster.elect(1)
+    sent = [len(cluster.propose(b"x").messages_now) for _ in range(4)]
+    assert sent == [1, 1, 0, 0]
+    cluster.deliver()
+    cluster.step(2)
+    cluster.deliver()
+    effects = cluster.step(1)
+    (message,) = [out.message for out in effects.messages_now if isinstance(out.message, AppendEntries)]
+    assert len(message.entries) == 2
+
+
+def test_message_carries_at_most_its_limit_and_at_least_one_entry() -> None:
+    """A single entry above the limit still travels, alone."""
+    settings = RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100, message_bytes_max=300)
+    cluster = Cluster([1, 2], settings=settings)
+    cluster.elect(1)
+    effects = cluster.propose(b"x" * 100, b"x" * 100, b"x" * 5000, b"x" * 100)
+    messages = [out.message for out in effects.messages_now]
+    assert [len(message.entries) for message in messages if isinstance(message, AppendEntries)] == [2, 1, 1]
+
+
+def test_backlog_leaves_over_several_steps() -> None:
+    """However far behind a follower is, one step sends a few messages; acknowledgements bring the rest."""
+    settings = RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100, message_bytes_max=1)
+    cluster = Cluster([1, 2], settings=settings)
+    cluster.elect(1)
+    effects = cluster.propose(*(b"x" for _ in range(20)))
+    assert len(effects.messages_now) == 4
+    cluster.settle()
+    assert cluster.servers[2].raft.last_log_index == 21
+
+
+@pytest.mark.parametrize(
+    ("log_terms", "reply"),
+    [
+        ([1, 1, 1, 4, 4, 5, 5, 6, 6], AppendEntriesReply(8, False, 10, 9, 6)),
+        ([1, 1, 1, 4], AppendEntriesReply(8, False, 10, 4, 4)),
+        ([1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6], AppendEntriesReply(8, True, 11, 0, 0)),
+        ([1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7], AppendEntriesReply(8, True, 11, 0, 0)),
+        ([1, 1, 1, 4, 4, 4, 4], AppendEntriesReply(8, False, 10, 7, 4)),
+        ([1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3], AppendEntriesReply(8, False, 10, 9, 3)),
+    ],
+)
+def test_figure_7_logs_are_brought_into_line(log_terms: list[int], reply: AppendEntriesReply) -> None:
+    """Followers (a) to (f) of Figure 7 answer the new leader's first probe, and end up with its log."""
+    leader_log = made_log([1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 8])
+    cluster = follower_with(log_terms, term=7)
+    cluster.step(1, Received(2, made_append(leader_log, 10, 11, term=8)))
+    assert cluster.lost() == [reply]
+    cluster.step(1, Received(2, made_append(leader_log, 3, 11, term=8)))
+    assert terms(cluster, 1) == [entry.term for entry in leader_log]
+
+
+def test_gap_is_refused() -> None:
+    """Section 5.3: without the entry before, nothing is appended."""
+    cluster = follower_with([1, 1], term=1)
+    cluster.step(1, Received(3, made_append(made_log([1] * 9), 5, 6, term=1)))
+    assert cluster.lost() == [AppendEntriesReply(1, False, 5, 2, 1)]
+    assert cluster.servers[1].raft.last_log_index == 2
+
+
+def test_old_message_does_not_cut_a_longer_log() -> None:
+    """A doubled or late message with entries that are all here removes nothing that came after them."""
+    cluster = follower_with([1] * 6, term=1)
+    cluster.step(1, Received(3, made_append(made_log([1] * 6), 1, 3, term=1)))
+    assert cluster.servers[1].raft.last_log_index == 6
+    assert cluster.lost() == [AppendEntriesReply(1, True, 3, 0, 0)]
+
+
+def test_conflicting_entries_are_removed_and_replaced() -> None:
+    """Section 5.3: an entry that conflicts goes, with all that follow it; what matches stays."""
+    cluster = follower_with([1, 1, 2, 2, 2], term=2)
+    cluster.step(1, Received(2, made_append(made_log([1, 1, 3]), 2, 3, term=3)))
+    assert terms(cluster, 1) == [1, 1, 3]
+    assert [entry.term for entry in cluster.servers[1].disk.entries] == [1, 1, 3]
+
+
+def test_commit_index_stops_at_the_last_entry_the_message_vouches_for() -> None:
+    """Figure 2: min(leaderCommit, index of last new entry); a longer old tail is not covered."""
+    cluster = follower_with([1, 1, 1, 1, 1], term=1)
+    cluster.step(1, Received(2, made_append(made_log([1, 1, 1, 1, 1]), 1, 2, term=2, commit=4)))
+    assert cluster.servers[1].raft.commit_index == 2
+
+
+def test_heartbeat_tells_the_commit_index_only_as_far_as_the_follower_matches() -> None:
+    """A follower that lags must not take its own tail for committed."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.drop = lambda flight: flight.to_server == 3
+    cluster.propose(b"a", b"b")
+    cluster.settle()
+    cluster.now_ms += 10
+    cluster.step(1)
+    commits = {
+        flight.to_server: flight.message.leader_commit
+        for flight in cluster.network
+        if isinstance(flight.message, Heartbeat)
+    }
+    assert commits == {2: 3, 3: 1}
+
+
+def test_entry_is_committed_when_a_majority_holds_it() -> None:
+    """Section 5.3: one of two followers is enough; both are not needed."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    cluster.drop = lambda flight: flight.to_server == 3
+    cluster.propose(b"a")
+    cluster.settle()
+    assert leader.raft.commit_index == 2
+    assert cluster.commands(2) == [b"a"]
+
+
+def test_four_servers_need_three() -> None:
+    """Half is no majority."""
+    cluster = Cluster([1, 2, 3, 4])
+    leader = cluster.elect(1)
+    cluster.drop = lambda flight: flight.to_server in (3, 4)
+    cluster.propose(b"a")
+    cluster.settle()
+    assert leader.raft.commit_index == 1
+    cluster.drop = lambda flight: flight.to_server == 4
+    cluster.run(30)
+    assert leader.raft.commit_index == 2
+
+
+def test_acknowledgement_of_an_older_term_commits_nothing() -> None:
+    """Replies carry their term; one from before this leadership says nothing about this log."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    cluster.propose(b"a")
+    cluster.lost()
+    cluster.step(1, Received(2, AppendEntriesReply(0, True, 2, 0, 0)))
+    assert leader.raft.commit_index == 1
+
+
+def test_acknowledgement_beyond_the_log_is_ignored() -> None:
+    """No correct follower sends it; it must not commit what does not exist."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    cluster.step(1, Received(2, AppendEntriesReply(1, True, 99, 0, 0)))
+    assert leader.raft.commit_index == 1
+    assert leader.raft.progress[2].match_index == 1
+
+
+def test_lost_tail_is_found_by_the_next_heartbeat() -> None:
+    """Without later messages to be refused, a lost message is found one heartbeat interval after it left."""
+    cluster = Cluster([1, 2])
+    cluster.elect(1)
+    cluster.run(20)
+    cluster.propose(b"a")
+    cluster.lost()
+    cluster.run(25)
+    assert cluster.commands(2) == [b"a"]
+
+
+def test_lost_acknowledgement_is_replaced_without_sending_entries_again() -> None:
+    """The empty message behind everything sent is acknowledged in place of the lost reply."""
+    cluster = Cluster([1, 2])
+    leader = cluster.elect(1)
+    cluster.run(20)
+    cluster.propose(b"a")
+    cluster.deliver()
+    cluster.step(2)
+    cluster.lost()
+    resent: list[Entry] = []
+    cluster.on_send = lambda flight: resent.extend(
+        flight.message.entries if isinstance(flight.message, AppendEntries) else []
+    )
+    cluster.run(25)
+    assert leader.raft.commit_index == 2
+    assert resent == []
+
+
+def test_unreachable_follower_is_not_sent_entries_until_it_answers() -> None:
+    """After a drop the leader probes, paced by heartbeats."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.run(20)
+    effects = cluster.step(1, PeerUnreachable(2), Propose(1, b"x"))
+    assert [out.to_server for out in effects.messages_now if isinstance(out.message, AppendEntries)] == [3]
+    cluster.settle()
+    cluster.run(30)
+    assert cluster.commands(2) == [b"x"]
+
+
+def test_single_writers_commit_is_told_at_once_and_many_writers_commit_rides_along() -> None:
+    """A message per follower is saved when the next entries will carry the commit index anyway."""
+    cluster = Cluster([1, 2])
+    cluster.elect(1)
+    cluster.run(20)
+
+    def told_after(count: int) -> bool:
+        cluster.propose(*(b"x" for _ in range(count)))
+        cluster.deliver()
+        cluster.step(2)
+        cluster.deliver()
+        effects = cluster.step(1)
+        return any(isinstance(out.message, AppendEntries) for out in effects.messages_now)
+
+    assert told_after(1)
+    cluster.settle()
+    assert not told_after(64)
+    cluster.now_ms += cluster.settings.commit_notice_delay_ms
+    cluster.settle()
+    assert cluster.servers[2].raft.commit_index == cluster.servers[1].raft.commit_index
+
+
+def test_equal_term_with_another_hash_stops_the_follower() -> None:
+    """Log Matching cannot break between correct servers (design decision 4)."""
+    cluster = follower_with([1, 1, 1], term=1)
+    effects = cluster.step(1, Received(3, made_append(made_log([1, 1, 1, 1], payload=b"other"), 3, 4, term=1)))
+    assert effects.divergence is not None
+    assert effects.divergence.index == 3
+    assert cluster.lost() == []
+
+
+def test_conflict_below_the_commit_index_stops_the_follower() -> None:
+    """Leader Completeness: a leader whose log lacks what is committed here is no leader."""
+    cluster = follower_with([1, 1, 1], term=1, commit=3)
+    effects = cluster.step(1, Received(2, made_append(made_log([1, 2, 2, 2]), 1, 4, term=2)))
+    assert effects.divergence is not None
+    assert effects.persist is None or not effects.persist.truncate_from
+
+
+def test_entry_that_does_not_fit_its_hash_is_dropped_as_if_lost() -> None:
+    """What was damaged on the way is asked for again; a broken sender must not stop its receivers."""
+    cluster = follower_with([1], term=1)
+    message = made_append(made_log([1, 1, 1]), 1, 3, term=1)
+    broken = message.entries[1]
+    message.entries[1] = Entry(
+        broken.index, broken.term, broken.kind, broken.clock_ms, broken.chain_hash, broken.record[:-1] + b"?"
+    )
+    effects = cluster.step(1, Received(3, message))
+    assert effects.divergence is None
+    assert effects.corrupt_from == [3]
+    assert cluster.servers[1].raft.last_log_index == 2
+    assert cluster.lost() == [AppendEntriesReply(1, True, 2, 0, 0)]
+
+
+def test_commit_index_beyond_the_log_stops_a_server_that_lost_its_disk() -> None:
+    """A heartbeat's commit index was acknowledged here; if it is not here, the disk was rolled back."""
+    cluster = follower_with([1, 1], term=1)
+    effects = cluster.step(1, Received(3, Heartbeat(1, 5, 0, 0)))
+    assert effects.divergence is not None
+    assert effects.divergence.index == 5
+
+
+def test_heartbeat_is_answered_with_the_last_durable_index() -> None:
+    """What is not on disk yet is not claimed, and the answer does not wait for the disk."""
+    cluster = follower_with([1, 1], term=1)
+    cluster.auto_sync = False
+    cluster.step(1, Received(3, made_append(made_log([1, 1, 1]), 2, 3, term=1)))
+    effects = cluster.step(1, Received(3, Heartbeat(1, 0, 0, 4)))
+    assert [out.message for out in effects.messages_now] == [HeartbeatReply(1, 4, 2)]
+
+
+def test_leader_never_overwrites_its_own_log() -> None:
+    """Leader Append-Only (Figure 3): another server claiming its term changes nothing in it."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    effects = cluster.step(1, Received(2, made_append(made_log([1, 1]), 0, 2, term=1)))
+    assert effects.divergence is not None
+    assert leader.raft.role is Role.LEADER
+    assert leader.raft.last_log_index == 1
+
+
+def test_old_leaders_late_disk_counts_for_nothing() -> None:
+    """Durability that is reported after the leadership ended commits nothing."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    cluster.auto_sync = False
+    effects = cluster.propose(b"a")
+    assert effects.persist is not None
+    cluster.step(1, Received(2, Heartbeat(5, 0, 0, 0)))
+    cluster.step(1, Persisted(effects.persist.batch_id))
+    assert leader.raft.commit_index == 1
