@@ -15,9 +15,10 @@ from kvraft import clock
 from kvraft.testing import ports
 from kvraft.testing.member import READY_WITHIN_S, ClusterError, Kind, Member, Program, pause_or_exit
 
-__all__ = ["READY_WITHIN_S", "Cluster", "ClusterError", "Kind", "Member", "Program"]
+__all__ = ["MEMORY_DISKS", "READY_WITHIN_S", "Cluster", "ClusterError", "Kind", "Member", "Program"]
 
-_MEMORY_DISKS: Final = frozenset({"tmpfs", "ramfs"})
+MEMORY_DISKS: Final = frozenset({"tmpfs", "ramfs"})
+"""File systems that keep nothing over a power loss."""
 
 T = TypeVar("T")
 
@@ -175,7 +176,7 @@ def refuse_memory_disk(directory: pathlib.Path) -> None:
         ClusterError: the directory, or its nearest existing parent, is on a tmpfs.
     """
     kind = file_system_of(directory)
-    if kind in _MEMORY_DISKS:
+    if kind in MEMORY_DISKS:
         raise ClusterError(f"{directory} is on {kind}: give a directory on a real disk")
 
 

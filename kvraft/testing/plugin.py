@@ -7,7 +7,7 @@ from typing import Final, final
 
 import pytest
 
-from kvraft.testing.cluster import Cluster, Kind, Program, file_system_of
+from kvraft.testing.cluster import MEMORY_DISKS, Cluster, Kind, Program, file_system_of
 
 
 @final
@@ -43,12 +43,12 @@ class ClusterFactory:
 _FACTORIES: Final = pytest.StashKey[list[ClusterFactory]]()
 
 
-def _real_disk(config: pytest.Config, factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A new directory for data that must survive: pytest's own place, unless that is memory."""
-    base = factory.mktemp("disk")
-    if file_system_of(base) != "tmpfs":
-        return base
-    return pathlib.Path(str(config.rootpath / "build" / base.name)) / base.parent.name
+def _real_disk(config: pytest.Config, temporary: pytest.TempPathFactory) -> pathlib.Path:
+    """A new directory for data that must survive: pytest's own place, or below the project if that is memory."""
+    directory = temporary.mktemp("disk")
+    if file_system_of(directory) in MEMORY_DISKS:
+        return config.rootpath / "build" / f"{directory.parent.name}-{directory.name}"
+    return directory
 
 
 @pytest.fixture(scope="session")
