@@ -33,6 +33,11 @@ _EVENT_OVERHEAD: Final = 128
 """What an event is counted with beside its key and values."""
 
 
+@final
+class HistoryClearedError(Exception):
+    """The reader no longer has the events: a snapshot install has replaced them, and its keyspace is still loading."""
+
+
 class HistoryReader(Protocol):
     """Durable history; `member.interfaces.StateStore` satisfies it."""
 
@@ -131,23 +136,24 @@ class EventHistory:
         At most `count_max` from memory, a slice's worth from the reader.
 
         Raises:
-            RecordError: the reader gave something that is not the history from `first` on.
+            HistoryClearedError: the reader's history begins later than `first`.
+            RecordError: the reader gave something that is no history.
         """
         assert first >= self.floor
         if first >= self._memory_first or self.reader is None:
             last = min(self.last_index, first + count_max - 1)
             return [self._events[index] for index in range(first, last + 1)]
         events: list[Event] = []
-        for expected, (index, record) in enumerate(self.reader.history_slice(first, SLICE_BYTES), first):
+        records = self.reader.history_slice(first, SLICE_BYTES)
+        if not records or records[0][0] > first:
+            raise HistoryClearedError
+        for expected, (index, record) in enumerate(records, first):
             if index != expected:
                 message = f"durable history has index {index} where {expected} belongs"
                 raise RecordError(message)
             events.append(decode_event(index, record))
             if index == self.last_index:
                 break
-        if not events:
-            message = f"durable history has nothing from index {first} on, its floor is {self.floor}"
-            raise RecordError(message)
         return events
 
     def restore(self, floor: int, last_index: int, block_bytes: dict[int, int], newest: Iterable[Event]) -> None:

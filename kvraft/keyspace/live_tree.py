@@ -12,7 +12,7 @@ from kvraft.keyspace.events import Event
 from kvraft.keyspace.expiry import Deadlines
 from kvraft.keyspace.listing import Listing
 from kvraft.keyspace.removal import SLICE_NODES, RemovedSubtrees
-from kvraft.keyspace.tree import ORDINAL_SHIFT, ROOT_ID, AnyNode, Directory, File, Lifetime
+from kvraft.keyspace.tree import ORDINAL_MAX, ORDINAL_SHIFT, ROOT_ID, AnyNode, Directory, File, Lifetime
 
 
 @final
@@ -55,6 +55,7 @@ class LiveTree:
     def create_parents(self, parent: Directory, names: list[bytes], index: int) -> Directory:
         """Permanent directories down to the last of `names`, which is returned; they get no event (contract A.6)."""
         ordinal = len(names)
+        assert ordinal <= ORDINAL_MAX, "request lines are limited to fewer components"
         for name in names:
             # A parent's ordinal is above its child's, which `loading.py` relies on to rule out cycles.
             directory = Directory(ordinal << ORDINAL_SHIFT | index, parent, name, index, None)

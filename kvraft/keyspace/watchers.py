@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, final
 
 from kvraft.keyspace.errors import ErrorCode, EtcdError
-from kvraft.keyspace.event_history import EventHistory, event_bytes
+from kvraft.keyspace.event_history import EventHistory, HistoryClearedError, event_bytes
 from kvraft.keyspace.events import Action, Event
 from kvraft.keyspace.tree import Directory
 
@@ -110,7 +110,11 @@ class Watcher:
                 return False
             if events_max <= 0:
                 return True
-            events = history.read(self._next_index, min(READ_EVENTS, events_max))
+            try:
+                events = history.read(self._next_index, min(READ_EVENTS, events_max))
+            except HistoryClearedError:
+                self._hub.close(self, CloseReason.CLEARED)
+                return False
             events_max -= len(events)
             if not self._scan(events):
                 return False
@@ -277,7 +281,11 @@ class WatcherHub:
                 # The history was trimmed while we lagged: as after an install that skips too much.
                 self.resume_after_install(self.history)
                 continue
-            events = self.history.read(self._behind_index, min(READ_EVENTS, events_max))
+            try:
+                events = self.history.read(self._behind_index, min(READ_EVENTS, events_max))
+            except HistoryClearedError:
+                # Another install is under way: it closes whoever it makes miss something.
+                return False
             events_max -= len(events)
             for event in events:
                 # First, so that a watch opened by a callback is not told of this event again.

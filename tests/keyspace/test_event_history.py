@@ -14,8 +14,9 @@ from kvraft.keyspace.event_history import (
     internal_event,
 )
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.keyspace.records import RecordError
-from tests.keyspace.helpers import CLOCK_MS, Disk, acknowledged, done
+from kvraft.keyspace.records import RecordError, encode_event
+from kvraft.keyspace.watchers import CloseReason, WatcherHub
+from tests.keyspace.helpers import CLOCK_MS, Disk, acknowledged, done, watch
 
 
 @pytest.mark.parametrize(
@@ -117,15 +118,31 @@ class Faulty:
         return self.records
 
 
-@pytest.mark.parametrize("records", [[], [(2, b"")], [(1, b"\x01")]])
-def test_a_reader_that_does_not_give_the_history_is_found_out(records: list[tuple[int, bytes]]) -> None:
-    """Nothing, another index, or bytes that are no record: never a silent gap for a watcher."""
+def _durable(records: list[tuple[int, bytes]]) -> EventHistory:
     history = EventHistory(reader=Faulty(records))
     for index in range(1, 2 * MEMORY_EVENTS):
         history.add(internal_event(index))
         history.mark_durable(index)
+    return history
+
+
+@pytest.mark.parametrize(
+    "records",
+    [[(1, b"\x01")], [(1, encode_event(internal_event(1))), (3, encode_event(internal_event(3)))], [(0, b"")]],
+)
+def test_a_reader_that_gives_no_history_is_found_out(records: list[tuple[int, bytes]]) -> None:
+    """Bytes that are no record, a hole, another index: never a silent gap for a watcher."""
     with pytest.raises(RecordError):
-        history.read(1, 10)
+        _durable(records).read(1, 10)
+
+
+@pytest.mark.parametrize("records", [[], [(2, b"")]])
+def test_a_watcher_whose_history_was_replaced_on_disk_is_closed(records: list[tuple[int, bytes]]) -> None:
+    """While an installed snapshot is loading, the reader already begins later than the keyspace believes."""
+    hub = WatcherHub(_durable(records))
+    seen = watch(hub, b"/a", 1)
+    assert seen.closed == [CloseReason.CLEARED]
+    assert hub.count == 0
 
 
 def test_unflushed_begins_behind_the_last_flush_and_above_the_floor() -> None:
