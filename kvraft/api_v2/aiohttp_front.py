@@ -10,6 +10,7 @@ from typing import Final, cast, final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import BadHttpMethod
 
 from kvraft import logs
 from kvraft.api_v2 import errors
@@ -24,6 +25,8 @@ log = logs.get(__name__)
 _BODY_METHODS: Final = frozenset(("PUT", "POST"))
 _HOST: Final = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
 """What Go takes for a Host (net/http validHostHeader)."""
+_UNKNOWN_METHOD: Final = re.compile(rb"([A-Za-z]+) ([!-~]+) HTTP/1\.[01]\r\n")
+"""A request line whose only fault may be its method, at the beginning of what was received."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -117,6 +120,7 @@ class AiohttpFront:
         assert isinstance(handler, _Handler)
         connection = _AiohttpConnection(handler, transport, self._dates() + self._app.cors_headers(raw_origin))
         exchange = handler.exchange = Exchange(connection, framing)
+        handler.last_received = b""
         try:
             _refuse_odd_framing(request)
             body = await _read_body(request, transport)
@@ -264,11 +268,18 @@ class _Sent(web.StreamResponse):
 class _Handler(web.RequestHandler):
     """aiohttp's connection, with Go's answer to what is not HTTP, and no traceback for anybody."""
 
-    __slots__ = ("exchange", "server")
+    __slots__ = ("exchange", "last_received", "server")
 
     server: "_Server"
     exchange: Exchange | None
     """What is being answered."""
+    last_received: bytes
+    """The last bytes from the client, while an error in them is not answered."""
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser."""
+        self.last_received = data
+        super().data_received(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected, or its connection was handed over."""
@@ -296,16 +307,18 @@ class _Handler(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Say that this is no HTTP, or that we have a bug; the connection ends either way."""
-        if status == 400:
-            log.debug("bad request", peer=request.remote, error=message)
-            answer = errors.bad_request()
-        else:
-            log.error("answering a request failed", peer=request.remote, error=repr(exc))
-            answer = errors.text_error(500, b"Internal Server Error")
-            answer.close = True
         if self.transport is not None:
             connection = _AiohttpConnection(self, self.transport, b"")
-            Exchange(connection, Framing(http10=False, head=False, keep_alive=False)).answer(answer)
+            exchange = Exchange(connection, Framing(http10=False, head=False, keep_alive=False))
+            line = _UNKNOWN_METHOD.match(self.last_received) if isinstance(exc, BadHttpMethod) else None
+            if line is not None:
+                self.server.app.handle_unknown_method(line[1], line[2], exchange)
+            elif status == 400:
+                log.debug("bad request", peer=request.remote, error=message)
+                exchange.answer(errors.bad_request())
+            else:
+                log.error("answering a request failed", peer=request.remote, error=repr(exc))
+                exchange.answer(errors.text_error(500, b"Internal Server Error"))
         # From now on what arrives is dropped. A close with bytes unread would reset the connection, and the client
         # would lose its answer.
         self.close()
@@ -332,4 +345,5 @@ class _Server(web.Server):
         handler = _Handler(self, loop=self._loop, **self._kwargs)
         handler.server = self
         handler.exchange = None
+        handler.last_received = b""
         return handler

@@ -126,6 +126,20 @@ async def test_other_method_on_keys_is_405(client: Connection, method: str) -> N
     assert answer.body == b"Method Not Allowed\n"
 
 
+async def test_word_that_is_no_method_is_405_and_404_where_nothing_is(served: Served) -> None:
+    """Etcd takes any word for a method; also on a connection that has moved to aiohttp."""
+    for method in ("FOO", "put"):
+        async with await served.connect() as client:
+            answer = await client.request(method, "/v2/keys/foo")
+            assert (answer.status, answer.header("Allow")) == (405, "HEAD,GET,PUT,POST,DELETE")
+        async with await served.connect() as client:
+            assert (await client.request("GET", "/version")).status == 200
+            answer = await client.request(method, "/v2/keys/foo")
+            assert (answer.status, answer.header("Allow")) == (405, "HEAD,GET,PUT,POST,DELETE")
+        async with await served.connect() as client:
+            assert (await client.request(method, "/nothing")).status == 404
+
+
 async def test_write_and_quorum_read_without_quorum_are_500_300_and_local_reads_go_on(served: Served) -> None:
     """A.13: nothing but the answer's time is different for the client."""
     served.backend.apply(Set(b"/k", b"v"))
