@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import secrets
@@ -21,6 +20,7 @@ from kvraft.flags import SettingsError
 from kvraft.keyspace.commands import PublishMember
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster, Founder
+from kvraft.member.garbage import postpone_full_collections
 from kvraft.member.member import Member
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.configuration import Configuration
@@ -133,8 +133,7 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
             await asyncio.sleep(0)  # during a snapshot install the loop has its turn between two slices
 
     keyspace = await load_keyspace()
-    gc.collect()
-    gc.freeze()  # What was loaded stays: no later collection has to look at it (design decision 11).
+    postpone_full_collections()
     restored = storage.log.restored()
     applied = storage.state.position.index
     in_force = [config for index, config in restored.configurations if index <= applied]

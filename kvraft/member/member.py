@@ -5,6 +5,7 @@ Everything here runs on the event loop; only storage has threads.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterable
 from typing import final
 
@@ -19,6 +20,7 @@ from kvraft.member.applier import Applier
 from kvraft.member.cluster import Cluster
 from kvraft.member.durable_state import DurableState
 from kvraft.member.expirer import Expirer
+from kvraft.member.garbage import FullCollections
 from kvraft.member.interfaces import ForwardedCommand, ForwardRefused, Frame, LogStore, StateHash, StateStore, Transport
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.raft_loop import RaftLoop
@@ -100,6 +102,7 @@ class Member:
         self.metrics = Metrics()
         self.metrics.before_scrape.append(self._measure)
         self._longest_stall_ms = 0
+        self._full_collections = FullCollections(clock.monotonic_ms())
         self._timed_out = 0
         self._forwarded: dict[int, tuple[int, bytes]] = {}
         """Commands of other members in the current step, by token (negative, so that none is a waiter's)."""
@@ -491,6 +494,8 @@ class Member:
         self._memory.remember_acknowledged()
         if self._router.unsent or self._reads.wants_round():
             self._loop.wake()
+        if self._full_collections.is_due(self.raft_index, now_ms):
+            gc.collect()
 
     def _measure(self) -> None:
         """Copy the figures into the metrics, for a scrape."""
