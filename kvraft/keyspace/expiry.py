@@ -48,6 +48,10 @@ class Deadlines:
         if deadline_ms == self._earliest:
             self._earliest_known = False
 
+    def subtree_removed(self) -> None:
+        """A directory has left the tree; its nodes with a TTL are withdrawn later, but count no more."""
+        self._earliest_known = False
+
     def next_deadline_ms(self) -> int | None:
         """The earliest deadline of a node in the tree; None if nothing expires."""
         if not self._earliest_known:

@@ -90,6 +90,7 @@ class LiveTree:
         del parent.children[node.name]
         if isinstance(node, Directory) and node.children:
             self._removed_subtrees.add(node, self._dirty)
+            self.deadlines.subtree_removed()
         else:
             self._dirty.remove(node)
             self._withdraw(node)

@@ -78,6 +78,29 @@ def test_an_expiring_directory_takes_everything_below_in_one_event() -> None:
     assert keyspace.next_deadline_ms() is None
 
 
+def test_a_directory_refreshed_just_before_its_deadline_stays() -> None:
+    """Also when a sync within the same second has already looked at it; directories change in place."""
+    keyspace = Keyspace()
+    done(keyspace, Set(b"/d", directory=True, ttl_s=1, expiration_ns=1), CLOCK_MS + 500)
+    assert acknowledged(keyspace, Sync(), CLOCK_MS + 1400) == 0
+    done(keyspace, Update(b"/d", ttl_s=1, expiration_ns=1), CLOCK_MS + 1450)
+    assert acknowledged(keyspace, Sync(), CLOCK_MS + 1500) == 0
+    assert keyspace.next_deadline_ms() == CLOCK_MS + 2450
+    assert acknowledged(keyspace, Sync(), CLOCK_MS + 2450) == 1
+
+
+def test_a_removed_directory_takes_its_deadlines_with_it_at_once() -> None:
+    """Although its nodes are taken apart only a slice at a time: no sync is proposed for them."""
+    keyspace = Keyspace()
+    for number in range(1000):
+        done(keyspace, Set(b"/d/%d" % number, b"1", ttl_s=1, expiration_ns=1))
+    done(keyspace, Set(b"/other", b"1", ttl_s=9, expiration_ns=1))
+    assert keyspace.next_deadline_ms() == CLOCK_MS + 1000
+    done(keyspace, Delete(b"/d", recursive=True))
+    assert keyspace.next_deadline_ms() == CLOCK_MS + 9000
+    assert acknowledged(keyspace, Sync(), CLOCK_MS + 5000) == 0
+
+
 def test_a_refresh_before_the_sync_in_the_log_wins() -> None:
     """What is due is decided when the Sync is applied, not when it was proposed."""
     keyspace = Keyspace()

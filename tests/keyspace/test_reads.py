@@ -195,22 +195,22 @@ def test_very_many_children_are_sorted_in_runs() -> None:
 
 
 def test_ten_thousand_keys_of_a_kibibyte_are_rendered_fast_and_in_short_slices() -> None:
-    """Some 10 to 20 ms on the development machine, no fragment above a few; the bounds leave room for a busy one."""
+    """Some 10 to 20 ms of CPU on a quiet machine, no fragment above a few; the bounds leave room for a busy one."""
     keyspace = Keyspace()
     for number in range(10_000):
         keyspace.apply(Set(b"/reg/key%05d" % (number * 7919 % 10_007), b"v" * 1024), CLOCK_MS)
     best_s = longest_s = 60.0
     for _ in range(5):
         slices = []
-        started = at = time.perf_counter()
+        started = at = time.process_time()
         listing = keyspace.get(b"/reg", recursive=True, in_order=True, clock_ms=CLOCK_MS)
         assert isinstance(listing, Listing)
         size = 0
         for fragment in listing:
             size += len(fragment)
-            slices.append(time.perf_counter() - at)
-            at = time.perf_counter()
-        best_s = min(best_s, time.perf_counter() - started)
+            slices.append(time.process_time() - at)
+            at = time.process_time()
+        best_s = min(best_s, time.process_time() - started)
         longest_s = min(longest_s, max(slices))
     assert size > 10_000 * 1024
     assert best_s < 0.1

@@ -72,19 +72,19 @@ def test_removing_a_large_tree_is_one_short_step_and_the_rest_comes_in_slices() 
         keyspace.apply(Set(b"/d/%d/%d" % (number % 300, number), b"v"), CLOCK_MS)
     keyspace.take_changes()
     gc.collect()
-    started = time.perf_counter()
+    started = time.process_time()
     done(keyspace, Delete(b"/d", recursive=True))
-    command_s = time.perf_counter() - started
+    command_s = time.process_time() - started
     slices = []
     pending = keyspace.begin_changes()
     more = True
     while more:
-        started = time.perf_counter()
+        started = time.process_time()
         more = pending.encode_some()
-        slices.append(time.perf_counter() - started)
+        slices.append(time.process_time() - started)
     assert len(pending.changes.removed_nodes) == 100_301
     assert command_s < 0.02
-    # The median says what a slice costs; the longest may have met another process.
+    # The median says what a slice costs; the longest may have met a garbage collection.
     assert sorted(slices)[len(slices) // 2] < 0.02
     assert len(slices) > 40
 
@@ -123,9 +123,9 @@ def test_very_many_nodes_are_loaded_listed_and_removed_in_slices() -> None:
     slices = []
     more = True
     while more:
-        started = time.perf_counter()
+        started = time.process_time()
         more = loading.load_some()
-        slices.append(time.perf_counter() - started)
+        slices.append(time.process_time() - started)
     assert sorted(slices)[len(slices) // 2] < 0.05
     assert restored.state_hash == keyspace.state_hash
     listing = restored.get(b"/", recursive=True, in_order=True, clock_ms=CLOCK_MS)

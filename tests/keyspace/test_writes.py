@@ -244,6 +244,29 @@ def test_a_refused_command_still_moves_the_state_hash(keyspace: Keyspace) -> Non
     assert len({before, first, keyspace.state_hash}) == 3
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "clocks"),
+    [
+        (Set(b"/f", b"1"), Set(b"/f", b"2"), (0, 0)),
+        (Set(b"/f", b"1"), Set(b"/g", b"1"), (0, 0)),
+        (Set(b"/f", b"1"), Set(b"/f", b"1", ttl_s=5), (0, 0)),
+        (Set(b"/f", b"1"), Set(b"/f", b"1"), (0, 1)),
+        (Set(b"/n", b"1"), Create(b"/n", b"1"), (0, 0)),
+        (Delete(b"/no"), Delete(b"/nope"), (0, 0)),
+        (Delete(b"/no"), Delete(b"/e"), (0, 0)),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_the_state_hash_tells_any_two_outcomes_apart(one: Command, other: Command, clocks: tuple[int, int]) -> None:
+    """Value, path, TTL, clock, action, cause."""
+    keyspaces = Keyspace(), Keyspace()
+    for keyspace, command, clock_ms in zip(keyspaces, (one, other), clocks, strict=True):
+        done(keyspace, Set(b"/f", b"0"))
+        done(keyspace, Set(b"/e", directory=True))
+        keyspace.apply(command, CLOCK_MS + clock_ms)
+    assert keyspaces[0].state_hash != keyspaces[1].state_hash
+
+
 def test_commands_about_the_cluster_take_an_index_only_when_they_change_something() -> None:
     """As in etcd each leaves an event in the history that no watcher of keys sees."""
     keyspace = Keyspace()
