@@ -17,9 +17,11 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
 from kvraft.member import waiters as causes
 from kvraft.member.applier import Applier
+from kvraft.member.chores import Chores
 from kvraft.member.cluster import Cluster
 from kvraft.member.durable_state import DurableState
-from kvraft.member.expirer import Expirer
+from kvraft.member.figures import Figures
+from kvraft.member.forwarding import Forwarding
 from kvraft.member.garbage import FullCollections
 from kvraft.member.interfaces import ForwardedCommand, ForwardRefused, Frame, LogStore, StateHash, StateStore, Transport
 from kvraft.member.peer_memory import PeerMemory
@@ -95,19 +97,14 @@ class Member:
             self._loop.durable_position,
             created_now=created_now,
         )
-        self._expirer = Expirer(settings.idle_sync_ms)
-        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._chores = Chores(cluster, raft, self._applier, self, settings.idle_sync_ms)
+        self._forwarding = Forwarding()
         self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
         self._stats = ServerStats(cluster.own.member_id, cluster.own.name)
         self.metrics = Metrics()
-        self.metrics.before_scrape.append(self._measure)
-        self._longest_stall_ms = 0
+        self._figures = Figures(self, raft, self._waiters, self._stats)
+        self.metrics.before_scrape.append(self._figures.measure)
         self._full_collections = FullCollections(clock.monotonic_ms())
-        self._timed_out = 0
-        self._forwarded: dict[int, tuple[int, bytes]] = {}
-        """Commands of other members in the current step, by token (negative, so that none is a waiter's)."""
-        self._forwarded_token = 0
-        self._duty_in_flight = False
         self._leader_elected_ms = 0
         self._housekeeping: asyncio.Task[None] | None = None
         self._apply_scheduled = False
@@ -152,8 +149,7 @@ class Member:
         self._loop.stop()
         if self._housekeeping is not None:
             self._housekeeping.cancel()
-        if self._expiry_timer is not None:
-            self._expiry_timer.cancel()
+        self._chores.stop()
         for waiter in self._waiters.take_all():
             waiter.done(internal_error(causes.STOPPED))
         self._reads.fail_all(internal_error(causes.STOPPED))
@@ -275,7 +271,7 @@ class Member:
             self._on_role_change(effects.role_change, now_ms)
         for refused in effects.refused:
             self._on_refused_proposal(refused.token, refused.reason)
-        self._forwarded.clear()
+        self._forwarding.end_step()
         if effects.committed:
             self._applier.enqueue(effects.committed)
             if not self._apply_scheduled:
@@ -308,8 +304,7 @@ class Member:
 
     def _on_role_change(self, change: RoleChange, now_ms: int) -> None:
         self._stats.on_role_change(change)
-        self._expirer.reset()
-        self._duty_in_flight = False
+        self._chores.start_anew()
         if change.leader_id:
             if change.role is not Role.LEADER:
                 self._another_leads.set()
@@ -324,13 +319,13 @@ class Member:
         else:
             log.info("no leader", member=self.name, term=change.term, role=str(change.role))
         if change.role is Role.LEADER:
-            self._plan_expiry()
+            self._chores.expire()
 
     def _on_refused_proposal(self, token: int, reason: RefusalReason) -> None:
-        forwarded = self._forwarded.get(token)
-        if forwarded is not None:
-            from_member, payload = forwarded
-            self._transport.send(from_member, (ForwardRefused(payload[: causes.REQUEST_ID_BYTES], reason),))
+        refusal = self._forwarding.refusal(token, reason)
+        if refusal is not None:
+            from_member, frame = refusal
+            self._transport.send(from_member, (frame,))
             return
         waiter = self._waiters.get(token)
         if waiter is not None:
@@ -350,14 +345,13 @@ class Member:
         self._loop.applied(index)
         self._reads.applied(index)
         if self._raft.role is Role.LEADER:
-            self._plan_expiry()
+            self._chores.expire()
 
     def on_later_term(self, term: int) -> None:
         """Propose anew what was given to leaders of earlier terms and certainly was not committed."""
         for waiter in self._waiters.lost_before(term):
             self._router.add(waiter)
-        self._expirer.reset()
-        self._duty_in_flight = False
+        self._chores.start_anew()
         self._loop.wake()
 
     def on_state_hash(self, index: int, state_hash: bytes) -> None:
@@ -409,7 +403,11 @@ class Member:
         refused: list[Frame] = []
         for frame in frames:
             if isinstance(frame, ForwardedCommand):
-                self._on_forwarded(from_member, frame, refused)
+                outcome = self._forwarding.propose(from_member, frame, self._raft)
+                if isinstance(outcome, Propose):
+                    self._loop.add(outcome)
+                else:
+                    refused.append(outcome)
             elif isinstance(frame, ForwardRefused):
                 self._on_forward_refused(frame)
             elif isinstance(frame, StateHash):
@@ -427,15 +425,6 @@ class Member:
             self._stats.appends_received += 1
         elif isinstance(message, AppendEntriesReply):
             self._stats.on_append_reply(from_member)
-
-    def _on_forwarded(self, from_member: int, frame: ForwardedCommand, refused: list[Frame]) -> None:
-        raft = self._raft
-        if raft.role is Role.LEADER and raft.current_term == frame.term:
-            self._forwarded_token -= 1
-            self._forwarded[self._forwarded_token] = (from_member, frame.payload)
-            self._loop.add(Propose(self._forwarded_token, frame.payload))
-        else:
-            refused.append(ForwardRefused(frame.payload[: causes.REQUEST_ID_BYTES], RefusalReason.NOT_LEADER))
 
     def _on_forward_refused(self, frame: ForwardRefused) -> None:
         counter = self._waiters.counter_of(frame.request_id)
@@ -474,7 +463,7 @@ class Member:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             now_ms = clock.monotonic_ms()
-            self._longest_stall_ms = max(self._longest_stall_ms, now_ms - looked_ms - int(_HOUSEKEEPING_S * 1000))
+            self._figures.stalled(now_ms - looked_ms - int(_HOUSEKEEPING_S * 1000))
             looked_ms = now_ms
             try:
                 self._look_around(now_ms)
@@ -484,37 +473,18 @@ class Member:
 
     def _look_around(self, now_ms: int) -> None:
         for waiter in self._waiters.take_overdue(now_ms):
-            self._timed_out += 1
+            self._stats.timed_out += 1
             waiter.done(internal_error(self._timeout_cause(waiter)))
         self._reads.sweep(now_ms)
         self._reads.abandon_round(now_ms, self.settings.election_timeout_ms)
-        self._publish()
+        self._chores.publish()
         self._durable.look_around(now_ms)
-        self._plan_expiry()
+        self._chores.expire()
         self._memory.remember_acknowledged()
         if self._router.unsent or self._reads.wants_round():
             self._loop.wake()
         if self._full_collections.is_due(self.raft_index, now_ms):
             gc.collect()
-
-    def _measure(self) -> None:
-        """Copy the figures into the metrics, for a scrape."""
-        metrics, raft, store = self.metrics, self._raft, self.keyspace.stats
-        metrics.has_leader.set(int(raft.leader_id != 0))
-        metrics.is_leader.set(int(raft.role is Role.LEADER))
-        metrics.is_learner.set(int(self.member_id in raft.configuration.learners))
-        metrics.leader_changes_seen.values[""] = self._stats.leader_changes
-        metrics.proposals_committed.set(raft.commit_index)
-        metrics.proposals_applied.set(self.raft_index)
-        metrics.proposals_pending.set(len(self._waiters))
-        metrics.proposals_failed.values[""] = self._timed_out
-        metrics.server_id.labels(f"{self.member_id:x}").set(1)
-        metrics.cluster_version.labels(self.keyspace.cluster_version).set(1)
-        metrics.history_start_index.set(self.keyspace.history.floor)
-        metrics.store_watchers.set(self.watchers.count)
-        metrics.store_expires.values[""] = store.expire_count
-        metrics.loop_stall_seconds.set(self._longest_stall_ms / 1000)
-        self._longest_stall_ms = 0
 
     def _timeout_cause(self, waiter: Waiter) -> bytes:
         """As etcd tells them apart (server/v2_server: parseProposeCtxErr)."""
@@ -525,39 +495,3 @@ class Member:
         if leader_id not in (0, self.member_id) and not self._transport.is_connected(leader_id):
             return causes.TIMED_OUT_CONNECTION_LOST
         return causes.TIMED_OUT
-
-    def _publish(self) -> None:
-        if self._duty_in_flight or not self._raft.leader_id:
-            return
-        duty = self.cluster.unpublished(self.keyspace)
-        if duty is None and self._raft.role is Role.LEADER:
-            duty = self.cluster.leader_duty(self.keyspace)
-        if duty is not None:
-            self._duty_in_flight = True
-            self.submit(duty, self._on_duty_done)
-
-    def _on_duty_done(self, _outcome: Written | EtcdError) -> None:
-        self._duty_in_flight = False  # If it failed, it is still unpublished and goes out again.
-
-    def _plan_expiry(self) -> None:
-        """Propose a sync if one is due; otherwise look again when it will be."""
-        if self._expiry_timer is not None or self._raft.role is not Role.LEADER:
-            return
-        log_clock_ms = self.log_clock_ms()
-        last_clock_ms = self._applier.position.clock_ms
-        next_deadline_ms = self.keyspace.next_deadline_ms()
-        sync = self._expirer.due(log_clock_ms, last_clock_ms, next_deadline_ms)
-        if sync is not None:
-            self.submit(sync, self._on_sync_done)
-            return
-        wait_ms = self._expirer.wait_ms(log_clock_ms, last_clock_ms, next_deadline_ms)
-        if wait_ms is not None:
-            loop = asyncio.get_running_loop()
-            self._expiry_timer = loop.call_later(min(wait_ms, 500) / 1000, self._on_expiry_timer)
-
-    def _on_expiry_timer(self) -> None:
-        self._expiry_timer = None
-        self._plan_expiry()
-
-    def _on_sync_done(self, _outcome: Written | EtcdError) -> None:
-        self._expirer.applied()

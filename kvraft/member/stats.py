@@ -88,6 +88,8 @@ class ServerStats:
     appends_received: int = 0
     appends_sent: int = 0
     leader_changes: int = 0
+    timed_out: int = 0
+    """Requests that ended without a known outcome."""
     started_wall_ns: int = field(default_factory=clock.wall_ns)
     _leader_since_ns: int = 0
     _leader_since_wall_ns: int = 0

@@ -1,0 +1,38 @@
+"""Commands of other members on their way through this one's log, and their refusals."""
+
+from typing import final
+
+from kvraft.member.interfaces import ForwardedCommand, ForwardRefused
+from kvraft.member.waiters import REQUEST_ID_BYTES
+from kvraft.raft.core import Raft
+from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.inputs import Propose
+
+
+@final
+class Forwarding:
+    """Remembers, for one step, whose command each proposal is: only a refusal needs to find its way back."""
+
+    def __init__(self) -> None:
+        self._proposed: dict[int, tuple[int, bytes]] = {}
+        self._token = 0
+
+    def propose(self, from_member: int, frame: ForwardedCommand, raft: Raft) -> Propose | ForwardRefused:
+        """A proposal for this step, or a refusal: a command is for the leader of its own term and no other."""
+        if raft.role is not Role.LEADER or raft.current_term != frame.term:
+            return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER)
+        self._token -= 1  # negative: this member's own waiters count upwards
+        self._proposed[self._token] = (from_member, frame.payload)
+        return Propose(self._token, frame.payload)
+
+    def refusal(self, token: int, reason: RefusalReason) -> tuple[int, ForwardRefused] | None:
+        """Who has to be told that the proposal entered no log; None if it was this member's own."""
+        proposed = self._proposed.get(token)
+        if proposed is None:
+            return None
+        from_member, payload = proposed
+        return from_member, ForwardRefused(payload[:REQUEST_ID_BYTES], reason)
+
+    def end_step(self) -> None:
+        """Every proposal of the step was accepted or refused."""
+        self._proposed.clear()
