@@ -94,7 +94,6 @@ def truncate(transaction: Transaction, shape: LogShape, first: int, where: str) 
     if found is not None and codec.first_of_group_key(found[0]) < first:
         key, value = found
         kept = codec.decode_group(key, value, 0, first - 1, where)
-        transaction.delete(key)
         for kept_key, kept_value in codec.encode_groups(kept):
             transaction.put(kept_key, kept_value)
     with transaction.cursor() as cursor:

@@ -1,9 +1,15 @@
 """A disk that refuses: said once, and nothing acknowledged after it."""
 
+import asyncio
+
+import pytest
+
+from kvraft.raft.effects import HardState
 from kvraft.raft.restored import LogPosition
 from kvraft.storage import failpoints
 from kvraft.storage.codec import position_of
-from kvraft.storage.errors import StorageFailedError
+from kvraft.storage.errors import StorageError, StorageFailedError
+from kvraft.storage.writer import FailureLatch
 from tests.storage.support import ORIGIN, Harness, LmdbHarness, MemoryHarness, batch, changes, entries_after
 
 
@@ -67,6 +73,62 @@ async def test_failed_commit_after_the_sync_is_not_answered_either(lmdb_harness:
     assert lmdb_harness.persisted == []
     lmdb_harness.reopen()
     assert lmdb_harness.all_entries() in ([], entries)
+
+
+async def test_batch_that_was_queued_before_the_failure_is_not_written(lmdb_harness: LmdbHarness) -> None:
+    """Not even attempted: the next commit of LMDB would succeed, on top of one that is lost."""
+    lmdb_harness.start()
+    entries = entries_after(ORIGIN, 2)
+    await lmdb_harness.persist(batch(1, entries))
+    await lmdb_harness.flush(position_of(entries[0]), changes({}))
+    errors = [OSError(5, "Input/output error")]
+
+    def fail_once() -> None:
+        if errors:
+            raise errors.pop()
+
+    failpoints.register("log.before_commit", fail_once)
+    with lmdb_harness.storage.log._writing:
+        lmdb_harness.log.persist(batch(2, hard_state=HardState(2, 0, 0)))
+        lmdb_harness.log.compact(position_of(entries[0]))  # what comes behind it is another transaction
+        lmdb_harness.log.persist(batch(3, hard_state=HardState(3, 0, 0)))
+    await lmdb_harness.until(lambda: bool(lmdb_harness.failures))
+    lmdb_harness.storage.close()
+    lmdb_harness.reopen()
+    assert lmdb_harness.log.restored().hard_state.current_term == 0
+
+
+async def test_only_the_first_of_several_failures_is_told() -> None:
+    """Both threads may fail at once; the member is stopped by the first, which says most about the cause."""
+    told: list[StorageError] = []
+    latch = FailureLatch()
+    latch.bind(asyncio.get_running_loop(), told.append)
+    latch.report("writing the log", OSError(5, "first"))
+    latch.report("writing the state", OSError(5, "second"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [str(failure) for failure in told] == ["writing the log failed: OSError: [Errno 5] first; stopping"]
+    assert latch.failure is told[0]
+
+
+async def test_flush_does_not_commit_before_the_log_has(lmdb_harness: LmdbHarness) -> None:
+    """However long the log takes, the state waits: its index must be there after a crash."""
+    lmdb_harness.start()
+    entries = entries_after(ORIGIN, 2)
+    loop, committing = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(committing.set)
+
+    failpoints.register("state.before_commit", tell)
+    with lmdb_harness.storage.log._writing:
+        lmdb_harness.log.persist(batch(1, entries))
+        lmdb_harness.state.flush(position_of(entries[1]), b"", changes({1: b"a"}), lambda _: None)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await committing.wait()
+    async with asyncio.timeout(20):
+        await committing.wait()
 
 
 async def test_failed_flush_stops_the_log_as_well(harness: Harness) -> None:
