@@ -63,19 +63,18 @@ def follow_configuration(state: State, leader: Leader) -> None:
     others = [server for server in state.configuration.servers if server != state.server_id]
     fresh_index = state.log.last_index
     leader.progress = {server: leader.progress.get(server) or Progress(fresh_index, state.now_ms) for server in others}
-    if leader.transfer is not None and leader.transfer.to_server not in leader.progress:
-        leader.transfer = None
 
 
 def leave_if_removed(state: State, leader: Leader) -> bool:
-    """A leader that is no voter any more leads until that is committed, then steps down (4.2.2). True if it did."""
+    """A leader that is no voter any more leads until that is committed, then steps down (4.2.2). True if it did.
+
+    The others need not wait for their timeouts: the voter that holds most may campaign at once.
+    """
     index, configuration = state.configurations[-1]
     if state.server_id in configuration.voters or state.commit_index < index:
         return False
     tell_commit_index(state, leader)
-    successor = best_successor(state, leader)
-    if successor:
-        state.send(successor, TimeoutNow(state.current_term))
+    state.send(best_successor(state, leader), TimeoutNow(state.current_term))
     become_follower(state, state.current_term, 0)
     return True
 

@@ -165,7 +165,7 @@ def _send_appends(state: State, leader: Leader, server: int, progress: Progress)
         if progress.next_index <= last_index:
             entries = state.log.slice(progress.next_index, last_index, settings.message_bytes_max)
             if not entries:
-                _fall_back_to_snapshot(state, server, progress)
+                request_snapshot(state, server, progress)
                 return
         if not _send_entries(state, leader, server, progress, entries):
             return
@@ -176,7 +176,7 @@ def _send_entries(state: State, leader: Leader, server: int, progress: Progress,
     log = state.log
     previous = log.position(progress.next_index - 1)
     if previous is None:
-        _fall_back_to_snapshot(state, server, progress)
+        request_snapshot(state, server, progress)
         return False
     commit_index = state.commit_index
     last_index = previous.index + len(entries)
@@ -190,14 +190,6 @@ def _send_entries(state: State, leader: Leader, server: int, progress: Progress,
     progress.sent(last_index, log.size_of(entries) if entries else 0, state.now_ms)
     progress.sent_commit = max(progress.sent_commit, min(commit_index, last_index))
     return True
-
-
-def _fall_back_to_snapshot(state: State, server: int, progress: Progress) -> None:
-    """The log no longer holds what a follower needs. One that has not answered lately is probed, not sent gigabytes."""
-    if progress.recent_active:
-        request_snapshot(state, server, progress)
-    else:
-        progress.unreachable(state.now_ms)
 
 
 def _continues(state: State, match_index: int) -> bool:
@@ -282,22 +274,27 @@ def _append(state: State, entries: list[Entry]) -> bool:
         entries = entries[committed:]
     if entries and entries[0].index <= log.last_index:
         entries = entries[_already_held(state, entries) :]
-        if state.effects.divergence is not None:
-            return False
-        if entries and entries[0].index <= log.last_index:
+    configurations = _configurations(state, entries)
+    if state.effects.divergence is not None:
+        return False
+    if entries:
+        if entries[0].index <= log.last_index:
             state.truncate_log(entries[0].index)
-    if not entries:
-        return True
+        log.extend(entries)
+        state.configurations.extend(configurations)
+    return True
+
+
+def _configurations(state: State, entries: list[Entry]) -> list[tuple[int, Configuration]]:
+    """The configurations among entries. One that cannot be read was written by no leader of this protocol version."""
+    found = []
     for entry in entries:
         if entry.kind is _CONFIGURATION:
             try:
-                configuration = Configuration.decode(entry.payload)
+                found.append((entry.index, Configuration.decode(entry.payload)))
             except ValueError as error:
                 state.diverged(entry.index, f"the leader's configuration cannot be read: {error}")
-                return False
-            state.configurations.append((entry.index, configuration))
-    log.extend(entries)
-    return True
+    return found
 
 
 def _already_held(state: State, entries: list[Entry]) -> int:

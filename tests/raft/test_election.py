@@ -9,6 +9,8 @@ from kvraft.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    ReadIndexReply,
+    ReadIndexRequest,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -212,6 +214,17 @@ def test_deposed_leader_is_told_the_term_by_any_answer() -> None:
     assert not append_reply.success
 
 
+def test_requests_of_a_lower_term_are_refused() -> None:
+    """Section 5.1: "If a server receives a request with a stale term number, it rejects the request"."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(3, Heartbeat(7, 0, 0, 0)))
+    cluster.lost()
+    cluster.step(1, Received(2, RequestVote(6, 9, 9, leadership_transfer=True)))
+    cluster.step(1, Received(2, ReadIndexRequest(6, 77)))
+    cluster.step(1, Received(2, RequestVoteReply(6, granted=True)))
+    assert cluster.lost() == [RequestVoteReply(7, granted=False), ReadIndexReply(7, 77, 0)]
+
+
 def test_server_with_a_higher_term_rejoins_and_the_cluster_goes_on() -> None:
     """Its requests are ignored, but its answers make the leader step down once, and then all share the new term."""
     cluster = Cluster([1, 2, 3])
@@ -241,6 +254,48 @@ def test_old_pre_votes_are_not_counted() -> None:
     assert cluster.role(1) is Role.PRE_CANDIDATE
     cluster.step(1, Received(2, RequestPreVoteReply(0, 1, granted=True)))
     assert cluster.role(1) is Role.CANDIDATE
+
+
+def test_candidate_refused_by_a_majority_gives_up_at_once() -> None:
+    """Enough refusals decide an election as votes do; the term stays with its vote."""
+    cluster = Cluster([1, 2, 3])
+    cluster.now_ms = 200
+    cluster.step(1)
+    cluster.step(1, Received(2, RequestPreVoteReply(0, 1, granted=True)))
+    for voter in (2, 3):
+        cluster.step(1, Received(voter, RequestVoteReply(1, granted=False)))
+    assert cluster.role(1) is Role.FOLLOWER
+    cluster.step(1, Received(3, RequestVoteReply(1, granted=True)))
+    assert cluster.role(1) is Role.FOLLOWER
+    cluster.lost()
+    cluster.step(1, Received(3, RequestVote(1, 9, 9, leadership_transfer=False)))
+    assert cluster.lost() == [RequestVoteReply(1, granted=False)]
+
+
+def test_pre_candidate_refused_by_a_majority_gives_up_at_once() -> None:
+    """It waits for its next timeout, and for a leader meanwhile."""
+    cluster = Cluster([1, 2, 3])
+    cluster.now_ms = 200
+    cluster.step(1)
+    for voter in (2, 3):
+        cluster.step(1, Received(voter, RequestPreVoteReply(0, 1, granted=False)))
+    assert cluster.role(1) is Role.FOLLOWER
+
+
+def test_candidate_without_answers_repeats_its_requests_then_asks_anew() -> None:
+    """Section 5.2: a split vote times out; with PreVote the term does not grow until somebody would vote."""
+    cluster = Cluster([1, 2, 3])
+    cluster.now_ms = 200
+    cluster.step(1)
+    cluster.step(1, Received(2, RequestPreVoteReply(0, 1, granted=True)))
+    cluster.lost()
+    cluster.now_ms += 10
+    cluster.step(1)
+    assert cluster.lost() == [RequestVote(1, 0, 0, leadership_transfer=False)] * 2
+    cluster.now_ms += 200
+    cluster.step(1)
+    assert cluster.role(1) is Role.PRE_CANDIDATE
+    assert cluster.servers[1].raft.current_term == 1
 
 
 def test_lost_vote_requests_are_repeated() -> None:

@@ -262,6 +262,18 @@ def test_transfer_without_a_target_takes_the_follower_that_holds_most() -> None:
     assert cluster.leader().server_id == 3
 
 
+def test_transfer_asked_for_twice_keeps_its_first_deadline() -> None:
+    """Asking again must not keep proposals out for longer."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.drop = lambda flight: isinstance(flight.message, TimeoutNow)
+    cluster.step(1, TransferLeadership(2))
+    cluster.run(60)
+    cluster.step(1, TransferLeadership(2))
+    cluster.run(40)
+    assert cluster.step(1, Propose(1, b"a")).accepted
+
+
 def test_proposals_are_refused_during_a_transfer_and_taken_after_it_failed() -> None:
     """Refused for at most one election timeout: the transfer is then given up."""
     cluster = Cluster([1, 2, 3])
@@ -339,3 +351,15 @@ def test_configuration_that_cannot_be_read_stops_the_server() -> None:
     effects = cluster.step(1, Received(3, message))
     assert effects.divergence is not None
     assert cluster.servers[1].raft.last_log_index == 0
+
+
+def test_configuration_that_cannot_be_read_behind_one_that_can() -> None:
+    """Nothing of the message is taken over."""
+    cluster = Cluster([1, 2, 3])
+    first = make_entry(ZERO_HASH, 1, 1, EntryKind.CONFIGURATION, 0, Configuration.of([1, 2, 3, 4]).encode())
+    second = make_entry(first.chain_hash, 2, 1, EntryKind.CONFIGURATION, 0, b"")
+    message = made_append(made_log([1]), 0, 0, term=1)
+    message.entries = [first, second]
+    effects = cluster.step(1, Received(3, message))
+    assert effects.divergence is not None
+    assert cluster.servers[1].raft.configuration == Configuration.of([1, 2, 3])

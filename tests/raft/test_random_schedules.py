@@ -34,7 +34,7 @@ _SETTINGS = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1 << 32), faults=_FAULTS, raft_settings=_SETTINGS, servers=st.sampled_from([1, 2, 3, 3, 4, 5])
 )

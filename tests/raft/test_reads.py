@@ -137,6 +137,15 @@ def test_doubled_answer_is_ignored() -> None:
     assert cluster.step(2, Received(1, ReadIndexReply(1, request.read_id, 2))).reads_ready == []
 
 
+def test_answer_from_a_server_that_is_not_followed_is_ignored() -> None:
+    """Only the leader of this term may name an index."""
+    cluster = led()
+    effects = cluster.step(2, ReadRequest(1))
+    (request,) = [out.message for out in effects.messages_now if isinstance(out.message, ReadIndexRequest)]
+    assert cluster.step(2, Received(3, ReadIndexReply(1, request.read_id, 2))).reads_ready == []
+    assert cluster.step(1, Received(3, ReadIndexReply(1, request.read_id, 2))).reads_ready == []
+
+
 def test_refused_request_fails_the_read() -> None:
     """A server that does not lead says so."""
     cluster = led()

@@ -3,7 +3,7 @@
 import pytest
 
 from kvraft.raft.effects import Role
-from kvraft.raft.entries import Entry
+from kvraft.raft.entries import Entry, EntryKind, make_entry
 from kvraft.raft.inputs import PeerUnreachable, Persisted, Propose, Received
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from kvraft.raft.settings import RaftSettings
@@ -291,6 +291,52 @@ def test_conflict_below_the_commit_index_stops_the_follower() -> None:
     effects = cluster.step(1, Received(2, made_append(made_log([1, 2, 2, 2]), 1, 4, term=2)))
     assert effects.divergence is not None
     assert effects.persist is None or not effects.persist.truncate_from
+
+
+def test_equal_term_with_another_hash_inside_a_message_stops_the_follower() -> None:
+    """The predecessor matches, but an entry of the same term does not."""
+    cluster = follower_with([1, 1, 1], term=1)
+    entry = made_log([1, 1, 1])[0]
+    other = make_entry(entry.chain_hash, 2, 1, EntryKind.COMMAND, 0, b"other")
+    effects = cluster.step(1, Received(3, AppendEntries(1, 1, 1, entry.chain_hash, [other], 0, 0)))
+    assert effects.divergence is not None
+    assert effects.divergence.index == 2
+    assert cluster.servers[1].raft.last_log_index == 3
+
+
+def test_predecessor_that_differs_from_a_committed_entry_stops_the_follower() -> None:
+    """A leader whose log conflicts with what is committed here is not refused but reported."""
+    cluster = follower_with([1, 1, 1], term=1, commit=3)
+    effects = cluster.step(1, Received(2, made_append(made_log([1, 2, 2, 2]), 2, 4, term=2)))
+    assert effects.divergence is not None
+    assert cluster.lost() == []
+
+
+def test_message_that_begins_below_the_commit_index_is_taken_from_there() -> None:
+    """A leader that does not know how far this server is sends too much; the rest is appended."""
+    cluster = follower_with([1, 1, 1], term=1, commit=2)
+    cluster.step(1, Received(3, made_append(made_log([1] * 5), 0, 5, term=1)))
+    assert cluster.servers[1].raft.last_log_index == 5
+    assert cluster.lost() == [AppendEntriesReply(1, True, 5, 0, 0)]
+
+
+def test_message_wholly_below_the_commit_index_is_acknowledged_up_to_it() -> None:
+    """What is committed here is the leader's too, so an old message still brings news."""
+    cluster = follower_with([1] * 6, term=1, commit=6)
+    cluster.step(1, Received(3, made_append(made_log([1] * 6), 0, 2, term=1)))
+    assert cluster.lost() == [AppendEntriesReply(1, True, 6, 0, 0)]
+
+
+def test_answers_of_strangers_and_to_followers_are_ignored() -> None:
+    """A removed server may still answer, and a deposed leader may still be answered."""
+    cluster = Cluster([1, 2, 3])
+    leader = cluster.elect(1)
+    for message in (AppendEntriesReply(1, True, 1, 0, 0), HeartbeatReply(1, 3, 1)):
+        cluster.step(1, Received(9, message))
+        cluster.step(2, Received(3, message))
+    cluster.step(2, PeerUnreachable(3))
+    assert sorted(leader.raft.progress) == [2, 3]
+    assert cluster.servers[2].raft.progress == {}
 
 
 def test_entry_that_does_not_fit_its_hash_is_dropped_as_if_lost() -> None:
