@@ -12,7 +12,7 @@ from typing import Final, Protocol, final
 import grpc
 import grpc.aio
 
-from kvraft import logs
+from kvraft import clock, logs
 from kvraft.peer_frames import Frame, Refusal
 from kvraft.transport.channels import FRAMES, SERVICE, OpenChannel
 from kvraft.transport.codec import WireError, encode_fragments, encode_frames, frame_size
@@ -111,19 +111,18 @@ class PeerStream:
 
     async def run(self) -> None:
         """Dial, feed the streams until one breaks, pause, and again with the next URL, until cancelled."""
-        loop = asyncio.get_running_loop()
         attempt = failures = 0
         while True:
             url = self.urls[attempt % len(self.urls)]
             attempt += 1
-            started = loop.time()
+            started_ms = clock.monotonic_ms()
             self._knocked.clear()
             try:
                 await self._session(url)
             except _RefusedError:
                 pause_ms = self._settings.refused_backoff_ms
             else:
-                settled = (loop.time() - started) * 1000 > 2 * self._settings.backoff_max_ms
+                settled = clock.monotonic_ms() - started_ms > 2 * self._settings.backoff_max_ms
                 failures = 0 if settled else min(failures + 1, 16)
                 pause_ms = min(self._settings.backoff_max_ms, self._settings.backoff_min_ms << failures)
             await self._pause(self._rng.uniform(pause_ms / 2, pause_ms) / 1000)

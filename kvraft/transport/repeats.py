@@ -5,7 +5,7 @@ from typing import Final, final
 
 _KEYS_MAX: Final = 256
 """Keys may come from strangers. Beyond this all are forgotten, and the worst that follows is a line too many."""
-_AGAIN_AFTER_S: Final = 60.0
+_AGAIN_AFTER_MS: Final = 60_000
 """A fact that still holds is worth a line a minute."""
 
 
@@ -13,15 +13,15 @@ _AGAIN_AFTER_S: Final = 60.0
 class Repeats:
     """What was last said about whom."""
 
-    def __init__(self, monotonic_s: Callable[[], float]) -> None:
-        self._monotonic_s = monotonic_s
-        self._said: dict[str, tuple[str, float]] = {}
+    def __init__(self, monotonic_ms: Callable[[], int]) -> None:
+        self._monotonic_ms = monotonic_ms
+        self._said: dict[str, tuple[str, int]] = {}
 
     def is_news(self, key: str, fact: str) -> bool:
         """Whether `fact` differs from the last one about `key`, or that was a minute ago."""
-        now = self._monotonic_s()
+        now = self._monotonic_ms()
         last = self._said.get(key)
-        if last is not None and last[0] == fact and now - last[1] < _AGAIN_AFTER_S:
+        if last is not None and last[0] == fact and now - last[1] < _AGAIN_AFTER_MS:
             return False
         if len(self._said) >= _KEYS_MAX:
             self._said.clear()

@@ -9,7 +9,7 @@ from typing import final
 import grpc
 import grpc.aio
 
-from kvraft import logs
+from kvraft import clock, logs
 from kvraft.peer_frames import Frame, Refusal, RefusalKind
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import SnapshotFile
@@ -86,7 +86,7 @@ class GrpcTransport:
         """Peers that say this member belongs to another cluster."""
         self._events: TransportEvents | None = None
         self._server: grpc.aio.Server | None = None
-        self._repeats: Repeats | None = None
+        self._repeats = Repeats(clock.monotonic_ms)
         self.set_peers(peers)
 
     async def start(self, events: TransportEvents) -> None:
@@ -95,9 +95,7 @@ class GrpcTransport:
         Raises:
             ListenError: an address is taken or not ours.
         """
-        loop = asyncio.get_running_loop()
         self._events = events
-        self._repeats = Repeats(loop.time)
         server = new_server(self._settings)
         servicer = Servicer(self._gate, self._links, self, self._settings)
         receiver = SnapshotReceiver(self._gate, self._sink, self, self._settings)
@@ -217,7 +215,7 @@ class GrpcTransport:
     def on_outbound_up(self, member_id: int, instance: bytes) -> None:
         """The peer accepts us."""
         self._foreign.discard(member_id)
-        self._forget_repeats(f"refused by {member_id:x}")
+        self._repeats.settle(f"refused by {member_id:x}")
         self._links.outbound_up(member_id, instance)
 
     def on_outbound_down(self, member_id: int) -> None:
@@ -226,7 +224,7 @@ class GrpcTransport:
 
     def on_greeted(self, member_id: int, instance: bytes) -> None:
         """The peer has dialled us and was accepted."""
-        self._forget_repeats(f"refusing {member_id:x}")
+        self._repeats.settle(f"refusing {member_id:x}")
         stream = self._peers.get(member_id)
         if stream is not None:
             stream.knock(instance)
@@ -246,7 +244,7 @@ class GrpcTransport:
     def on_refused_by(self, member_id: int, refusal: Refusal) -> None:
         """A peer does not accept this member: say so once, and report it every time."""
         fatal = self._is_fatal(member_id, refusal)
-        if self._is_news(f"refused by {member_id:x}", f"{fatal} {refusal.detail}"):
+        if self._repeats.is_news(f"refused by {member_id:x}", f"{fatal} {refusal.detail}"):
             write = _log.error if fatal else _log.warning
             write("refused by peer", peer=f"{member_id:x}", kind=refusal.kind.name, reason=refusal.detail)
         if self._events is not None:
@@ -267,26 +265,19 @@ class GrpcTransport:
 
     def on_refusing(self, member_id: int, address: str, refusal: Refusal) -> None:
         """This member does not accept a peer: say so once."""
-        if self._is_news(f"refusing {member_id:x}", refusal.detail):
+        if self._repeats.is_news(f"refusing {member_id:x}", refusal.detail):
             peer = f"{member_id:x}"
             _log.warning("refused a peer", peer=peer, address=address, kind=refusal.kind.name, reason=refusal.detail)
 
     def on_garbage(self, address: str, error: WireError) -> None:
         """Somebody sent what no member sends. Strangers' ports vary, so the address without it is the key."""
-        if self._is_news(f"garbage from {address.rpartition(':')[0]}", str(error)):
+        if self._repeats.is_news(f"garbage from {address.rpartition(':')[0]}", str(error)):
             _log.warning("closed a stream that carried what no member sends", address=address, error=error)
 
     def on_bug(self, error: Exception) -> None:
         """Hand our own exception to the loop's exception handler; the composition root makes that stop the member."""
         loop = asyncio.get_running_loop()
         loop.call_exception_handler({"message": "internal error in the peer transport", "exception": error})
-
-    def _is_news(self, key: str, fact: str) -> bool:
-        return self._repeats is not None and self._repeats.is_news(key, fact)
-
-    def _forget_repeats(self, key: str) -> None:
-        if self._repeats is not None:
-            self._repeats.settle(key)
 
     def _report_connected(self, member_id: int) -> None:
         if self._events is not None:

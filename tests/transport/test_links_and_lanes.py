@@ -135,13 +135,13 @@ async def test_a_waiting_queue_wakes_for_the_first_frame() -> None:
 
 def test_a_fact_is_news_once_until_it_changes_settles_or_is_a_minute_old() -> None:
     """A refused peer redials all day and fills no log."""
-    now = [0.0]
+    now = [0]
     repeats = Repeats(lambda: now[0])
     assert repeats.is_news("peer 2", "wiped")
     assert not repeats.is_news("peer 2", "wiped")
     assert repeats.is_news("peer 3", "wiped")
     assert repeats.is_news("peer 2", "removed")
-    now[0] = 61.0
+    now[0] = 61_000
     assert repeats.is_news("peer 2", "removed")
     repeats.settle("peer 2")
     assert repeats.is_news("peer 2", "removed")
@@ -149,7 +149,7 @@ def test_a_fact_is_news_once_until_it_changes_settles_or_is_a_minute_old() -> No
 
 def test_what_strangers_say_takes_bounded_memory() -> None:
     """Keys hold names that strangers may choose."""
-    repeats = Repeats(lambda: 0.0)
+    repeats = Repeats(lambda: 0)
     for number in range(10_000):
         repeats.is_news(f"peer {number}", "unknown")
     assert len(repeats._said) <= 256
