@@ -6,6 +6,7 @@ the transport directly, so that both fronts send the same bytes.
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Final, cast, final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -19,13 +20,14 @@ from kvraft.api_v2.app import App, Request
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.request_heads import header_facts
 
 log = logs.get(__name__)
 
 _BODY_METHODS: Final = frozenset(("PUT", "POST"))
 _HOST: Final = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
 """What Go takes for a Host (net/http validHostHeader)."""
-_UNKNOWN_METHOD: Final = re.compile(rb"([A-Za-z]+) ([!-~]+) HTTP/1\.[01]\r\n")
+_UNKNOWN_METHOD: Final = re.compile(rb"([A-Za-z]+) ([!-~]+) HTTP/1\.1\r\n")
 """A request line whose only fault may be its method, at the beginning of what was received."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -60,6 +62,7 @@ class AiohttpFront:
             access_log=None,
         )
         self._server.app = app
+        self._server.common_headers = lambda: dates() + app.cors_headers(None)
         self._server.stopping = False
         self._server.transports = {}
         self._server.all_closed = asyncio.Event()
@@ -307,22 +310,57 @@ class _Handler(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Say that this is no HTTP, or that we have a bug; the connection ends either way."""
+        if isinstance(exc, BadHttpMethod) and self._start_over():
+            return _Sent(keep_alive=False)
+        if status == 400:
+            log.debug("bad request", peer=request.remote, error=message)
+            answer = errors.bad_request()
+        else:
+            log.error("answering a request failed", peer=request.remote, error=repr(exc))
+            answer = errors.text_error(500, b"Internal Server Error")
         if self.transport is not None:
             connection = _AiohttpConnection(self, self.transport, b"")
-            exchange = Exchange(connection, Framing(http10=False, head=False, keep_alive=False))
-            line = _UNKNOWN_METHOD.match(self.last_received) if isinstance(exc, BadHttpMethod) else None
-            if line is not None:
-                self.server.app.handle_unknown_method(line[1], line[2], exchange)
-            elif status == 400:
-                log.debug("bad request", peer=request.remote, error=message)
-                exchange.answer(errors.bad_request())
-            else:
-                log.error("answering a request failed", peer=request.remote, error=repr(exc))
-                exchange.answer(errors.text_error(500, b"Internal Server Error"))
+            Exchange(connection, Framing(http10=False, head=False, keep_alive=False)).answer(answer)
         # From now on what arrives is dropped. A close with bytes unread would reset the connection, and the client
         # would lose its answer.
         self.close()
         return _Sent(keep_alive=False, linger_s=self.server.app.settings.unread_body_s)
+
+    def _start_over(self) -> bool:
+        """Answer a request whose only fault is a method that the parser does not know, and go on with a fresh parser.
+
+        etcd takes any word for a method. Only where what was received last begins with such a request, without a body.
+        """
+        received = self.last_received
+        line = _UNKNOWN_METHOD.match(received)
+        end = received.find(b"\r\n\r\n")
+        transport = self.transport
+        if line is None or end < 0 or transport is None:
+            return False
+        facts = header_facts(received[line.end() : end + 2])
+        if facts is None or facts.content_length or not facts.keep_alive:
+            return False
+        fresh = self.server()
+        self.transport = None
+        transport.set_protocol(fresh)
+        fresh.connection_made(transport)
+        connection = _AiohttpConnection(fresh, transport, self.server.common_headers())
+        framing = Framing(http10=False, head=False, keep_alive=True)
+        request = Request(
+            method=line[1],
+            target=line[2],
+            host=b"",
+            origin=None,
+            content_type=None,
+            body=b"",
+            framing=framing,
+        )
+        self.server.app.handle(request, Exchange(connection, framing))
+        if len(received) > end + 4:
+            fresh.data_received(received[end + 4 :])
+        # This protocol has no connection any more; aiohttp ends its task.
+        self.connection_lost(None)
+        return True
 
 
 @final
@@ -330,6 +368,7 @@ class _Server(web.Server):
     """Makes our handlers where web.Server would make its own."""
 
     app: App
+    common_headers: Callable[[], bytes]
     stopping: bool
     transports: dict[_Handler, asyncio.Transport]
     """Every open connection; aiohttp forgets one that it has told to close, before all has left."""
@@ -341,7 +380,7 @@ class _Server(web.Server):
         if self.stopping and not self.transports:
             self.all_closed.set()
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> _Handler:
         handler = _Handler(self, loop=self._loop, **self._kwargs)
         handler.server = self
         handler.exchange = None

@@ -109,17 +109,6 @@ class App:
         else:
             self._route(request.method, path, exchange)
 
-    def handle_unknown_method(self, method: bytes, target: bytes, exchange: Exchange) -> None:
-        """Answer a request of which only the first line is known: its method is none that a parser takes.
-
-        etcd takes any word for a method and says 405, or 404 where nothing is.
-        """
-        framing = Framing(http10=False, head=False, keep_alive=False)
-        self.handle(
-            Request(method=method, target=target, host=b"", origin=None, content_type=None, body=b"", framing=framing),
-            exchange,
-        )
-
     def _handle_key(self, request: Request, path: bytes, query: bytes, exchange: Exchange) -> None:
         if request.method not in _KEY_METHODS:
             exchange.answer(errors.method_not_allowed(b"HEAD,GET,PUT,POST,DELETE"))

@@ -136,8 +136,15 @@ async def test_word_that_is_no_method_is_405_and_404_where_nothing_is(served: Se
             assert (await client.request("GET", "/version")).status == 200
             answer = await client.request(method, "/v2/keys/foo")
             assert (answer.status, answer.header("Allow")) == (405, "HEAD,GET,PUT,POST,DELETE")
-        async with await served.connect() as client:
+            assert answer.header("Date") is not None
+            assert (await client.request("GET", "/version")).status == 200
             assert (await client.request(method, "/nothing")).status == 404
+        pipelined = f"{method} /v2/keys/foo HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        answers = await served.raw(
+            pipelined + pipelined + b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        assert answers.count(b"HTTP/1.1 405 ") == 2
+        assert answers.count(b"HTTP/1.1 200 ") == 1
 
 
 async def test_write_and_quorum_read_without_quorum_are_500_300_and_local_reads_go_on(served: Served) -> None:
