@@ -32,8 +32,9 @@ FRAME_BYTES_MAX: Final = 256 << 10
 """A frame is closed when it reaches this; one record may make it larger."""
 FRAME_BYTES_LIMIT: Final = 64 << 20
 """No honest frame is longer: the largest value is 10 MiB."""
-OUTGOING_KEPT: Final = 2
-"""Finished files that stay for transfers that are still running or broke off."""
+FINISHED_KEPT: Final = 2
+"""Finished files that stay in each direction: for transfers that still run or broke off, for an install that has not
+begun."""
 
 NODE: Final = 0
 HISTORY: Final = 1
@@ -98,7 +99,7 @@ def write_spool(directory: Path, header: SpoolHeader, records: Iterable[Record])
 def _remove_all_but_newest(directory: Path, newest: Path) -> None:
     older = [path for path in directory.glob("*.snapshot") if path != newest]
     older.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in older[OUTGOING_KEPT - 1 :]:
+    for path in older[FINISHED_KEPT - 1 :]:
         path.unlink()
 
 
@@ -214,17 +215,21 @@ class Spool:
 
     def __init__(self, directory: Path) -> None:
         self.directory: Final = directory
-        directory.mkdir(mode=0o700, exist_ok=True)
+        """Holds what this member has written; what arrives is below it."""
+        self._incoming: Final = directory / "incoming"
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for forgotten in self._incoming.glob("*.snapshot"):  # the core of an earlier run was told of it
+            forgotten.unlink()
 
     def path_of(self, snapshot_id: str) -> Path:
-        """Where a finished snapshot is.
+        """Where a snapshot is that has arrived whole.
 
         Raises:
             ValueError: the id has not the form of one (it came from a peer).
         """
         if _ID.fullmatch(snapshot_id) is None:
             raise ValueError(f"snapshot id {snapshot_id[:80]!r}")
-        return self.directory / f"{snapshot_id}.snapshot"
+        return self._incoming / f"{snapshot_id}.snapshot"
 
     def receive(self, snapshot_id: str, size_bytes: int) -> "IncomingSnapshot":
         """Begin to receive a snapshot, or go on with it: `offset` says from where. One at a time.
@@ -236,13 +241,13 @@ class Spool:
             raise ValueError(f"snapshot of {size_bytes} bytes")
         finished = self.path_of(snapshot_id)
         unfinished = finished.with_suffix(".part")
-        for other in self.directory.glob("*-*-*.part"):
+        for other in self._incoming.glob("*.part"):
             if other != unfinished:
                 other.unlink()
         return IncomingSnapshot(snapshot_id, finished, unfinished, size_bytes)
 
     def remove(self, snapshot_id: str) -> None:
-        """It was installed, or nobody wants it any more."""
+        """It was installed."""
         self.path_of(snapshot_id).unlink(missing_ok=True)
 
 
@@ -298,6 +303,7 @@ class IncomingSnapshot:
             self._unfinished.unlink()
             raise
         self._unfinished.replace(self._finished)
+        _remove_all_but_newest(self._finished.parent, self._finished)
         path = str(self._finished)
         return SnapshotFile(self.snapshot_id, path, self.size_bytes, header.position, header.configuration)
 

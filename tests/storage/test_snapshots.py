@@ -1,6 +1,7 @@
 """Snapshots as files, their transfer, and what a crash in the middle of an install leaves."""
 
 import asyncio
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from kvraft.raft.restored import SnapshotFile
 from kvraft.storage import failpoints
 from kvraft.storage.codec import position_of
 from kvraft.storage.errors import CorruptStorageError, NewerFormatError
-from kvraft.storage.spool import Spool, installation, read_header, read_spool
+from kvraft.storage.spool import Spool, installation, read_header, read_spool, write_spool
 from tests.storage.child import open_small
 from tests.storage.processes import run
 from tests.storage.support import CONFIGURATION, ORIGIN, LmdbHarness, batch, changes, entries_after, read
@@ -87,8 +88,34 @@ def test_transfer_of_another_snapshot_removes_the_unfinished_one(snapshot: Snaps
     older.write(0, b"x" * 500)
     older.close()
     incoming = spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
-    assert [path.name for path in spool.directory.iterdir()] == [f"{snapshot.snapshot_id}.part"]
+    assert [path.name for path in spool.directory.glob("incoming/*")] == [f"{snapshot.snapshot_id}.part"]
     incoming.close()
+
+
+def test_snapshots_on_their_way_in_and_out_leave_each_other_alone(snapshot: SnapshotFile, spool: Spool) -> None:
+    """What has arrived and waits for its install is not removed because this member writes snapshots itself."""
+    incoming = spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
+    incoming.write(0, read(snapshot))
+    arrived = incoming.finish()
+    header, records = read_spool(Path(snapshot.path))
+    own = list(records)
+    for floor in range(3):
+        write_spool(spool.directory, dataclasses.replace(header, history_floor=floor), own)
+    assert read(arrived) == read(snapshot)
+    spool.remove(snapshot.snapshot_id)
+    assert not Path(arrived.path).exists()
+    assert len(list(spool.directory.glob("*.snapshot"))) == 2
+
+
+def test_snapshot_that_was_not_installed_before_the_process_ended_is_removed(
+    snapshot: SnapshotFile, spool: Spool
+) -> None:
+    """The leader sends one again if it is still wanted."""
+    incoming = spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
+    incoming.write(0, read(snapshot))
+    arrived = incoming.finish()
+    Spool(spool.directory)
+    assert not Path(arrived.path).exists()
 
 
 @pytest.mark.parametrize("offset", [1, 150_001])
@@ -124,7 +151,7 @@ def test_corrupt_chunk_is_found_when_it_has_arrived(snapshot: SnapshotFile, spoo
     incoming.write(0, bytes(content))
     with pytest.raises(CorruptStorageError, match="arrived damaged"):
         incoming.finish()
-    assert list(spool.directory.iterdir()) == []
+    assert list(spool.directory.glob("incoming/*")) == []
 
 
 def test_incomplete_snapshot_is_not_finished(snapshot: SnapshotFile, spool: Spool) -> None:
@@ -196,7 +223,7 @@ async def test_two_newest_snapshots_are_kept(lmdb_harness: LmdbHarness) -> None:
     for entry in entries:
         await lmdb_harness.flush(position_of(entry), changes({1: b"%d" % entry.index}))
         made.append(await lmdb_harness.snapshot())
-    left = {path.name for path in lmdb_harness.spool.directory.iterdir()}
+    left = {path.name for path in lmdb_harness.spool.directory.glob("*.snapshot")}
     assert left == {f"{snapshot.snapshot_id}.snapshot" for snapshot in made[-2:]}
 
 
