@@ -49,6 +49,7 @@ class Watcher:
     """One open watch. Made by `WatcherHub.watch`."""
 
     __slots__ = (
+        "_catching_up",
         "_hub",
         "_next_index",
         "_point",
@@ -83,6 +84,7 @@ class Watcher:
         self.open = True
         """False once it was cancelled or closed, or has delivered its only event."""
         self.unconsumed_bytes = 0
+        self._catching_up = False
         self._hub = hub
         self._prefix = path if path == b"/" else path + b"/"
         self._next_index = since_index
@@ -100,25 +102,14 @@ class Watcher:
 
         False also when what was delivered must be consumed first; call again after `consumed()`.
         """
-        history = self._hub.history
-        while self.open and self._point is None:
-            if self._next_index < history.floor:
-                self._hub.close(self, CloseReason.CLEARED)
-                return False
-            if self._next_index > history.last_index:
-                self._hub.go_live(self, self._next_index)
-                return False
-            if events_max <= 0:
-                return True
-            try:
-                events = history.read(self._next_index, min(READ_EVENTS, events_max))
-            except HistoryClearedError:
-                self._hub.close(self, CloseReason.CLEARED)
-                return False
-            events_max -= len(events)
-            if not self._scan(events):
-                return False
-        return False
+        if self._catching_up:
+            # A callback asks for more while it is given some: the loop that called it goes on anyway.
+            return False
+        self._catching_up = True
+        try:
+            return self._catch_up(events_max)
+        finally:
+            self._catching_up = False
 
     def consumed(self) -> None:
         """Everything delivered so far has left the process."""
@@ -143,6 +134,27 @@ class Watcher:
             return b"/_" not in path[len(self._prefix) - 1 :]
         return _removes_directory(event) and self.path.startswith(path + b"/")
 
+    def _catch_up(self, events_max: int) -> bool:
+        history = self._hub.history
+        while self.open and self._point is None:
+            if self._next_index < history.floor:
+                self._hub.close(self, CloseReason.CLEARED)
+                return False
+            if self._next_index > history.last_index:
+                self._hub.go_live(self, self._next_index)
+                return False
+            if events_max <= 0:
+                return True
+            try:
+                events = history.read(self._next_index, min(READ_EVENTS, events_max))
+            except HistoryClearedError:
+                self._hub.close(self, CloseReason.CLEARED)
+                return False
+            events_max -= len(events)
+            if not self._scan(events):
+                return False
+        return False
+
     def _scan(self, events: list[Event]) -> bool:
         """Deliver the matching ones; False when the watch has ended or must wait for its consumer."""
         for event in events:
@@ -152,7 +164,6 @@ class Watcher:
             if self.unconsumed_bytes and self.unconsumed_bytes + size > WATCHER_BYTES_MAX:
                 self._next_index = event.etcd_index
                 return False
-            self._next_index = event.etcd_index + 1
             self._hub.deliver(self, event, size)
             if not self.open:
                 return False

@@ -299,6 +299,25 @@ def test_callbacks_may_cancel_others_and_open_watches(keyspace: Keyspace) -> Non
     assert [seen.indices for seen in late] == [[2], [1, 2]]
 
 
+def test_a_callback_that_asks_for_more_gets_nothing_twice(keyspace: Keyspace) -> None:
+    """A transport may report room for more while it is being given an event."""
+    for _ in range(5):
+        done(keyspace, Set(b"/a", b"1"))
+    told: list[int] = []
+
+    def on_event(event: Event) -> None:
+        told.append(event.etcd_index)
+        assert isinstance(watcher, Watcher)
+        watcher.consumed()
+        assert watcher.catch_up() is False
+
+    watcher = keyspace.watchers.watch(b"/a", recursive=False, stream=True, since_index=1, on_event=on_event)
+    assert isinstance(watcher, Watcher)
+    assert watcher.catch_up() is False
+    done(keyspace, Set(b"/a", b"1"))
+    assert told == [1, 2, 3, 4, 5, 6]
+
+
 def test_an_event_costs_its_depth_not_the_number_of_watchers(keyspace: Keyspace) -> None:
     """Ten thousand watchers elsewhere are not looked at: counted by attribute reads, not by a clock."""
     for number in range(10_000):
