@@ -67,6 +67,11 @@ class AiohttpFront:
         self._server.transports = {}
         self._server.all_closed = asyncio.Event()
 
+    @property
+    def connection_count(self) -> int:
+        """Open connections."""
+        return len(self._server.transports)
+
     def new_protocol(self) -> asyncio.Protocol:
         """A protocol for one connection."""
         return self._server()

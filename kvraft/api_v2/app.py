@@ -12,11 +12,13 @@ from kvraft.api_v2.answers import Answer, Framing
 from kvraft.api_v2.auth import auth_answer
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.key_responses import error_answer
 from kvraft.api_v2.keys import Keys
 from kvraft.api_v2.members import machines_answer, members_answer
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.stats import stats_answer
 from kvraft.api_v2.targets import clean_path, parse_target, redirect_body, redirect_header, redirect_url
+from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.metrics import Metrics
 
 KEYS_PREFIX: Final = b"/v2/keys"
@@ -68,10 +70,17 @@ class App:
         self._backend = backend
         self._health = misc.Health(backend, settings.health_timeout_s, metrics)
         self._any_origin = b"*" in settings.cors_origins
+        metrics.server_version.labels(settings.server_version).set(1)
+        metrics.before_scrape.append(self._copy_counts)
 
     def count_failure(self, status: int) -> None:
         """Count an answer with an error status."""
         self.metrics.http_failed.add(1, str(status))
+
+    def too_many_requests(self) -> Answer:
+        """What a client is told that connects when there are too many."""
+        error = EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: too many requests")
+        return error_answer(error, self._backend.cluster_id)
 
     def cors_headers(self, origin: bytes | None) -> bytes:
         """The header lines that let a browser's page use the answer; empty for pages of other origins."""
@@ -137,6 +146,20 @@ class App:
             exchange.answer(misc.debug_vars_answer(backend))
         else:
             exchange.answer(stats_answer(path, backend))
+
+    def _copy_counts(self) -> None:
+        """Copy what the keyspace has counted to the metrics that a page shows."""
+        metrics, stats = self.metrics, self._backend.keyspace.stats
+        metrics.store_reads.set(stats.gets_success, "get")
+        for action, count in (
+            ("set", stats.sets_success),
+            ("create", stats.create_success),
+            ("update", stats.update_success),
+            ("compareAndSwap", stats.compare_and_swap_success),
+            ("delete", stats.delete_success),
+            ("compareAndDelete", stats.compare_and_delete_success),
+        ):
+            metrics.store_writes.set(count, action)
 
     def _is_foreign_write(self, request: Request) -> bool:
         origin = request.origin

@@ -6,10 +6,12 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from functools import partial
+from typing import Final, cast, final
 
 from kvraft import logs
 from kvraft.api_v2.aiohttp_front import AiohttpFront
+from kvraft.api_v2.answers import Answer, Framing, answer_parts
 from kvraft.api_v2.app import App
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.fast_protocol import FastFront
@@ -56,6 +58,20 @@ def bind(host: str, port: int) -> Listener:
 
 
 @final
+class _Refusal(asyncio.Protocol):
+    """Serves a connection too many: one answer, whatever is asked, and the end."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        refused = cast("asyncio.Transport", transport)
+        parts, _ = answer_parts(self._answer, Framing(http10=False, head=False, keep_alive=False), b"")
+        refused.writelines(parts)
+        refused.close()
+
+
+@final
 class ApiServer:
     """A served API. Made by `serve`."""
 
@@ -78,10 +94,17 @@ class ApiServer:
         for listener in self._listeners:
             # The fast way is for plain connections: TLS costs more than it saves.
             fast = self._fast if listener.tls is None else None
-            factory = fast.new_protocol if fast is not None else self._aiohttp.new_protocol
-            server = await loop.create_server(factory, sock=listener.socket, ssl=listener.tls, backlog=_BACKLOG)
+            accept = partial(self._accept, fast or self._aiohttp)
+            server = await loop.create_server(accept, sock=listener.socket, ssl=listener.tls, backlog=_BACKLOG)
             self._servers.append(server)
         self._sweep()
+
+    def _accept(self, front: FastFront | AiohttpFront) -> asyncio.Protocol:
+        """What serves a new connection."""
+        count = self._aiohttp.connection_count + (len(self._fast.connections) if self._fast is not None else 0)
+        if count >= self._app.settings.connections_max:
+            return _Refusal(self._app.too_many_requests())
+        return front.new_protocol()
 
     async def stop(self) -> None:
         """Stop accepting, end watches with an empty body, let requests under way finish, close everything.

@@ -19,6 +19,8 @@ class ApiSettings:
     """Go's DefaultMaxHeaderBytes."""
     headers_max: int = 1000
     """Far more than any client sends, few enough to be parsed at once."""
+    connections_max: int = 16_384
+    """One more connection is answered 500/300 `etcdserver: too many requests` and closed. Watches hold one each."""
     keep_alive_s: float = 3630.0
     """Idle connections are closed after this; clients of watches keep pools of idle ones, so it is long."""
     unread_body_s: float = 2.0

@@ -160,6 +160,8 @@ async def test_metrics_count_requests_and_watches(served: Served, client: Connec
     assert 'etcd_http_failed_total{code="404"} 1.0' in page
     assert 'etcd_http_failed_total{code="400"} 1.0' in page
     assert "etcd_debugging_store_watch_requests_total 1.0" in page
+    assert 'etcd_debugging_store_reads_total{action="get"} 0.0' in page
+    assert 'etcd_server_version{server_version="3.4.23"} 1.0' in page
 
 
 async def test_debug_vars_is_json(client: Connection) -> None:

@@ -79,6 +79,27 @@ async def test_several_listeners_serve_the_same_member(settings: ApiSettings) ->
     await server.stop()
 
 
+async def test_connection_too_many_is_answered_and_closed(settings: ApiSettings) -> None:
+    """500/300, and as soon as another client has gone, the next one is served."""
+    served = await start(dataclasses.replace(settings, connections_max=2))
+    first, second, third = [await served.connect() for _ in range(3)]
+    assert (await first.request("GET", "/version")).status == 200
+    assert (await second.request("GET", "/v2/keys/")).status == 200
+    refusal = await third.read_answer()
+    assert refusal.status == 500
+    assert refusal.json()["cause"] == "etcdserver: too many requests"
+    assert await third.reader.read() == b""
+    await second.close()
+    while True:
+        async with await served.connect() as next_one:
+            await next_one.send("GET", "/v2/keys/")
+            if (await next_one.read_answer()).status == 200:
+                break
+    for client in (first, third):
+        await client.close()
+    await served.server.stop()
+
+
 def test_taken_port_is_an_error_at_once() -> None:
     """Before anything else has happened."""
     with socket.socket() as taken:
