@@ -119,8 +119,19 @@ class State:
 
     @property
     def may_campaign(self) -> bool:
-        """Voters only, and not while a snapshot replaces the log."""
-        return self.server_id in self.configuration.voters and self.installing is None
+        """Voters only, and not while a snapshot replaces the log.
+
+        A voter that is removed stands until its removal is committed (thesis section 4.2.2, Figure 4.6): it may be the
+        only one with that entry, and then nobody else can be elected without it.
+        """
+        if self.installing is not None:
+            return False
+        if self.server_id in self.configuration.voters:
+            return True
+        removal_index = self.configurations[-1][0]
+        return removal_index > self.commit_index and any(
+            self.server_id in configuration.voters for _, configuration in self.configurations[-2:]
+        )
 
     # -- the log
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol, final
 
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Persist, Role
-from kvraft.raft.entries import Entry, chain
+from kvraft.raft.entries import Entry, EntryKind, chain
 from kvraft.raft.messages import (
     AppendEntriesReply,
     InstallSnapshot,
@@ -69,6 +69,21 @@ class Watched(Protocol):
         """The log as the server itself sees it: what is durable and what waits for a sync."""
         ...
 
+    @property
+    def configuration(self) -> Configuration:
+        """The latest configuration in that log."""
+        ...
+
+    @property
+    def configurations(self) -> list[tuple[int, Configuration]]:
+        """All of them with their indices, the one in force at the log's base first."""
+        ...
+
+    @property
+    def configuration_index(self) -> int:
+        """Where it stands in the log."""
+        ...
+
 
 @final
 class _Seen:
@@ -120,7 +135,7 @@ class Checkers:
         if term < promised:
             raise Violation("I6", f"server {server.server_id} restarts in term {term} after it voted in {promised}")
         self._seen[server.server_id] = _Seen(term, commit_index, last_applied)
-        if len(self._servers) == 1:
+        if server.disk.configurations[-1][1].servers == (server.server_id,):
             # An only voter may lead the same term again after a crash, and nobody saw what it lost.
             last_index = server.disk.log.last_index
             self._hashes = {key: known for key, known in self._hashes.items() if key >> _KEY_SHIFT <= last_index}
@@ -139,13 +154,17 @@ class Checkers:
             if applied < seen.last_applied:
                 raise Violation("I6", f"server {server.server_id}: last_applied {seen.last_applied} -> {applied}")
             seen.last_applied = applied
+        if core.configuration != server.configuration:
+            raise Violation("I12", f"server {server.server_id} uses {core.configuration}, not {server.configuration}")
         leads = term if core.role is Role.LEADER else 0
         if leads and seen.leads != leads:
             self._became_leader(server, core)
         if commit_index != seen.commit_index:
             if commit_index < seen.commit_index:
                 raise Violation("I6", f"server {server.server_id}: commit_index {seen.commit_index} -> {commit_index}")
-            if leads:
+            if (
+                leads and seen.leads == leads
+            ):  # What it learnt in the step that made it leader, it learnt as a follower.
                 self._leader_committed(server, core, commit_index)
             seen.commit_index = commit_index
         seen.leads = leads
@@ -155,7 +174,7 @@ class Checkers:
     def _became_candidate(self, server: Watched, core: CoreFacts) -> None:
         """Terms grow only if a majority would elect, or a leader says so; else one cut-off server inflates them."""
         me, term = server.server_id, core.current_term
-        voters = core.configuration.voters
+        voters = server.configuration.voters
         supporters = self._supporters.pop((me, term), set()) | {me}
         if (me, term - 1) not in self._told_to_stand and 2 * len(supporters.intersection(voters)) <= len(voters):
             raise Violation("I13", f"server {me} stands in term {term}, pre-votes from {sorted(supporters)} only")
@@ -165,7 +184,11 @@ class Checkers:
         other = self.leaders.setdefault(term, me)
         if other != me:
             raise Violation("I1", f"servers {other} and {me} both lead term {term}")
-        voters = core.configuration.voters
+        voters = server.configuration.voters
+        # One whose removal is not committed still leads (thesis 4.2.2).
+        open_ones = server.configurations[-2:] if server.configuration_index > core.commit_index else ()
+        if me not in voters and not any(me in configuration.voters for _, configuration in open_ones):
+            raise Violation("I12", f"server {me} leads term {term} and is no voter")
         votes = [voter for voter in voters if self._votes[voter].get(term) == me]
         if 2 * len(votes) <= len(voters) and voters != (me,):  # An only voter needs no promise that outlives it.
             raise Violation("I1", f"server {me} leads term {term} with durable votes of {votes} only")
@@ -183,7 +206,7 @@ class Checkers:
             raise Violation(
                 "I4", f"leader of term {core.current_term} commits index {index} of term {entry.term} by counting"
             )
-        voters = core.configuration.voters
+        voters = server.configuration.voters
         holders = [voter for voter in voters if _holds_durably(self._servers[voter].disk, entry)]
         if 2 * len(holders) <= len(voters):
             raise Violation("I4", f"leader {server.server_id} commits index {index}, durable on {holders} only")
@@ -210,7 +233,22 @@ class Checkers:
                 raise Violation("I3", f"server {server.server_id}: term or clock goes back at entry {entry.index}")
             assert previous_hash is not None
             self._match(server.server_id, previous_hash, entry)
+            if entry.kind is EntryKind.CONFIGURATION and core.role is Role.LEADER and entry.term == core.current_term:
+                self._changing_configuration(server, core, entry)
             term, clock_ms, previous_hash = entry.term, entry.clock_ms, entry.chain_hash
+
+    def _changing_configuration(self, server: Watched, core: CoreFacts, entry: Entry) -> None:
+        """One server at a time, one change at a time, and only behind an own entry that is committed."""
+        self._reached["configuration changed"] += 1
+        before, after = server.configuration, Configuration.decode(entry.payload)
+        me, index = server.server_id, entry.index
+        if len(set(before.voters) ^ set(after.voters)) > 1:
+            raise Violation("I12", f"leader {me} goes from {before} to {after} at once")
+        if server.configuration_index > core.commit_index:
+            raise Violation("I12", f"leader {me} changes the configuration at {index}, the last is not committed")
+        committed = server.log.entry_at(core.commit_index)
+        if committed is not None and committed.term != core.current_term:
+            raise Violation("I12", f"leader {me} changes the configuration at {index} before it committed in its term")
 
     def _match(self, server_id: int, previous_hash: bytes, entry: Entry) -> None:
         key = entry.index << _KEY_SHIFT | entry.term

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kvraft.keyspace.commands import Command
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import ReadReady, Role
 from kvraft.raft.entries import HEADER_BYTES, Entry
-from kvraft.raft.inputs import Propose, ReadRequest
+from kvraft.raft.inputs import Propose, ProposeConfiguration, ReadRequest
 from tests.simulation.frames import Forwarded, ForwardRefused
 from tests.simulation.machine import REQUEST_ID_BYTES
 from tests.simulation.model import Result
@@ -105,6 +106,12 @@ class Desk:
         self._counter += 1
         self._tokens[self._counter] = (origin, payload[:REQUEST_ID_BYTES])
         self._member.put(Propose(self._counter, payload))
+
+    def propose_configuration(self, configuration: Configuration) -> None:
+        """An operator asks this leader for another configuration; nobody waits for the answer."""
+        self._counter += 1
+        self._tokens[self._counter] = (self._member.server_id, b"")
+        self._member.put(ProposeConfiguration(self._counter, configuration))
 
     def take_forwarded(self, from_server: int, frame: Forwarded) -> None:
         """A command from another member: taken only while this server leads the term that it was meant for."""

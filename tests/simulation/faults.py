@@ -49,7 +49,7 @@ def draw_schedule(options: Options) -> tuple[Fault, ...]:
 
 def _draw(random: random_module.Random, options: Options, at_ms: int) -> Fault:
     kind = random.choice(options.fault_kinds)
-    target = LEADER if random.random() < 0.4 else random.randrange(1, options.servers + 1)
+    target = LEADER if random.random() < 0.4 else random.choice(options.server_ids)
     timeout_ms = options.election_timeout_ms
     duration_ms = random.choice((timeout_ms // 10, timeout_ms, 3 * timeout_ms, 8 * timeout_ms))
     amount = 0

@@ -27,7 +27,8 @@ class Keeper:
         self._member = member
         self._context = member.context
         self._boot = member.boots
-        self._configurations = list(configurations)
+        self.configurations = list(configurations)
+        """(index, configuration) of the log as this server sees it, the one in force at its base first."""
         self._sync_again_ms = 0
         self._spooled: dict[str, StoredState] = {}
         self._context.scheduler.after(_EXPIRY_CHECK_US, self._check_expiry)
@@ -37,14 +38,24 @@ class Keeper:
     def _alive(self) -> bool:
         return self._boot == self._member.boots and self._member.up
 
+    @property
+    def configuration(self) -> Configuration:
+        """The latest configuration in the log, committed or not."""
+        return self.configurations[-1][1]
+
+    @property
+    def configuration_index(self) -> int:
+        """Where it stands."""
+        return self.configurations[-1][0]
+
     def wrote(self, truncate_from: int, entries: list[Entry]) -> None:
         """Follow the configurations in the log."""
         if truncate_from:
-            kept = [pair for pair in self._configurations if pair[0] < truncate_from]
-            self._configurations = kept or self._configurations[:1]
+            kept = [pair for pair in self.configurations if pair[0] < truncate_from]
+            self.configurations = kept or self.configurations[:1]
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
-                self._configurations.append((entry.index, Configuration.decode(entry.payload)))
+                self.configurations.append((entry.index, Configuration.decode(entry.payload)))
 
     def _check_expiry(self) -> None:
         if not self._alive:
@@ -84,7 +95,7 @@ class Keeper:
         assert machine is not None
         etcd_index = machine.etcd_index
         changes = machine.take_changes()
-        in_force = [configuration for at, configuration in self._configurations if at <= position.index][-1]
+        in_force = [configuration for at, configuration in self.configurations if at <= position.index][-1]
 
         def flushed(at: LogPosition) -> None:
             machine.changes_stored(etcd_index)
@@ -151,7 +162,7 @@ class Keeper:
 
     def _installed(self) -> None:
         state = self._member.disk.state
-        self._configurations = [(state.position.index, state.configuration)]
+        self.configurations = [(state.position.index, state.configuration)]
         self._member.end_install(state)
         self._member.put(SnapshotInstalled(state.position.index))
 

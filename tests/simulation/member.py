@@ -80,6 +80,24 @@ class SimulatedMember:
         self._apply_queue: deque[Entry] = deque()
         self._apply_scheduled = False
 
+    @property
+    def configuration(self) -> Configuration:
+        """The latest configuration in this server's log, as the simulator reads it from the entries."""
+        assert self.keeper is not None
+        return self.keeper.configuration
+
+    @property
+    def configurations(self) -> list[tuple[int, Configuration]]:
+        """All configurations in this server's log, with their indices."""
+        assert self.keeper is not None
+        return self.keeper.configurations
+
+    @property
+    def configuration_index(self) -> int:
+        """Where it stands in the log."""
+        assert self.keeper is not None
+        return self.keeper.configuration_index
+
     # Life.
 
     def start(self) -> None:

@@ -17,11 +17,13 @@
 | compact | state is flushed and the log compacted as far as it goes | | |
 | disconnect | peers are told that the connection to the target broke | | |
 | burst | so many writes at once | | writes |
+| membership | the leader is asked to add, promote or remove a server | | chooses what |
 """
 
 from collections.abc import Callable
 from typing import final
 
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Role
 from kvraft.raft.inputs import PeerDisconnected, TransferLeadership
 from tests.simulation.context import Context
@@ -43,6 +45,8 @@ class Nemesis:
         for member in members.values():
             member.on_crash = self._crashed_at_boundary
         self._down_ms: dict[int, int] = {}
+        self._used: set[int] = set()
+        """Spares that some change has named: an id is used once."""
 
     def run(self, schedule: tuple[Fault, ...]) -> None:
         """Put a schedule on the clock."""
@@ -136,10 +140,38 @@ class Nemesis:
                 member.keeper.compact(member.disk.state.position.index)
             case "disconnect":
                 self._disconnect(member.server_id)
+            case "membership":
+                return self._change_membership(fault.amount)
             case "burst":
                 self._burst(fault.amount)
             case _:
                 raise AssertionError(fault.kind)
+        return True
+
+    def _change_membership(self, choice: int) -> bool:
+        """Ask whoever leads for one of the changes that are possible now. Removed servers never return."""
+        leader = self._members[self._target(Fault(0, "", LEADER, 0, choice))]
+        if leader.core is None or leader.core.role is not Role.LEADER:
+            return False
+        now = leader.configuration
+        voters, learners = set(now.voters), set(now.learners)
+        wanted = [Configuration.of(voters | {learner}, learners - {learner}) for learner in now.learners]
+        wanted += [Configuration.of(voters, learners - {learner}) for learner in now.learners]
+        for spare in self._context.options.server_ids[self._context.options.servers :]:
+            if spare not in self._used:
+                wanted += [Configuration.of(voters, learners | {spare}), Configuration.of(voters | {spare}, learners)]
+        if len(voters) > 1:
+            wanted += [Configuration.of(voters - {voter}, learners) for voter in now.voters]
+        if not wanted:
+            return False
+        chosen = wanted[choice % len(wanted)]
+        if choice % 5 == 0:
+            # Two changes in one, which the core must refuse.
+            other = wanted[choice // 5 % len(wanted)]
+            chosen = Configuration.of(set(chosen.voters) & set(other.voters), {*chosen.learners, *other.learners})
+        else:
+            self._used.update(chosen.servers)
+        leader.desk.propose_configuration(chosen)
         return True
 
     def _crash(self, member: SimulatedMember, down_ms: int) -> bool:

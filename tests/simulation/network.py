@@ -33,8 +33,8 @@ class Network:
         self._dropped = dropped
         self._random = {
             (source, target): stream(options.seed, source * 64 + target, "link")
-            for source in range(1, options.servers + 1)
-            for target in range(1, options.servers + 1)
+            for source in options.server_ids
+            for target in options.server_ids
         }
         self._cuts: dict[Link, int] = {}
         """How many cuts lie on a link now: they may overlap."""

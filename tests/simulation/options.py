@@ -28,6 +28,7 @@ FAULT_KINDS: Final = (
     "compact",
     "disconnect",
     "burst",
+    "membership",
 )
 """Every kind of fault that a schedule can hold; `nemesis` says what each does."""
 
@@ -39,6 +40,8 @@ class Options:
 
     seed: int
     servers: int
+    spares: int
+    """Servers beyond those that a membership change may add."""
     safety_ms: int
     """How long faults happen."""
     heartbeat_interval_ms: int
@@ -79,6 +82,11 @@ class Options:
     quorum_core_only: bool
     """In the liveness phase heal only a random quorum, leave the rest as broken as it is."""
 
+    @property
+    def server_ids(self) -> tuple[int, ...]:
+        """Every server of this run, spares last."""
+        return tuple(range(1, self.servers + self.spares + 1))
+
     def raft_settings(self) -> RaftSettings:
         """The settings of every core in this run."""
         return RaftSettings(
@@ -104,9 +112,13 @@ def draw_options(seed: int) -> Options:
     kinds = [kind for kind in FAULT_KINDS if random.random() < 0.6] or ["crash", "cut"]
     inflight, message_bytes = random.choice(((1, 4096), (2, 65536), (8, 512), (64, 64), (64, 4096), (64, 65536)))
     latency_us, jitter_us = random.choice(((100, 0), (100, 200), (500, 2000), (2000, 2000), (5000, 20_000)))
+    spares = random.choice((0, 0, 1, 2)) if "membership" in kinds else 0
+    if not spares:
+        kinds = [kind for kind in kinds if kind != "membership"] or ["crash", "cut"]
     return Options(
         seed=seed,
         servers=random.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7)),
+        spares=spares,
         safety_ms=random.randrange(90_000, 130_000),
         heartbeat_interval_ms=election_ms // 10,
         election_timeout_ms=election_ms,
@@ -132,5 +144,5 @@ def draw_options(seed: int) -> Options:
         history_events_max=random.choice((3, 50, 1000)),
         fault_interval_ms=random.choice((1000, 2000, 3000, 6000)),
         fault_kinds=tuple(kinds),
-        quorum_core_only=random.random() < 0.4,
+        quorum_core_only=spares == 0 and random.random() < 0.4,
     )

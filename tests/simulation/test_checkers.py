@@ -38,6 +38,12 @@ class FakeServer:
         default_factory=lambda: SimulatedDisk(Scheduler(), stream(1, 1, "disk"), 100, VOTERS),
     )
     log: EntryList = field(default_factory=lambda: EntryList(LogPosition()))
+    configuration: Configuration = VOTERS
+    configuration_index: int = 0
+
+    @property
+    def configurations(self) -> list[tuple[int, Configuration]]:
+        return [(self.configuration_index, self.configuration)]
 
 
 class Cluster:

@@ -89,9 +89,11 @@ class World:
             commands=commands,
             reached=reached,
         )
-        configuration = Configuration.of(range(1, options.servers + 1))
-        for server_id in configuration.voters:
-            self.members[server_id] = SimulatedMember(self.context, server_id, configuration)
+        first = Configuration.of(range(1, options.servers + 1))
+        for server_id in options.server_ids:
+            # A server that is yet to be added knows nobody: it learns the configuration from the log.
+            known = first if server_id in first.voters else Configuration.of(())
+            self.members[server_id] = SimulatedMember(self.context, server_id, known)
         self.workload = Workload(self.context, self.members)
         self.nemesis = Nemesis(self.context, self.members, self.workload.burst)
 
@@ -136,7 +138,7 @@ class World:
 
     def _choose_core(self) -> frozenset[int]:
         servers = sorted(self.members)
-        if not self.options.quorum_core_only:
+        if self.options.spares or not self.options.quorum_core_only:
             return frozenset(servers)
         random = stream(self.options.seed, 0, "core")
         return frozenset(random.sample(servers, len(servers) // 2 + 1))
@@ -157,10 +159,10 @@ class World:
     def _converge(self, core: frozenset[int]) -> None:
         """Liveness (I13): a leader within bound, a write through every healed server, then equal states."""
         scheduler, options = self.context.scheduler, self.options
-        members = [self.members[server_id] for server_id in sorted(core)]
         bound_ms = 15 * options.election_timeout_ms + 5_000
-        if not self._advance(scheduler.now_ms + bound_ms, lambda: _all_follow_one(members)):
+        if not self._advance(scheduler.now_ms + bound_ms, lambda: _all_follow_one(self._serving(core))):
             raise Violation("I13", f"no leader that servers {sorted(core)} follow {bound_ms} ms after healing")
+        members = self._serving(core)
         for member in members:
             self._write_through(member)
         if not self._advance(scheduler.now_ms + 60_000, lambda: self._is_quiet(members)):
@@ -172,6 +174,18 @@ class World:
         self._compare_states(members)
         self._check_expiry(members)
         self._check_message_count()
+
+    def _serving(self, core: frozenset[int]) -> list[SimulatedMember]:
+        """The healed servers that belong to the cluster: those of the newest leader's configuration, once committed."""
+        leader: SimulatedMember | None = None
+        for member in self.members.values():
+            if member.core is None or member.core.role is not Role.LEADER:
+                continue
+            if leader is None or leader.core is None or leader.core.current_term < member.core.current_term:
+                leader = member
+        if leader is None or leader.core is None or leader.configuration_index > leader.core.commit_index:
+            return []
+        return [self.members[server] for server in leader.configuration.servers if server in core]
 
     def _write_through(self, member: SimulatedMember) -> None:
         deadline_ms = self.context.scheduler.now_ms + 15 * self.options.election_timeout_ms + 20_000
@@ -231,6 +245,8 @@ class World:
 def _all_follow_one(members: list[SimulatedMember]) -> bool:
     """Whether all know one leader, and that server thinks so too."""
     cores = [member.core for member in members if member.core is not None]
+    if not cores:
+        return False
     leader_ids = {core.leader_id for core in cores}
     terms = {core.current_term for core in cores}
     return (

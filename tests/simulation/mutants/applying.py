@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant(
         "M23",
         "stores the applied index in another transaction than the data",
-        ("I5", "I7", "assert"),
+        ("I5", "I7", "stop"),
         wrapped(StoredState, "store", _position_lags),
         with_options(fault_kinds=_RESTARTS),
     ),
@@ -115,13 +115,13 @@ MUTANTS = (
     Mutant(
         "M24c",
         "a refreshed key expires at its old deadline",
-        ("I5", "I7", "I11", "assert"),
+        ("I5", "I7", "I11", "stop"),
         wrapped(Deadlines, "_skip_stale", _believe_stale),
     ),
     Mutant(
         "M24d",
         "keys expire in an order that differs between members",
-        ("I5", "I11"),
+        ("I5", "I7", "I11"),
         wrapped(Deadlines, "_pour", _order_by_address),
     ),
     Mutant(

@@ -1,12 +1,13 @@
 """All planted bugs, in the order of their numbers."""
 
-from tests.simulation.mutants import applying, election, reads, replication, snapshots
+from tests.simulation.mutants import applying, election, membership, reads, replication, snapshots
 from tests.simulation.mutants.planting import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     *election.MUTANTS,
     *replication.MUTANTS,
     *applying.MUTANTS,
+    *membership.MUTANTS,
     *snapshots.MUTANTS,
     *reads.MUTANTS,
 )

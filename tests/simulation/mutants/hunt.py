@@ -24,7 +24,7 @@ class Catch:
     title: str
     master_seed: int
     found_by: str
-    """The invariant that fell, `assert` for an assertion of the product, another error's name; empty if it survived."""
+    """The invariant that fell, `stop` if the product stopped itself, `error` for others, empty if it survived."""
     expected: bool
     """Whether that is what should have found it."""
     seed: int
@@ -69,6 +69,6 @@ def _finder(outcome: Outcome) -> str:
     if outcome.violation is not None:
         return outcome.violation.invariant
     if outcome.error:
-        kind = outcome.error.strip().splitlines()[-1].split(":")[0]
-        return "assert" if kind == "AssertionError" else kind
+        frames = [line for line in outcome.error.splitlines() if line.startswith("  File ")]
+        return "stop" if "/kvraft/" in frames[-1] or "AssertionError" in outcome.summary() else "error"
     return ""

@@ -24,7 +24,7 @@ class Mutant:
     """Its number, `M15`."""
     title: str
     invariants: tuple[str, ...]
-    """Any of these must fall (`I1`..`I18`), or `assert` for an assertion of the product itself."""
+    """Any of these must fall (`I1`..`I18`), or `stop`: an assertion or check of the product itself stops the member."""
     plant: Callable[[], AbstractContextManager[None]]
     options: Callable[[Options], Options] = same_options
     """Options under which it shows soonest, from those of a seed."""
@@ -41,6 +41,17 @@ def wrapped(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], A
             return around(original, *arguments, **named)
 
         with mock.patch.object(owner, name, instead):
+            yield
+
+    return plant
+
+
+def replaced(owner: Any, name: str, value: Any) -> Callable[[], AbstractContextManager[None]]:
+    """Plant `value` in the place of `owner.name`."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        with mock.patch.object(owner, name, value):
             yield
 
     return plant

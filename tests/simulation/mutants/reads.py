@@ -66,7 +66,14 @@ MUTANTS = (
         "a new leader names a read index before it has committed in its term",
         ("I7",),
         wrapped(reads, "_begin_round_if_idle", _before_own_term),
-        with_options(fault_kinds=_DEPOSING, operations_per_second=50),
+        with_options(
+            servers=3,
+            fault_kinds=("crash", "crash", "disconnect"),
+            fault_interval_ms=1000,
+            operations_per_second=50,
+            sync_us=60_000,
+            latency_us=2000,
+        ),
     ),
     Mutant(
         "M38",
@@ -80,7 +87,7 @@ MUTANTS = (
         "a read joins a round that began before it",
         ("I7",),
         wrapped(reads, "advance_reads", _join_round),
-        with_options(operations_per_second=50),
+        with_options(operations_per_second=50, latency_us=20_000, step_delay_us=50),
     ),
     Mutant(
         "M40",

@@ -111,13 +111,13 @@ MUTANTS = (
     Mutant(
         "M13",
         "truncates although the entries match",
-        ("I8", "assert"),
+        ("I8", "stop"),
         wrapped(replication, "_append", _truncate_always),
     ),
     Mutant(
         "M14",
         "does not truncate what conflicts",
-        ("assert", "I3"),
+        ("stop", "I3"),
         wrapped(State, "truncate_log", _never_truncate),
     ),
     Mutant(
@@ -176,7 +176,7 @@ MUTANTS = (
     Mutant(
         "M21",
         "an old sync marks overwritten entries durable (ABA)",
-        ("I6", "I4", "assert"),
+        ("I6", "I4", "stop"),
         wrapped(Log, "_lower_durable", _forget_batches),
         with_options(fault_kinds=_TROUBLED, sync_us=100_000, latency_us=100, jitter_us=0),
     ),

@@ -59,14 +59,14 @@ MUTANTS = (
     Mutant(
         "M32",
         "installs a snapshot over newer state",
-        ("I8", "I6", "assert"),
+        ("I8", "I6", "stop"),
         wrapped(snapshots, "handle_install_snapshot", _install_always),
         with_options(fault_kinds=_BEHIND, snapshot_entries=1, flush_ms=50, late_per_mille=50),
     ),
     Mutant(
         "M33",
         "compacts the log beyond the durable state",
-        ("I4", "I5", "assert"),
+        ("I4", "I5", "stop"),
         together(
             wrapped(Keeper, "compact", _compact_to_applied),
             wrapped(SimulatedDisk, "compact", _drop_blindly),
@@ -76,14 +76,14 @@ MUTANTS = (
     Mutant(
         "M34",
         "a snapshot lacks the watch history",
-        ("I5", "I10"),
+        ("I5", "I10", "stop"),
         wrapped(StoredState, "copy", _without_history),
         with_options(fault_kinds=_BEHIND, snapshot_entries=1, flush_ms=50),
     ),
     Mutant(
         "M34b",
         "an install resets the log before the state is durable",
-        ("I4", "I5", "assert"),
+        ("I4", "I5", "stop"),
         wrapped(SimulatedDisk, "install", _log_before_state),
         with_options(fault_kinds=(*_BEHIND, "crash_all"), snapshot_entries=1, flush_ms=50, sync_us=20_000),
     ),
