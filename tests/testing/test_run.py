@@ -47,13 +47,10 @@ def read_until(process: "subprocess.Popen[str]", pattern: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_three_members_run_until_a_signal_and_keep_their_data(
-    port_base: int, tmp_path: pathlib.Path, number: int
-) -> None:
+def test_three_members_run_until_a_signal_and_keep_their_data(port_base: int, tmp_path: pathlib.Path) -> None:
     """Endpoints and leader are printed, log lines carry their member's name, the data is there again."""
     endpoints = [f"http://127.0.0.1:{port_base + offset}" for offset in run.SPACING]
-    for round_number, expected_status in enumerate((201, 200)):
+    for round_number, (number, expected_status) in enumerate(((signal.SIGINT, 201), (signal.SIGTERM, 200))):
         with start(port_base, tmp_path) as process:
             shown = read_until(process, r"-- \| data: ")
             assert f"-- | endpoints: {','.join(endpoints)}\n" in shown
