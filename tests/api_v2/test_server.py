@@ -3,6 +3,9 @@
 import asyncio
 import dataclasses
 import socket
+import ssl
+from pathlib import Path
+from typing import Final
 
 import pytest
 import uvloop
@@ -16,6 +19,8 @@ from tests.api_v2.conftest import Served, start
 from tests.api_v2.memory_backend import MemoryBackend
 
 FORM_HEADER = (("Content-Type", FORM),)
+TLS: Final = Path(__file__).parents[1] / "data" / "tls"
+"""A self-signed certificate for 127.0.0.1, valid for a hundred years, and its key: worth nothing elsewhere."""
 
 
 async def begin_write(served: Served) -> Connection:
@@ -123,6 +128,33 @@ async def test_idle_connection_is_closed_and_a_watching_one_is_not() -> None:
         served.backend.apply(Set(b"/k", b"1"))
         assert b'"value":"1"' in await watching.read_chunk()
     await served.server.stop()
+
+
+async def test_listener_with_tls_serves_the_same(settings: ApiSettings) -> None:
+    """Through aiohttp alone, whichever front plain connections have; refused bytes and watches included."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "localhost.crt", TLS / "localhost.key")
+    trust = ssl.create_default_context(cafile=str(TLS / "localhost.crt"))
+    backend = MemoryBackend()
+    listener = bind("127.0.0.1", 0)
+    listener.tls = context
+    server = await serve(backend, [listener], settings, Metrics())
+
+    async def connect() -> Connection:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[0], ssl=trust)
+        return Connection(reader, writer, "127.0.0.1")
+
+    client, watcher, refused = [await connect() for _ in range(3)]
+    assert (await client.request("PUT", "/v2/keys/k", body=b"value=1", headers=FORM_HEADER)).status == 201
+    assert (await client.request("GET", "/v2/keys/k")).json()["node"]["value"] == "1"
+    await watcher.stream("/v2/keys/k?wait=true")
+    backend.apply(Set(b"/k", b"2"))
+    assert b'"value":"2"' in await watcher.read_chunk()
+    await refused.send_raw(b"garbage\r\n\r\n")
+    assert (await refused.read_answer()).status == 400
+    for connection in (client, watcher, refused):
+        await connection.close()
+    await server.stop()
 
 
 @pytest.mark.parametrize("fast_front", [True, False])
