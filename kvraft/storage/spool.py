@@ -217,7 +217,8 @@ class Spool:
         self.directory: Final = directory
         """Holds what this member has written; what arrives is below it."""
         self._incoming: Final = directory / "incoming"
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self._incoming.mkdir(mode=0o700, exist_ok=True)
         for forgotten in self._incoming.glob("*.snapshot"):  # the core of an earlier run was told of it
             forgotten.unlink()
 
