@@ -10,18 +10,19 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, final
 
 from kvraft.testing.cluster import Cluster, Kind, Program
+from tests.conformance.memory_subject import MUTANT_VARIABLE
 
 Subject = Literal["kvraft", "memory", "etcd"]
 HISTORY_SIZE: Final = 1000
 """etcd's window of events, which cannot be changed; kvraft is started with the same here."""
 DECIDED_WITHIN_S: Final = 30.0
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
+_WINDOW: Final = {"history-size": str(HISTORY_SIZE)}
 _MEMORY_SUBJECT: Final = Path(__file__).with_name("memory_subject.py")
 
 
@@ -98,13 +99,23 @@ def etcd(members: int = 1) -> System:
     return System(Program("etcd", {"log-level": "error"}), members)
 
 
-def subject(members: int = 1, *, environment: Mapping[str, str] | None = None) -> System:
+def kvraft(members: int = 1) -> System:
+    """A started kvraft with etcd's window of events."""
+    return System(Program("kvraft", _WINDOW), members)
+
+
+def memory(*, mutant: int | None = None) -> System:
+    """The HTTP API over the keyspace in one process, without Raft or disk; with a bug planted if so asked."""
+    environment = {} if mutant is None else {MUTANT_VARIABLE: str(mutant)}
+    return System(Program("kvraft", _WINDOW, environment, (sys.executable, str(_MEMORY_SUBJECT))), 1)
+
+
+def subject(members: int = 1) -> System:
     """What is held against etcd (see `subject_name`), started."""
     match subject_name():
         case "etcd":
             return etcd(members)
         case "kvraft":
-            wrapper: tuple[str, ...] = ()
+            return kvraft(members)
         case "memory":
-            wrapper, members = (sys.executable, str(_MEMORY_SUBJECT)), 1
-    return System(Program("kvraft", {"history-size": str(HISTORY_SIZE)}, environment or {}, wrapper), members)
+            return memory()

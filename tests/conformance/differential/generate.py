@@ -60,7 +60,7 @@ def sequence_of(random: Random) -> Sequence:
     """A sequence of ten steps and more, one in three with watches."""
     palette = random.sample(PATHS, random.randint(PALETTE_MIN, PALETTE_MAX))
     generator = Generator(random, palette)
-    steps = [generator.step() for _ in range(random.randint(STEPS_MIN, STEPS_MAX))]
+    steps = [step for _ in range(random.randint(STEPS_MIN, STEPS_MAX)) for step in generator.steps()]
     if random.random() * WATCHED_IN < 1:
         for _ in range(random.randint(1, 3)):
             steps.insert(random.randrange(len(steps)), generator.open_watch())
@@ -74,15 +74,15 @@ class Generator:
         self._random = random
         self._palette = palette
 
-    def step(self) -> Step:
-        """One step that is not a watch."""
+    def steps(self) -> list[Step]:
+        """One step, or a watch and the expiry that it should see."""
         rare = self._random.randrange(RARELY)
         if rare == 0:
             return self._expire()
         if rare == 1:
-            return Oversized(self._path())
+            return [Oversized(self._path())]
         kind = self._random.choices(_NAMES, _WEIGHTS)[0]
-        return KINDS[kind][1](self)
+        return [KINDS[kind][1](self)]
 
     def open_watch(self) -> Step:
         """A watch, from now on, from the past or from the future."""
@@ -157,7 +157,7 @@ class Generator:
         return Ask("post", "POST", self._any_path(), query, self._value() + self._perhaps_ttl())
 
     def _delete(self) -> Step:
-        return Ask("delete", "DELETE", self._any_path())
+        return Ask("delete", "DELETE", self._any_path(), self._flags("noValueOnSuccess", "prevExist"))
 
     def _delete_dir(self) -> Step:
         return Ask("delete", "DELETE", self._path(), (("dir", "true"),))
@@ -172,7 +172,8 @@ class Generator:
         return Ask("get", "GET", self._any_path(), self._listing_flags())
 
     def _list(self) -> Step:
-        return Ask("get", "GET", self._one_of(("", "/", "/a", "/_x")), self._listing_flags())
+        query = (("sorted", "true"), *self._flags("recursive")) if self._chance(0.5) else self._listing_flags()
+        return Ask("get", "GET", self._one_of(("", "/", "/a", "/_x")), query)
 
     def _head(self) -> Step:
         return Ask("head", "HEAD", self._any_path(), self._listing_flags())
@@ -197,7 +198,7 @@ class Generator:
     def _wrong(self) -> Step:
         """One to three wrong ones: which is complained of shows the order of the checks."""
         method = self._one_of(("PUT", "PUT", "GET", "POST", "DELETE", "HEAD"))
-        parameters = tuple(self._wrong_parameter() for _ in range(self._random.choice((1, 1, 2, 3))))
+        parameters = tuple(self._wrong_parameter() for _ in range(self._random.choice((1, 2, 2, 3))))
         if method in ("PUT", "POST"):
             beside = self._value() if self._chance(0.5) else ()
             if self._chance(0.5):
@@ -239,12 +240,15 @@ class Generator:
         methods = ("PUT", "POST", "DELETE", "PATCH", "OPTIONS", "HEAD", "FOO")
         return Elsewhere(self._one_of(methods), self._one_of(ELSEWHERE_OTHER))
 
-    def _expire(self) -> Step:
-        """One node that expires at once, or two that expire one after the other."""
+    def _expire(self) -> list[Step]:
+        """One node that expires at once, or two that expire one after the other, perhaps watched."""
         directory = self._chance(0.5)
+        expire = Expire(("/e/one", "/e/two"), 1, directory)
         if self._chance(0.85):
-            return Expire((self._one_of(("/a", "/a/b", "/e", "/_x/y")),), 0, directory)
-        return Expire(("/e/one", "/e/two"), 1, directory)
+            expire = Expire((self._one_of(("/a", "/a/b", "/e", "/_x/y")),), 0, directory)
+        if self._chance(0.4):
+            return [expire]
+        return [OpenWatch(expire.paths[-1], self._chance(0.5), self._chance(0.5), None), expire]
 
 
 KINDS: Final[Mapping[str, tuple[int, Callable[[Generator], Step]]]] = {
@@ -261,14 +265,14 @@ KINDS: Final[Mapping[str, tuple[int, Callable[[Generator], Step]]]] = {
     "delete dir": (6, Generator._delete_dir),
     "delete recursive": (5, Generator._delete_recursive),
     "get": (20, Generator._get),
-    "list": (6, Generator._list),
+    "list": (12, Generator._list),
     "head": (3, Generator._head),
     "refresh": (12, Generator._refresh),
     "no value": (8, Generator._no_value),
-    "wrong": (24, Generator._wrong),
+    "wrong": (34, Generator._wrong),
     "wrong wait": (5, Generator._wrong_wait),
     "odd body": (8, Generator._odd_body),
-    "root": (8, Generator._root),
+    "root": (13, Generator._root),
     "elsewhere": (4, Generator._elsewhere),
 }
 """How often, in parts, and what."""

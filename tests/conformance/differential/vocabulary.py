@@ -94,6 +94,9 @@ WRONG_WAITS: Final[tuple[Parameters, ...]] = (
     (("refresh", "true"), ("ttl", "50"), ("value", "1")),
     (("refresh", "true"),),
     (("prevValue", ""),),
+    (("prevValue", ""), ("ttl", "abc"), ("noValueOnSuccess", "maybe")),
+    (("prevValue", ""), ("ttl", "abc")),
+    (("ttl", "abc"), ("refresh", "true"), ("value", "1")),
 )
 """Parameters that parse one by one, and are refused together or with the method."""
 CONTENT_TYPES: Final = (

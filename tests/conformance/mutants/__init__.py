@@ -1,0 +1,5 @@
+"""Planted deviations from etcd, each of which the differential test must find.
+
+`catalogue.MUTANTS` lists them; `server` is kvraft's HTTP API over its keyspace with one of them planted in its own
+process (the product has no switch for it); `python -m tests.conformance.mutants` hunts them all.
+"""
