@@ -165,7 +165,10 @@ def random_election_timeout_ms(state: State) -> int:
 
 
 def become_follower(state: State, term: int, leader_id: int) -> None:
-    """Follow in `term`, not lower than the current one; `leader_id` is 0 if only the term is known."""
+    """Follow in `term`, not lower than the current one; `leader_id` is 0 if only the term is known.
+
+    The lease begins when the leader's message is handled, in `hear_leader`.
+    """
     assert term >= state.current_term, "terms never decrease"
     release_reads(state)
     if isinstance(state.role, Leader):
@@ -176,10 +179,7 @@ def become_follower(state: State, term: int, leader_id: int) -> None:
         state.voted_for = 0
     state.leader_id = leader_id
     timeout_ms = random_election_timeout_ms(state)
-    role = Follower(timeout_ms, state.now_ms + timeout_ms)
-    if leader_id:
-        role.lease_until_ms = state.now_ms + state.settings.election_timeout_ms
-    state.role = role
+    state.role = Follower(timeout_ms, state.now_ms + timeout_ms)
 
 
 def hear_leader(state: State, leader_id: int) -> bool:
@@ -194,7 +194,7 @@ def hear_leader(state: State, leader_id: int) -> bool:
             return False
         if not isinstance(role, Follower):
             become_follower(state, state.current_term, leader_id)
-            return True
+            role = state.role
         state.leader_id = leader_id
     assert isinstance(role, Follower), "only a follower knows another server as leader"
     role.election_deadline_ms = state.now_ms + role.election_timeout_ms

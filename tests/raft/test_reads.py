@@ -194,6 +194,14 @@ def test_reads_of_a_follower_fail_when_its_leader_changes() -> None:
     assert effects.reads_failed == [1]
 
 
+def test_read_of_the_very_step_in_which_the_leader_is_lost_fails() -> None:
+    """It was not even asked for yet."""
+    cluster = led()
+    effects = cluster.step(2, ReadRequest(1), PeerDisconnected(1))
+    assert effects.reads_failed == [1]
+    assert not any(isinstance(out.message, ReadIndexRequest) for out in effects.messages_now)
+
+
 def test_reads_of_a_follower_fail_when_its_leader_is_gone() -> None:
     """A broken connection means that the answer will not come."""
     cluster = led()

@@ -213,6 +213,32 @@ def test_acknowledgement_beyond_the_log_is_ignored() -> None:
     assert leader.raft.progress[2].match_index == 1
 
 
+def test_heartbeat_advances_the_commit_index() -> None:
+    """A follower that has the entries needs no others to hear that they are committed."""
+    cluster = follower_with([1, 1, 1], term=1)
+    effects = cluster.step(1, Received(3, Heartbeat(1, 2, 0, 0)))
+    assert [entry.index for entry in effects.committed] == [1, 2]
+    effects = cluster.step(1, Received(3, Heartbeat(1, 1, 0, 0)))
+    assert cluster.servers[1].raft.commit_index == 2
+
+
+def test_commit_index_that_entries_carried_is_not_told_again() -> None:
+    """The next batch came in time: no extra message when the notice would have been due."""
+    cluster = Cluster([1, 2])
+    cluster.elect(1)
+    cluster.run(20)
+    cluster.propose(*(b"x" for _ in range(64)))
+    cluster.deliver()
+    cluster.step(2)
+    cluster.deliver()
+    cluster.step(1)
+    cluster.propose(b"y")
+    cluster.lost()
+    cluster.now_ms += cluster.settings.commit_notice_delay_ms
+    assert cluster.servers[1].raft.next_deadline_ms > cluster.now_ms
+    assert cluster.step(1).messages_now == []
+
+
 def test_lost_tail_is_found_by_the_next_heartbeat() -> None:
     """Without later messages to be refused, a lost message is found one heartbeat interval after it left."""
     cluster = Cluster([1, 2])
