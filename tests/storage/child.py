@@ -38,11 +38,12 @@ def report(word: str, fact: object) -> None:
 class Writer:
     """Writes batches, flushes and compactions, chosen by a seeded generator; the content follows from the index."""
 
-    def __init__(self, storage: Storage, seed: int) -> None:
+    def __init__(self, storage: Storage, seed: int, entries_max: int) -> None:
         self.storage = storage
         self.random = random.Random(seed)
+        self.entries_max = entries_max
         self.position = storage.log.restored().last
-        self.flushed = storage.state.position
+        self.flushed = self.flushing = storage.state.position
         self.acknowledged = self.position
         self.ends: dict[int, LogPosition] = {}
         self.batch_id = 0
@@ -71,8 +72,9 @@ class Writer:
         self.position = position_of(entries[-1])
         self.ends[self.batch_id] = self.position
         log.persist(batch(self.batch_id, entries, hard_state=HardState(1, 0xA1, self.acknowledged.index)))
-        if self.random.random() < 0.2 and self.acknowledged.index > self.flushed.index:
+        if self.random.random() < 0.2 and self.acknowledged.index > self.flushing.index:
             index = self.acknowledged.index
+            self.flushing = self.acknowledged
             nodes = dict.fromkeys(range(1, 20), b"%d" % index)
             state.flush(self.acknowledged, b"", changes(nodes, {index: b"event"}, meta=b"%d" % index), self.on_flushed)
         if self.random.random() < 0.1:
@@ -82,7 +84,7 @@ class Writer:
         """Until the end, or three batches beyond a failure."""
         self.storage.start(asyncio.get_running_loop(), self.on_persisted, self.on_failure)
         beyond = 0
-        while self.position.index < ENTRIES_MAX and beyond < 3:
+        while self.position.index < self.entries_max and beyond < 3:
             if self.failed:
                 beyond += 1
             while len(self.ends) < 4:
@@ -115,7 +117,7 @@ async def install(storage: Storage, kill_at: str) -> int:
 
 
 def main() -> int:
-    """`child.py write DIR SEED`, `child.py install DIR FAILPOINT` or `child.py hold DIR`."""
+    """`child.py write DIR SEED[/ENTRIES]`, `child.py install DIR FAILPOINT` or `child.py hold DIR`."""
     doing, path, argument = sys.argv[1:]
     try:
         storage = open_small(Path(path))
@@ -124,7 +126,8 @@ def main() -> int:
         return 1
     report("opened", storage.log.restored().last.index)
     if doing == "write":
-        return asyncio.run(Writer(storage, int(argument)).run())
+        seed, _, entries_max = argument.partition("/")
+        return asyncio.run(Writer(storage, int(seed), int(entries_max or ENTRIES_MAX)).run())
     if doing == "install":
         return asyncio.run(install(storage, argument))
     sys.stdin.read()
