@@ -330,7 +330,7 @@ def test_an_event_costs_its_depth_not_the_number_of_watchers(keyspace: Keyspace)
         looked_at.append(watcher.path)
         original(watcher, event, size)
 
-    keyspace.watchers.deliver = deliver  # type: ignore[method-assign]
+    keyspace.watchers.deliver = deliver  # type: ignore[method-assign] # a spy in front of the method
     done(keyspace, Set(b"/w/5/deep/er", b"1"))
     assert looked_at == [b"/w/5/deep"]
     assert seen.indices == [1]

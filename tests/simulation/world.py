@@ -192,7 +192,7 @@ class World:
         while self.context.scheduler.now_ms < deadline_ms:
             before = self.workload.answered
             number = self.workload.write(member, Set(b"/k0", b"final %d" % member.server_id))
-            self._advance(deadline_ms, lambda number=number: not self.workload.is_pending(number))  # type: ignore[misc]
+            self._advance(deadline_ms, lambda number=number: not self.workload.is_pending(number))  # type: ignore[misc] # mypy cannot infer lambdas with defaults
             if self.workload.answered > before:
                 return
             self._advance(self.context.scheduler.now_ms + 200)

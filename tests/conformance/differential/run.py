@@ -132,7 +132,7 @@ class Run:
         for path in written:
             gone = keys_request("GET", f"{self._prefix}{path}", query="quorum=true")
             for server in self._pair.both:
-                server.wait_for(f"expiry of {path}", lambda server=server, gone=gone: server.ask(gone).status == 404)  # type: ignore[misc]
+                server.wait_for(f"expiry of {path}", lambda server=server, gone=gone: server.ask(gone).status == 404)  # type: ignore[misc] # mypy cannot infer lambdas with defaults
             self._ask("expire", gone)
 
     def _empty(self) -> None:
