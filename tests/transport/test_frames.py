@@ -2,9 +2,14 @@
 
 import dataclasses
 
+import grpc.aio
+
 from kvraft.peer_frames import ForwardedCommand, Frame
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from kvraft.testing import ports
+from kvraft.transport.channels import FRAMES, SERVICE, channel_opener
+from kvraft.transport.envelope import encode_greeting
+from kvraft.transport.handshake import Greeting, Lane
 from tests.transport import support
 
 
@@ -135,3 +140,16 @@ async def test_a_peer_that_leaves_the_configuration_is_disconnected() -> None:
         )
         await first.events.until(lambda events: events.connected == {2, 3})
         await third.events.until(lambda events: events.connected == {1, 2})
+
+
+async def test_streams_to_an_earlier_process_of_a_peer_are_given_up_when_its_successor_dials() -> None:
+    """A half-open connection would swallow frames until the keepalive finds it; the new process is proof enough."""
+    async with support.cluster(2) as (first, second):
+        greeting = Greeting(support.hello(2), 1, Lane.CONTROL, b"newer me")
+        async with channel_opener(support.QUICK, None)(support.url(first.transport.ports[0])) as channel:
+            method = channel.stream_stream(f"/{SERVICE}/{FRAMES}", None, None)
+            call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None)
+            await call.write(encode_greeting(greeting))
+            assert isinstance(await call.read(), bytes)
+            await second.events.until(lambda events: events.disconnects == 1)
+            await first.events.until(lambda events: events.disconnects >= 1)
