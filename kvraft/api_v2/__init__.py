@@ -1,8 +1,9 @@
 """The etcd v2 HTTP API of one member. The door is `server.serve`.
 
 A request takes this way: a front (`fast_protocol`, or `aiohttp_front` with its `aiohttp_connection`) hands it to `app`,
-which knows paths and methods; `key_requests` turns what stands below /v2/keys into a command, a read or a watch; `keys` asks the `backend` for it;
-`key_responses` makes the JSON; `answers` frames it as Go's net/http would; `exchange` carries it out.
+which knows paths and methods; `key_requests` turns what stands below /v2/keys into a command, a read or a watch; `keys`
+asks the `backend` for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http would.
+`exchange` carries it out.
 
 Around it:
 

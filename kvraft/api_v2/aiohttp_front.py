@@ -95,7 +95,7 @@ class AiohttpFront:
         origin = headers.get("Origin")
         raw_origin = None if origin is None else _raw(origin)
         framing = Framing(
-            http10=request.version.minor == 0,
+            http10=request.version == HttpVersion10,
             head=request.method == "HEAD",
             # A client that waits for leave to send a body that nobody will read may send it or not: the connection
             # cannot be told apart after this answer.
