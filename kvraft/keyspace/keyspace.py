@@ -403,7 +403,7 @@ class Keyspace:
         """Take over a stored state, in slices, into this keyspace, which must be new."""
         assert self.etcd_index == 0
         newest_max = None if self.history.reader is None else MEMORY_EVENTS
-        return Loading(image, self._tree.root, newest_max, self._restore)
+        return Loading(image, self._tree.root, newest_max, self._tree.deadlines.add, self._restore)
 
     def succeed(self, other: "Keyspace") -> None:
         """Take over the watchers and counters of the keyspace that this one, just loaded, replaces (snapshot install).
@@ -414,7 +414,7 @@ class Keyspace:
         self.watchers = other.watchers
         self.watchers.resume_after_install(self.history)
 
-    def _restore(self, meta: Meta, with_lifetime: list[AnyNode], newest: list[Event]) -> None:
+    def _restore(self, meta: Meta, newest: list[Event]) -> None:
         """Everything but the tree, once that is built."""
         self.history.events_max = meta.history_events_max
         self.history.restore(meta.history_floor, meta.etcd_index, meta.history_block_bytes, newest)
@@ -423,7 +423,7 @@ class Keyspace:
         self.cluster_version = meta.cluster_version
         self.members = meta.members
         self._flushed_index = meta.etcd_index
-        self._tree.restore(meta.etcd_index, with_lifetime)
+        self._tree.restore(meta.etcd_index)
 
     # What every change comes to
 

@@ -130,11 +130,9 @@ class LiveTree:
     def _end_changes(self) -> None:
         self._pending_changes = None
 
-    def restore(self, etcd_index: int, with_lifetime: list[AnyNode]) -> None:
-        """The root was filled from a stored state as of `etcd_index`; `with_lifetime` are its nodes with a TTL."""
+    def restore(self, etcd_index: int) -> None:
+        """Root and deadlines were filled from a stored state as of `etcd_index`."""
         self._dirty = DirtyState(etcd_index)
-        for node in with_lifetime:
-            self.deadlines.add(node)
 
     def _preserve(self, directory: Directory) -> None:
         """Tell open listings that a directory's children are about to change."""

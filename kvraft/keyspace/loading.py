@@ -4,7 +4,7 @@ Storage has verified the bytes; here they must also make a tree, or the member m
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, final
 
 from kvraft.keyspace.events import Event
@@ -33,8 +33,11 @@ class Loading:
         image: StateImage,
         root: Directory,
         newest_max: int | None,
-        restore: Callable[[Meta, list[AnyNode], list[Event]], None],
+        add_deadline: Callable[[AnyNode], None],
+        restore: Callable[[Meta, list[Event]], None],
     ) -> None:
+        self._add_deadline = add_deadline
+        """Called with each node that has a TTL."""
         self._restore = restore
         """Called once with everything else when the tree is complete."""
         self._meta = decode_meta(image.meta) if image.meta else None
@@ -42,9 +45,12 @@ class Loading:
         self._history = image.history
         self._directories: dict[int, Directory] = {ROOT_ID: root}
         self._waiting: dict[int, list[AnyNode]] = {}
-        """Nodes whose parent has not come yet, by its id."""
-        self._seen: set[int] = {ROOT_ID}
-        self._with_lifetime: list[AnyNode] = []
+        """Nodes whose parent has not come yet, by its id: most, since parents made on the way have large ids."""
+        self._came_late: list[tuple[Directory, list[AnyNode]]] = []
+        """Directories that have come since, with the nodes that waited for them."""
+        self._last_id = ROOT_ID
+        self._seen: set[int] | None = None
+        """Every id so far; None while they have come in ascending order, as storage gives them."""
         self._nodes_done = False
         self._newest: deque[tuple[bytes, bytes]] = deque(maxlen=newest_max)
 
@@ -64,6 +70,9 @@ class Loading:
                 left -= 1 + (len(record) >> 10)
                 if left <= 0:
                     return True
+            left = self._attach_late(left)
+            if left <= 0:
+                return True
             self._nodes_done = True
             self._expect_complete()
         for event in self._history:
@@ -72,7 +81,7 @@ class Loading:
             if left <= 0:
                 return True
         events = [decode_event(decode_key(key), record) for key, record in self._newest]
-        self._restore(self._meta, self._with_lifetime, events)
+        self._restore(self._meta, events)
         return False
 
     def _take_node(self, node_id: int, record: NodeRecord, etcd_index: int) -> None:
@@ -80,10 +89,9 @@ class Loading:
         indices_fit = 0 < (node_id & INDEX_MASK) <= created_index <= record.modified_index <= etcd_index and (
             not record.directory or created_index == record.modified_index
         )
-        if not indices_fit or node_id in self._seen:
+        if not indices_fit or self._is_doubled(node_id):
             message = f"node {node_id} {record.name!r:.80}: doubled, or impossible indices at etcd_index {etcd_index}"
             raise RecordError(message)
-        self._seen.add(node_id)
         if created_index == node_id:
             # One integer object for both, and for the modifiedIndex of what was written once.
             created_index = node_id
@@ -95,8 +103,8 @@ class Loading:
         if record.directory:
             node = Directory(node_id, owner, record.name, created_index, lifetime)
             self._directories[node_id] = node
-            for child in self._waiting.pop(node_id, ()):
-                self._attach(child, node)
+            if node_id in self._waiting:
+                self._came_late.append((node, self._waiting.pop(node_id)))
         else:
             node = File(
                 node_id,
@@ -109,11 +117,44 @@ class Loading:
                 record.raw,
             )
         if lifetime is not None:
-            self._with_lifetime.append(node)
+            self._add_deadline(node)
         if parent is None:
             self._waiting.setdefault(record.parent_id, []).append(node)
         else:
             self._attach(node, parent)
+
+    def _attach_late(self, left: int) -> int:
+        """Attach up to `left` nodes whose directories came after them; returns what is left of `left`."""
+        while self._came_late and left > 0:
+            directory, children = self._came_late[-1]
+            while children and left > 0:
+                self._attach(children.pop(), directory)
+                left -= 1
+            if not children:
+                self._came_late.pop()
+        return left
+
+    def _is_doubled(self, node_id: int) -> bool:
+        """Whether this id has come before."""
+        if self._seen is None:
+            if node_id > self._last_id:
+                self._last_id = node_id
+                return False
+            self._seen = {node.node_id for node in self._nodes_so_far()}
+        if node_id in self._seen:
+            return True
+        self._seen.add(node_id)
+        return False
+
+    def _nodes_so_far(self) -> Iterator[AnyNode]:
+        stack: list[AnyNode] = [self._directories[ROOT_ID]]
+        stack.extend(node for nodes in self._waiting.values() for node in nodes)
+        stack.extend(node for _, nodes in self._came_late for node in nodes)
+        while stack:
+            node = stack.pop()
+            yield node
+            if isinstance(node, Directory):
+                stack.extend(node.children.values())
 
     def _attach(self, node: AnyNode, parent: Directory) -> None:
         """Make `node` a child, if it can be one.
@@ -136,7 +177,6 @@ class Loading:
             parent_id, orphans = next(iter(self._waiting.items()))
             message = f"{len(self._waiting)} directories are missing, such as {parent_id} of {orphans[0].name!r:.80}"
             raise RecordError(message)
-        self._seen.clear()
 
     def _expect_nothing(self) -> None:
         if next(self._nodes, None) is not None or next(self._history, None) is not None:
