@@ -292,7 +292,9 @@ class SimulatedDisk:
         self._run += 1
         kept = self._random.randrange(len(self._pending) + 1) if self._random.random() < 0.5 else 0
         for _ in range(kept):
-            self._store(self._pending.popleft())
+            batch = self._pending.popleft()
+            self._store(batch)
+            self.on_durable(batch)
         lost = len(self._pending)
         self._pending.clear()
         self._syncing = 0

@@ -130,13 +130,13 @@ class SimulatedMember:
         """Kill the process: what was in memory or waited for a sync is gone."""
         if not self.up:
             return
+        self.up = False  # What becomes durable in the crash itself has nobody any more to tell of it.
         lost = self.disk.crash()
         self.note(2, lost, f"crashes ({reason}), {lost} unsynced batches lost")
         if lost:
             self.context.reached["crash lost unsynced batches"] += 1
         if self.installing:
             self.context.reached["crash during snapshot install"] += 1
-        self.up = False
         self.armed_crash = -1
         desk = self.desk
         self._clear()
