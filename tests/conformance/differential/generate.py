@@ -246,9 +246,11 @@ class Generator:
         expire = Expire(("/e/one", "/e/two"), 1, directory)
         if self._chance(0.85):
             expire = Expire((self._one_of(("/a", "/a/b", "/e", "/_x/y")),), 0, directory)
-        if self._chance(0.4):
+        if self._chance(0.3):
             return [expire]
-        return [OpenWatch(expire.paths[-1], self._chance(0.5), self._chance(0.5), None), expire]
+        # A watch for one event must pass the write by to see the expiry.
+        stream = self._chance(0.5)
+        return [OpenWatch(expire.paths[-1], self._chance(0.5), stream, None if stream else "$soon"), expire]
 
 
 KINDS: Final[Mapping[str, tuple[int, Callable[[Generator], Step]]]] = {

@@ -162,7 +162,7 @@ def _markup_is_not_escaped() -> None:
         return encoded.replace(b"\\u003c", b"<"), raw
 
     around(keyspace, "encode_value", encode)
-    assert json_text.encode_value is not keyspace.encode_value  # type: ignore[attr-defined]
+    assert json_text.encode_value is not keyspace.encode_value  # type: ignore[attr-defined] # re-exported by import only
 
 
 def _watch_sees_the_future_only() -> None:
