@@ -400,6 +400,13 @@ class Member:
 
     def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
         """Hand messages to the core, forwarded commands to the log."""
+        try:
+            self._take_frames(from_member, frames)
+        except Exception as error:
+            self.fail(f"internal error: {error!r}")  # a frame half taken in: its stream would go on without it
+            raise
+
+    def _take_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
         refused: list[Frame] = []
         for frame in frames:
             if isinstance(frame, ForwardedCommand):
