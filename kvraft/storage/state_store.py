@@ -36,6 +36,9 @@ class StateStore:
         self._directory: Final = directory
         self._identity: Final = identity
         self._state = state
+        """What the loop reads."""
+        self._written = state
+        """What the state thread writes; after an install it is ahead of `_state` by one turn of the loop."""
         self._log: Final = log
         self._latch: Final = latch
         self._map_bytes: Final = map_bytes
@@ -92,6 +95,7 @@ class StateStore:
         """Finish what is queued and close the environment. The log is closed after this."""
         if self._thread is not None:
             self._thread.finish()
+        self._written.file.close()
         self._state.file.close()
 
     def _submit(self, doing: str, job: Callable[[], None]) -> None:
@@ -105,9 +109,9 @@ class StateStore:
             return
         self._floor = max(changes.history_floor, self._floor)
         head = StateHead(position, configuration, changes.meta, self._floor)
-        file = self._state.file
+        file = self._written.file
         with file.writing() as transaction:
-            state_tables.write_changes(transaction, self._state, changes)
+            state_tables.write_changes(transaction, self._written, changes)
             state_tables.write_head(transaction, head)
             failpoints.hit("state.before_commit")
             file.commit(transaction, position.index)
@@ -120,7 +124,7 @@ class StateStore:
         self._latch.tell(flushed, head)
 
     def _spool(self, done: Callable[[SnapshotFile], None]) -> None:
-        state = self._state
+        state = self._written
         with state.file.reading() as transaction:
             head = state_tables.read_head(transaction, state.where)
             header = SpoolHeader(
@@ -156,21 +160,25 @@ class StateStore:
         beside = self._build(generation, header, records)
         failpoints.hit("install.state_built")
         self._log.switch_state(position, snapshot.configuration, generation)
-        self._floor = header.history_floor
+        self._floor, self._written = header.history_floor, beside
         head = StateHead(position, header.configuration, header.keyspace, header.history_floor)
 
         def switched(beside: StateFile) -> None:
             replaced, self._state, self._head = self._state, beside, head
-            replaced.file.close()
-            failpoints.hit("install.before_cleanup")
-            self._directory.remove_other_states(generation)
-            self.spool.remove(snapshot.snapshot_id)
+            self._submit("removing the replaced state", lambda: self._remove(replaced, generation, snapshot))
             done()
 
         self._latch.tell(switched, beside)
 
+    def _remove(self, replaced: StateFile, generation: int, snapshot: InstallSnapshot) -> None:
+        """Not on the loop: to give back a large file takes the file system a while."""
+        replaced.file.close()
+        failpoints.hit("install.before_cleanup")
+        self._directory.remove_other_states(generation)
+        self.spool.remove(snapshot.snapshot_id)
+
     def _generation(self) -> int:
-        return int(self._state.file.path.name.removeprefix("state-"))
+        return int(self._written.file.path.name.removeprefix("state-"))
 
     def _build(self, generation: int, header: SpoolHeader, records: Iterator[Record]) -> StateFile:
         """The snapshot's state in an environment of its own, synced, used by nobody yet."""

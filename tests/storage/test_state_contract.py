@@ -125,3 +125,18 @@ async def test_snapshot_of_one_store_becomes_the_state_of_another(harness: Harne
     await receiver.flush(position_of(entries[8]), changes({1: b"new"}))
     assert receiver.stored()[1] == nodes | {1: b"new"}
     receiver.crash()
+
+
+async def test_flush_that_is_queued_behind_an_install_goes_to_the_new_state(harness: Harness) -> None:
+    """Both are jobs of one thread; the flush must not write into what was just replaced."""
+    harness.start()
+    entries = entries_after(ORIGIN, 3)
+    await harness.persist(batch(1, entries))
+    await harness.flush(position_of(entries[1]), changes({1: b"a"}))
+    snapshot = await harness.snapshot()
+    incoming = harness.spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
+    incoming.write(0, read(snapshot))
+    harness.state.install_snapshot(installation(incoming.finish(), 2), lambda: None)
+    harness.state.flush(position_of(entries[1]), b"", changes({2: b"b"}), lambda _: None)
+    await harness.snapshot()
+    assert harness.stored()[1] == {1: b"a", 2: b"b"}
