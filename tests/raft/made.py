@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
+from kvraft.raft.inputs import Received
 from kvraft.raft.messages import AppendEntries
+from tests.raft.cluster import Cluster
 
 
 def made_log(terms: Sequence[int], *, payload: bytes = b"x", start_ms: int = 0) -> list[Entry]:
@@ -31,3 +33,12 @@ def made_append(
         commit,
         clock_ms,
     )
+
+
+def follower_with(log_terms: list[int], *, term: int, commit: int = 0) -> Cluster:
+    """Server 1 follows server 3 and holds a log with these terms, all durable."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(1, Received(3, made_append(made_log(log_terms), 0, len(log_terms), term=term, commit=commit)))
+    cluster.step(1)
+    cluster.lost()
+    return cluster
