@@ -111,6 +111,23 @@ async def test_only_the_first_of_several_failures_is_told() -> None:
     assert latch.failure is told[0]
 
 
+async def test_success_that_was_on_its_way_when_something_failed_is_not_told() -> None:
+    """What one thread has finished is not acknowledged once the other has failed."""
+    told: list[int] = []
+    failures: list[StorageError] = []
+    latch = FailureLatch()
+    latch.bind(asyncio.get_running_loop(), failures.append)
+    latch.tell(told.append, 1)
+    await asyncio.sleep(0)
+    latch.tell(told.append, 2)
+    latch.report("writing the state", OSError(5, "broken"))
+    latch.tell(told.append, 3)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert told == [1]
+    assert len(failures) == 1
+
+
 async def test_flush_does_not_commit_before_the_log_has(lmdb_harness: LmdbHarness) -> None:
     """However long the log takes, the state waits: its index must be there after a crash."""
     lmdb_harness.start()
