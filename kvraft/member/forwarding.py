@@ -23,7 +23,7 @@ class Forwarding:
             return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER)
         self._token -= 1  # negative: this member's own waiters count upwards
         self._proposed[self._token] = (from_member, frame.payload)
-        return Propose(self._token, frame.payload)
+        return Propose(self._token, frame.payload, from_member)
 
     def refusal(self, token: int, reason: RefusalReason) -> tuple[int, ForwardRefused] | None:
         """Who has to be told that the proposal entered no log; None if it was this member's own."""

@@ -267,6 +267,8 @@ class Member:
         if effects.divergence is not None:
             self.fail(f"log diverges from a peer's at index {effects.divergence.index}: {effects.divergence.detail}")
             return
+        for server in effects.corrupt_from:
+            log.error("an entry did not fit its own hash and was dropped", peer=self.cluster.peer_name(server))
         if effects.role_change is not None:
             self._on_role_change(effects.role_change, now_ms)
         for refused in effects.refused:

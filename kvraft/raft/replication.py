@@ -24,10 +24,6 @@ acknowledgements ask for the rest."""
 
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
 
-_QUIET_ENTRIES: Final = 4
-"""A commit of at most this many entries is told to the followers at once: with few writers nothing else will carry it
-soon, and their latency is what counts."""
-
 
 # -- the leader's half
 
@@ -47,6 +43,8 @@ def propose(state: State, proposal: Propose) -> None:
         effects.refused.append(Refused(proposal.token, RefusalReason.TOO_MANY))
         return
     index = state.append_new(EntryKind.COMMAND, proposal.payload, role.clock_ms(state.now_ms))
+    if proposal.for_server:
+        role.awaited.setdefault(proposal.for_server, index)
     effects.accepted.append(Accepted(proposal.token, index, state.current_term))
 
 
@@ -106,18 +104,42 @@ def send_to_followers(state: State, leader: Leader) -> None:
     for server, progress in leader.progress.items():
         _send_appends(state, leader, server, progress)
     if leader.commit_notice_ms is not None:
+        if leader.awaited:
+            _tell_who_waits(state, leader)
         if state.now_ms >= leader.commit_notice_ms:
             tell_commit_index(state, leader)
         elif all(progress.sent_commit >= state.commit_index for progress in leader.progress.values()):
             leader.commit_notice_ms = None
 
 
+def _tell_who_waits(state: State, leader: Leader) -> None:
+    """Tell the servers at once whose clients wait for what was committed; for the others the next entries will do.
+
+    A message costs both sides far more than an entry in one (measured: 55 µs each), so with one client on the leader
+    notices of their own would double its cost.
+    """
+    for server, index in list(leader.awaited.items()):
+        if index > state.commit_index:
+            continue
+        # Later ones of this server may be uncommitted still: the next commit looks again.
+        leader.awaited[server] = state.commit_index + 1
+        if state.commit_index == state.log.last_index:
+            del leader.awaited[server]
+        progress = leader.progress.get(server)
+        if progress is not None:
+            _send_commit_index(state, leader, server, progress)
+
+
 def tell_commit_index(state: State, leader: Leader) -> None:
     """Send the commit index to every follower that can use it and has not heard it."""
     leader.commit_notice_ms = None
     for server, progress in leader.progress.items():
-        if progress.state is ProgressState.REPLICATE and progress.sent_commit < state.commit_index:
-            _send_entries(state, leader, server, progress, [])
+        _send_commit_index(state, leader, server, progress)
+
+
+def _send_commit_index(state: State, leader: Leader, server: int, progress: Progress) -> None:
+    if progress.state is ProgressState.REPLICATE and progress.sent_commit < state.commit_index:
+        _send_entries(state, leader, server, progress, [])
 
 
 def advance_commit_index(state: State, leader: Leader) -> None:
@@ -134,11 +156,9 @@ def advance_commit_index(state: State, leader: Leader) -> None:
     index = reached_by_majority(reached)
     if index <= state.commit_index or index < leader.noop_index:
         return
-    newly_committed = index - state.commit_index
     state.commit_index = index
     if leader.progress and leader.commit_notice_ms is None:
-        delay_ms = 0 if newly_committed <= _QUIET_ENTRIES else state.settings.commit_notice_delay_ms
-        leader.commit_notice_ms = state.now_ms + delay_ms
+        leader.commit_notice_ms = state.now_ms + state.settings.commit_notice_delay_ms
 
 
 def _broadcast_heartbeat(state: State, leader: Leader) -> None:

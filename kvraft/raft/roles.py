@@ -126,6 +126,8 @@ class Leader(RoleVariables):
     """An acknowledgement came in this step, so the commit index may move."""
     commit_notice_ms: int | None = None
     """When followers are told of a new commit index if no entries carry it before."""
+    awaited: dict[int, int] = field(default_factory=dict)
+    """By server: an index at or below the first entry whose commit a client of that server waits for."""
     heartbeat_wanted: bool = False
     """Heartbeats leave at the end of this step, due or not."""
     transfer: Transfer | None = None

@@ -27,5 +27,5 @@ class RaftSettings:
     disconnect_delay_ms_max: int = 50
     """PreVote starts after a random delay of up to this when the leader's process closes its connection."""
     commit_notice_delay_ms: int = 2
-    """How long a leader under many writers waits for the next entries to carry a new commit index before it sends it
-    alone. Saves a message and its reply per follower and batch; a single writer's commit is told at once."""
+    """How long a leader waits for the next entries to carry a new commit index before it sends it alone. Saves a
+    message and its reply per follower and batch. Servers whose clients wait for the commit are told at once."""

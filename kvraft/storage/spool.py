@@ -336,4 +336,5 @@ def installation(snapshot: SnapshotFile, term: int) -> InstallSnapshot:
         position.chain_hash,
         Configuration.decode(snapshot.configuration),
         snapshot.snapshot_id,
+        position.clock_ms,
     )

@@ -281,4 +281,12 @@ def _installation(file: SnapshotFile, term: int) -> InstallSnapshot:
     """What the core is told about a snapshot from the leader of `term`."""
     position = file.position
     configuration = Configuration.decode(file.configuration)
-    return InstallSnapshot(term, position.index, position.term, position.chain_hash, configuration, file.snapshot_id)
+    return InstallSnapshot(
+        term,
+        position.index,
+        position.term,
+        position.chain_hash,
+        configuration,
+        file.snapshot_id,
+        position.clock_ms,
+    )

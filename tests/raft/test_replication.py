@@ -224,7 +224,6 @@ def test_commit_index_that_entries_carried_is_not_told_again() -> None:
     cluster.step(1)
     cluster.propose(b"y")
     cluster.lost()
-    cluster.now_ms += cluster.settings.commit_notice_delay_ms
     assert cluster.servers[1].raft.next_deadline_ms > cluster.now_ms
     assert cluster.step(1).messages_now == []
 
@@ -270,26 +269,31 @@ def test_unreachable_follower_is_not_sent_entries_until_it_answers() -> None:
     assert cluster.commands(2) == [b"x"]
 
 
-def test_single_writers_commit_is_told_at_once_and_many_writers_commit_rides_along() -> None:
-    """A message per follower is saved when the next entries will carry the commit index anyway."""
-    cluster = Cluster([1, 2])
+def _told_after(cluster: Cluster, for_server: int) -> list[int]:
+    """Commit one entry of a client of `for_server`; the followers that the leader tells of it in the same step."""
+    cluster.step(1, Propose(1, b"x", for_server))
+    cluster.deliver()
+    for follower in (2, 3):
+        cluster.step(follower)
+    cluster.deliver()
+    effects = cluster.step(1)
+    assert cluster.servers[1].raft.commit_index == cluster.servers[1].raft.last_log_index
+    return [out.to_server for out in effects.messages_now if isinstance(out.message, AppendEntries)]
+
+
+def test_commit_is_told_at_once_only_to_the_server_whose_client_waits() -> None:
+    """A message per follower is saved when the next entries carry the commit index, or after a short delay."""
+    settings = RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100, commit_notice_delay_ms=2)
+    cluster = Cluster([1, 2, 3], settings=settings)
     cluster.elect(1)
     cluster.run(20)
-
-    def told_after(count: int) -> bool:
-        cluster.propose(*(b"x" for _ in range(count)))
-        cluster.deliver()
-        cluster.step(2)
-        cluster.deliver()
-        effects = cluster.step(1)
-        return any(isinstance(out.message, AppendEntries) for out in effects.messages_now)
-
-    assert told_after(1)
+    assert _told_after(cluster, for_server=0) == []
+    cluster.run(settings.commit_notice_delay_ms)
+    commit_index = cluster.servers[1].raft.commit_index
+    assert [cluster.servers[server].raft.commit_index for server in (2, 3)] == [commit_index, commit_index]
+    assert _told_after(cluster, for_server=3) == [3]
     cluster.settle()
-    assert not told_after(64)
-    cluster.now_ms += cluster.settings.commit_notice_delay_ms
-    cluster.settle()
-    assert cluster.servers[2].raft.commit_index == cluster.servers[1].raft.commit_index
+    assert _told_after(cluster, for_server=0) == []
 
 
 def test_message_that_begins_below_the_commit_index_is_taken_from_there() -> None:
