@@ -8,7 +8,8 @@ environment proves that an acknowledged commit is gone. An older one proves noth
 between, or the power failed before the system wrote the file.
 
 The structure of the pages is examined as well (by `lmdb.verify`, which never maps the file), always while the file is
-small, and whatever its size after a start that died while reading: LMDB follows a damaged page number out of the file.
+small, and whatever its size after a start that died while reading: LMDB notices little of it until it has written over
+a page that a damaged list calls free.
 """
 
 import contextlib

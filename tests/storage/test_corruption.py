@@ -163,17 +163,35 @@ def test_every_flipped_byte_of_the_newest_meta_page_of_a_large_file_is_found(
 
 
 @pytest.mark.parametrize("environment", ["log", "state-1"])
-def test_damaged_page_header_does_not_kill_the_process(written: Path, environment: str) -> None:
-    """LMDB would look for nodes far behind the page, and behind the file."""
+def test_damaged_record_size_does_not_kill_the_process(written: Path, environment: str) -> None:
+    """LMDB would hand out a record of 256 MiB that ends far behind the file: reading it is a SIGBUS."""
     data = written / environment / "data.mdb"
     content = bytearray(data.read_bytes())
     for page in range(2 * PAGE, len(content), PAGE):
-        if content[page + 10] in {1, 2}:  # a branch or a leaf: it has 32,000 nodes now
-            content[page + 12 : page + 14] = b"\xf0\xff"
+        flags, lower = (int.from_bytes(content[page + at : page + at + 2], "little") for at in (10, 12))
+        if flags == 2:  # a leaf
+            for pointer in range(page + 16, page + lower, 2):
+                node = page + int.from_bytes(content[pointer : pointer + 2], "little")
+                content[node + 2 : node + 4] = b"\xff\x0f"
     data.write_bytes(content)
     outcome = run("hold", written, "-")
     assert outcome.exit_code == 1, outcome
     assert "remove its data directory" in outcome.refusals[0]
+
+
+@pytest.mark.parametrize("environment", ["log", "state-1"])
+def test_page_in_use_that_is_listed_as_free_is_found(written: Path, environment: str) -> None:
+    """Every record would still read well, until some later commit writes over it."""
+    data = written / environment / "data.mdb"
+    content = bytearray(data.read_bytes())
+    meta = newest_meta_page(data) * PAGE
+    free_root = int.from_bytes(content[meta + 80 : meta + 88], "little") * PAGE
+    node = free_root + int.from_bytes(content[free_root + 16 : free_root + 18], "little")
+    first_free = node + 8 + 8 + 8  # behind the node's header, its key and the number of pages
+    content[first_free : first_free + 8] = content[meta + 128 : meta + 136]  # the root of the main table
+    data.write_bytes(content)
+    with pytest.raises(CorruptStorageError):
+        open_small(written)
 
 
 @pytest.mark.parametrize("environment", ["log", "state-1"])
