@@ -29,6 +29,7 @@ class Totals:
     acknowledged: int = 0
     reads: int = 0
     expired: int = 0
+    events: int = 0
     terms: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=Counter)
@@ -44,6 +45,7 @@ class Totals:
         self.acknowledged += outcome.acknowledged
         self.reads += outcome.reads
         self.expired += outcome.expired
+        self.events += outcome.events
         self.terms += outcome.terms
         self.faults.update(outcome.faults)
         self.reached.update(outcome.reached)
@@ -59,7 +61,7 @@ class Totals:
             f"{self.runs} seeds, {hours:.2f} cluster-hours, {self.faults.total()} faults",
             f"{speed:.0f} simulated seconds per core-second (aim: 100)",
             f"{self.commits} commits, {self.acknowledged} acknowledged writes, {self.reads} linearizable reads",
-            f"{self.expired} expiries, {self.terms} terms with a leader",
+            f"{self.expired} expiries, {self.events} watch events, {self.terms} terms with a leader",
             "faults:   " + _listing(self.faults),
             "messages: " + _listing(self.messages),
             "reached:  " + _listing(self.reached),

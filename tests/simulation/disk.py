@@ -136,6 +136,10 @@ class SimulatedDisk:
         self.state = StoredState(LogPosition(), configuration)
         self.configurations: list[tuple[int, Configuration]] = [(0, configuration)]
         """(index, configuration) in force at the base, then of each CONFIGURATION entry in the durable log."""
+        self.on_failure: Callable[[], None] = _ignore
+        """Called when a sync has failed: what it covered is not on disk, and must never be taken for it."""
+        self.fails_next = False
+        """The next sync fails."""
         self._pending: deque[Persist] = deque()
         self._syncing = 0
         """How many of the pending batches the running sync covers."""
@@ -201,6 +205,11 @@ class SimulatedDisk:
 
     def _synced(self, run: int) -> None:
         if run != self._run:
+            return
+        if self.fails_next:
+            self.fails_next = False
+            self._pending.clear()  # What came later stands on what was lost.
+            self.on_failure()
             return
         for _ in range(self._syncing):
             batch = self._pending.popleft()

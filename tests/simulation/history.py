@@ -7,9 +7,21 @@ operation that had ended before it began, and its answer is the one that a model
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
-from kvraft.keyspace.commands import NO_TTL, Command
+from kvraft.keyspace.commands import (
+    NO_TTL,
+    Command,
+    CompareAndDelete,
+    CompareAndSwap,
+    Create,
+    CreateInOrder,
+    Delete,
+    Set,
+    Sync,
+    Update,
+)
+from kvraft.keyspace.events import Action
 from kvraft.raft.entries import HEADER_BYTES, Entry, EntryKind
 from tests.simulation.checkers import Violation
 from tests.simulation.machine import REQUEST_ID_BYTES
@@ -34,6 +46,31 @@ class _Versions:
 
 
 @final
+@dataclass(slots=True, frozen=True)
+class Change:
+    """One change of the store as a watcher should see it."""
+
+    action: Action
+    path: bytes
+    value: bytes | None
+    prev_value: bytes | None
+    prev_index: int
+    refresh: bool
+    """Seen by nobody."""
+
+
+_ACTIONS: Final = {
+    Set: Action.SET,
+    Create: Action.CREATE,
+    CreateInOrder: Action.CREATE,
+    Update: Action.UPDATE,
+    CompareAndSwap: Action.COMPARE_AND_SWAP,
+    Delete: Action.DELETE,
+    CompareAndDelete: Action.COMPARE_AND_DELETE,
+}
+
+
+@final
 class History:
     """The clients' side of the truth."""
 
@@ -49,6 +86,8 @@ class History:
         """Key with TTL -> (virtual us of the append, TTL in ms)."""
         self._served: dict[tuple[int, int], int] = {}
         """Greatest etcd_index shown to clients by each run of a server."""
+        self.events: list[Change] = []
+        """Every change of the store: the one of etcd_index i at i - 1."""
         self._etcd_indices: list[int] = [0]
         """The store's counter after each log index."""
         self._refused: set[bytes] = set()
@@ -77,19 +116,27 @@ class History:
             raise Violation("I8", f"the write of entry {entry.index} had been reported as not done")
         command = self._commands[request_id]
         before = self._model.etcd_index
-        due = {path for path, node in self._model.nodes.items() if node.deadline_ms is not None}
+        if isinstance(command, Sync):
+            self._expire(entry, now_us)
+            self._results[request_id] = (entry.index, Result(etcd_index=self._model.etcd_index))
+            return
         result = self._model.apply(command, entry.clock_ms)
         self._results[request_id] = (entry.index, result)
-        if self._model.etcd_index == before:
-            return
-        if result.path:
+        if self._model.etcd_index != before:
+            refresh = getattr(command, "refresh", False)
+            action = _ACTIONS[type(command)]
+            self.events.append(Change(action, result.path, result.value, result.prev_value, result.prev_index, refresh))
             self._changed(result.path, entry.index)
             self._ttl_since.pop(result.path, None)
             ttl_s = getattr(command, "ttl_s", NO_TTL)
             if ttl_s != NO_TTL:
                 self._ttl_since[result.path] = (appended_us, ttl_s * 1000)
-            return
-        for path in sorted(due - self._model.nodes.keys()):
+
+    def _expire(self, entry: Entry, now_us: int) -> None:
+        before = dict(self._model.nodes)
+        for path in self._model.expire(entry.clock_ms):
+            node = before[path]
+            self.events.append(Change(Action.EXPIRE, path, None, node.value, node.modified_index, refresh=False))
             self._changed(path, entry.index)
             self._check_not_early(path, now_us)
 

@@ -12,6 +12,7 @@ from kvraft.keyspace.events import Event
 from kvraft.keyspace.json_text import decode_value
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.state_records import StateChanges, StateImage
+from kvraft.keyspace.watchers import CloseReason, Watcher
 from tests.simulation.model import Result
 
 REQUEST_ID_BYTES: Final = 24
@@ -53,6 +54,20 @@ class Machine(Protocol):
 
     def changes_stored(self, etcd_index: int) -> None:
         """What was taken when the store's counter stood there is durable."""
+        ...
+
+    def succeed(self, earlier: "Machine") -> None:
+        """Take over the watchers of the machine that a snapshot replaces by this one."""
+        ...
+
+    def watch(
+        self,
+        path: bytes,
+        since_index: int,
+        on_event: Callable[[Event], None],
+        on_close: Callable[[CloseReason], None],
+    ) -> Watcher | EtcdError:
+        """Open a recursive stream of the events from `since_index` on, and catch up at once."""
         ...
 
 
@@ -112,6 +127,35 @@ class KeyspaceMachine:
 
     def changes_stored(self, etcd_index: int) -> None:
         self.keyspace.mark_durable(etcd_index)
+
+    def succeed(self, earlier: Machine) -> None:
+        assert isinstance(earlier, KeyspaceMachine)
+        self.keyspace.succeed(earlier.keyspace)
+        while self.keyspace.watchers.catch_up():
+            pass
+
+    def watch(
+        self,
+        path: bytes,
+        since_index: int,
+        on_event: Callable[[Event], None],
+        on_close: Callable[[CloseReason], None],
+    ) -> Watcher | EtcdError:
+        opened: list[Watcher] = []
+
+        def take(event: Event) -> None:
+            for each in opened:
+                each.consumed()
+            on_event(event)
+
+        watcher = self.keyspace.watchers.watch(
+            path, recursive=True, stream=True, since_index=since_index, on_event=take, on_close=on_close
+        )
+        if isinstance(watcher, Watcher):
+            opened.append(watcher)
+            while watcher.catch_up():
+                pass
+        return watcher
 
 
 def _value(value_json: bytes | None) -> bytes | None:

@@ -6,7 +6,7 @@ so that a planted bug can replace one of them.
 
 from collections import deque
 from collections.abc import Callable
-from typing import cast, final
+from typing import Final, cast, final
 
 from kvraft.keyspace.state_records import StateImage
 from kvraft.raft.configuration import Configuration
@@ -34,6 +34,9 @@ from tests.simulation.machine import Machine
 from tests.simulation.model import Result
 from tests.simulation.streams import stream
 
+AT_BOUNDARY: Final = "at a boundary"
+"""Reason of a crash that was armed."""
+
 
 @final
 class SimulatedMember:
@@ -49,6 +52,7 @@ class SimulatedMember:
         )
         self.disk.on_durable = self.durable
         self.disk.on_dropped = self._log_dropped
+        self.disk.on_failure = self.sync_failed
         self.up = False
         self.paused = False
         self.installing = False
@@ -161,7 +165,7 @@ class SimulatedMember:
         if self.armed_crash != boundary:
             return False
         self.armed_crash = -1
-        self.on_crash(self, "at a boundary")
+        self.on_crash(self, AT_BOUNDARY)
         return True
 
     def note(self, code: int, number: int, what: str) -> None:
@@ -315,6 +319,11 @@ class SimulatedMember:
                 return
         self.put(Persisted(batch.batch_id))
 
+    def sync_failed(self) -> None:
+        """Any error on the durable path stops the process: a retry could succeed without the lost data."""
+        self.context.reached["stopped by a failed sync"] += 1
+        self.on_crash(self, "its sync failed")
+
     def _log_dropped(self, log: EntryList, position_index: int) -> None:
         self.context.checkers.resetting(self.server_id, log, position_index)
 
@@ -402,7 +411,10 @@ class SimulatedMember:
     def end_install(self, state: StoredState) -> None:
         """Switch to an installed state."""
         self.position = state.position
+        earlier = self.machine
         self.machine = self.load_machine(state.image())
+        if earlier is not None:
+            self.machine.succeed(earlier)
         self.log.reset(state.position)
         self.installing = False
         self._check_state()

@@ -11,6 +11,7 @@
 | swizzle | links are cut one by one and mended in another order | of the whole | mask of links |
 | loss, duplicate, late | of messages, everywhere | | per mille |
 | delay | messages take longer, everywhere | | us |
+| sync_error | the next sync fails, and what it should have stored is lost | until the restart | |
 | slow_disk | each sync takes longer | | us |
 | drift | the clock runs fast or slow | for good | per mille, shifted by the maximum |
 | transfer | the leader is asked to hand over | | chooses the target |
@@ -28,7 +29,7 @@ from kvraft.raft.effects import Role
 from kvraft.raft.inputs import PeerDisconnected, TransferLeadership
 from tests.simulation.context import Context
 from tests.simulation.faults import LEADER, Fault
-from tests.simulation.member import SimulatedMember
+from tests.simulation.member import AT_BOUNDARY, SimulatedMember
 from tests.simulation.network import Link
 
 
@@ -60,6 +61,7 @@ class Nemesis:
         for server_id in sorted(core):
             member = self._members[server_id]
             member.armed_crash = -1
+            member.disk.fails_next = False
             member.extra_step_us = 0
             member.disk.extra_sync_us = 0
             member.resume()
@@ -114,6 +116,11 @@ class Nemesis:
             case "slow_disk":
                 member.disk.extra_sync_us = fault.amount
                 scheduler.at(end_us, self._unslow_disk, member)
+            case "sync_error":
+                if not member.up:
+                    return False
+                member.disk.fails_next = True
+                self._down_ms[member.server_id] = fault.duration_ms
             case "cut" | "cut_one_way" | "isolate":
                 links = self._links(fault, member.server_id)
                 network.cut(links)
@@ -184,7 +191,8 @@ class Nemesis:
 
     def _crashed_at_boundary(self, member: SimulatedMember, reason: str) -> None:
         member.crash(reason)
-        self._context.reached["crash at a boundary"] += 1
+        if reason == AT_BOUNDARY:
+            self._context.reached["crash at a boundary"] += 1
         self._disconnect(member.server_id)
         self._context.scheduler.after(self._down_ms[member.server_id] * 1000, self._restart, member)
 

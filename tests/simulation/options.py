@@ -23,6 +23,7 @@ FAULT_KINDS: Final = (
     "late",
     "delay",
     "slow_disk",
+    "sync_error",
     "drift",
     "transfer",
     "compact",

@@ -23,6 +23,7 @@ from tests.simulation.options import Options, draw_options
 from tests.simulation.scheduler import Scheduler, StormError
 from tests.simulation.streams import stream
 from tests.simulation.trace import Trace
+from tests.simulation.watches import Watches
 from tests.simulation.workload import Workload
 
 _EVENTS_PER_SECOND_MAX: Final = 200_000
@@ -53,6 +54,8 @@ class Outcome:
     acknowledged: int = 0
     reads: int = 0
     expired: int = 0
+    events: int = 0
+    """Delivered to watchers, each compared with the log."""
     terms: int = 0
 
     @property
@@ -95,6 +98,7 @@ class World:
             known = first if server_id in first.voters else Configuration.of(())
             self.members[server_id] = SimulatedMember(self.context, server_id, known)
         self.workload = Workload(self.context, self.members)
+        self.watches = Watches(self.context, self.members)
         self.nemesis = Nemesis(self.context, self.members, self.workload.burst)
 
     def _deliver(self, to_server: int, from_server: int, frame: object) -> None:
@@ -116,6 +120,7 @@ class World:
         for member in self.members.values():
             member.start()
         self.workload.start()
+        self.watches.start()
         self.nemesis.run(self.schedule)
         self._advance(self.options.safety_ms)
         core = self._choose_core()
@@ -172,6 +177,7 @@ class World:
         if not self._advance(scheduler.now_ms + 10_000, lambda: self._is_quiet(members)):
             raise Violation("I13", "servers did not stay quiet after they had converged")
         self._compare_states(members)
+        self.watches.check_complete()
         self._check_expiry(members)
         self._check_message_count()
 
@@ -287,5 +293,6 @@ def run_seed(
     outcome.acknowledged = context.history.acknowledged
     outcome.reads = context.history.reads
     outcome.expired = context.history.expired
+    outcome.events = world.watches.delivered
     outcome.terms = len(context.checkers.leaders)
     return outcome

@@ -5,6 +5,7 @@ from typing import Any
 
 from kvraft.keyspace.commands import Command, CompareAndSwap
 from kvraft.keyspace.expiry import Deadlines
+from kvraft.raft.effects import Persist
 from kvraft.raft.entries import Entry
 from kvraft.raft.state import State
 from tests.simulation.desk import Desk
@@ -23,6 +24,13 @@ def _apply_twice(apply: Any, member: SimulatedMember, entry: Entry) -> Any:
 
 def _skip_one(apply: Any, member: SimulatedMember, entry: Entry) -> Any:
     return None if member.boots > 2 and entry.index % 97 == 0 else apply(member, entry)
+
+
+def _go_on_after_error(_failed: Any, member: SimulatedMember) -> None:
+    """What an LMDB environment does: it takes the next commit as if nothing had happened."""
+    disk = member.disk
+    disk._syncing = 0
+    member.durable(Persist(member._issued_batch, None, 0, [], must_sync=True))
 
 
 def _position_lags(store: Any, state: StoredState, flush: Any) -> None:
@@ -123,6 +131,13 @@ MUTANTS = (
         "keys expire in an order that differs between members",
         ("I5", "I7", "I11"),
         wrapped(Deadlines, "_pour", _order_by_address),
+    ),
+    Mutant(
+        "M49",
+        "goes on after a failed sync",
+        ("I6", "I3", "I1", "I4", "stop"),
+        wrapped(SimulatedMember, "sync_failed", _go_on_after_error),
+        with_options(fault_kinds=("sync_error", "burst")),
     ),
     Mutant(
         "M41",

@@ -1,6 +1,6 @@
 """All planted bugs, in the order of their numbers."""
 
-from tests.simulation.mutants import applying, election, membership, reads, replication, snapshots
+from tests.simulation.mutants import applying, election, membership, reads, replication, snapshots, watching
 from tests.simulation.mutants.planting import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -10,4 +10,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *membership.MUTANTS,
     *snapshots.MUTANTS,
     *reads.MUTANTS,
+    *watching.MUTANTS,
 )
