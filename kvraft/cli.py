@@ -180,6 +180,7 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
         ),
         configuration=in_force[-1],
         load_keyspace=load_keyspace,
+        free_bytes=storage.directory.free_bytes,
         created_now=storage.fresh,
         boot_nonce=secrets.randbits(64),
     )

@@ -50,6 +50,10 @@ class LogStore(LogReader, Protocol):
         """Drop entries up to `position`, in the background and in bounded transactions."""
         ...
 
+    def scrub(self, after: LogPosition | None, entries_max: int) -> LogPosition | None:
+        """Verify the next old entries; returns where to go on, None to begin anew. Raises for a damaged one."""
+        ...
+
     def peer_seen(self, member_id: int) -> int | None:
         """The highest index that this peer has acknowledged or shown; None if it was never seen."""
         ...

@@ -11,7 +11,7 @@ from typing import final
 
 from kvraft import clock, logs
 from kvraft.keyspace.command_codec import encode_command
-from kvraft.keyspace.commands import Command
+from kvraft.keyspace.commands import Command, CompareAndDelete, Delete, Sync
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
@@ -19,6 +19,7 @@ from kvraft.member import waiters as causes
 from kvraft.member.applier import Applier
 from kvraft.member.chores import Chores
 from kvraft.member.cluster import Cluster
+from kvraft.member.disk_watch import DiskWatch
 from kvraft.member.durable_state import DurableState
 from kvraft.member.figures import Figures
 from kvraft.member.forwarding import Forwarding
@@ -64,6 +65,7 @@ class Member:
         settings: MemberSettings,
         configuration: Configuration,
         load_keyspace: Callable[[], Awaitable[Keyspace]],
+        free_bytes: Callable[[], int],
         created_now: bool,
         boot_nonce: int,
     ) -> None:
@@ -97,6 +99,7 @@ class Member:
             self._loop.durable_position,
             created_now=created_now,
         )
+        self._disk = DiskWatch(log_store, free_bytes)
         self._chores = Chores(cluster, raft, self._applier, self, settings.idle_sync_ms)
         self._forwarding = Forwarding()
         self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
@@ -224,12 +227,22 @@ class Member:
 
     def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
         """Replicate a command; `done` is called exactly once, never from inside this call."""
-        if self._stopping or len(self._waiters) >= self.settings.waiting_requests_max:
-            cause = causes.STOPPED if self._stopping else causes.TOO_MANY_REQUESTS
-            asyncio.get_running_loop().call_soon(done, internal_error(cause))
+        refusal = self._refusal(command)
+        if refusal is not None:
+            asyncio.get_running_loop().call_soon(done, internal_error(refusal))
             return
         self._router.add(self._waiters.add(encode_command(command), done, clock.monotonic_ms()))
         self._loop.wake()
+
+    def _refusal(self, command: Command) -> bytes | None:
+        """Why a command is not taken now; what frees space always is."""
+        if self._stopping:
+            return causes.STOPPED
+        if len(self._waiters) >= self.settings.waiting_requests_max:
+            return causes.TOO_MANY_REQUESTS
+        if self._disk.is_full and not isinstance(command, Delete | CompareAndDelete | Sync):
+            return causes.NO_SPACE
+        return None
 
     def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
         """Call `done(None)` once local reads are linearizable from this call on."""
@@ -490,10 +503,17 @@ class Member:
         self._durable.look_around(now_ms)
         self._chores.expire()
         self._memory.remember_acknowledged()
+        self._watch_disk()
         if self._router.unsent or self._reads.wants_round():
             self._loop.wake()
         if self._full_collections.is_due(self.raft_index, now_ms):
             gc.collect()
+
+    def _watch_disk(self) -> None:
+        was_full = self._disk.is_full
+        self._disk.look()
+        if self._disk.is_full and not was_full and self._raft.role is Role.LEADER:
+            self._loop.put(TransferLeadership(0))
 
     def _timeout_cause(self, waiter: Waiter) -> bytes:
         """As etcd tells them apart (server/v2_server: parseProposeCtxErr)."""

@@ -25,6 +25,7 @@ TIMED_OUT_LEADER_LOST: Final = b"etcdserver: request timed out, possibly due to 
 TIMED_OUT_CONNECTION_LOST: Final = b"etcdserver: request timed out, possibly due to connection lost"
 TOO_MANY_REQUESTS: Final = b"etcdserver: too many requests"
 STOPPED: Final = b"etcdserver: server stopped"
+NO_SPACE: Final = b"etcdserver: no space"
 
 UNSENT: Final = 0
 """`Waiter.term` of a request that no leader got yet."""
