@@ -37,6 +37,7 @@ class Cluster:
         flags: Mapping[str, str] | None = None,
         client_ports: Sequence[int] = (),
         peer_ports: Sequence[int] = (),
+        hosts: Sequence[str] = (),
         durable: bool = True,
     ) -> None:
         """Lay out a cluster without starting it.
@@ -49,6 +50,7 @@ class Cluster:
             flags: see `Program.flags`.
             client_ports: fixed ports, one a member; otherwise free ones are reserved.
             peer_ports: as `client_ports`.
+            hosts: an address a member, each of which only its member has (network namespaces); otherwise loopback.
             durable: refuse a directory whose disk is memory: what it keeps says nothing about durability.
 
         Raises:
@@ -62,9 +64,10 @@ class Cluster:
         if not client_ports or not peer_ports:
             self._reserved = ports.reserve(2 * size)
             client_ports, peer_ports = self._reserved.ports[:size], self._reserved.ports[size:]
+        places = zip(client_ports, peer_ports, hosts or [ports.LOOPBACK] * size, strict=True)
         self.members: Final = tuple(
-            Member(f"n{number}", self.program, directory, client_port, peer_port)
-            for number, (client_port, peer_port) in enumerate(zip(client_ports, peer_ports, strict=True), 1)
+            Member(f"n{number}", self.program, directory, client_port, peer_port, host)
+            for number, (client_port, peer_port, host) in enumerate(places, 1)
         )
         initial_cluster = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
         for member in self.members:

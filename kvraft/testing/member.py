@@ -69,15 +69,23 @@ class Program:
 class Member:
     """One process of a cluster, running or not."""
 
-    def __init__(self, name: str, program: Program, directory: pathlib.Path, client_port: int, peer_port: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        directory: pathlib.Path,
+        client_port: int,
+        peer_port: int,
+        host: str = ports.LOOPBACK,
+    ) -> None:
         self.name: Final = name
         self.program = program
         self.data_dir: Final = directory / name
         self.log_path: Final = directory / f"{name}.log"
         self.client_port: Final = client_port
         self.peer_port: Final = peer_port
-        self.client_url: Final = f"http://{ports.LOOPBACK}:{client_port}"
-        self.peer_url: Final = f"http://{ports.LOOPBACK}:{peer_port}"
+        self.client_url: Final = f"http://{host}:{client_port}"
+        self.peer_url: Final = f"http://{host}:{peer_port}"
         self.cluster_flags: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self.output: int | None = None

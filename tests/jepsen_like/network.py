@@ -1,0 +1,181 @@
+"""A network of its own for every run: each member in a network namespace, all on one bridge, and faults between them.
+
+    run-...-net   the bridge, with the clients' address on it; this process moves in while the network is open
+    run-...-n1    10.83.0.1 on eth0, the other end of a cable (veth) to the bridge
+    run-...-n2    10.83.0.2 ...
+
+The namespaces are this run's, so several runs may use the same addresses at once. Nothing is made outside them, and
+with the namespaces all that is in them goes. What a killed run has left behind, the next one removes.
+There is no fallback to loopback: without namespaces these tests fail.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, final
+
+CLIENT_PORT: Final = 2379
+PEER_PORT: Final = 2380
+_NET_NAMESPACES: Final = Path("/run/netns")
+_PREFIX: Final = "kvraft"
+_CLIENTS: Final = "10.83.0.254"
+_CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+_COMMAND_TIMEOUT_S: Final = 30.0
+
+
+class NetworkError(Exception):
+    """The namespaces cannot be made or changed here."""
+
+
+@final
+@dataclasses.dataclass(slots=True, frozen=True)
+class Rule:
+    """One rule about packets that reach a member."""
+
+    member: str
+    words: tuple[str, ...]
+    """As `iptables -A INPUT` takes them."""
+
+
+@final
+class Network:
+    """Namespaces for named members. As a context manager: the caller is among the clients inside, all is gone after."""
+
+    def __init__(self, members: Sequence[str]) -> None:
+        self.members: Final = tuple(members)
+        self.addresses: Final = {name: f"10.83.0.{number}" for number, name in enumerate(members, 1)}
+        self._name = f"{_PREFIX}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._outside: int | None = None
+
+    def __enter__(self) -> Self:
+        remove_leftovers()
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self._remove)
+            self._make()
+            self._outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            _enter(_NET_NAMESPACES / self._namespace("net"))
+            on_error.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._outside is not None
+        _enter(Path(f"/proc/self/fd/{self._outside}"))
+        os.close(self._outside)
+        self._remove()
+
+    def wrapper(self, member: str) -> tuple[str, ...]:
+        """The words that start a command in a member's namespace."""
+        return ("nsenter", f"--net={_NET_NAMESPACES / self._namespace(member)}", "--")
+
+    @contextlib.contextmanager
+    def rules(self, rules: Sequence[Rule]) -> Iterator[None]:
+        """Have these rules for a while."""
+        with contextlib.ExitStack() as undo:
+            for rule in rules:
+                self._iptables(rule.member, "-A", "INPUT", *rule.words)
+                undo.callback(self._iptables, rule.member, "-D", "INPUT", *rule.words)
+            yield
+
+    @contextlib.contextmanager
+    def slow_link(self, member: str, kbit_per_s: int) -> Iterator[None]:
+        """Let so little through on a member's cable, each way; what waits longer than 400 ms is lost."""
+        places = ((self._namespace(member), "eth0"), (self._namespace("net"), f"to-{member}"))
+        shape = ("tbf", "rate", f"{kbit_per_s}kbit", "burst", "4kb", "latency", "400ms")
+        with contextlib.ExitStack() as undo:
+            for namespace, device in places:
+                _run("ip", "netns", "exec", namespace, "tc", "qdisc", "add", "dev", device, "root", *shape)
+                undo.callback(_run, "ip", "netns", "exec", namespace, "tc", "qdisc", "del", "dev", device, "root")
+            yield
+
+    def drop(self, source: str, destination: str) -> Rule:
+        """Packets from one member to another are lost; those that go the other way are not."""
+        return Rule(destination, ("-s", self.addresses[source], "-j", "DROP"))
+
+    def lose(self, source: str, destination: str, probability: float) -> Rule:
+        """A part of the packets from one member to another is lost."""
+        chance = ("-m", "statistic", "--mode", "random", "--probability", f"{probability:.3f}")
+        return Rule(destination, ("-s", self.addresses[source], *chance, "-j", "DROP"))
+
+    def reset(self, source: str, destination: str) -> Rule:
+        """Whatever one member sends to another is answered with a reset, as after a restart of a firewall."""
+        return Rule(
+            destination, ("-p", "tcp", "-s", self.addresses[source], "-j", "REJECT", "--reject-with", "tcp-reset")
+        )
+
+    def _namespace(self, what: str) -> str:
+        return f"{self._name}-{what}"
+
+    def _iptables(self, member: str, *words: str) -> None:
+        _run(*self.wrapper(member), "iptables", "-w", *words)
+
+    def _make(self) -> None:
+        if os.geteuid() != 0:
+            raise NetworkError("network namespaces need root: run these tests as root (containers in CI are)")
+        for tool in ("ip", "iptables", "tc", "nsenter"):
+            if shutil.which(tool) is None:
+                raise NetworkError(f"{tool} is not installed: run `make deps`")
+        bridge = self._namespace("net")
+        _run("ip", "netns", "add", bridge)
+        _run("ip", "-n", bridge, "link", "set", "lo", "up")
+        _run("ip", "-n", bridge, "link", "add", "bridge", "type", "bridge")
+        _run("ip", "-n", bridge, "address", "add", f"{_CLIENTS}/24", "dev", "bridge")
+        _run("ip", "-n", bridge, "link", "set", "bridge", "up")
+        for name, address in self.addresses.items():
+            inside = self._namespace(name)
+            _run("ip", "netns", "add", inside)
+            _run("ip", "-n", inside, "link", "set", "lo", "up")
+            cable = ("type", "veth", "peer", "name", "eth0", "netns", inside)
+            _run("ip", "-n", bridge, "link", "add", f"to-{name}", *cable)
+            _run("ip", "-n", bridge, "link", "set", f"to-{name}", "master", "bridge", "up")
+            _run("ip", "-n", inside, "address", "add", f"{address}/24", "dev", "eth0")
+            _run("ip", "-n", inside, "link", "set", "eth0", "up")
+
+    def _remove(self) -> None:
+        remove_namespaces(f"{self._name}-")
+
+
+def remove_leftovers() -> None:
+    """Remove the namespaces of runs whose process is gone."""
+    for path in _NET_NAMESPACES.glob(f"{_PREFIX}-*-*-*"):
+        pid = path.name.split("-")[1]
+        if not Path(f"/proc/{pid}").exists():
+            remove_namespaces(path.name)
+
+
+def remove_namespaces(prefix: str) -> None:
+    """Remove every namespace whose name begins so. The cables go first: a dying process may hold its namespace."""
+    names = sorted(path.name for path in _NET_NAMESPACES.glob(f"{prefix}*"))
+    for name in names:
+        if name.endswith("-net"):
+            subprocess.run(["ip", "-n", name, "link", "del", "bridge"], capture_output=True, check=False)
+        else:
+            subprocess.run(["ip", "-n", name, "link", "del", "eth0"], capture_output=True, check=False)
+    for name in names:
+        _run("ip", "netns", "del", name)
+
+
+def _enter(namespace: Path) -> None:
+    """Move the calling thread; threads and processes that it starts from now on come along."""
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.setns(descriptor, _CLONE_NEWNET) != 0:
+            error = ctypes.get_errno()
+            raise NetworkError(f"setns to {namespace}: {os.strerror(error)}")
+    finally:
+        os.close(descriptor)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise NetworkError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")

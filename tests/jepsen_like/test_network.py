@@ -1,0 +1,90 @@
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.jepsen_like.network import Network, NetworkError, remove_leftovers
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network(["n1", "n2"]) as opened:
+        yield opened
+
+
+def reaches(network: Network, source: str, destination: str) -> bool:
+    """Whether a datagram from one member arrives at the other."""
+    listen = "import socket;s=socket.socket(2,2);s.bind(('0.0.0.0',9));s.settimeout(1);print('on',flush=True);s.recv(9)"
+    send = (
+        f"import socket;s=socket.socket(2,2);[s.sendto(b'x',('{network.addresses[destination]}',9)) for _ in range(3)]"
+    )
+    with subprocess.Popen(
+        [*network.wrapper(destination), "python3", "-c", listen], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as listener:
+        assert listener.stdout is not None
+        assert listener.stdout.readline() == b"on\n"
+        subprocess.run([*network.wrapper(source), "python3", "-c", send], check=True)
+        return listener.wait() == 0
+
+
+def test_cut_of_one_direction_leaves_the_other(network: Network) -> None:
+    """And after it both are whole again, also when the fault ends by an exception."""
+    assert reaches(network, "n1", "n2")
+    with contextlib.suppress(ZeroDivisionError), network.rules([network.drop("n1", "n2")]):
+        assert not reaches(network, "n1", "n2")
+        assert reaches(network, "n2", "n1")
+        raise ZeroDivisionError
+    assert reaches(network, "n1", "n2")
+
+
+def test_clients_are_inside_and_reach_members(network: Network) -> None:
+    """A refused connection is the answer of a member on which nobody listens, not of a network without a way."""
+
+    async def connect() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(network.addresses["n2"], 2379)
+
+    asyncio.run(connect())
+
+
+def test_slow_link_is_undone(network: Network) -> None:
+    """The queue is there during the fault and not after."""
+    show = [*network.wrapper("n1"), "tc", "qdisc", "show", "dev", "eth0"]
+    with network.slow_link("n1", 256):
+        assert "rate 256Kbit" in subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    assert "tbf" not in subprocess.run(show, capture_output=True, text=True, check=True).stdout
+
+
+def test_namespaces_are_gone_after_an_exception() -> None:
+    """No namespace and no cable is left, and the caller is back outside."""
+    outside = Path("/proc/thread-self/ns/net").readlink()
+    names: list[str] = []
+    with contextlib.suppress(ZeroDivisionError), Network(["n1"]) as network:
+        names.append(Path(network.wrapper("n1")[1].partition("=")[2]).name)
+        assert Path("/proc/thread-self/ns/net").readlink() != outside
+        raise ZeroDivisionError
+    assert Path("/proc/thread-self/ns/net").readlink() == outside
+    assert names
+    assert not any((Path("/run/netns") / name).exists() for name in names)
+
+
+def test_namespaces_of_a_killed_run_are_removed() -> None:
+    """The next run finds them by the process id in their name."""
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    name = f"kvraft-{gone.pid}-abcd-n1"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    remove_leftovers()
+    assert not (Path("/run/netns") / name).exists()
+
+
+def test_missing_tool_is_a_failure_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no fallback to loopback."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(NetworkError, match="ip is not installed: run `make deps`"), Network(["n1"]):
+        pass
