@@ -164,6 +164,12 @@ class MemoryLogStore:
         if position.index > self._disk.base.index and self._latch.failure is None:
             self._disk.move_base(position)
 
+    def scrub(self, after: LogPosition | None, entries_max: int) -> LogPosition | None:
+        """Memory keeps no bytes that could go bad: always at the end."""
+        assert entries_max > 0
+        assert after is None, "nobody was told to go on"
+        return None
+
     def peer_seen(self, member_id: int) -> int | None:
         """The highest index that was remembered for this peer; None if it was never seen."""
         return self._peers.get(member_id)
