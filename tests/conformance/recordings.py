@@ -8,7 +8,7 @@ or writes that went past the recorder and left an event.
 import json
 import lzma
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
@@ -18,7 +18,10 @@ from tests.conformance.wire import FORM, Request, keys_request
 
 DATA: Final = Path(__file__).resolve().parents[1] / "data" / "recordings"
 NAMES: Final = ("flannel-0.7.1", "flannel-0.7.1-renewals", "etcdctl-3.4.23", "kube-apiserver-1.2.4")
+LAST_EXPIRY_WITHIN_S: Final = 1.5
+"""After the last write of a recording a node may still be seen to expire, not later than this."""
 _WRITES: Final = frozenset({"PUT", "POST", "DELETE"})
+_TTL: Final = re.compile(r"(?:^|&)ttl=(\d+)")
 _EVENT_INDEX: Final = re.compile(r'"modifiedIndex":(\d+)')
 
 
@@ -60,6 +63,12 @@ class Exchange:
         return self.method in _WRITES and self.status in (200, 201)
 
     @property
+    def ttl(self) -> int | None:
+        """Seconds, if it writes a node that expires."""
+        found = _TTL.search(self.form or "")
+        return int(found[1]) if found else None
+
+    @property
     def event_index(self) -> int | None:
         """Of a watch that was answered: the index of its event."""
         found = _EVENT_INDEX.search(self.body)
@@ -96,6 +105,8 @@ class Plan:
     """What saw the store as it was at `base`."""
     rounds: tuple[Round, ...]
     """By ascending index, from `base` + 1 on without a gap."""
+    doomed: frozenset[int]
+    """Indices of writes whose nodes expired before the end, not written again."""
 
 
 def load(name: str) -> list[Exchange]:
@@ -141,7 +152,19 @@ def plan(exchanges: Sequence[Exchange]) -> Plan:
         latest = exchange.index if exchange.index is not None else latest
         rounds[latest].others.append(exchange)
     opening = rounds.pop(base)
-    return Plan(tuple(_seeds(exchanges, base)), base, opening, tuple(rounds.values()))
+    return Plan(tuple(_seeds(exchanges, base)), base, opening, tuple(rounds.values()), _doomed(writes))
+
+
+def _doomed(writes: Mapping[int, Exchange]) -> frozenset[int]:
+    last_write = {exchange.target.partition("?")[0]: index for index, exchange in sorted(writes.items())}
+    end = max(exchange.ended for exchange in writes.values())
+    return frozenset(
+        index
+        for index, exchange in writes.items()
+        if exchange.ttl is not None
+        and last_write[exchange.target.partition("?")[0]] == index
+        and exchange.started + exchange.ttl <= end + LAST_EXPIRY_WITHIN_S
+    )
 
 
 def _unseen_writes(exchanges: Sequence[Exchange]) -> dict[int, Request]:

@@ -1,0 +1,328 @@
+"""Replaying a recording against etcd and a subject at the same time, and comparing what they answer.
+
+Indices differ between the recording and each of the two, and an expiry comes when it comes, not where it was recorded.
+So each side keeps its own map of indices, and answers are compared with every live index replaced by the recorded one
+of the newest write that it does not precede.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Final, final
+
+from tests.conformance.comparison import comparable, difference
+from tests.conformance.differential.pair import removals
+from tests.conformance.recordings import Exchange, Plan, Round
+from tests.conformance.systems import System
+from tests.conformance.wire import Answer, Connection, Head, NothingCameError, Request, keys_request
+
+LANES: Final = 12
+"""Requests under way at once on each side, through all members in turn: kube-apiserver had about as many."""
+ANSWER_WITHIN_S: Final = 15.0
+EXPIRY_WITHIN_S: Final = 30.0
+"""Longer than the longest TTL that runs out in a recording (12 s)."""
+_QUORUM: Final = keys_request("GET", "/", query="quorum=true")
+_CONDITION: Final = re.compile(rb"(prevIndex|waitIndex)=([1-9][0-9]*)")
+_FIELD: Final = re.compile(rb'"(modifiedIndex|createdIndex|index)":(\d+)')
+_IN_ORDER_KEY: Final = re.compile(rb"/(0{10}\d{10})")
+_COMPARED: Final = re.compile(rb'\[(\d+) != (\d+)\](?=",)')
+_CLEARED: Final = re.compile(rb'\[\d+/\d+\](?=",)')
+
+
+@final
+class Side:
+    """One system in a replay."""
+
+    def __init__(self, system: System) -> None:
+        self.system: Final = system
+        self.lanes: Final = [Connection(self.url(lane), timeout=ANSWER_WITHIN_S) for lane in range(LANES)]
+        for lane in self.lanes:
+            # etcd takes a long request line only when it is not the first on its connection.
+            lane.ask(keys_request("HEAD", "/"))
+        self.base = self.lanes[0].ask(_QUORUM).etcd_index
+        self._recorded: list[int] = [0]
+        self._live: list[int] = [0]
+        self._changes = 0
+        self._current: set[int] = set()
+
+    def url(self, lane: int) -> str:
+        """Client URL of the member of a lane."""
+        return self.system.client_urls[lane % len(self.system.client_urls)]
+
+    def begin(self, recorded_base: int) -> None:
+        """From here on the recorded index `recorded_base` stands for the store's index now."""
+        index = self.lanes[0].ask(_QUORUM).etcd_index
+        self.base = index
+        self.learn(recorded_base, index)
+
+    def learn(self, recorded: int, live: int) -> None:
+        """A write got this index."""
+        if recorded > self._recorded[-1]:
+            self._recorded.append(recorded)
+            self._live.append(live)
+
+    def has_changed(self) -> None:
+        """A write has been made: what members know may be old, and one index more is not an expiry."""
+        self._changes += 1
+        self._current.clear()
+
+    def catch_up(self, lane: int) -> None:
+        """Let the member of a lane apply everything, for a local read or a watch through it."""
+        member = lane % len(self.system.client_urls)
+        if member not in self._current:
+            self.lanes[lane].ask(_QUORUM)
+            self._current.add(member)
+
+    def wait_for_expiries(self, count: int) -> None:
+        """Wait until this many nodes have expired since `begin`."""
+        self._current.clear()
+        self.system.cluster.wait_for(
+            f"{count} expiries",
+            lambda: self.lanes[0].ask(_QUORUM).etcd_index - self.base - self._changes >= count,
+            EXPIRY_WITHIN_S,
+        )
+
+    def translated(self, request: Request) -> Request:
+        """A recorded request with its indices replaced by this side's."""
+        target = _CONDITION.sub(lambda found: b"%s=%d" % (found[1], self._live_of(int(found[2]))), request.target)
+        target = _IN_ORDER_KEY.sub(lambda found: b"/%020d" % self._live_of(int(found[1])), target)
+        return replace(request, target=target)
+
+    def canonical(self, answer: Answer) -> Answer:
+        """An answer of this side with its indices replaced by the recorded ones."""
+        body = _FIELD.sub(lambda found: b'"%s":%d' % (found[1], self._recorded_of(int(found[2]))), answer.body)
+        body = _IN_ORDER_KEY.sub(lambda found: b"/%020d" % self._recorded_of(int(found[1])), body)
+        if answer.status == 412:
+            body = _COMPARED.sub(self._canonical_comparison, body)
+        if answer.status == 400:
+            body = _CLEARED.sub(b"[<oldest>/<asked>]", body)
+        headers = tuple(
+            (name, str(self._recorded_of(int(value))) if name == "X-Etcd-Index" else value)
+            for name, value in answer.head.headers
+        )
+        return Answer(Head(answer.status, answer.head.reason, headers), body)
+
+    def close(self) -> None:
+        """Hang up."""
+        for lane in self.lanes:
+            lane.close()
+
+    def _live_of(self, recorded: int) -> int:
+        known = bisect_right(self._recorded, recorded) - 1
+        if not known:
+            # Before the recording: as far back from its beginning.
+            return max(1, self._live[1] - (self._recorded[1] - recorded))
+        return self._live[known] + recorded - self._recorded[known]
+
+    def _canonical_comparison(self, found: re.Match[bytes]) -> bytes:
+        return b"[%d != %d]" % (self._recorded_of(int(found[1])), self._recorded_of(int(found[2])))
+
+    def _recorded_of(self, live: int) -> int:
+        return self._recorded[bisect_right(self._live, live) - 1]
+
+
+@final
+@dataclass(slots=True)
+class OpenWatch:
+    """A watch of the recording, open on both sides."""
+
+    exchange: Exchange
+    connections: tuple[Connection, Connection]
+
+    def close(self) -> None:
+        """Hang up."""
+        for connection in self.connections:
+            connection.close()
+
+
+@final
+@dataclass(slots=True)
+class Replay:
+    """One recording on both sides."""
+
+    oracle: Side
+    subject: Side
+    differences: list[str] = field(default_factory=list)
+    compared: int = 0
+    events: int = 0
+    _expiries: int = 0
+    _turn: int = 0
+    _doomed_at: tuple[float, float] | None = None
+    """When the last node was written that expires: by the recorder's clock, and by ours."""
+    _watches: list[OpenWatch] = field(default_factory=list)
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The oracle first."""
+        return self.oracle, self.subject
+
+    def run(self, plan: Plan) -> None:
+        """Seed, replay every round, hang up."""
+        for recorded, request in plan.seeds:
+            for side in self.sides:
+                side.learn(recorded, side.lanes[0].ask(request).etcd_index)
+        for side in self.sides:
+            side.begin(plan.base)
+        self._see(plan.opening)
+        for each in plan.rounds:
+            if isinstance(each.change, Exchange):
+                self._pace(each.change, is_doomed=each.index in plan.doomed)
+            self._change(each)
+            self._see(each)
+        for watch in self._watches:
+            self._give_up(watch)
+
+    def compare_trees(self) -> None:
+        """Everything that is left, on every member of both."""
+        request = keys_request("GET", "/", query="recursive=true&sorted=true")
+        for side in self.sides:
+            side.has_changed()
+        for lane in range(max(len(side.system.client_urls) for side in self.sides)):
+            for side in self.sides:
+                side.catch_up(lane)
+            self._compare("tree", None, [side.lanes[lane].ask(request) for side in self.sides])
+
+    def _pace(self, write: Exchange, *, is_doomed: bool) -> None:
+        """Keep the recorded time between a node left to expire and a node that is kept alive beside it.
+
+        Everything else is replayed as fast as it goes; here the second would expire with the first.
+        """
+        if write.ttl is None or write.ttl > EXPIRY_WITHIN_S:
+            return
+        if is_doomed:
+            self._doomed_at = write.started, monotonic()
+        elif self._doomed_at is not None:
+            recorded, ours = self._doomed_at
+            due = ours + write.started - recorded
+            self.oracle.system.cluster.wait_for("its time", lambda: monotonic() >= due, EXPIRY_WITHIN_S)
+
+    def _change(self, each: Round) -> None:
+        """Make the change of a round: a write on both sides at once, or the wait for an expiry."""
+        change = each.change
+        if change is None:
+            self._expiries += 1
+            for side in self.sides:
+                side.wait_for_expiries(self._expiries)
+            return
+        if isinstance(change, Exchange):
+            for watch in [watch for watch in self._watches if watch.exchange.was_cut]:
+                if watch.exchange.ended < change.started:
+                    self._watches.remove(watch)
+                    self._give_up(watch)
+        request = change.request if isinstance(change, Exchange) else change
+        self._turn += 1
+        lane = self._turn % LANES
+        for side in self.sides:
+            side.lanes[lane].send(side.translated(request))
+        answers = [side.lanes[lane].receive(request.method) for side in self.sides]
+        for side, answer in zip(self.sides, answers, strict=True):
+            side.learn(each.index, answer.etcd_index)
+            side.has_changed()
+        status = change.status if isinstance(change, Exchange) else 200
+        self._compare(str(request), status, answers)
+
+    def _see(self, each: Round) -> None:
+        """Everything that saw this index: plain requests at the same time, watches opened, their events collected."""
+        plain = [exchange for exchange in each.others if not exchange.is_watch]
+        for start in range(0, len(plain), LANES):
+            self._ask_at_once(plain[start : start + LANES])
+        for exchange in each.others:
+            if exchange.is_watch:
+                self._open(exchange)
+        for watch in list(self._watches):
+            due = watch.exchange.event_index
+            if due is not None and due <= each.index:
+                self._watches.remove(watch)
+                self._collect(watch)
+
+    def _ask_at_once(self, exchanges: Sequence[Exchange]) -> None:
+        lanes = []
+        for exchange in exchanges:
+            self._turn += 1
+            lane = self._turn % LANES
+            lanes.append(lane)
+            for side in self.sides:
+                if "quorum=true" not in exchange.target and exchange.method == "GET":
+                    side.catch_up(lane)
+        for lane, exchange in zip(lanes, exchanges, strict=True):
+            for side in self.sides:
+                side.lanes[lane].send(side.translated(exchange.request))
+        for lane, exchange in zip(lanes, exchanges, strict=True):
+            answers = [side.lanes[lane].receive(exchange.method) for side in self.sides]
+            self._compare(f"seq {exchange.seq} {exchange.request}", exchange.status, answers)
+
+    def _open(self, exchange: Exchange) -> None:
+        self._turn += 1
+        lane = self._turn % LANES
+        connections = []
+        for side in self.sides:
+            side.catch_up(lane)
+            connection = Connection(side.url(lane), timeout=ANSWER_WITHIN_S)
+            connection.send(side.translated(exchange.request))
+            connections.append(connection)
+        heads = [connection.receive_head() for connection in connections]
+        answers = [Answer(head, b"") for head in heads]
+        if not all(head.chunked for head in heads):
+            answers = [connection.complete(head, "GET") for connection, head in zip(connections, heads, strict=True)]
+        self._compare(f"seq {exchange.seq} {exchange.request}", exchange.status, answers)
+        watch = OpenWatch(exchange, (connections[0], connections[1]))
+        if all(head.chunked for head in heads):
+            self._watches.append(watch)
+        else:
+            watch.close()
+
+    def _collect(self, watch: OpenWatch) -> None:
+        """The event of a watch, which has happened on both sides."""
+        answers = []
+        for connection in watch.connections:
+            event = connection.receive_chunk()
+            assert event is None or connection.receive_chunk() is None, "a second event"
+            answers.append(Answer(Head(200, "", ()), event or b""))
+        self.events += 1
+        self._compare(f"event of seq {watch.exchange.seq} {watch.exchange.request}", 200, answers)
+        watch.close()
+
+    def _give_up(self, watch: OpenWatch) -> None:
+        """Hang up where the client did; nothing had come."""
+        for side, connection in zip(self.sides, watch.connections, strict=True):
+            try:
+                event = connection.receive_chunk(0.0)
+            except NothingCameError:
+                continue
+            self.differences.append(f"{side.system}: {watch.exchange.request} got {event!r}")
+        watch.close()
+
+    def _compare(self, what: str, status: int | None, answers: Sequence[Answer]) -> None:
+        """The same from both, with the status of the recording."""
+        self.compared += 1
+        expected, actual = (
+            comparable(side.canonical(answer), unsorted="sorted=true" not in what)
+            for side, answer in zip(self.sides, answers, strict=True)
+        )
+        if "/v2/members" in what:
+            expected, actual = (replace(each, body=b"", head_length=0) for each in (expected, actual))
+        words = difference(expected, actual)
+        if words is None and status not in (None, expected.status):
+            words = f"both answer {expected.status}, recorded is {status}"
+        if words is not None:
+            self.differences.append(f"{what[:400]}: {words}")
+
+
+def replayed(plan: Plan, oracle: System, subject: System, report: Callable[[str], None]) -> list[str]:
+    """Replay a plan on both; what differed, in words."""
+    sides = Side(oracle), Side(subject)
+    try:
+        replay = Replay(*sides)
+        replay.run(plan)
+        replay.compare_trees()
+        report(f"{replay.compared} answers and {replay.events} events compared, {len(replay.differences)} differ")
+        for side in sides:
+            # What is left would expire in the middle of the next recording.
+            for request in removals(side.lanes[0].ask(_QUORUM)):
+                side.lanes[0].ask(request)
+        return replay.differences
+    finally:
+        for side in sides:
+            side.close()
