@@ -1,10 +1,12 @@
-"""`python -m tests.simulation run|replay|shrink`."""
+"""`python -m tests.simulation run|replay|shrink|cuts`: many seeds, one seed, a smaller schedule, directed cuts."""
 
 import argparse
 import sys
 
 from tests.simulation.campaign import run_many, seeds_of
+from tests.simulation.cuts import mask_count, play_all, sampled_masks
 from tests.simulation.faults import schedule_as_json, schedule_from_json
+from tests.simulation.shrinking import shrink
 from tests.simulation.world import Outcome, run_seed
 
 
@@ -21,7 +23,19 @@ def main(arguments: list[str]) -> int:
     replay.add_argument("seed", type=int)
     replay.add_argument("--schedule", help="another schedule than the seed's own, as JSON")
     replay.add_argument("--quiet", action="store_true", help="only the result")
+    small = commands.add_parser("shrink", help="remove faults from a failing seed's schedule while it still fails")
+    small.add_argument("seed", type=int)
+    cut = commands.add_parser("cuts", help="play directed cuts: all of up to four servers, a sample of more")
+    cut.add_argument("--servers", type=int, default=3)
+    cut.add_argument("--sample", type=int, help="so many random cuts instead of all")
+    cut.add_argument("--master-seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
+    if chosen.command == "cuts":
+        return _play_cuts(chosen.servers, chosen.sample, chosen.master_seed)
+    if chosen.command == "shrink":
+        outcome = shrink(chosen.seed, _print)
+        _report_failure(outcome)
+        return 1 if outcome.failed else 0
     if chosen.command == "run":
         totals = run_many(
             seeds_of(chosen.master_seed, chosen.seeds),
@@ -35,6 +49,15 @@ def main(arguments: list[str]) -> int:
     outcome = run_seed(chosen.seed, schedule=schedule, sink=None if chosen.quiet else _print)
     _print(f"seed {outcome.seed}: {outcome.summary()}; {outcome.at_ms} ms; trace {outcome.trace_hash}")
     return 1 if outcome.failed else 0
+
+
+def _play_cuts(servers: int, sample: int | None, master_seed: int) -> int:
+    masks = sampled_masks(servers, sample, master_seed) if sample else range(mask_count(servers))
+    problems = play_all(servers, masks)
+    for mask, problem in problems:
+        _print(f"{servers} servers, cut {mask:#x}: {problem}")
+    _print(f"{len(masks)} cuts of {servers} servers, {len(problems)} with a finding")
+    return 1 if problems else 0
 
 
 def _report_failure(outcome: Outcome) -> None:

@@ -120,7 +120,7 @@ def draw_options(seed: int) -> Options:
         seed=seed,
         servers=random.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7)),
         spares=spares,
-        safety_ms=random.randrange(90_000, 130_000),
+        safety_ms=random.randrange(100_000, 145_000),
         heartbeat_interval_ms=election_ms // 10,
         election_timeout_ms=election_ms,
         message_bytes_max=message_bytes,

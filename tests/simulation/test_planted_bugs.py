@@ -4,6 +4,8 @@ import pytest
 
 from tests.simulation.mutants.catalogue import MUTANTS
 from tests.simulation.mutants.hunt import hunt
+from tests.simulation.options import draw_options
+from tests.simulation.shrinking import shrink
 
 ALWAYS_HUNTED = ("M1", "M15", "M19")
 MASTER_SEEDS = (1, 2, 3, 4, 5)
@@ -17,6 +19,19 @@ def test_planted_bug_is_found_from_five_master_seeds(name: str) -> None:
     for master_seed in MASTER_SEEDS:
         catch = hunt(name, master_seed)
         assert catch.expected, f"master seed {master_seed}: {catch.row()}"
+
+
+@pytest.mark.slow
+def test_failing_schedule_shrinks_to_few_faults() -> None:
+    """What is left of a failing schedule still fails by the same invariant, with fewer faults."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "M49")
+    catch = hunt("M49", 1)
+    options = mutant.options(draw_options(catch.seed))
+    with mutant.plant():
+        small = shrink(catch.seed, lambda _line: None, options)
+    assert small.violation is not None
+    assert small.violation.invariant == catch.found_by
+    assert len(small.schedule) <= 3
 
 
 def test_every_planted_bug_has_a_name_of_its_own() -> None:

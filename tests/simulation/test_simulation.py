@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 CHECKED_RARE_STATES = (
     "became leader",
+    "configuration changed",
     "crash at a boundary",
     "crash lost unsynced batches",
     "log compacted",
@@ -26,6 +27,10 @@ CHECKED_RARE_STATES = (
     "proposal refused",
     "read failed",
     "snapshot installed",
+    "stopped by a failed sync",
+    "watch closed by a snapshot",
+    "watch refused with 401",
+    "watch resumed",
 )
 
 

@@ -122,13 +122,13 @@ class World:
         self.workload.start()
         self.watches.start()
         self.nemesis.run(self.schedule)
-        self._advance(self.options.safety_ms)
+        self.advance(self.options.safety_ms)
         core = self._choose_core()
         self.workload.stop()
         self._heal(core)
-        self._converge(core)
+        self.converge(core)
 
-    def _advance(self, until_ms: int, done: Callable[[], bool] | None = None) -> bool:
+    def advance(self, until_ms: int, done: Callable[[], bool] | None = None) -> bool:
         """Run to a time, a virtual second at a go, each with a limit on events."""
         scheduler = self.context.scheduler
         while scheduler.now_ms < until_ms:
@@ -161,20 +161,20 @@ class World:
             line = f"*** healed: {sorted(core)}"
             self.context.trace.line(self.context.scheduler.now_us, 0, 0, line)
 
-    def _converge(self, core: frozenset[int]) -> None:
+    def converge(self, core: frozenset[int]) -> None:
         """Liveness (I13): a leader within bound, a write through every healed server, then equal states."""
         scheduler, options = self.context.scheduler, self.options
         bound_ms = 15 * options.election_timeout_ms + 5_000
-        if not self._advance(scheduler.now_ms + bound_ms, lambda: _all_follow_one(self._serving(core))):
+        if not self.advance(scheduler.now_ms + bound_ms, lambda: _all_follow_one(self._serving(core))):
             raise Violation("I13", f"no leader that servers {sorted(core)} follow {bound_ms} ms after healing")
         members = self._serving(core)
         for member in members:
             self._write_through(member)
-        if not self._advance(scheduler.now_ms + 60_000, lambda: self._is_quiet(members)):
+        if not self.advance(scheduler.now_ms + 60_000, lambda: self._is_quiet(members)):
             positions = {member.server_id: member.position.index for member in members}
             raise Violation("I13", f"60 s after healing servers are at {positions}, {self.workload.pending} pending")
-        self._advance(scheduler.now_ms + 2_000)
-        if not self._advance(scheduler.now_ms + 10_000, lambda: self._is_quiet(members)):
+        self.advance(scheduler.now_ms + 2_000)
+        if not self.advance(scheduler.now_ms + 10_000, lambda: self._is_quiet(members)):
             raise Violation("I13", "servers did not stay quiet after they had converged")
         self._compare_states(members)
         self.watches.check_complete()
@@ -198,10 +198,10 @@ class World:
         while self.context.scheduler.now_ms < deadline_ms:
             before = self.workload.answered
             number = self.workload.write(member, Set(b"/k0", b"final %d" % member.server_id))
-            self._advance(deadline_ms, lambda number=number: not self.workload.is_pending(number))  # type: ignore[misc] # mypy cannot infer lambdas with defaults
+            self.advance(deadline_ms, lambda number=number: not self.workload.is_pending(number))  # type: ignore[misc] # mypy cannot infer lambdas with defaults
             if self.workload.answered > before:
                 return
-            self._advance(self.context.scheduler.now_ms + 200)
+            self.advance(self.context.scheduler.now_ms + 200)
         raise Violation("I13", f"no write through server {member.server_id} succeeded after healing")
 
     def _is_quiet(self, members: list[SimulatedMember]) -> bool:
@@ -220,7 +220,7 @@ class World:
             for member in members:
                 assert member.keeper is not None
                 member.keeper.flush()
-            self._advance(self.context.scheduler.now_ms + 500)
+            self.advance(self.context.scheduler.now_ms + 500)
             if len({member.disk.state.position.index for member in members}) == 1:
                 break
         first = members[0].disk.state

@@ -59,7 +59,7 @@ MUTANTS = (
         "a read index needs no quorum",
         ("I7",),
         wrapped(reads, "_confirmed_round", _confirm_itself),
-        with_options(fault_kinds=_DEPOSING, operations_per_second=50),
+        with_options(fault_kinds=_DEPOSING, operations_per_second=100),
     ),
     Mutant(
         "M37",
@@ -87,7 +87,9 @@ MUTANTS = (
         "a read joins a round that began before it",
         ("I7",),
         wrapped(reads, "advance_reads", _join_round),
-        with_options(operations_per_second=50, latency_us=20_000, step_delay_us=50),
+        with_options(
+            operations_per_second=200, latency_us=20_000, step_delay_us=50, fault_kinds=("drift",), sync_us=100
+        ),
     ),
     Mutant(
         "M40",

@@ -95,12 +95,11 @@ MUTANTS = (
     Mutant(
         "M11",
         "does not compare the previous entry's term",
-        ("I3", "I16", "I5", "I8"),
+        ("I3", "I5", "I8", "I13", "I16"),
         together(
             wrapped(replication, "handle_append_entries", _believe_previous),
             wrapped(replication, "_verified_count", _verify_nothing),
         ),
-        with_options(fault_kinds=_TROUBLED),
     ),
     Mutant(
         "M12",
