@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final, final
 
 from tests.conformance.systems import System
-from tests.conformance.wire import Answer, Connection, Head, NothingCameError, WireError, keys_request
+from tests.conformance.wire import Answer, Connection, Head, NothingCameError, WireError, ask_all, keys_request
 
 EVENT_WITHIN_S: Final = 10.0
 SILENCE_S: Final = 0.2
@@ -89,12 +89,22 @@ class Scene:
         """Write below the test's path, successfully."""
         return self._write("PUT", path, form, query)
 
+    def put_many(self, paths: Sequence[str], value: str) -> list[int]:
+        """Write a value to each path, many at once, and return the indices in ascending order."""
+        requests = [
+            keys_request("PUT", self.path + path, f"value={value}", query="noValueOnSuccess=true") for path in paths
+        ]
+        answers = ask_all(self.system.client_urls[0], requests)
+        assert all(answer.status in (200, 201) for answer in answers)
+        return sorted(answer.etcd_index for answer in answers)
+
     def delete(self, path: str, query: str = "") -> Answer:
         """Delete below the test's path, successfully."""
         return self._write("DELETE", path, None, query)
 
     def get(self, path: str, query: str = "") -> Answer:
-        """A read through the member that watches."""
+        """A read through the member that watches, once it has applied every write so far."""
+        self._catch_up()
         return self._reader.ask(keys_request("GET", self.path + path, query=query))
 
     def index(self) -> int:
@@ -123,10 +133,8 @@ class Scene:
             watch.close()
 
     def _catch_up(self) -> None:
-        index = self.index()
-        self.system.cluster.wait_for(
-            f"index {index}", lambda: self._reader.ask(keys_request("GET", "/")).etcd_index >= index, EVENT_WITHIN_S
-        )
+        """A member answers a quorum read when it has applied all that was committed before."""
+        assert self._reader.ask(keys_request("GET", "/", query="quorum=true")).status == 200
 
     def _write(self, method: str, path: str, form: str | None, query: str) -> Answer:
         answer = self._writer.ask(keys_request(method, self.path + path, form, query=query))

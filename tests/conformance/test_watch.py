@@ -291,16 +291,15 @@ def test_a_watch_on_a_directory_fires_for_itself_only(stage: Scene) -> None:
 def test_an_index_out_of_the_window_is_refused(stage: Scene) -> None:
     """Scenario n: 400 with code 401, naming the oldest index kept and the one asked for."""
     first = stage.put("/n")
-    for number in range(HISTORY_SIZE):
-        last = stage.put("/n", f"value={number}")
-    oldest = last.etcd_index - HISTORY_SIZE + 1
+    last_index = stage.put_many(["/n"] * HISTORY_SIZE, "later")[-1]
+    oldest = last_index - HISTORY_SIZE + 1
     answer = stage.get("/n", f"wait=true&waitIndex={first.etcd_index}")
     assert answer.status == 400
-    assert answer.etcd_index == last.etcd_index
+    assert answer.etcd_index == last_index
     assert answer.body == (
         b'{"errorCode":401,"message":"The event in requested index is outdated and cleared",'
         b'"cause":"the requested history has been cleared [%d/%d]","index":%d}\n'
-        % (oldest, first.etcd_index, last.etcd_index)
+        % (oldest, first.etcd_index, last_index)
     )
     event = parsed(stage.watch("/n", f"waitIndex={oldest}").only_event())
     assert event["node"]["modifiedIndex"] == oldest
@@ -312,10 +311,7 @@ def test_a_slow_reader_of_a_stream_loses_no_event_unknowingly(stage: Scene) -> N
     kvraft delivers everything, or ends the stream after a part without a gap.
     """
     watch = stage.watch("/o", "stream=true&recursive=true", slow=True)
-    written = [
-        stage.put(f"/o/{number % 7}", f"value={SLOW_CONSUMER_VALUE}", query="noValueOnSuccess=true").etcd_index
-        for number in range(SLOW_CONSUMER_EVENTS)
-    ]
+    written = stage.put_many([f"/o/{number % 7}" for number in range(SLOW_CONSUMER_EVENTS)], SLOW_CONSUMER_VALUE)
     events, ended = watch.drained(len(written))
     received = [parsed(event)["node"]["modifiedIndex"] for event in events]
     assert received == written[: len(received)]

@@ -7,13 +7,14 @@ from typing import Final, final
 from urllib.parse import quote_from_bytes
 
 from tests.conformance.systems import System
-from tests.conformance.wire import Answer, Connection, NothingCameError, Request, WireError, keys_request
+from tests.conformance.wire import Answer, Connection, NothingCameError, Request, WireError, ask_all, keys_request
 
 ANSWER_WITHIN_S: Final = 12.0
 """Longer than etcd's own timeout of a write (7 s)."""
 APPLIED_WITHIN_S: Final = 10.0
 HIDDEN_ROOTS: Final = ("_padding", "_x")
 """Top-level nodes that a listing does not show."""
+_QUORUM: Final = keys_request("GET", "/", query="quorum=true")
 PADDING: Final = keys_request("PUT", "/_padding", "value=")
 
 
@@ -63,10 +64,9 @@ class Server:
         return self.receive(request, member)
 
     def catch_up(self, member: int) -> None:
-        """Wait until a member has applied all that was seen."""
+        """Let a member apply all that was seen: it answers a quorum read only then."""
         connection = self._connections[member % len(self._connections)]
-        head = keys_request("HEAD", "/")
-        self.wait_for(f"index {self.index}", lambda: connection.ask(head).etcd_index >= self.index)
+        self.index = max(self.index, connection.ask(_QUORUM).etcd_index)
 
     def wait_for(self, what: str, holds: Callable[[], bool]) -> None:
         """Poll until it holds, within `APPLIED_WITHIN_S`."""
@@ -79,8 +79,8 @@ class Server:
 
     def pad(self, index: int) -> None:
         """Write until the store's index is `index`."""
-        while self.index < index:
-            self.ask(PADDING)
+        ask_all(self.url(0), [PADDING] * (index - self.index))
+        assert self.ask(_QUORUM).etcd_index == index
 
     def close(self) -> None:
         """Hang up."""
@@ -126,7 +126,7 @@ class Pair:
     def align(self, *, above: int = 0) -> None:
         """Bring both to the same index, at least `above` ahead of both, so that answers agree to the byte."""
         for server in self.both:
-            server.ask(keys_request("GET", "/", query="quorum=true"))
+            server.ask(_QUORUM)
         index = max(server.index for server in self.both) + above
         for server in self.both:
             server.pad(index)
