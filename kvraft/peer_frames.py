@@ -28,10 +28,15 @@ class ForwardedCommand:
 @final
 @dataclass(slots=True, frozen=True)
 class ForwardRefused:
-    """The command of that request certainly did not enter a log; its member may try again."""
+    """The command of that request certainly did not enter the log in `term`; its member may try again.
+
+    The term is that of the refused attempt: by the time a deposed leader's refusal arrives, the request may be with
+    the next leader already, and must not be sent a third time.
+    """
 
     request_id: bytes
     reason: str
+    term: int
 
 
 @final

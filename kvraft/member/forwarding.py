@@ -14,15 +14,15 @@ class Forwarding:
     """Remembers, for one step, whose command each proposal is: only a refusal needs to find its way back."""
 
     def __init__(self) -> None:
-        self._proposed: dict[int, tuple[int, bytes]] = {}
+        self._proposed: dict[int, tuple[int, ForwardedCommand]] = {}
         self._token = 0
 
     def propose(self, from_member: int, frame: ForwardedCommand, raft: Raft) -> Propose | ForwardRefused:
         """A proposal for this step, or a refusal: a command is for the leader of its own term and no other."""
         if raft.role is not Role.LEADER or raft.current_term != frame.term:
-            return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER)
+            return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, frame.term)
         self._token -= 1  # negative: this member's own waiters count upwards
-        self._proposed[self._token] = (from_member, frame.payload)
+        self._proposed[self._token] = (from_member, frame)
         return Propose(self._token, frame.payload, from_member)
 
     def refusal(self, token: int, reason: RefusalReason) -> tuple[int, ForwardRefused] | None:
@@ -30,8 +30,8 @@ class Forwarding:
         proposed = self._proposed.get(token)
         if proposed is None:
             return None
-        from_member, payload = proposed
-        return from_member, ForwardRefused(payload[:REQUEST_ID_BYTES], reason)
+        from_member, frame = proposed
+        return from_member, ForwardRefused(frame.payload[:REQUEST_ID_BYTES], reason, frame.term)
 
     def end_step(self) -> None:
         """Every proposal of the step was accepted or refused."""

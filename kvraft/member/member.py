@@ -32,7 +32,7 @@ from kvraft.member.router import Router
 from kvraft.member.settings import MemberSettings
 from kvraft.member.state_hashes import StateHashes
 from kvraft.member.stats import ServerStats
-from kvraft.member.waiters import UNSENT, Waiter, Waiters, internal_error
+from kvraft.member.waiters import Waiter, Waiters, internal_error
 from kvraft.metrics import Metrics
 from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.configuration import Configuration
@@ -238,16 +238,22 @@ class Member:
         """Why a command is not taken now; what frees space always is."""
         if self._stopping:
             return causes.STOPPED
-        if len(self._waiters) >= self.settings.waiting_requests_max:
+        if self._is_overloaded():
             return causes.TOO_MANY_REQUESTS
         if self._disk.is_full and not isinstance(command, Delete | CompareAndDelete | Sync):
             return causes.NO_SPACE
         return None
 
+    def _is_overloaded(self) -> bool:
+        waiting = len(self._waiters) + len(self._reads)
+        settings = self.settings
+        return waiting >= settings.waiting_requests_max or self._waiters.payload_bytes >= settings.waiting_bytes_max
+
     def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
         """Call `done(None)` once local reads are linearizable from this call on."""
-        if self._stopping:
-            asyncio.get_running_loop().call_soon(done, internal_error(causes.STOPPED))
+        if self._stopping or self._is_overloaded():
+            cause = causes.STOPPED if self._stopping else causes.TOO_MANY_REQUESTS
+            asyncio.get_running_loop().call_soon(done, internal_error(cause))
             return
         self._reads.add(done, clock.monotonic_ms())
         self._loop.wake()
@@ -451,7 +457,7 @@ class Member:
     def _on_forward_refused(self, frame: ForwardRefused) -> None:
         counter = self._waiters.counter_of(frame.request_id)
         waiter = self._waiters.get(counter) if counter is not None else None
-        if waiter is not None and waiter.term != UNSENT:
+        if waiter is not None and waiter.term == frame.term:
             self._resubmit(waiter, frame.reason)
 
     def on_connected(self, member_id: int) -> None:

@@ -106,8 +106,10 @@ class RaftLoop:
             asyncio.get_running_loop().call_soon(self._run)
 
     def stop(self) -> None:
-        """No step after this."""
+        """No step after this. What was given to this loop for the disk still gets there."""
         self._stopped = True
+        if self._postponed is not None:
+            self._hand_over_postponed()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -136,7 +138,8 @@ class RaftLoop:
             self._owner.before_step(now_ms)
             inputs, self._inbox = self._inbox, []
             effects = self.raft.step(inputs, now_ms)
-            self._carry_out(effects)
+            if effects.divergence is None:
+                self._carry_out(effects)
             self._owner.after_step(effects, now_ms)
         except Exception as error:
             self._stopped = True

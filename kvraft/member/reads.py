@@ -31,6 +31,9 @@ class ReadBarriers:
         self._until_applied: list[tuple[int, list[tuple[int, Done]]]] = []
         """(read_index, reads), ascending."""
 
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._in_round) + sum(len(reads) for _, reads in self._until_applied)
+
     def add(self, done: Done, now_ms: int) -> None:
         """Queue a read; `done` is called from `start_round`'s, `ready`'s or `sweep`'s caller, never from here."""
         self._waiting.append((now_ms + self._timeout_ms, done))

@@ -30,6 +30,8 @@ class MemberSettings:
     """Applying yields to the loop after this long, so that heartbeats leave in time."""
     waiting_requests_max: int = 20_000
     """Requests without an answer yet; one more is answered `etcdserver: too many requests`."""
+    waiting_bytes_max: int = 256 << 20
+    """Commands of such requests together, in memory: without a leader they pile up for the request timeout."""
     idle_sync_ms: int = 30_000
     """With TTL keys and no appends, the clock is written to the log this often: a restart extends a TTL by no more."""
 

@@ -64,6 +64,8 @@ class Waiters:
         self._counter = 0
         # Deadlines grow with the counter, so insertion order is deadline order and a sweep stops at the first live one.
         self._waiting: dict[int, Waiter] = {}
+        self.payload_bytes = 0
+        """What the waiting requests hold in memory."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -74,6 +76,7 @@ class Waiters:
         payload = self._owner + self._counter.to_bytes(8, "little") + command
         waiter = Waiter(self._counter, payload, done, now_ms, now_ms + self._timeout_ms)
         self._waiting[self._counter] = waiter
+        self.payload_bytes += len(payload)
         return waiter
 
     def get(self, counter: int) -> Waiter | None:
@@ -90,12 +93,16 @@ class Waiters:
         """Remove and return the waiter of an applied payload; None if it is another's or has gone."""
         if not payload.startswith(self._owner):
             return None
-        return self._waiting.pop(int.from_bytes(payload[_OWNER_BYTES:REQUEST_ID_BYTES], "little"), None)
+        waiter = self._waiting.pop(int.from_bytes(payload[_OWNER_BYTES:REQUEST_ID_BYTES], "little"), None)
+        if waiter is not None:
+            self.payload_bytes -= len(waiter.payload)
+        return waiter
 
     def discard(self, waiter: Waiter) -> None:
         """Forget a waiter that was answered otherwise."""
         waiter.answered = True
-        self._waiting.pop(waiter.counter, None)
+        if self._waiting.pop(waiter.counter, None) is not None:
+            self.payload_bytes -= len(waiter.payload)
 
     def next_deadline_ms(self) -> int | None:
         """When the oldest waiter times out."""
@@ -111,14 +118,14 @@ class Waiters:
                 break
             overdue.append(waiter)
         for waiter in overdue:
-            waiter.answered = True
-            del self._waiting[waiter.counter]
+            self.discard(waiter)
         return overdue
 
     def take_all(self) -> list[Waiter]:
         """Remove and return everything (the member stops)."""
         waiting = list(self._waiting.values())
-        self._waiting.clear()
+        for waiter in waiting:
+            self.discard(waiter)
         return waiting
 
     def mark_unknown(self) -> None:

@@ -199,6 +199,7 @@ def _fill(slot: pb.Frame, frame: Frame) -> None:  # noqa: C901, PLR0915 -- one b
     elif isinstance(frame, ForwardRefused):
         slot.forward_refused.request_id = frame.request_id
         slot.forward_refused.reason = frame.reason
+        slot.forward_refused.term = frame.term
     elif isinstance(frame, StateHash):
         slot.state_hash.index = frame.index
         slot.state_hash.state_hash = frame.state_hash
@@ -274,7 +275,7 @@ def _forward_refused(frame: pb.Frame) -> ForwardRefused:
     body = frame.forward_refused
     if not body.request_id:
         raise WireError("a refused forward without a request id")
-    return ForwardRefused(body.request_id, body.reason)
+    return ForwardRefused(body.request_id, body.reason, body.term)
 
 
 def _heartbeat(frame: pb.Frame) -> Heartbeat:

@@ -40,7 +40,7 @@ FRAMES: Final[dict[str, Frame]] = {
     "append_entries_empty": AppendEntries(5, 3, 5, _THIRD.chain_hash, [], 3, 1004),
     "append_entries_refused": AppendEntriesReply(5, False, 9, 7, 4),
     "append_entries_reply": AppendEntriesReply(5, True, 3, 0, 0),
-    "forward_refused": ForwardRefused(b"\x00\x01request", "not leader"),
+    "forward_refused": ForwardRefused(b"\x00\x01request", "not leader", 5),
     "forwarded_command": ForwardedCommand(5, b"\x00\x01request and command"),
     "heartbeat": Heartbeat(5, 3, 1005, 17),
     "heartbeat_reply": HeartbeatReply(5, 17, 3),

@@ -63,7 +63,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     append_entries(),
     st.builds(AppendEntriesReply, NUMBER, st.booleans(), NUMBER, NUMBER, NUMBER),
     st.builds(ForwardedCommand, NUMBER, st.binary(min_size=1, max_size=50)),
-    st.builds(ForwardRefused, st.binary(min_size=1, max_size=20), st.text(max_size=20)),
+    st.builds(ForwardRefused, st.binary(min_size=1, max_size=20), st.text(max_size=20), st.integers(0, 2**64 - 1)),
     st.builds(Heartbeat, TERM, NUMBER, NUMBER, NUMBER),
     st.builds(HeartbeatReply, NUMBER, NUMBER, NUMBER),
     st.builds(ReadIndexReply, NUMBER, NUMBER, NUMBER),

@@ -260,12 +260,14 @@ class ForwardedCommand(_message.Message):
     def __init__(self, term: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class ForwardRefused(_message.Message):
-    __slots__ = ("request_id", "reason")
+    __slots__ = ("request_id", "reason", "term")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
     request_id: bytes
     reason: str
-    def __init__(self, request_id: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...
+    term: int
+    def __init__(self, request_id: _Optional[bytes] = ..., reason: _Optional[str] = ..., term: _Optional[int] = ...) -> None: ...
 
 class StateHash(_message.Message):
     __slots__ = ("index", "state_hash")
