@@ -5,7 +5,7 @@ One of these at a time: each needs the state environment at rest between two tra
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Protocol, final
+from typing import Final, Protocol, TypeVar, final
 
 from kvraft import clock, logs
 from kvraft.keyspace.keyspace import Keyspace
@@ -18,6 +18,11 @@ from kvraft.raft.effects import SendSnapshot
 from kvraft.raft.inputs import LogCompacted, SnapshotSent
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
+
+_HELD_BACK: Final = 4
+"""The log may grow to so many times `snapshot_count` for followers that are being fed."""
+
+T = TypeVar("T")
 
 log = logs.get(__name__)
 
@@ -47,6 +52,7 @@ class DurableState:
         loop: RaftLoop,
         settings: MemberSettings,
         member: Installing,
+        failure: asyncio.Future[str],
         load_keyspace: Callable[[], Awaitable[Keyspace]],
     ) -> None:
         self._applier = applier
@@ -56,13 +62,15 @@ class DurableState:
         self._loop = loop
         self._settings = settings
         self._member = member
+        self._failure = failure
         self._load_keyspace = load_keyspace
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transfers: dict[int, asyncio.Task[None]] = {}
+        """Snapshots on their way out, by receiver."""
         self._flushing = False
         self._flushed_commands = 0
         self._flushed_ms = clock.monotonic_ms()
-        self._sending: set[int] = set()
         self._snapshot: SnapshotFile | None = None
 
     # -- flush and compaction -----------------------------------------------------------------------------------
@@ -79,11 +87,15 @@ class DurableState:
             self._start(self._flush())
 
     async def final_flush(self) -> None:
-        """Before a clean stop: the next start then replays nothing."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._applier.position.index > self._state_store.position.index:
+        """Before a clean stop: the next start then replays nothing.
+
+        A flush or an install that is under way is waited for: its work on the disk would go on without it.
+        """
+        for transfer in list(self._transfers.values()):
+            transfer.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if not self._failure.done() and self._applier.position.index > self._state_store.position.index:
             await self._flush()
 
     async def _flush(self) -> None:
@@ -107,7 +119,7 @@ class DurableState:
             await asyncio.sleep(0)  # the loop has its turn between two slices
         flushed: asyncio.Future[LogPosition] = asyncio.get_running_loop().create_future()
         self._state_store.flush(position, configuration, pending.changes, flushed.set_result)
-        await flushed
+        await self._unless_failed(flushed)
         applier.keyspace.mark_durable(pending.etcd_index)
         self._flushed_commands = commands
         self._flushed_ms = clock.monotonic_ms()
@@ -115,10 +127,13 @@ class DurableState:
 
     def _compact(self, durable: LogPosition) -> None:
         """Drop entries that the state covers, all but a margin for followers that are a little behind."""
-        keep = min(self._settings.catch_up_entries, self._settings.snapshot_count)
+        snapshot_count = self._settings.snapshot_count
+        keep = min(self._settings.catch_up_entries, snapshot_count)
         first_index = self._loop.raft.first_log_index
-        last_dropped = durable.index - keep
-        if durable.index - first_index < self._settings.snapshot_count or last_dropped < first_index:
+        if durable.index - first_index < snapshot_count:
+            return
+        last_dropped = min(durable.index - keep, self._needed_from(durable.index - _HELD_BACK * snapshot_count))
+        if last_dropped < first_index:
             return
         entries = self._log_store.slice(last_dropped, last_dropped, 1)
         if not entries:
@@ -128,24 +143,36 @@ class DurableState:
         self._loop.put(LogCompacted(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
         log.info("log compacted", index=entry.index)
 
+    def _needed_from(self, lowest: int) -> int:
+        """The highest index that no follower within reach still needs, but at least `lowest`.
+
+        A follower that is being fed, by entries or by a snapshot, must not see the log cut off before it: it would need
+        a snapshot again and again under load.
+        """
+        needed = [progress.match_index for progress in self._loop.raft.progress.values() if progress.recent_active]
+        if self._transfers and self._snapshot is not None:
+            needed.append(self._snapshot.position.index)
+        return min((index for index in needed if index >= lowest), default=self._applier.position.index)
+
     # -- snapshots out ------------------------------------------------------------------------------------------
 
     def send_snapshot(self, wanted: SendSnapshot) -> None:
         """Stream the state to a follower that needs entries which the log no longer holds."""
-        if wanted.to_server not in self._sending:
-            self._sending.add(wanted.to_server)
-            self._start(self._send_snapshot(wanted))
+        if wanted.to_server not in self._transfers:
+            self._transfers[wanted.to_server] = self._start(self._send_snapshot(wanted))
 
     async def _send_snapshot(self, wanted: SendSnapshot) -> None:
         sent_index = 0
         try:
             snapshot = await self._fresh_snapshot()
             done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._transport.send_snapshot(wanted.to_server, wanted.term, snapshot, done.set_result)
-            if await done:
+            self._transport.send_snapshot(
+                wanted.to_server, wanted.term, snapshot, lambda sent: None if done.done() else done.set_result(sent)
+            )
+            if await self._unless_failed(done):
                 sent_index = snapshot.position.index
         finally:
-            self._sending.discard(wanted.to_server)
+            del self._transfers[wanted.to_server]
             self._loop.put(SnapshotSent(wanted.to_server, sent_index))
         log.info("snapshot sent" if sent_index else "snapshot transfer failed", index=sent_index)
 
@@ -158,7 +185,7 @@ class DurableState:
             await self._flush_locked()
             spooled: asyncio.Future[SnapshotFile] = asyncio.get_running_loop().create_future()
             self._state_store.spool_snapshot(spooled.set_result)
-            self._snapshot = await spooled
+            self._snapshot = await asyncio.shield(self._unless_failed(spooled))
             return self._snapshot
 
     # -- snapshots in -------------------------------------------------------------------------------------------
@@ -172,17 +199,25 @@ class DurableState:
             log.info("installing snapshot", index=snapshot.last_included_index, term=snapshot.last_included_term)
             installed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._state_store.install_snapshot(snapshot, lambda: installed.set_result(None))
-            await installed
+            await self._unless_failed(installed)
             keyspace = await self._load_keyspace()
             self._snapshot = None
             self._applier.configuration = Configuration.decode(self._state_store.configuration)
             self._member.on_installed(keyspace, self._state_store.position)
         log.info("snapshot installed", index=snapshot.last_included_index)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    async def _unless_failed(self, outcome: asyncio.Future[T]) -> T:
+        """Wait for what storage or transport will say; if the member fails meanwhile, they may never say it."""
+        await asyncio.wait((outcome, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        if not outcome.done():
+            raise asyncio.CancelledError
+        return outcome.result()
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
+        return task
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

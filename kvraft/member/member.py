@@ -89,7 +89,7 @@ class Member:
         )
         self._loop = RaftLoop(raft, log_store, transport, clock.monotonic_ms, self)
         self._durable = DurableState(
-            self._applier, log_store, state_store, transport, self._loop, settings, self, load_keyspace
+            self._applier, log_store, state_store, transport, self._loop, settings, self, self.failure, load_keyspace
         )
         self._memory = PeerMemory(
             cluster.cluster_id,
