@@ -74,8 +74,8 @@ async def run(cluster: Cluster, directory: Path, nemesis: Nemesis, *, writes: in
         stop.set()
         await asyncio.gather(*writing)
     outcome.seconds = time.monotonic() - began
-    etcd_index = await _dump_members(cluster, directory)
-    await _until_watched(watch_logs, etcd_index)
+    etcd_index = await dump_members(cluster, directory)
+    await until_watched(watch_logs, etcd_index)
     for task in watching:
         task.cancel()
     await asyncio.gather(*watching, return_exceptions=True)
@@ -126,7 +126,7 @@ async def _until_acknowledged(tally: Tally, count: int, writing: list[asyncio.Ta
         await asyncio.sleep(PROBE_PAUSE_S)
 
 
-async def _dump_members(cluster: Cluster, directory: Path) -> int:
+async def dump_members(cluster: Cluster, directory: Path) -> int:
     """Wait until every TTL key is gone and all members stand at the same index; then write down what each holds."""
     await asyncio.sleep(TTL_S)
     async with asyncio.timeout(AGREE_WITHIN_S):
@@ -158,7 +158,7 @@ def _ttl_keys(root: dict[str, Any]) -> list[str]:
     return [child["key"] for node in root["nodes"] if node["key"] == "/kill/ttl" for child in node.get("nodes", [])]
 
 
-async def _until_watched(watch_logs: list[WatchLog], etcd_index: int) -> None:
+async def until_watched(watch_logs: list[WatchLog], etcd_index: int) -> None:
     """The last events of the workload are on every watcher's disk."""
     async with asyncio.timeout(AGREE_WITHIN_S):
         last = max(watch_log.next_index for watch_log in watch_logs)

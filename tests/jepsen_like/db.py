@@ -1,0 +1,218 @@
+"""The cluster under test: members in namespaces, with what a nemesis needs to spoil their clocks, CPU and disks."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, final
+
+from kvraft.testing.cluster import Cluster, ClusterError, Kind, Member
+from tests.jepsen_like.network import CLIENT_PORT, PEER_PORT, Network
+
+LEADER_WITHIN_S: Final = 3.0
+IMAGE_BYTES: Final = 192 << 20
+_FAKETIME: Final = "/usr/lib/*/faketime/libfaketime.so.1"
+_CPU_CGROUP: Final = Path("/sys/fs/cgroup/cpu")
+_CPU_PERIOD_US: Final = 100_000
+
+
+@final
+@dataclasses.dataclass(slots=True)
+class Database:
+    """A started cluster, and what is known of it from outside."""
+
+    cluster: Cluster
+    network: Network
+    directory: Path
+    """For data, logs and all records of the run."""
+    clocks: bool
+    """Members have a wall clock that `set_clock` moves."""
+    small_disks: bool
+    """Every member's data is on a file system of its own of 192 MiB."""
+    killed: set[str] = dataclasses.field(default_factory=set)
+    """Members that a fault has ended and not started again."""
+    problems: list[str] = dataclasses.field(default_factory=list)
+    """What members did that no fault made them do."""
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All of them, running or not."""
+        return self.cluster.members
+
+    async def leader(self, chance: random.Random) -> Member:
+        """The leader, or anyone if there is none."""
+        try:
+            return await asyncio.to_thread(self.cluster.leader, LEADER_WITHIN_S)
+        except ClusterError:
+            return chance.choice(self.members)
+
+    def kill(self, member: Member) -> None:
+        """Kill -9."""
+        self.note_exit(member)
+        self.killed.add(member.name)
+        member.kill()
+
+    def start(self, member: Member) -> None:
+        """Start again, without waiting until it serves."""
+        if not member.is_running:
+            self.killed.discard(member.name)
+            member.start()
+
+    def note_exit(self, member: Member) -> None:
+        """A member that ended though nothing killed it is a finding."""
+        if not member.is_running and member.name not in self.killed:
+            self.problems.append(f"{member.name} ended by itself with {member.exit_code}\n{member.log_tail()[-2000:]}")
+            self.killed.add(member.name)
+
+    def set_clock(self, member: Member, offset_s: int) -> None:
+        """Move a member's wall clock; its monotonic clock goes on."""
+        assert self.clocks, "members were started without libfaketime"
+        sign = "+" if offset_s >= 0 else "-"
+        new = self.directory / f"clock-{member.name}.new"
+        new.write_text(f"{sign}{abs(offset_s)}s")
+        new.replace(self.directory / f"clock-{member.name}")
+
+    @contextlib.contextmanager
+    def little_cpu(self, member: Member, percent: int) -> Iterator[None]:
+        """Give a member's process so much of one core."""
+        if not (_CPU_CGROUP / "cpu.cfs_quota_us").exists() and not (_CPU_CGROUP / "tasks").exists():
+            raise ClusterError(f"{_CPU_CGROUP} is not there: starving a member needs the cpu controller of cgroup v1")
+        group = _CPU_CGROUP / f"kvraft-{os.getpid()}-{member.name}"
+        group.mkdir()
+        try:
+            (group / "cpu.cfs_period_us").write_text(str(_CPU_PERIOD_US))
+            (group / "cpu.cfs_quota_us").write_text(str(_CPU_PERIOD_US * percent // 100))
+            (group / "cgroup.procs").write_text(str(member.pid))
+            yield
+        finally:
+            for pid in (group / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):  # it may end just now
+                    (_CPU_CGROUP / "cgroup.procs").write_text(pid)
+            _remove_empty_group(group)
+
+    @contextlib.contextmanager
+    def full_disk(self, member: Member) -> Iterator[None]:
+        """Fill a member's file system to the last block, and free it again."""
+        assert self.small_disks, "members were started on the common disk"
+        filler = member.data_dir.parent / f"{member.name}.mount" / "filler"
+        try:
+            with filler.open("wb", buffering=0) as file:
+                chunk = 1 << 20
+                while chunk >= 512:
+                    try:
+                        file.write(b"\xff" * chunk)
+                    except OSError:
+                        chunk //= 2
+            yield
+        finally:
+            filler.unlink(missing_ok=True)
+
+    async def heal(self, within_s: float) -> None:
+        """Start what is down, and wait until all members serve.
+
+        Raises:
+            ClusterError: a member does not serve in time: the cluster did not recover.
+        """
+        for member in self.members:
+            self.note_exit(member)
+            self.start(member)
+        deadline = time.monotonic() + within_s
+        for member in self.members:
+            await asyncio.to_thread(member.wait_ready, max(1.0, deadline - time.monotonic()))
+
+
+@contextlib.contextmanager
+def started(
+    directory: Path,
+    kind: Kind,
+    *,
+    size: int = 3,
+    clocks: bool = False,
+    small_disks: bool = False,
+    flags: dict[str, str] | None = None,
+) -> Iterator[Database]:
+    """A started cluster in namespaces of its own; the caller is moved in among its clients.
+
+    Raises:
+        NetworkError: no namespaces can be made here.
+        ClusterError: the members do not start, or something that the faults need is missing.
+    """
+    names = [f"n{number}" for number in range(1, size + 1)]
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network(names))
+        cluster = Cluster(
+            directory / "cluster",
+            size=size,
+            kind=kind,
+            flags=flags,
+            client_ports=[CLIENT_PORT] * size,
+            peer_ports=[PEER_PORT] * size,
+            hosts=[network.addresses[name] for name in names],
+        )
+        database = Database(cluster, network, directory, clocks, small_disks)
+        cluster.directory.mkdir(parents=True, exist_ok=True)
+        for member in cluster.members:
+            environment = _clock_environment(database, member) if clocks else {}
+            wrapper = network.wrapper(member.name)
+            member.program = dataclasses.replace(cluster.program, wrapper=wrapper, environment=environment)
+            if small_disks:
+                stack.enter_context(_small_disk(member))
+        stack.callback(cluster.stop)
+        cluster.start()
+        yield database
+
+
+def _clock_environment(database: Database, member: Member) -> dict[str, str]:
+    library = next(Path("/").glob(_FAKETIME[1:]), None)
+    if library is None:
+        raise ClusterError("libfaketime is not installed: run `make deps`")
+    database.set_clock(member, 0)
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(database.directory / f"clock-{member.name}"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+@contextlib.contextmanager
+def _small_disk(member: Member) -> Iterator[None]:
+    """Mount a small ext4 image and have the member's data directory in it."""
+    for tool in ("mkfs.ext4", "mount", "umount"):
+        if shutil.which(tool) is None:
+            raise ClusterError(f"{tool} is not installed: run `make deps`")
+    image = member.data_dir.parent / f"{member.name}.image"
+    mount = member.data_dir.parent / f"{member.name}.mount"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(IMAGE_BYTES)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True, capture_output=True)
+    try:
+        (mount / "data").mkdir(mode=0o700)
+        member.data_dir.symlink_to(mount / "data", target_is_directory=True)
+        yield
+    finally:
+        member.kill()
+        subprocess.run(["umount", str(mount)], check=True, capture_output=True)
+        image.unlink()
+
+
+def _remove_empty_group(group: Path) -> None:
+    """A process that has just ended keeps its group busy for a moment."""
+    deadline = time.monotonic() + 2.0
+    while True:
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return

@@ -1,0 +1,345 @@
+"""Faults, and schedules of them that follow from a seed.
+
+A fault is a context manager: it begins, says what it is, and ends, also by an exception. Which kind comes when and for
+how long is known before a run begins; on whom it falls may depend on who leads at that time.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Final, TypeAlias, final
+
+from kvraft.testing.cluster import Member
+from tests.jepsen_like.db import Database
+from tests.jepsen_like.history import Fault
+
+Kind: TypeAlias = Callable[[Database, random.Random], AbstractAsyncContextManager[str]]
+
+SETTLE_S: Final = 1.0
+"""Without faults at both ends of a schedule."""
+EXITS_WITHIN_S: Final = 10.0
+YEAR_S: Final = 365 * 86_400
+
+
+@contextlib.asynccontextmanager
+async def kill(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """Kill -9 of the leader, of another, of two, or of all."""
+    leader = await database.leader(chance)
+    others = [member for member in database.members if member is not leader]
+    victims = chance.choice(([leader], [leader], [chance.choice(others)], [leader, others[0]], [*database.members]))
+    try:
+        for victim in victims:
+            database.kill(victim)
+        yield f"kill {_names(victims, leader)}"
+    finally:
+        for victim in victims:
+            database.start(victim)
+
+
+@contextlib.asynccontextmanager
+async def storm(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """One member after another is killed and started at once, as fast as they come up, or faster."""
+
+    async def restart_again_and_again() -> None:
+        while True:
+            victim = chance.choice(database.members)
+            database.kill(victim)
+            database.start(victim)
+            await asyncio.sleep(chance.uniform(0.1, 1.0))
+
+    restarting = asyncio.create_task(restart_again_and_again())
+    try:
+        yield "restarts of all members in turn"
+    finally:
+        restarting.cancel()
+        await asyncio.gather(restarting, return_exceptions=True)
+        for member in database.members:
+            database.start(member)
+
+
+@contextlib.asynccontextmanager
+async def pause(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """SIGSTOP to the leader, another or all; SIGCONT."""
+    leader = await database.leader(chance)
+    victims = chance.choice(([leader], [leader], [chance.choice(database.members)], [*database.members]))
+    victims = [victim for victim in victims if victim.is_running]
+    try:
+        for victim in victims:
+            victim.pause()
+        yield f"pause {_names(victims, leader)}"
+    finally:
+        for victim in victims:
+            victim.resume()
+
+
+@contextlib.asynccontextmanager
+async def partition(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """One of the shapes below."""
+    leader = await database.leader(chance)
+    shape = chance.choice(SHAPES)
+    others = [member.name for member in database.members if member is not leader]
+    chance.shuffle(others)
+    what, cuts = shape(leader.name, others)
+    with database.network.rules([database.network.drop(*cut) for cut in cuts]):
+        yield what
+
+
+Cuts: TypeAlias = tuple[str, list[tuple[str, str]]]
+"""In words, and as (from, to) of each direction that is cut."""
+
+
+def isolated_leader(leader: str, others: list[str]) -> Cuts:
+    """The leader is alone, the others are a quorum."""
+    return f"leader {leader} alone", _between([leader], others)
+
+
+def isolated_follower(leader: str, others: list[str]) -> Cuts:
+    """One follower is alone."""
+    return f"follower {others[0]} alone", _between([others[0]], [leader, *others[1:]])
+
+
+def halves(leader: str, others: list[str]) -> Cuts:
+    """The leader with one less than a quorum, against the rest."""
+    minority = [leader, *others[: (len(others) - 1) // 2]]
+    majority = [name for name in others if name not in minority]
+    return f"{'+'.join(minority)} (leader {leader}) | {'+'.join(majority)}", _between(minority, majority)
+
+
+def deaf_leader(leader: str, others: list[str]) -> Cuts:
+    """The leader sends and hears nothing."""
+    return f"leader {leader} is deaf", [(other, leader) for other in others]
+
+
+def dumb_leader(leader: str, others: list[str]) -> Cuts:
+    """The leader hears and nobody hears it."""
+    return f"leader {leader} is dumb", [(leader, other) for other in others]
+
+
+def deaf_follower(leader: str, others: list[str]) -> Cuts:
+    """A follower hears nothing, so that it wants an election which the others hear of."""
+    return f"follower {others[0]} is deaf", [(other, others[0]) for other in [leader, *others[1:]]]
+
+
+def ring(leader: str, others: list[str]) -> Cuts:
+    """Each hears only its neighbours: both of them with five members, the one before it with three."""
+    names = [leader, *others]
+    count = len(names)
+    distances = (1,) if count == 3 else (1, count - 1)
+    kept = {(names[at], names[(at + step) % count]) for at in range(count) for step in distances}
+    cuts = [(one, other) for one in names for other in names if one != other and (one, other) not in kept]
+    return f"ring {'>'.join(names)}", cuts
+
+
+def bridge(leader: str, others: list[str]) -> Cuts:
+    """Two groups that share one member, which is not the leader."""
+    middle, *rest = others
+    near = [leader, *rest[: (len(rest) - 1) // 2]]
+    far = [name for name in rest if name not in near]
+    return f"{'+'.join(near)} and {'+'.join(far)} see only {middle}", _between(near, far)
+
+
+def cloudflare(leader: str, others: list[str]) -> Cuts:
+    """The cut of Cloudflare's incident of 2 November 2020: a follower and the leader lose each other, nobody else."""
+    return f"{others[0]} and leader {leader} cut", _between([others[0]], [leader])
+
+
+Shape: TypeAlias = Callable[[str, list[str]], Cuts]
+SHAPES: Final[tuple[Shape, ...]] = (
+    isolated_leader,
+    isolated_follower,
+    halves,
+    deaf_leader,
+    dumb_leader,
+    deaf_follower,
+    ring,
+    bridge,
+    cloudflare,
+)
+
+
+@contextlib.asynccontextmanager
+async def loss(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """A part of all packets between members is lost."""
+    probability = chance.choice((0.02, 0.1, 0.2))
+    names = [member.name for member in database.members]
+    rules = [database.network.lose(one, other, probability) for one in names for other in names if one != other]
+    with database.network.rules(rules):
+        yield f"{probability:.0%} of packets lost"
+
+
+@contextlib.asynccontextmanager
+async def resets(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """Connections of one member to the others are reset, again and again."""
+    victim = chance.choice((await database.leader(chance), chance.choice(database.members))).name
+    others = [member.name for member in database.members if member.name != victim]
+    rules = [database.network.reset(victim, other) for other in others]
+
+    async def reset_again_and_again() -> None:
+        while True:
+            with database.network.rules(rules):
+                await asyncio.sleep(chance.uniform(0.05, 0.2))
+            await asyncio.sleep(chance.uniform(0.1, 0.6))
+
+    resetting = asyncio.create_task(reset_again_and_again())
+    try:
+        yield f"connections of {victim} reset"
+    finally:
+        resetting.cancel()
+        await asyncio.gather(resetting, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def slow(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """The cable of one member lets little through."""
+    victim = chance.choice(database.members).name
+    kbit = chance.choice((64, 256, 1024))
+    with database.network.slow_link(victim, kbit):
+        yield f"{victim} has {kbit} kbit/s"
+
+
+@contextlib.asynccontextmanager
+async def clock(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """Wall clocks jump, each for itself; those of half of the members strobe. They stay wrong until the fault ends."""
+    offsets = {member: chance.choice((-10 * YEAR_S, -3600, -60, 5, 3600, 10 * YEAR_S)) for member in database.members}
+
+    async def strobe() -> None:
+        while True:
+            for member, offset_s in offsets.items():
+                if chance.random() < 0.5:
+                    database.set_clock(member, offset_s + chance.randint(-100, 100))
+            await asyncio.sleep(0.1)
+
+    for member, offset_s in offsets.items():
+        database.set_clock(member, offset_s)
+    strobing = asyncio.create_task(strobe())
+    try:
+        yield "clocks " + ", ".join(f"{member.name} {offset_s:+d} s" for member, offset_s in offsets.items())
+    finally:
+        strobing.cancel()
+        await asyncio.gather(strobing, return_exceptions=True)
+        for member in database.members:
+            database.set_clock(member, 0)
+
+
+@contextlib.asynccontextmanager
+async def cpu(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """One member gets a small part of a core."""
+    leader = await database.leader(chance)
+    victim = chance.choice((leader, chance.choice(database.members)))
+    percent = chance.choice((5, 10, 20))
+    if not victim.is_running:
+        yield f"{victim.name} is down and needs no CPU"
+        return
+    with database.little_cpu(victim, percent):
+        yield f"{_names([victim], leader)} has {percent} % of a core"
+
+
+@contextlib.asynccontextmanager
+async def disk(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """The disk of one member is full. It may stop, cleanly; when there is room again it is started."""
+    leader = await database.leader(chance)
+    victim = chance.choice((leader, chance.choice(database.members)))
+    with database.full_disk(victim):
+        yield f"disk of {_names([victim], leader)} is full"
+        if not victim.is_running:
+            code = victim.exit_code
+            if code is None or code < 0 or "Traceback" in victim.log_tail():
+                database.problems.append(f"{victim.name} did not stop cleanly on a full disk: {code}")
+            database.killed.add(victim.name)
+    database.start(victim)
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "kill": kill,
+    "storm": storm,
+    "pause": pause,
+    "partition": partition,
+    "loss": loss,
+    "resets": resets,
+    "slow": slow,
+    "clock": clock,
+    "cpu": cpu,
+    "disk": disk,
+}
+ONE_AT_A_TIME: Final = frozenset({"kill", "storm", "pause", "cpu", "disk"})
+"""They handle processes, and would handle one another's."""
+NEEDS_CLOCKS: Final = frozenset({"clock"})
+NEEDS_SMALL_DISKS: Final = frozenset({"disk"})
+NEMESES: Final[dict[str, tuple[str, ...]]] = {
+    "none": (),
+    **{kind: (kind,) for kind in KINDS},
+    "mixed": tuple(KINDS),
+}
+"""What `--nemesis` takes."""
+
+
+@final
+@dataclasses.dataclass(slots=True, frozen=True)
+class Planned:
+    """One entry of a schedule."""
+
+    kind: str
+    at_s: float
+    for_s: float
+    seed: str
+
+
+def schedule(kinds: Iterable[str], seconds: float, seed: int) -> list[Planned]:
+    """Faults over so many seconds: of 0.5 to 4 s, with breaks in which the cluster may recover, some overlapping."""
+    chance = random.Random(f"{seed}/schedule")
+    names = sorted(kinds)
+    planned: list[Planned] = []
+    at_s = SETTLE_S
+    while names:
+        for_s = chance.choice((0.5, 1.0, 1.5, 2.5, 4.0))
+        if at_s + for_s > seconds - SETTLE_S:
+            return planned
+        kind = chance.choice(names)
+        planned.append(Planned(kind, round(at_s, 2), for_s, f"{seed}/{len(planned)}"))
+        beside = [name for name in names if (name in ONE_AT_A_TIME) != (kind in ONE_AT_A_TIME)]
+        if beside and chance.random() < 0.3:
+            later_s = for_s / 4
+            other = chance.choice(beside)
+            planned.append(Planned(other, round(at_s + later_s, 2), for_s - later_s, f"{seed}/{len(planned)}"))
+        at_s += for_s + chance.choice((0.2, 1.0, 2.0, 3.0))
+    return planned
+
+
+async def follow(database: Database, planned: list[Planned], path: Path) -> list[Fault]:
+    """Do what is planned; every fault is noted in `path`. The first error that is no fault's ends the run."""
+    began = time.monotonic()
+    faults: list[Fault] = []
+
+    async def do(plan: Planned) -> None:
+        await asyncio.sleep(max(0.0, plan.at_s - (time.monotonic() - began)))
+        async with KINDS[plan.kind](database, random.Random(plan.seed)) as what:
+            start = time.monotonic_ns()
+            await asyncio.sleep(plan.for_s)
+        fault = Fault(plan.kind, what, start, time.monotonic_ns())
+        faults.append(fault)
+        with path.open("a") as lines:
+            lines.write(json.dumps(dataclasses.asdict(fault)) + "\n")
+
+    async def one_after_another(plans: list[Planned]) -> None:
+        for plan in plans:
+            await do(plan)
+
+    lanes = [[plan for plan in planned if (plan.kind in ONE_AT_A_TIME) == alone] for alone in (True, False)]
+    async with asyncio.TaskGroup() as group:
+        for lane in lanes:
+            group.create_task(one_after_another(lane))
+    return faults
+
+
+def _between(one: list[str], other: list[str]) -> list[tuple[str, str]]:
+    return [pair for first in one for second in other for pair in ((first, second), (second, first))]
+
+
+def _names(members: list[Member], leader: Member) -> str:
+    return "+".join(f"leader {member.name}" if member is leader else member.name for member in members) or "nobody"
