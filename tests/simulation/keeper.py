@@ -112,7 +112,8 @@ class Keeper:
         member.disk.compact(index)
         member.log.drop_through(index)
         self._context.reached["log compacted"] += 1
-        member.put(LogCompacted(index))
+        base = member.disk.log.base
+        member.put(LogCompacted(base.index, base.term, base.chain_hash, base.clock_ms))
 
     # Snapshots.
 
