@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import quote
 
-from tests.conformance.wire import FORM, Request, keys_request
+from tests.conformance.wire import FORM, Answer, Head, Request, keys_request
 
 DATA: Final = Path(__file__).resolve().parents[1] / "data" / "recordings"
 NAMES: Final = ("flannel-0.7.1", "flannel-0.7.1-renewals", "etcdctl-3.4.23", "kube-apiserver-1.2.4")
@@ -38,7 +38,10 @@ class Exchange:
     """None when the client was gone before the answer began."""
     index: int | None
     """`X-Etcd-Index`; None for answers that have none."""
+    headers: tuple[tuple[str, str], ...]
+    """Of the answer, in order."""
     body: str
+    """Of the answer; of a watch its event."""
     started: float
     """Seconds, by the recorder's clock."""
     ended: float
@@ -51,6 +54,19 @@ class Exchange:
         return Request(
             self.method, self.target.encode(), self.form.encode() if self.form else None, FORM if self.form else None
         )
+
+    @property
+    def answer(self) -> Answer:
+        """The answer as recorded."""
+        return Answer(Head(self.status or 0, "", self.headers), self.body.encode())
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the answer depends on the recording alone.
+
+        Members and health describe another cluster; the root has nodes that nobody in the recording made.
+        """
+        return self.target.startswith("/v2/keys/") and not self.target.startswith("/v2/keys/?")
 
     @property
     def is_watch(self) -> bool:
@@ -127,6 +143,7 @@ def _exchange(record: dict[str, Any]) -> Exchange:
         record["req_body"] or None,
         record.get("status"),
         None if index is None else int(index),
+        tuple((name, value) for name, value in record.get("resp_headers") or ()),
         record.get("resp_body") or "",
         started,
         ended,

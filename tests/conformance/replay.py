@@ -1,4 +1,4 @@
-"""Replaying a recording against etcd and a subject at the same time, and comparing what they answer.
+"""Replaying a recording against etcd and a subject at once; what both answer is compared, and with what was recorded.
 
 Indices differ between the recording and each of the two, and an expiry comes when it comes, not where it was recorded.
 So each side keeps its own map of indices, and answers are compared with every live index replaced by the recorded one
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Final, final
 
-from tests.conformance.comparison import comparable, difference
+from tests.conformance.comparison import Comparable, comparable, difference
 from tests.conformance.differential.pair import removals
 from tests.conformance.recordings import Exchange, Plan, Round
 from tests.conformance.systems import System
@@ -26,9 +26,27 @@ EXPIRY_WITHIN_S: Final = 30.0
 _QUORUM: Final = keys_request("GET", "/", query="quorum=true")
 _CONDITION: Final = re.compile(rb"(prevIndex|waitIndex)=([1-9][0-9]*)")
 _FIELD: Final = re.compile(rb'"(modifiedIndex|createdIndex|index)":(\d+)')
+_OWN_INDEX: Final = re.compile(rb'^([^}]*"modifiedIndex":)\d+')
+_FRAMING: Final = frozenset({"Connection", "Content-Length", "Transfer-Encoding"})
 _IN_ORDER_KEY: Final = re.compile(rb"/(0{10}\d{10})")
 _COMPARED: Final = re.compile(rb'\[(\d+) != (\d+)\](?=",)')
 _CLEARED: Final = re.compile(rb'\[\d+/\d+\](?=",)')
+
+
+def with_indices(answer: Answer, index_of: Callable[[int], int]) -> Answer:
+    """An answer with every index replaced; of an expiry, which comes when it comes, its own is masked."""
+    body = _FIELD.sub(lambda found: b'"%s":%d' % (found[1], index_of(int(found[2]))), answer.body)
+    if body.startswith(b'{"action":"expire"'):
+        body = _OWN_INDEX.sub(rb"\1<when it expired>", body)
+    body = _IN_ORDER_KEY.sub(lambda found: b"/%020d" % index_of(int(found[1])), body)
+    if answer.status == 412:
+        body = _COMPARED.sub(lambda found: b"[%d != %d]" % (index_of(int(found[1])), index_of(int(found[2]))), body)
+    if answer.status == 400:
+        body = _CLEARED.sub(b"[<oldest>/<asked>]", body)
+    headers = tuple(
+        (name, str(index_of(int(value))) if name == "X-Etcd-Index" else value) for name, value in answer.head.headers
+    )
+    return Answer(Head(answer.status, answer.head.reason, headers), body)
 
 
 @final
@@ -92,17 +110,11 @@ class Side:
 
     def canonical(self, answer: Answer) -> Answer:
         """An answer of this side with its indices replaced by the recorded ones."""
-        body = _FIELD.sub(lambda found: b'"%s":%d' % (found[1], self._recorded_of(int(found[2]))), answer.body)
-        body = _IN_ORDER_KEY.sub(lambda found: b"/%020d" % self._recorded_of(int(found[1])), body)
-        if answer.status == 412:
-            body = _COMPARED.sub(self._canonical_comparison, body)
-        if answer.status == 400:
-            body = _CLEARED.sub(b"[<oldest>/<asked>]", body)
-        headers = tuple(
-            (name, str(self._recorded_of(int(value))) if name == "X-Etcd-Index" else value)
-            for name, value in answer.head.headers
-        )
-        return Answer(Head(answer.status, answer.head.reason, headers), body)
+        return with_indices(answer, self._recorded_of)
+
+    def canonical_recorded(self, answer: Answer) -> Answer:
+        """A recorded answer in the same form: indices of expiries, too, become those of the writes before."""
+        return with_indices(answer, lambda index: self._recorded[bisect_right(self._recorded, index) - 1])
 
     def close(self) -> None:
         """Hang up."""
@@ -115,9 +127,6 @@ class Side:
             # Before the recording: as far back from its beginning.
             return max(1, self._live[1] - (self._recorded[1] - recorded))
         return self._live[known] + recorded - self._recorded[known]
-
-    def _canonical_comparison(self, found: re.Match[bytes]) -> bytes:
-        return b"[%d != %d]" % (self._recorded_of(int(found[1])), self._recorded_of(int(found[2])))
 
     def _recorded_of(self, live: int) -> int:
         return self._recorded[bisect_right(self._live, live) - 1]
@@ -147,6 +156,8 @@ class Replay:
     differences: list[str] = field(default_factory=list)
     compared: int = 0
     events: int = 0
+    witnessed: int = 0
+    """Answers and events that were compared with the recorded ones, too."""
     _expiries: int = 0
     _turn: int = 0
     _doomed_at: tuple[float, float] | None = None
@@ -182,7 +193,7 @@ class Replay:
         for lane in range(max(len(side.system.client_urls) for side in self.sides)):
             for side in self.sides:
                 side.catch_up(lane)
-            self._compare("tree", None, [side.lanes[lane].ask(request) for side in self.sides])
+            self._compare("tree sorted=true", [side.lanes[lane].ask(request) for side in self.sides])
 
     def _pace(self, write: Exchange, *, is_doomed: bool) -> None:
         """Keep the recorded time between a node left to expire and a node that is kept alive beside it.
@@ -220,8 +231,7 @@ class Replay:
         for side, answer in zip(self.sides, answers, strict=True):
             side.learn(each.index, answer.etcd_index)
             side.has_changed()
-        status = change.status if isinstance(change, Exchange) else 200
-        self._compare(str(request), status, answers)
+        self._compare(str(request), answers, change if isinstance(change, Exchange) else None)
 
     def _see(self, each: Round) -> None:
         """Everything that saw this index: plain requests at the same time, watches opened, their events collected."""
@@ -251,7 +261,7 @@ class Replay:
                 side.lanes[lane].send(side.translated(exchange.request))
         for lane, exchange in zip(lanes, exchanges, strict=True):
             answers = [side.lanes[lane].receive(exchange.method) for side in self.sides]
-            self._compare(f"seq {exchange.seq} {exchange.request}", exchange.status, answers)
+            self._compare(f"seq {exchange.seq} {exchange.request}", answers, exchange)
 
     def _open(self, exchange: Exchange) -> None:
         self._turn += 1
@@ -263,10 +273,11 @@ class Replay:
             connection.send(side.translated(exchange.request))
             connections.append(connection)
         heads = [connection.receive_head() for connection in connections]
-        answers = [Answer(head, b"") for head in heads]
+        answers, opened = [Answer(head, b"") for head in heads], replace(exchange, body="")
         if not all(head.chunked for head in heads):
             answers = [connection.complete(head, "GET") for connection, head in zip(connections, heads, strict=True)]
-        self._compare(f"seq {exchange.seq} {exchange.request}", exchange.status, answers)
+            opened = exchange
+        self._compare(f"seq {exchange.seq} {exchange.request}", answers, opened)
         watch = OpenWatch(exchange, (connections[0], connections[1]))
         if all(head.chunked for head in heads):
             self._watches.append(watch)
@@ -277,11 +288,12 @@ class Replay:
         """The event of a watch, which has happened on both sides."""
         answers = []
         for connection in watch.connections:
-            event = connection.receive_chunk()
-            assert event is None or connection.receive_chunk() is None, "a second event"
-            answers.append(Answer(Head(200, "", ()), event or b""))
+            came = connection.receive_chunk()
+            assert came is None or connection.receive_chunk() is None, "a second event"
+            answers.append(Answer(Head(200, "", ()), came or b""))
         self.events += 1
-        self._compare(f"event of seq {watch.exchange.seq} {watch.exchange.request}", 200, answers)
+        event = replace(watch.exchange, headers=())
+        self._compare(f"event of seq {event.seq} {event.request}", answers, event)
         watch.close()
 
     def _give_up(self, watch: OpenWatch) -> None:
@@ -294,20 +306,37 @@ class Replay:
             self.differences.append(f"{side.system}: {watch.exchange.request} got {event!r}")
         watch.close()
 
-    def _compare(self, what: str, status: int | None, answers: Sequence[Answer]) -> None:
-        """The same from both, with the status of the recording."""
+    def _compare(self, what: str, answers: Sequence[Answer], recorded: Exchange | None = None) -> None:
+        """The same from both, and the same as recorded."""
         self.compared += 1
+        unsorted = "sorted=true" not in what
         expected, actual = (
-            comparable(side.canonical(answer), unsorted="sorted=true" not in what)
+            comparable(side.canonical(answer), unsorted=unsorted)
             for side, answer in zip(self.sides, answers, strict=True)
         )
         if "/v2/members" in what:
             expected, actual = (replace(each, body=b"", head_length=0) for each in (expected, actual))
         words = difference(expected, actual)
-        if words is None and status not in (None, expected.status):
-            words = f"both answer {expected.status}, recorded is {status}"
+        if words is None and recorded is not None:
+            words = self._recorded_difference(recorded, actual, unsorted=unsorted)
         if words is not None:
             self.differences.append(f"{what[:400]}: {words}")
+
+    def _recorded_difference(self, recorded: Exchange, actual: Comparable, *, unsorted: bool) -> str | None:
+        if not recorded.is_deterministic:
+            return None if recorded.status == actual.status else f"status {actual.status}, recorded {recorded.status}"
+        self.witnessed += 1
+        witness = comparable(self.subject.canonical_recorded(recorded.answer), unsorted=unsorted)
+        if len(witness.ttls) == len(actual.ttls):
+            # Leases were as old as they were.
+            witness = replace(witness, ttls=actual.ttls)
+        words = difference(_unframed(witness), _unframed(actual))
+        return words and f"not as recorded: {words}"
+
+
+def _unframed(answer: Comparable) -> Comparable:
+    """Without what depends on the connection: three of the recorded requests asked for it to be closed."""
+    return replace(answer, headers=tuple(header for header in answer.headers if header[0] not in _FRAMING))
 
 
 def replayed(plan: Plan, oracle: System, subject: System, report: Callable[[str], None]) -> list[str]:
@@ -317,7 +346,10 @@ def replayed(plan: Plan, oracle: System, subject: System, report: Callable[[str]
         replay = Replay(*sides)
         replay.run(plan)
         replay.compare_trees()
-        report(f"{replay.compared} answers and {replay.events} events compared, {len(replay.differences)} differ")
+        report(
+            f"{replay.compared} answers compared, {replay.events} of them events, {replay.witnessed} with what was "
+            f"recorded; {len(replay.differences)} differ"
+        )
         for side in sides:
             # What is left would expire in the middle of the next recording.
             for request in removals(side.lanes[0].ask(_QUORUM)):
