@@ -169,18 +169,26 @@ async def pair() -> AsyncIterator[Pair]:
     sink = MemorySink()
     wire = Wire(port_of[2])
     await wire.start()
-    leader = support.make_peer(1, {1: port_of[1], 2: wire.port}, SETTINGS)
-    follower = support.make_peer(2, port_of, SETTINGS, sink=sink)
-    async with support.running(leader), support.running(follower):
-        await leader.events.until(lambda events: events.connected == {2})
-        yield Pair(leader, follower, sink, wire)
-    await wire.stop()
-    reservation.release()
+    try:
+        leader = support.make_peer(1, {1: port_of[1], 2: wire.port}, SETTINGS)
+        follower = support.make_peer(2, port_of, SETTINGS, sink=sink)
+        async with support.running(leader), support.running(follower):
+            await leader.events.until(lambda events: events.connected == {2})
+            yield Pair(leader, follower, sink, wire)
+    finally:
+        await wire.stop()
+        reservation.release()
 
 
 def _installed(term: int, snapshot: SnapshotFile) -> InstallSnapshot:
     return InstallSnapshot(
-        term, POSITION.index, POSITION.term, POSITION.chain_hash, CONFIGURATION, snapshot.snapshot_id
+        term,
+        POSITION.index,
+        POSITION.term,
+        POSITION.chain_hash,
+        CONFIGURATION,
+        snapshot.snapshot_id,
+        POSITION.clock_ms,
     )
 
 
