@@ -286,7 +286,8 @@ def decode_meta(record: bytes) -> Meta:
             history_floor=int(body["history_floor"]),
             history_block_bytes={int(block): int(size) for block, size in body["history_block_bytes"]},
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        # The last two: a number beyond all floats, and arrays nested without end.
         message = f"meta record of {len(record)} bytes: {error!r}"
         raise RecordError(message) from error
     if (

@@ -331,6 +331,8 @@ def test_a_history_with_a_gap_is_refused(drop: int) -> None:
         encode_meta(META).replace(b'"history_events_max":1000', b'"history_events_max":0'),
         encode_meta(META).replace(b"0001", b"00", 1),
         encode_meta(META).replace(b'"members":[[', b'"members":[['[:-1] + b"7,["),
+        encode_meta(META).replace(b'"history_floor":17', b'"history_floor":1e400'),
+        b"\x01" + b"[" * 20_000,
     ],
 )
 def test_meta_that_no_version_wrote_is_refused(record: bytes) -> None:
