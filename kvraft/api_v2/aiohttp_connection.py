@@ -5,6 +5,7 @@ writes to. `Sent` tells aiohttp that an answer has been written already.
 """
 
 import asyncio
+import http
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, cast, final
@@ -24,6 +25,8 @@ log = logs.get(__name__)
 
 _UNKNOWN_METHOD: Final = re.compile(rb"([A-Za-z]+) ([!-~]+) HTTP/1\.1\r\n")
 """A request line whose only fault may be its method, at the beginning of what was received."""
+_KNOWN_METHODS: Final = frozenset(method.value.encode() for method in http.HTTPMethod)
+"""With one of these the fault lies further on: in a request behind the first."""
 
 
 @final
@@ -160,7 +163,7 @@ class Handler(web.RequestHandler):
         line = _UNKNOWN_METHOD.match(received)
         end = received.find(b"\r\n\r\n")
         transport = self.transport
-        if line is None or end < 0 or transport is None:
+        if line is None or line[1] in _KNOWN_METHODS or end < 0 or transport is None:
             return False
         facts = header_facts(received[line.end() : end + 2])
         if facts is None or facts.content_length or not facts.keep_alive:
