@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import secrets
@@ -116,9 +117,27 @@ async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
     try:
         member = await _make_member(wanted, storage)
         storage.start(loop, member.on_persisted, lambda error: member.fail(str(error)))
+        loop.set_exception_handler(functools.partial(_on_unhandled, member))
         return await _serve(wanted, member, listeners, stop)
     finally:
         storage.close()
+
+
+def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Stop the member for a defect in a callback or task of its own, which would otherwise be dead and unnoticed.
+
+    What goes wrong on one connection, a client's or gRPC's, ends that connection alone.
+    """
+    loop.default_exception_handler(context)
+    error = context.get("exception")
+    on_one_connection = (
+        "transport" in context
+        or "protocol" in context
+        or isinstance(error, OSError)
+        or type(error).__module__.startswith("grpc")
+    )
+    if isinstance(error, Exception) and not on_one_connection:
+        member.fail(f"internal error: {error!r}")
 
 
 async def _make_member(wanted: Settings, storage: Storage) -> Member:
