@@ -1,6 +1,6 @@
 """`python -m tests.torture [--minutes 30] [--results torture-results]`: the long tests, with fresh seeds.
 
-Spreads the time over simulator, differential test and kill rounds; each runs again and again until its share is over.
+Spreads the time over simulator, differential test, kill rounds and mixed faults; each runs again and again until its share is over.
 What each run printed stays in the results, with the command that repeats it. Exit code 1 if anything was found.
 """
 
@@ -63,6 +63,18 @@ def kill_rounds(seed: int, _seconds: int, directory: pathlib.Path) -> list[str]:
     return ["-m", "tests.jepsen_like.kill_rounds", str(directory), "--seed", str(seed)]
 
 
+def mixed_faults(seed: int, seconds: int, directory: pathlib.Path) -> list[str]:
+    """Every workload under every kind of fault, a minute each or less."""
+    each = str(max(10, min(60, seconds // 8)))  # six workloads, each with a start and an end
+    words = ["run", "--workload", "all", "--nemesis", "mixed", "--seconds", each, "--seed", str(seed)]
+    return ["-m", "tests.jepsen_like", *words, "--directory", str(directory)]
+
+
+def failover(_seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Kills of the leader beside etcd, some eight seconds each."""
+    return ["-m", "tests.jepsen_like.failover", "--kills", str(max(3, min(20, seconds // 8)))]
+
+
 def torture(parts: list[Part], minutes: float, results: pathlib.Path) -> int:
     """Run every part for its share and print the table; the number of findings."""
     for part in parts:
@@ -105,10 +117,12 @@ def main() -> int:
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "torture-results")
     given = parser.parse_args()
     parts = [
-        Part("simulation", 0.4, simulation),
-        Part("differential-1", 0.15, differential(1)),
-        Part("differential-3", 0.15, differential(3)),
-        Part("kill-rounds", 0.3, kill_rounds),
+        Part("simulation", 0.35, simulation),
+        Part("differential-1", 0.1, differential(1)),
+        Part("differential-3", 0.1, differential(3)),
+        Part("kill-rounds", 0.15, kill_rounds),
+        Part("mixed-faults", 0.25, mixed_faults),
+        Part("failover", 0.05, failover),
     ]
     return 1 if torture(parts, given.minutes, given.results.resolve()) else 0
 

@@ -78,18 +78,6 @@ async def pause(database: Database, chance: random.Random) -> AsyncIterator[str]
             victim.resume()
 
 
-@contextlib.asynccontextmanager
-async def partition(database: Database, chance: random.Random) -> AsyncIterator[str]:
-    """One of the shapes below."""
-    leader = await database.leader(chance)
-    shape = chance.choice(SHAPES)
-    others = [member.name for member in database.members if member is not leader]
-    chance.shuffle(others)
-    what, cuts = shape(leader.name, others)
-    with database.network.rules([database.network.drop(*cut) for cut in cuts]):
-        yield what
-
-
 Cuts: TypeAlias = tuple[str, list[tuple[str, str]]]
 """In words, and as (from, to) of each direction that is cut."""
 
@@ -163,6 +151,21 @@ SHAPES: Final[tuple[Shape, ...]] = (
 )
 
 
+def partition(*shapes: Shape) -> Kind:
+    """A partition of one of these shapes."""
+
+    @contextlib.asynccontextmanager
+    async def cut(database: Database, chance: random.Random) -> AsyncIterator[str]:
+        leader = await database.leader(chance)
+        others = [member.name for member in database.members if member is not leader]
+        chance.shuffle(others)
+        what, cuts = chance.choice(shapes)(leader.name, others)
+        with database.network.rules([database.network.drop(*cut) for cut in cuts]):
+            yield what
+
+    return cut
+
+
 @contextlib.asynccontextmanager
 async def loss(database: Database, chance: random.Random) -> AsyncIterator[str]:
     """A part of all packets between members is lost."""
@@ -213,7 +216,7 @@ async def clock(database: Database, chance: random.Random) -> AsyncIterator[str]
             for member, offset_s in offsets.items():
                 if chance.random() < 0.5:
                     database.set_clock(member, offset_s + chance.randint(-100, 100))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
 
     for member, offset_s in offsets.items():
         database.set_clock(member, offset_s)
@@ -255,11 +258,11 @@ async def disk(database: Database, chance: random.Random) -> AsyncIterator[str]:
     database.start(victim)
 
 
-KINDS: Final[dict[str, Kind]] = {
+MIXED: Final[dict[str, Kind]] = {
     "kill": kill,
     "storm": storm,
     "pause": pause,
-    "partition": partition,
+    "partition": partition(*SHAPES),
     "loss": loss,
     "resets": resets,
     "slow": slow,
@@ -267,6 +270,7 @@ KINDS: Final[dict[str, Kind]] = {
     "cpu": cpu,
     "disk": disk,
 }
+KINDS: Final[dict[str, Kind]] = MIXED | {shape.__name__: partition(shape) for shape in SHAPES}
 ONE_AT_A_TIME: Final = frozenset({"kill", "storm", "pause", "cpu", "disk"})
 """They handle processes, and would handle one another's."""
 NEEDS_CLOCKS: Final = frozenset({"clock"})
@@ -274,7 +278,7 @@ NEEDS_SMALL_DISKS: Final = frozenset({"disk"})
 NEMESES: Final[dict[str, tuple[str, ...]]] = {
     "none": (),
     **{kind: (kind,) for kind in KINDS},
-    "mixed": tuple(KINDS),
+    "mixed": tuple(MIXED),
 }
 """What `--nemesis` takes."""
 

@@ -1,0 +1,85 @@
+"""Real members under real faults: short runs of what `python -m tests.jepsen_like run` does for long."""
+
+import asyncio
+import itertools
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.jepsen_like import db
+from tests.jepsen_like.failover import Acknowledgements, write
+from tests.jepsen_like.nemesis import Planned, cloudflare
+from tests.jepsen_like.run import Settings, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SEED: Final = 20_261_121
+CUT_S: Final = 4.0
+ELECTION_TIMEOUT_S: Final = 1.0
+
+A_BIT_OF_EVERYTHING: Final = [
+    Planned("kill", 1.0, 1.0, "kill/1"),
+    Planned("isolated_leader", 3.5, 2.0, "leader/1"),
+    Planned("pause", 7.0, 1.5, "pause/1"),
+    Planned("resets", 7.5, 1.0, "resets/1"),
+    Planned("disk", 10.0, 1.0, "disk/1"),
+    Planned("loss", 10.5, 1.5, "loss/1"),
+]
+CUT_OFF: Final = [Planned("isolated_follower", 1.0, 1.5, "follower"), Planned("isolated_leader", 3.5, 2.0, "leader")]
+
+
+def test_registers_stay_linearizable_under_mixed_faults(tmp_path: Path) -> None:
+    """Kill, partition, pause with resets, a full disk with loss: no anomaly, no exit that no fault asked for."""
+    verdict = run(Settings(seconds=14, seed=SEED), tmp_path, A_BIT_OF_EVERYTHING)
+    assert verdict.problems == [], f"seed {SEED}"
+    assert verdict.counts["keys linearizable"] > 3
+    assert (tmp_path / "report.html").exists()
+
+
+def test_etcd_passes_with_quorum_reads(tmp_path: Path) -> None:
+    """The control: the harness finds nothing where there is nothing."""
+    verdict = run(Settings(kind="etcd", seconds=6.5, seed=SEED), tmp_path, CUT_OFF)
+    assert verdict.problems == [], f"seed {SEED}"
+    assert verdict.counts["keys linearizable"] > 1
+
+
+def test_etcd_is_not_linearizable_with_default_reads(tmp_path: Path) -> None:
+    """The control: the same faults on the same program, and the checker sees its stale reads."""
+    verdict = run(Settings(kind="etcd", quorum=False, seconds=6.5, seed=SEED), tmp_path, CUT_OFF)
+    assert verdict.counts["keys violated"] >= 1, f"seed {SEED}: {verdict.counts}"
+    assert verdict.counts["keys undecided"] == 0
+
+
+def test_cloudflare_cut_changes_no_leader(tmp_path: Path) -> None:
+    """One follower loses the leader and both see the third: PreVote keeps the follower quiet and writes go on."""
+
+    async def write_through(database: db.Database) -> list[float]:
+        leader = await asyncio.to_thread(database.cluster.leader)
+        others = [member.name for member in database.members if member is not leader]
+        what, cuts = cloudflare(leader.name, others)
+        print(what)
+        acknowledgements, stop = Acknowledgements(), asyncio.Event()
+        reaching = [member for member in database.members if member.name != others[0]]
+        writers = [
+            asyncio.create_task(write(member, f"{member.name}-{number}", acknowledgements, stop))
+            for member in reaching
+            for number in range(2)
+        ]
+        try:
+            async with asyncio.timeout(60):
+                await acknowledgements.after(time.monotonic())
+                with database.network.rules([database.network.drop(*cut) for cut in cuts]):
+                    await acknowledgements.after(time.monotonic() + CUT_S)
+        finally:
+            stop.set()
+            await asyncio.gather(*writers)
+        await database.heal(30)
+        return acknowledgements.times
+
+    with db.started(tmp_path, "kvraft") as database:
+        times = asyncio.run(write_through(database))
+        elections = sum(member.log_text().count("became leader") for member in database.members)
+    assert max(later - before for before, later in itertools.pairwise(times)) < 5 * ELECTION_TIMEOUT_S
+    assert elections <= 3, "more than the first election and two changes"
