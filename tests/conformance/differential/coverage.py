@@ -194,6 +194,16 @@ class Coverage:
             if row(outcome):
                 self.rows[name] += 1
 
+    def add(self, other: "Coverage") -> None:
+        """Count what another campaign has counted."""
+        self.requests += other.requests
+        self.sequences += other.sequences
+        self.watched += other.watched
+        self.events += other.events
+        self.counts += other.counts
+        self.rows += other.rows
+        self.excused += other.excused
+
     def missing(self) -> list[str]:
         """Rows hit less often than `HITS_MIN`, with their counts."""
         return [f"{name}: {self.rows[name]}" for name in ROWS if self.rows[name] < HITS_MIN]
