@@ -50,7 +50,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/keyspace/command_codec.py": {"msgpack"},
     "kvraft/storage/": {"lmdb", "msgpack"},
     "kvraft/transport/": {"grpc", "google", "grpc_tools"},
-    "kvraft/api_v2/": {"aiohttp", "httptools", "multidict", "yarl"},
+    "kvraft/api_v2/": {"aiohttp", "multidict", "yarl"},
     "kvraft/metrics.py": {"prometheus_client"},
     "kvraft/testing/plugin.py": {"pytest"},
     "kvraft/cli.py": {"uvloop"},
