@@ -203,7 +203,11 @@ class Connection:
             self.close()
         return Answer(head, body)
 
-    def receive_head(self, timeout: float | None = None) -> Head:
+    def receive_interim(self) -> int:
+        """The status of the next head, be it `100 Continue`, which every other method here passes over."""
+        return self.receive_head(interim=True).status
+
+    def receive_head(self, timeout: float | None = None, *, interim: bool = False) -> Head:
         """Status and headers of the next answer."""
         deadline = monotonic() + (self.timeout if timeout is None else timeout)
         while (end := self._buffer.find(_HEAD_END)) < 0:
@@ -217,7 +221,7 @@ class Connection:
         if status is None:
             msg = f"not a status line: {lines[0]!r}"
             raise WireError(msg)
-        if status[1] == b"100":
+        if status[1] == b"100" and not interim:
             return self.receive_head(deadline - monotonic())
         pairs = (line.decode("latin-1").partition(":") for line in lines[1:])
         return Head(
