@@ -124,5 +124,5 @@ def recover(file: LmdbFile, head: LogHead, applied: LogPosition) -> Recovered:
     # on a majority without it.
     commit_index = min(max(hard_state.commit_index, applied.index), last.index)
     hard_state = HardState(hard_state.current_term, hard_state.voted_for, commit_index)
-    shape = LogShape(base, last, head.configurations)
+    shape = LogShape(base, last, hard_state, head.configurations)
     return Recovered(Restored(hard_state, base, last, head.configurations, applied.index), shape, head.peers)

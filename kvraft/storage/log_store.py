@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Final, final
 
@@ -23,7 +24,7 @@ from kvraft.storage import codec, failpoints, log_tables
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_recovery import Recovered
-from kvraft.storage.log_tables import LogChange, LogShape
+from kvraft.storage.log_tables import LogChange
 from kvraft.storage.writer import FailureLatch
 
 LAZY_DELAY_S: Final = 0.5
@@ -52,6 +53,7 @@ class LogStore:
         self._base_index = self._shape.base.index
         self._outstanding = 0
         self._last_queued = 0
+        self._last_lazy_id = 0
         self._queue: SimpleQueue[LogChange | Persist | Job | None] = SimpleQueue()
         self._writing = threading.Lock()
         self._durable_moved = threading.Condition()
@@ -247,6 +249,12 @@ class LogStore:
         change = LogChange(hard_state=self._lazy_hard_state, peers=self._changed_peers)
         self._lazy_hard_state, self._changed_peers = None, {}
         if change.hard_state is not None or change.peers:
+            # Counted as a batch, and answered like one: or else `persist_now` could commit a vote before this, which
+            # would then be overwritten by the older hard state in here.
+            self._last_lazy_id -= 1
+            change.batch_ids.append(self._last_lazy_id)
+            self._outstanding += 1
+            self._last_queued = self._last_lazy_id
             self._queue.put(change)
 
     def _deliver(self, batch_ids: list[int]) -> None:
@@ -255,21 +263,20 @@ class LogStore:
             return
         self._outstanding -= len(batch_ids)
         for batch_id in batch_ids:
-            self._on_persisted(batch_id)
+            if batch_id > 0:  # those of lazy changes are negative
+                self._on_persisted(batch_id)
             for behind in self._lazy_behind.pop(batch_id, ()):
                 self._on_persisted(behind)
 
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            change, jobs = LogChange(), []
+            batches: list[LogChange | Persist] = []
+            jobs: list[Job] = []
             work = self._queue.get()
             while True:
-                if isinstance(work, Persist):
-                    change.add(work)
-                elif isinstance(work, LogChange):
-                    change.peers |= work.peers
-                    change.hard_state = work.hard_state or change.hard_state
+                if isinstance(work, Persist | LogChange):
+                    batches.append(work)
                 elif work is None:
                     stopping = True
                 else:
@@ -279,15 +286,21 @@ class LogStore:
                     work = self._queue.get_nowait()
                 except Empty:
                     break
-            self._work(change, jobs)
+            self._work(batches, jobs)
 
-    def _work(self, change: LogChange, jobs: list[Job]) -> None:
-        """Commit what was merged, then do the job that came behind it."""
+    def _work(self, batches: list[LogChange | Persist], jobs: list[Job]) -> None:
+        """Commit the batches as one, then do the job that came behind them."""
         if self._latch.failure is not None:
             return
         try:
+            change = LogChange()
+            for batch in batches:
+                if isinstance(batch, Persist):
+                    change.add(batch)
+                else:
+                    change.add_lazy(batch)
             with self._writing:
-                if change.batch_ids or change.peers or change.hard_state is not None:
+                if change.batch_ids:
                     self._commit(change)
             if change.batch_ids:
                 self._latch.tell(self._deliver, change.batch_ids)
@@ -332,14 +345,12 @@ class LogStore:
         self._base_index = position.index  # before the commit, so that no reader takes the gap for damage
         with self._file.writing() as transaction:
             if position.index < self._shape.last.index:
-                log_tables.truncate(
-                    transaction, LogShape(position, self._shape.last, ()), position.index + 1, self._where
-                )
+                log_tables.truncate(transaction, replace(self._shape, base=position), position.index + 1, self._where)
             transaction.put(codec.BASE_KEY, codec.encode_position(codec.BASE_KEY, position))
             transaction.put(codec.CONFIGURATIONS_KEY, codec.encode_configurations(configurations))
             transaction.put(codec.GENERATION_KEY, codec.encode_number(codec.GENERATION_KEY, generation))
             failpoints.hit("install.before_switch")
             self._file.commit(transaction, position.index)
         failpoints.hit("install.after_switch")
-        self._shape = LogShape(position, position, configurations)
+        self._shape = replace(self._shape, base=position, last=position, configurations=configurations)
         self._queue.put(self._remove_compacted)

@@ -4,7 +4,7 @@ Meta records and groups of entries share one table, metas first: a commit then w
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final, final
 
@@ -35,8 +35,7 @@ class LogChange:
 
     def add(self, batch: Persist) -> None:
         """Put a later batch behind the earlier ones."""
-        if batch.hard_state is not None:
-            self.hard_state = batch.hard_state
+        self._add_hard_state(batch.hard_state)
         first = batch.truncate_from
         if first:
             self.truncate_from = min(first, self.truncate_from or first)
@@ -44,6 +43,34 @@ class LogChange:
                 del self.entries[max(first - self.entries[0].index, 0) :]
         self.entries += batch.entries
         self.batch_ids.append(batch.batch_id)
+
+    def add_lazy(self, change: "LogChange") -> None:
+        """Put behind the earlier batches what waited for one to ride on: a hard state and peers."""
+        assert not change.entries
+        assert not change.truncate_from
+        self._add_hard_state(change.hard_state)
+        self.peers |= change.peers
+        self.batch_ids += change.batch_ids
+
+    def _add_hard_state(self, hard_state: HardState | None) -> None:
+        if hard_state is not None:
+            if self.hard_state is not None:
+                refuse_forgetting(self.hard_state, hard_state)
+            self.hard_state = hard_state
+
+
+def refuse_forgetting(stored: HardState, following: HardState) -> None:
+    """What was voted stays voted: a server that forgets it may vote twice in a term (section 5.2).
+
+    Raises:
+        AssertionError: the term is lower, or the vote in the same term another one.
+    """
+    later = following.current_term > stored.current_term
+    same = following.current_term == stored.current_term and stored.voted_for in {0, following.voted_for}
+    assert later or same, (
+        f"term {following.current_term} with a vote for {following.voted_for:x} would replace "
+        f"term {stored.current_term} with a vote for {stored.voted_for:x}"
+    )
 
 
 @final
@@ -53,6 +80,7 @@ class LogShape:
 
     base: LogPosition
     last: LogPosition
+    hard_state: HardState
     configurations: tuple[tuple[int, Configuration], ...]
     """The one in force at `base`, then that of each CONFIGURATION entry."""
 
@@ -60,6 +88,11 @@ class LogShape:
 def write_change(transaction: Transaction, shape: LogShape, change: LogChange, where: str) -> LogShape:
     """Apply a change, and say what the log then is."""
     last, configurations = shape.last, shape.configurations
+    hard_state = shape.hard_state
+    if change.hard_state is not None:
+        refuse_forgetting(hard_state, change.hard_state)
+        hard_state = change.hard_state
+        transaction.put(codec.HARD_STATE_KEY, codec.encode_hard_state(hard_state))
     if change.truncate_from and change.truncate_from <= last.index:
         assert change.truncate_from > shape.base.index, "what a snapshot covers is committed and never removed"
         last = truncate(transaction, shape, change.truncate_from, where)
@@ -80,12 +113,10 @@ def write_change(transaction: Transaction, shape: LogShape, change: LogChange, w
         configurations += changed
     if configurations != shape.configurations:
         transaction.put(codec.CONFIGURATIONS_KEY, codec.encode_configurations(configurations))
-    if change.hard_state is not None:
-        transaction.put(codec.HARD_STATE_KEY, codec.encode_hard_state(change.hard_state))
     for member_id, index in change.peers.items():
         key = codec.peer_key(member_id)
         transaction.put(key, codec.encode_number(key, index))
-    return LogShape(shape.base, last, configurations)
+    return LogShape(shape.base, last, hard_state, configurations)
 
 
 def truncate(transaction: Transaction, shape: LogShape, first: int, where: str) -> LogPosition:
@@ -191,7 +222,7 @@ def write_base(transaction: Transaction, shape: LogShape, base: LogPosition) -> 
     configurations = ((base.index, in_force), *later)
     transaction.put(codec.BASE_KEY, codec.encode_position(codec.BASE_KEY, base))
     transaction.put(codec.CONFIGURATIONS_KEY, codec.encode_configurations(configurations))
-    return LogShape(base, shape.last, configurations)
+    return replace(shape, base=base, configurations=configurations)
 
 
 def remove_groups(transaction: Transaction, up_to: int, groups_max: int) -> bool:

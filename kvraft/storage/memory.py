@@ -18,7 +18,7 @@ from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, Restored, SnapshotFile
 from kvraft.storage import codec
 from kvraft.storage.errors import CorruptStorageError, StorageError
-from kvraft.storage.log_tables import LogChange
+from kvraft.storage.log_tables import LogChange, refuse_forgetting
 from kvraft.storage.spool import HISTORY, NODE, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.writer import FailureLatch
 
@@ -74,7 +74,9 @@ class MemoryDisk:
             self.entries.append(entry)
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configurations += ((entry.index, Configuration.decode(entry.payload)),)
-        self.hard_state = change.hard_state or self.hard_state
+        if change.hard_state is not None:
+            refuse_forgetting(self.hard_state, change.hard_state)
+            self.hard_state = change.hard_state
         self.peers |= change.peers
 
     def move_base(self, base: LogPosition) -> None:
@@ -208,10 +210,10 @@ class MemoryLogStore:
 
     def _write(self) -> bool:
         change = LogChange(peers=self._changed_peers)
-        for batch in self._waiting:
-            change.add(batch)
-        self._waiting, self._changed_peers = [], {}
+        batches, self._waiting, self._changed_peers = self._waiting, [], {}
         try:
+            for batch in batches:
+                change.add(batch)
             self._disk.write_log(change)
         except Exception as error:  # noqa: BLE001 -- whatever a test has planted
             self._latch.report("writing the log", error)

@@ -129,6 +129,10 @@ class Harness:
         """Stop without finishing what is queued."""
         raise NotImplementedError
 
+    def let_lazy_timer_fire(self) -> None:
+        """What waits for a batch to ride on is queued now, as if half a second had passed."""
+        raise NotImplementedError
+
     @property
     def spool(self) -> Spool:
         raise NotImplementedError
@@ -217,6 +221,9 @@ class LmdbHarness(Harness):
         self.storage.latch.failure = StorageFailedError("the process stopped here")
         self.storage.close()
 
+    def let_lazy_timer_fire(self) -> None:
+        self.storage.log._write_lazy()
+
     @property
     def spool(self) -> Spool:
         return self.storage.state.spool
@@ -235,6 +242,9 @@ class MemoryHarness(Harness):
 
     def crash(self) -> None:
         self.storage.crash()
+
+    def let_lazy_timer_fire(self) -> None:
+        """It has no timer: whatever waits is written when the loop comes round."""
 
     @property
     def spool(self) -> Spool:

@@ -146,6 +146,53 @@ async def test_commit_index_behind_a_waiting_batch_is_answered_after_it(harness:
     assert harness.persisted == [1, 2]
 
 
+async def test_vote_is_not_overwritten_by_an_older_hard_state_that_was_waiting(harness: Harness) -> None:
+    """Section 5.2: a server votes once in a term, so a durable vote stands, whatever was deferred before it."""
+    harness.start()
+    await harness.persist(batch(1, entries_after(ORIGIN, 1), hard_state=HardState(5, 0, 0)))
+    await harness.persist(batch(2, hard_state=HardState(5, 0, 1), must_sync=False))
+    harness.let_lazy_timer_fire()
+    if not harness.log.persist_now(batch(3, hard_state=HardState(6, 3, 1))):
+        await harness.until(lambda: 3 in harness.persisted)
+    await harness.persist(batch(4))  # whatever was queued is written by now
+    harness.crash()
+    harness.reopen()
+    assert harness.log.restored().hard_state == HardState(6, 3, 1)
+
+
+async def test_answers_keep_their_order_around_what_the_lazy_timer_has_queued(harness: Harness) -> None:
+    """Each batch is answered once and in order, also one that only waits for what the timer has queued."""
+    harness.start()
+    entries = entries_after(ORIGIN, 3)
+    for number in range(3):
+        harness.log.remember_peer(0xA2, number)
+        harness.let_lazy_timer_fire()
+        harness.log.persist(batch(2 * number + 1, hard_state=HardState(1, 0, number), must_sync=False))
+        harness.log.persist(batch(2 * number + 2, entries[number : number + 1]))
+    await harness.until(lambda: 6 in harness.persisted)
+    assert harness.persisted == [1, 2, 3, 4, 5, 6]
+    assert harness.log.persist_now(batch(7)), "nothing is left to wait for"
+
+
+@pytest.mark.parametrize("forgetful", [HardState(5, 4, 0), HardState(5, 0, 1), HardState(4, 3, 1)])
+@pytest.mark.parametrize("merged", [False, True])
+async def test_batch_that_takes_a_vote_back_stops_the_member(
+    harness: Harness, forgetful: HardState, *, merged: bool
+) -> None:
+    """That would be a bug of ours; it must not reach the disk, nor be acknowledged."""
+    harness.start()
+    harness.log.persist(batch(1, hard_state=HardState(5, 3, 0)))
+    if not merged:
+        await harness.until(lambda: harness.persisted == [1])
+    harness.log.persist(batch(2, hard_state=forgetful))
+    await harness.until(lambda: bool(harness.failures))
+    assert "would replace term 5 with a vote for 3" in str(harness.failures[0])
+    assert 2 not in harness.persisted
+    harness.storage.close()
+    harness.reopen()
+    assert harness.log.restored().hard_state in {HardState(0, 0, 0), HardState(5, 3, 0)}
+
+
 async def test_close_finishes_what_is_queued(harness: Harness) -> None:
     """An orderly end loses nothing, the commit index and the peers included."""
     harness.start()

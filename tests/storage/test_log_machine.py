@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class LogMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.batch_id = 0
         self.term = 1
+        self.voted_for = 0
         self.history: list[Model] = []
 
     def run(self, job: Coroutine[Any, Any, None]) -> None:
@@ -122,7 +123,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(back=st.integers(1, 12), count=st.integers(0, 6), now=st.booleans())
     def truncate_and_append(self, back: int, count: int, now: bool) -> None:
         """A new leader overwrites what its predecessor could not commit."""
-        self.term += 1
+        self.term, self.voted_for = self.term + 1, 0
         removed = min(back, len(self.model.entries) - self._applied())
         kept = self.model.entries[: len(self.model.entries) - removed]
         if not removed:
@@ -134,10 +135,40 @@ class LogMachine(RuleBasedStateMachine):
         return self.harness.state.position.index - self.model.base.index
 
     def _queue(self, entries: list[Entry], *, truncate_from: int = 0, now: bool) -> None:
-        self.batch_id += 1
-        hard_state = HardState(self.term, self.batch_id % 3, self.harness.state.position.index)
-        made = batch(self.batch_id, entries, hard_state=hard_state, truncate_from=truncate_from)
+        made = self._batch(entries, truncate_from=truncate_from)
         self.run(self._persist(made, now=now))
+
+    def _batch(self, entries: Sequence[Entry] = (), *, truncate_from: int = 0) -> Persist:
+        self.batch_id += 1
+        hard_state = HardState(self.term, self.voted_for, self.harness.state.position.index)
+        return batch(self.batch_id, entries, hard_state=hard_state, truncate_from=truncate_from)
+
+    def _lazy_batch(self) -> Persist:
+        """Only the commit index moves: the term and the vote are those of the batch before."""
+        self.batch_id += 1
+        return batch(self.batch_id, hard_state=self.model.hard_state, must_sync=False)
+
+    @rule(now=st.booleans())
+    def commit(self, now: bool) -> None:
+        """The commit index moved, which waits for something to ride on."""
+        self.run(self._persist(self._lazy_batch(), now=now))
+
+    @rule(candidate=st.integers(1, 3), now=st.booleans(), late=st.booleans(), crash=st.booleans())
+    def vote(self, candidate: int, now: bool, late: bool, crash: bool) -> None:
+        """A vote, perhaps in the moment in which the timer queues what was deferred before it."""
+
+        async def vote_behind_a_deferred_batch() -> None:
+            if late:
+                await self._persist(self._lazy_batch(), now=now)
+                self.harness.let_lazy_timer_fire()
+            if self.voted_for:
+                self.term += 1
+            self.voted_for = candidate
+            await self._persist(self._batch(), now=now)
+
+        self.run(vote_behind_a_deferred_batch())
+        if crash:
+            self.crash_and_reopen()
 
     @rule()
     def wait_for_all(self) -> None:
