@@ -59,7 +59,17 @@ class Place:
 @pytest.fixture(scope="module", params=["etcd", "subject"])
 def three(request: pytest.FixtureRequest) -> Iterator[System]:
     """Three members of each, shared by the tests that take no member away."""
-    with systems.etcd(3) if request.param == "etcd" else systems.subject(3) as system:
+    if request.param == "subject":
+        yield request.getfixturevalue("subject_of_three")
+        return
+    with systems.etcd(3) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def mortals() -> Iterator[System]:
+    """Three members of kvraft, shared by the tests that take members away."""
+    with systems.kvraft(3) as system:
         yield system
 
 
@@ -74,14 +84,14 @@ def place(three: System) -> Iterator[Place]:
 
 
 @pytest.fixture
-def mortal() -> Iterator[Place]:
-    """Three members of kvraft that the test may kill."""
-    with systems.kvraft(3) as system:
-        opened = Place(system)
-        try:
-            yield opened
-        finally:
-            opened.close()
+def mortal(mortals: System) -> Iterator[Place]:
+    """A path of its own in three members that the test may kill; they live again afterwards."""
+    opened = Place(mortals)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        mortals.cluster.start()
 
 
 @pytest.fixture
@@ -425,20 +435,21 @@ def test_a_client_goes_on_when_the_leader_that_it_talks_to_dies(mortal: Place) -
     client = mortal.client_of_all(leader.name)
     assert client.base_uri == leader.client_url
     for number in range(20):
-        client.write(f"/before/{number}", number)
+        client.write(f"{mortal.path}/before/{number}", number)
     leader.kill()
     # With a quorum: a local read of a follower may be older than the last write that the dead leader acknowledged.
-    listed = client.read("/before", sorted=True, recursive=True, quorum=True)
+    listed = client.read(f"{mortal.path}/before", sorted=True, recursive=True, quorum=True)
     assert {leaf.key: leaf.value for leaf in listed.leaves} == {
-        f"/before/{number}": str(number) for number in range(20)
+        f"{mortal.path}/before/{number}": str(number) for number in range(20)
     }
     assert client.base_uri != leader.client_url
     assert mortal.cluster.leader() is not leader
-    client.write("/after", "1")
-    assert client.read("/after", quorum=True).value == "1"
+    client.write(f"{mortal.path}/after", "1")
+    assert client.read(f"{mortal.path}/after", quorum=True).value == "1"
     assert client.leader["name"] == mortal.cluster.leader().name
     leader.restart()
-    assert mortal.client(host="127.0.0.1", port=leader.client_port).read("/after", quorum=True).value == "1"
+    returned = mortal.client(host="127.0.0.1", port=leader.client_port)
+    assert returned.read(f"{mortal.path}/after", quorum=True).value == "1"
 
 
 def test_an_eternal_watch_goes_on_when_its_member_dies(mortal: Place, threads: ThreadPoolExecutor) -> None:
@@ -446,22 +457,22 @@ def test_an_eternal_watch_goes_on_when_its_member_dies(mortal: Place, threads: T
     watched, *others = mortal.cluster.followers()
     watcher = mortal.client_of_all(watched.name)
     writer = mortal.client(host="127.0.0.1", port=mortal.cluster.leader().client_port)
-    start = writer.write("/watched", "-1").modifiedIndex
-    events = watcher.eternal_watch("/watched", index=start + 1)
+    start = writer.write(f"{mortal.path}/watched", "-1").modifiedIndex
+    events = watcher.eternal_watch(f"{mortal.path}/watched", index=start + 1)
 
     def values(count: int) -> list[str]:
         return [event.value for event in itertools.islice(events, count)]
 
     first = threads.submit(values, 10)
     for number in range(10):
-        writer.write("/watched", number)
+        writer.write(f"{mortal.path}/watched", number)
     assert first.result(HAPPENS_WITHIN_S) == [str(number) for number in range(10)]
     rest = threads.submit(values, 20)
     for number in range(10, 20):
-        writer.write("/watched", number)
+        writer.write(f"{mortal.path}/watched", number)
     watched.kill()
     for number in range(20, 30):
-        writer.write("/watched", number)
+        writer.write(f"{mortal.path}/watched", number)
     assert rest.result(HAPPENS_WITHIN_S) == [str(number) for number in range(10, 30)]
     assert watcher.base_uri in {mortal.cluster.leader().client_url, *(other.client_url for other in others)}
 
@@ -471,22 +482,19 @@ def test_without_reconnecting_and_without_a_quorum_calls_fail(mortal: Place) -> 
     alive, *dying = mortal.cluster.members
     client = mortal.client(host="127.0.0.1", port=alive.client_port)
     client_of_dead = mortal.client(host="127.0.0.1", port=dying[0].client_port)
-    client.write("/a", "1")
+    client.write(f"{mortal.path}/a", "1")
     dying[0].kill()
     with pytest.raises(etcd.EtcdConnectionFailed):
-        client_of_dead.read("/a")
-    client.write("/a", "2")
+        client_of_dead.read(f"{mortal.path}/a")
+    client.write(f"{mortal.path}/a", "2")
     dying[1].kill()
     with pytest.raises(etcd.EtcdException) as raised:
-        client.write("/a", "3")
+        client.write(f"{mortal.path}/a", "3")
     assert raised.value.payload["errorCode"] == 300
-    assert client.read("/a").value == "2"
-    for member in dying:
-        member.start()
-    for member in dying:
-        member.wait_ready()
-    client.write("/a", "4")
-    assert client_of_dead.read("/a", quorum=True).value == "4"
+    assert client.read(f"{mortal.path}/a").value == "2"
+    mortal.cluster.start()
+    client.write(f"{mortal.path}/a", "4")
+    assert client_of_dead.read(f"{mortal.path}/a", quorum=True).value == "4"
 
 
 def _catch_up(place: Place, client: Any, index: int) -> None:
