@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(
         "M24c",
         "a refreshed key expires at its old deadline",
-        ("I5", "I7", "I11", "stop"),
+        ("I5", "I7", "I10", "I11", "stop"),
         wrapped(Deadlines, "_skip_stale", _believe_stale),
     ),
     Mutant(
@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant(
         "M41",
         "compares when a swap is proposed, not when it is applied",
-        ("I7",),
+        ("I7", "I10"),
         wrapped(Desk, "encode", _compare_at_once),
     ),
     Mutant(

@@ -59,7 +59,13 @@ MUTANTS = (
         "a read index needs no quorum",
         ("I7",),
         wrapped(reads, "_confirmed_round", _confirm_itself),
-        with_options(fault_kinds=_DEPOSING, operations_per_second=100),
+        with_options(
+            servers=3,
+            fault_kinds=("drift", "isolate", "isolate", "cut"),
+            drift_per_mille=400,
+            operations_per_second=50,
+            fault_interval_ms=1000,
+        ),
     ),
     Mutant(
         "M37",
