@@ -1,0 +1,243 @@
+"""One machine: a disk that survives, and the runs of a member on it, put together as `cli.py` does."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast, final
+
+from kvraft.keyspace.commands import Command, PublishMember
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member.cluster import Cluster, Founder
+from kvraft.member.member import Member
+from kvraft.member.settings import MemberSettings
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.core import Raft
+from kvraft.raft.settings import RaftSettings
+from kvraft.records import Written
+from kvraft.storage.memory import MemoryDisk, MemoryStorage, open_memory
+from tests.member.network import LinkTransport, Network
+
+T = TypeVar("T")
+
+CLUSTER_ID: Final = 7
+MEMBER_IDS: Final = (1, 2, 3)
+HISTORY_EVENTS: Final = 100_000
+CONFIGURATION: Final = Configuration.of(MEMBER_IDS)
+FOUNDERS: Final = [Founder(member_id, f"m{member_id}", (f"http://127.0.0.1:{member_id}",)) for member_id in MEMBER_IDS]
+
+
+def cluster_of(member_id: int) -> Cluster:
+    """The cluster as this member was told of it."""
+    return Cluster(CLUSTER_ID, PublishMember(member_id, f"m{member_id}", ()), FOUNDERS, HISTORY_EVENTS)
+
+
+@final
+class DiskLoop:
+    """What the stores take for the event loop: each of their jobs comes `latency_s` later, in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.latency_s = 0.0
+        self._loop = loop
+        self._free_at = 0.0
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
+        self._free_at = max(self._free_at, self._loop.time() + self.latency_s)
+        if self._free_at <= self._loop.time():
+            return self._loop.call_soon(callback, *args)
+        return self._loop.call_at(self._free_at, callback, *args)
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
+        return self._loop.call_soon(callback, *args)
+
+
+@final
+class Run:
+    """One process's life. What it says after its crash is not heard."""
+
+    def __init__(self, host: "Host", storage: MemoryStorage, member: Member, transport: LinkTransport) -> None:
+        self.member = member
+        self.storage = storage
+        self.alive = True
+        self.stopping = False
+        self._killed = asyncio.Event()
+        self._host = host
+        self._transport = transport
+        self._starting = asyncio.get_running_loop().create_task(self._start())
+
+    async def _start(self) -> None:
+        await self.member.start()
+        host = self._host
+        if self.alive and self.member.leader_id:
+            assert self.member.keyspace.etcd_index >= host.shown_index, "an index went back across a restart"
+        host.serving = self.alive
+
+    async def write(self, command: Command) -> Written | EtcdError | None:
+        """A client's write at this process; None if the process is killed meanwhile.
+
+        Raises TimeoutError if it is not answered in the time that every request is answered in.
+        """
+        answer: asyncio.Future[Written | EtcdError | None] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Written | EtcdError) -> None:
+            if self.alive:
+                assert not answer.done(), "answered twice"
+                answer.set_result(outcome)
+
+        self.member.submit(command, done)
+        return await self._answered(answer)
+
+    async def read(self) -> EtcdError | bool | None:
+        """A client's quorum read: True once local reads are linearizable; else as `write`."""
+        answer: asyncio.Future[EtcdError | bool | None] = asyncio.get_running_loop().create_future()
+
+        def done(error: EtcdError | None) -> None:
+            if self.alive:
+                assert not answer.done(), "answered twice"
+                answer.set_result(True if error is None else error)
+
+        self.member.read_barrier(done)
+        return await self._answered(answer)
+
+    async def _answered(self, answer: asyncio.Future[T]) -> T | None:
+        patience_s = self.member.settings.request_timeout_ms / 1000 + 0.5
+        killed = asyncio.ensure_future(self._killed.wait())
+        try:
+            async with asyncio.timeout(patience_s):
+                await asyncio.wait((answer, killed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            killed.cancel()
+        return answer.result() if answer.done() else None
+
+    def crash(self) -> None:
+        """The process is killed: only what the disk has got remains."""
+        self._end()
+        self._killed.set()
+        self.storage.crash()
+        self._transport.vanish()
+        member = self.member
+        member._loop.stop()
+        member._chores.stop()
+        housekeeping = member._housekeeping
+        for task in [*member._durable._tasks, self._starting, *([housekeeping] if housekeeping else [])]:
+            task.cancel()
+
+    async def stop(self, patience_s: float = 60.0) -> None:
+        """SIGTERM: hand leadership over, flush, leave. Ends early if the process is killed meanwhile.
+
+        Raises TimeoutError if it never comes to an end.
+        """
+        assert not self.stopping
+        self.stopping = True
+        leaving = asyncio.get_running_loop().create_task(self._leave())
+        killed = asyncio.ensure_future(self._killed.wait())
+        try:
+            async with asyncio.timeout(patience_s):
+                await asyncio.wait((leaving, killed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            killed.cancel()
+            if not leaving.done():
+                leaving.cancel()
+        if leaving.done():
+            leaving.result()
+
+    async def _leave(self) -> None:
+        self._host.serving = False
+        await self.member.transfer_leadership()
+        self._starting.cancel()
+        await self.member.stop()
+        self._end()
+        self.storage.close()
+        if not self.member.failure.done():
+            applied, flushed = self.member.raft_index, self.storage.state.position.index
+            assert applied == flushed, f"applied {applied}, but a clean stop left {flushed} on disk"
+
+    def _end(self) -> None:
+        self.alive = False
+        self._host.serving = False
+        self._host.shown_index = max(self._host.shown_index, self.member.keyspace.etcd_index)
+        self._host.run = None
+
+
+@final
+class Host:
+    """A machine with a disk."""
+
+    def __init__(
+        self, member_id: int, network: Network, directory: Path, settings: MemberSettings, rng: random.Random
+    ) -> None:
+        self.member_id = member_id
+        self.disk = MemoryDisk.empty(CONFIGURATION)
+        self.disk_loop = DiskLoop(asyncio.get_running_loop())
+        self.run: Run | None = None
+        self.serving = False
+        """Whether its HTTP listener is open."""
+        self.shown_index = 0
+        """The highest etcd_index that its clients can have seen."""
+        self.failures: list[str] = []
+        self.installed = 0
+        """Snapshots from peers that replaced its state."""
+        self._network = network
+        self._directory = directory
+        self._settings = settings
+        self._rng = rng
+        self._boots = 0
+
+    def start(self) -> Run:
+        """Start a process on what the disk holds."""
+        assert self.run is None
+        self._boots += 1
+        storage = open_memory(self.disk, self._directory)
+        disk_loop = self.disk_loop
+
+        def load() -> Keyspace:
+            keyspace = Keyspace(history_reader=storage.state)
+            keyspace.load(storage.state.load())
+            return keyspace
+
+        async def load_keyspace() -> Keyspace:
+            self.installed += 1
+            await asyncio.sleep(disk_loop.latency_s)
+            return load()
+
+        transports: list[LinkTransport] = []
+
+        def make_transport(member: Member) -> LinkTransport:
+            transports.append(LinkTransport(self._network, member, self.member_id, storage.state.spool))
+            return transports[0]
+
+        restored = storage.log.restored()
+        applied = storage.state.position.index
+        loop = asyncio.get_running_loop()
+        member = Member(
+            raft=Raft(
+                self.member_id,
+                restored,
+                RaftSettings(committed_bytes_max=4096, log_tail_bytes_max=8192),
+                random.Random(self._rng.random()),
+                storage.log,
+                int(loop.time() * 1000),
+            ),
+            keyspace=load(),
+            cluster=cluster_of(self.member_id),
+            log_store=storage.log,
+            state_store=storage.state,
+            make_transport=make_transport,
+            settings=self._settings,
+            configuration=[held for index, held in restored.configurations if index <= applied][-1],
+            load_keyspace=load_keyspace,
+            free_bytes=lambda: 1 << 40,
+            created_now=storage.fresh,
+            boot_nonce=self._boots,
+        )
+        storage.start(
+            cast("asyncio.AbstractEventLoop", disk_loop), member.on_persisted, lambda error: member.fail(str(error))
+        )
+        member.failure.add_done_callback(self._failed)
+        self.run = Run(self, storage, member, transports[0])
+        return self.run
+
+    def _failed(self, failure: asyncio.Future[str]) -> None:
+        if not failure.cancelled():
+            self.failures.append(failure.result())

@@ -1,0 +1,48 @@
+"""Three real members under random schedules; see `schedules.py` for what happens and what is compared."""
+
+import pathlib
+from collections import Counter
+
+import pytest
+
+from kvraft.member.member import Member
+from kvraft.member.waiters import Waiter
+from kvraft.peer_frames import ForwardRefused
+from tests.member.schedules import ScheduleError, run_seeds
+
+SEEDS_A_TEST = 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1, 61, SEEDS_A_TEST))
+def test_what_clients_were_told_is_what_every_member_has(first: int, tmp_path: pathlib.Path) -> None:
+    """An acknowledged write is in every member exactly once, an unknown one at most once; reads never go back.
+
+    Nothing is worth much that did not happen: every kind of fault and of answer has to occur.
+    """
+    tally = run_seeds(range(first, first + SEEDS_A_TEST), tmp_path)
+    print(dict(sorted(tally.items())))
+    for happened in ("crash", "stop leader", "isolate", "snapshots installed", "reads", "writes unknown"):
+        assert tally[happened] > 0, happened
+    assert tally["writes acknowledged"] > SEEDS_A_TEST * 50
+
+
+def test_a_seed_gives_the_same_run_again(tmp_path: pathlib.Path) -> None:
+    """What a seed has found once it finds again."""
+    runs: list[Counter[str]] = [run_seeds(range(7, 8), tmp_path / name) for name in ("once", "again")]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.slow
+def test_a_command_that_is_sent_twice_is_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schedules see the bug that they were written for: a late refusal taken for the one of the present attempt."""
+
+    def heed_every_refusal(member: Member, frame: ForwardRefused) -> None:
+        counter = member._waiters.counter_of(frame.request_id)
+        waiter: Waiter | None = member._waiters.get(counter) if counter is not None else None
+        if waiter is not None:
+            member._resubmit(waiter, frame.reason)
+
+    monkeypatch.setattr(Member, "_on_forward_refused", heed_every_refusal)
+    with pytest.raises(ScheduleError, match="was applied 2 times"):
+        run_seeds(range(1, 120), tmp_path)
