@@ -20,6 +20,7 @@ from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
 from kvraft.keyspace.commands import PublishMember
 from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.records import RecordError
 from kvraft.member.cluster import Cluster, Founder
 from kvraft.member.garbage import postpone_full_collections
 from kvraft.member.member import Member
@@ -28,8 +29,9 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import Settings
+from kvraft.storage.codec import REMEDY
 from kvraft.storage.environment import Identity
-from kvraft.storage.errors import StorageError
+from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.transport import GrpcTransport, ListenError
@@ -145,11 +147,15 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
 
     async def load_keyspace() -> Keyspace:
         keyspace = Keyspace(history_reader=storage.state)
-        loading = keyspace.begin_load(storage.state.load())
-        while True:
-            if not loading.load_some():
-                return keyspace
-            await asyncio.sleep(0)  # during a snapshot install the loop has its turn between two slices
+        try:
+            loading = keyspace.begin_load(storage.state.load())
+            while True:
+                if not loading.load_some():
+                    return keyspace
+                await asyncio.sleep(0)  # during a snapshot install the loop has its turn between two slices
+        except RecordError as error:
+            # Intact, and still no state: another program wrote it, or a bug.
+            raise CorruptStorageError(f"{wanted.data_dir}: {error}; {REMEDY}") from error
 
     keyspace = await load_keyspace()
     postpone_full_collections()
