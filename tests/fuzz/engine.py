@@ -52,9 +52,9 @@ class Result:
 
 def fuzz(target: Target, seconds: float, seed: int) -> Result:
     """Try inputs for about `seconds`; a finding ends it, once it is shrunk."""
-    deadline_ms = clock.monotonic_ms() + int(seconds * 1000)
     outcomes: collections.Counter[str] = collections.Counter()
     with target.open() as check:
+        deadline_ms = clock.monotonic_ms() + int(seconds * 1000)
         while True:
             finding = _batch(target, check, seed, deadline_ms, outcomes)
             if finding is not None or clock.monotonic_ms() >= deadline_ms:
