@@ -1,6 +1,7 @@
 """`python -m tests.torture [--minutes 30] [--results torture-results]`: the long tests, with fresh seeds.
 
-Spreads the time over simulator, differential test, kill rounds and mixed faults; each runs again and again until its share is over.
+Spreads the time over simulator, differential test, kill rounds, mixed faults, failover and fuzzers; each runs again
+and again until its share is over.
 What each run printed stays in the results, with the command that repeats it. Exit code 1 if anything was found.
 """
 
@@ -75,6 +76,11 @@ def failover(_seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     return ["-m", "tests.jepsen_like.failover", "--kills", str(max(3, min(20, seconds // 8)))]
 
 
+def fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Every fuzzer, HTTP against a whole member."""
+    return ["-m", "tests.fuzz", "--member", "--seconds", str(seconds), "--seed", str(seed)]
+
+
 def torture(parts: list[Part], minutes: float, results: pathlib.Path) -> int:
     """Run every part for its share and print the table; the number of findings."""
     for part in parts:
@@ -117,12 +123,13 @@ def main() -> int:
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "torture-results")
     given = parser.parse_args()
     parts = [
-        Part("simulation", 0.35, simulation),
+        Part("simulation", 0.3, simulation),
         Part("differential-1", 0.1, differential(1)),
         Part("differential-3", 0.1, differential(3)),
         Part("kill-rounds", 0.15, kill_rounds),
         Part("mixed-faults", 0.25, mixed_faults),
         Part("failover", 0.05, failover),
+        Part("fuzz", 0.05, fuzzers),
     ]
     return 1 if torture(parts, given.minutes, given.results.resolve()) else 0
 
