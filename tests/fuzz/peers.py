@@ -16,6 +16,7 @@ from kvraft.transport.pb import raft_pb2 as pb
 from kvraft.transport.servicer import Reassembly
 from tests.fuzz.damage import U64, damaged
 from tests.fuzz.engine import Check, Target
+from tests.transport.test_codec import FRAMES, GREETINGS
 
 REASSEMBLED_BYTES_MAX: Final = 1 << 16
 OURS: Final = PeerHello(7, 1, 5, 10, 4, bytes(HASH_BYTES), False)
@@ -75,11 +76,15 @@ def messages(draw: st.DrawFn, descriptor: Any) -> ProtobufMessage:
 
 TYPES: Final = ("FramesMessage", "Frame", "FramesAnswer", "SnapshotMessage", "SnapshotAnswer", "Greeting")
 INPUTS: Final[st.SearchStrategy[bytes]] = st.one_of(
-    [
+    damaged(st.lists(FRAMES, min_size=1, max_size=3).map(codec.encode_frames)),
+    damaged(st.builds(lambda frame: next(codec.encode_fragments(frame, 30)), FRAMES)),
+    damaged(GREETINGS.map(envelope.encode_greeting)),
+    st.binary(max_size=60),
+    *[
         damaged(messages(pb.DESCRIPTOR.message_types_by_name[name]).map(lambda m: m.SerializeToString()))
         for name in TYPES
-    ]
-) | st.binary(max_size=60)
+    ],
+)
 
 DECODERS: Final[tuple[Callable[[bytes], Any], ...]] = (
     codec.decode_frames,
