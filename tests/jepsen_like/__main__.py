@@ -4,6 +4,7 @@ Exit code 0 if the workload's claim holds. All records and the page of results s
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main() -> int:
     command.add_argument("--default-reads", action="store_true", help="reads without quorum=true")
     command.add_argument("--directory", type=Path, default=Path("torture-results"))
     given = parser.parse_args()
+    # Ended by a time limit, a run takes its namespaces and disks with it too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     found = 0
     for workload in WORKLOADS if given.workload == "all" else [given.workload]:
         settings = Settings(

@@ -5,15 +5,14 @@ import contextlib
 import dataclasses
 import os
 import random
-import shutil
-import subprocess
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, final
 
 from kvraft.testing.cluster import Cluster, ClusterError, Kind, Member
-from tests.jepsen_like.network import CLIENT_PORT, PEER_PORT, Network
+from tests.jepsen_like.network import CLIENT_PORT, PEER_PORT, Network, run_command
 
 LEADER_WITHIN_S: Final = 3.0
 IMAGE_BYTES: Final = 192 << 20
@@ -100,7 +99,7 @@ class Database:
     def full_disk(self, member: Member) -> Iterator[None]:
         """Fill a member's file system to the last block, and free it again."""
         assert self.small_disks, "members were started on the common disk"
-        filler = member.data_dir.parent / f"{member.name}.mount" / "filler"
+        filler = _mount_point(member) / "filler"
         try:
             with filler.open("wb", buffering=0) as file:
                 chunk = 1 << 20
@@ -145,6 +144,7 @@ def started(
     """
     names = [f"n{number}" for number in range(1, size + 1)]
     directory.mkdir(parents=True, exist_ok=True)
+    remove_leftovers()
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(Network(names))
         cluster = Cluster(
@@ -187,24 +187,38 @@ def _clock_environment(database: Database, member: Member) -> dict[str, str]:
 @contextlib.contextmanager
 def _small_disk(member: Member) -> Iterator[None]:
     """Mount a small ext4 image and have the member's data directory in it."""
-    for tool in ("mkfs.ext4", "mount", "umount"):
-        if shutil.which(tool) is None:
-            raise ClusterError(f"{tool} is not installed: run `make deps`")
     image = member.data_dir.parent / f"{member.name}.image"
-    mount = member.data_dir.parent / f"{member.name}.mount"
+    mount = _mount_point(member)
     mount.mkdir()
     with image.open("wb") as file:
         file.truncate(IMAGE_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True, capture_output=True)
+    run_command("mkfs.ext4", "-q", "-m", "0", str(image))
+    run_command("mount", "-o", "loop", str(image), str(mount))
     try:
         (mount / "data").mkdir(mode=0o700)
         member.data_dir.symlink_to(mount / "data", target_is_directory=True)
         yield
     finally:
         member.kill()
-        subprocess.run(["umount", str(mount)], check=True, capture_output=True)
+        run_command("umount", str(mount))
         image.unlink()
+
+
+def _mount_point(member: Member) -> Path:
+    """Named after this process too, for `remove_leftovers`."""
+    return member.data_dir.parent / f"{member.name}.mount-{os.getpid()}"
+
+
+def remove_leftovers() -> None:
+    """Unmount the disks and remove the cgroups of runs whose process is gone."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        point = line.split()[1]
+        owner = re.search(r"/n\d\.mount-(\d+)$", point)
+        if owner and not Path(f"/proc/{owner[1]}").exists():
+            run_command("umount", "--lazy", point)
+    for group in _CPU_CGROUP.glob("kvraft-*-*"):
+        if not Path(f"/proc/{group.name.split('-')[1]}").exists():
+            _remove_empty_group(group)
 
 
 def _remove_empty_group(group: Path) -> None:

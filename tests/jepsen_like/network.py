@@ -31,7 +31,7 @@ _COMMAND_TIMEOUT_S: Final = 30.0
 
 
 class NetworkError(Exception):
-    """The namespaces cannot be made or changed here."""
+    """What a run needs of the system cannot be made or changed here."""
 
 
 @final
@@ -92,8 +92,10 @@ class Network:
         shape = ("tbf", "rate", f"{kbit_per_s}kbit", "burst", "4kb", "latency", "400ms")
         with contextlib.ExitStack() as undo:
             for namespace, device in places:
-                _run("ip", "netns", "exec", namespace, "tc", "qdisc", "add", "dev", device, "root", *shape)
-                undo.callback(_run, "ip", "netns", "exec", namespace, "tc", "qdisc", "del", "dev", device, "root")
+                run_command("ip", "netns", "exec", namespace, "tc", "qdisc", "add", "dev", device, "root", *shape)
+                undo.callback(
+                    run_command, "ip", "netns", "exec", namespace, "tc", "qdisc", "del", "dev", device, "root"
+                )
             yield
 
     def drop(self, source: str, destination: str) -> Rule:
@@ -115,29 +117,29 @@ class Network:
         return f"{self._name}-{what}"
 
     def _iptables(self, member: str, *words: str) -> None:
-        _run(*self.wrapper(member), "iptables", "-w", *words)
+        run_command(*self.wrapper(member), "iptables", "-w", *words)
 
     def _make(self) -> None:
         if os.geteuid() != 0:
             raise NetworkError("network namespaces need root: run these tests as root (containers in CI are)")
-        for tool in ("ip", "iptables", "tc", "nsenter"):
-            if shutil.which(tool) is None:
+        for tool in ("iptables", "tc"):
+            if shutil.which(tool) is None:  # found out now and not in the middle of a run
                 raise NetworkError(f"{tool} is not installed: run `make deps`")
         bridge = self._namespace("net")
-        _run("ip", "netns", "add", bridge)
-        _run("ip", "-n", bridge, "link", "set", "lo", "up")
-        _run("ip", "-n", bridge, "link", "add", "bridge", "type", "bridge")
-        _run("ip", "-n", bridge, "address", "add", f"{_CLIENTS}/24", "dev", "bridge")
-        _run("ip", "-n", bridge, "link", "set", "bridge", "up")
+        run_command("ip", "netns", "add", bridge)
+        run_command("ip", "-n", bridge, "link", "set", "lo", "up")
+        run_command("ip", "-n", bridge, "link", "add", "bridge", "type", "bridge")
+        run_command("ip", "-n", bridge, "address", "add", f"{_CLIENTS}/24", "dev", "bridge")
+        run_command("ip", "-n", bridge, "link", "set", "bridge", "up")
         for name, address in self.addresses.items():
             inside = self._namespace(name)
-            _run("ip", "netns", "add", inside)
-            _run("ip", "-n", inside, "link", "set", "lo", "up")
+            run_command("ip", "netns", "add", inside)
+            run_command("ip", "-n", inside, "link", "set", "lo", "up")
             cable = ("type", "veth", "peer", "name", "eth0", "netns", inside)
-            _run("ip", "-n", bridge, "link", "add", f"to-{name}", *cable)
-            _run("ip", "-n", bridge, "link", "set", f"to-{name}", "master", "bridge", "up")
-            _run("ip", "-n", inside, "address", "add", f"{address}/24", "dev", "eth0")
-            _run("ip", "-n", inside, "link", "set", "eth0", "up")
+            run_command("ip", "-n", bridge, "link", "add", f"to-{name}", *cable)
+            run_command("ip", "-n", bridge, "link", "set", f"to-{name}", "master", "bridge", "up")
+            run_command("ip", "-n", inside, "address", "add", f"{address}/24", "dev", "eth0")
+            run_command("ip", "-n", inside, "link", "set", "eth0", "up")
 
     def _remove(self) -> None:
         remove_namespaces(f"{self._name}-")
@@ -160,7 +162,7 @@ def remove_namespaces(prefix: str) -> None:
         else:
             subprocess.run(["ip", "-n", name, "link", "del", "eth0"], capture_output=True, check=False)
     for name in names:
-        _run("ip", "netns", "del", name)
+        run_command("ip", "netns", "del", name)
 
 
 def _enter(namespace: Path) -> None:
@@ -175,7 +177,14 @@ def _enter(namespace: Path) -> None:
         os.close(descriptor)
 
 
-def _run(*command: str) -> None:
+def run_command(*command: str) -> None:
+    """Run a program of the system to its end.
+
+    Raises:
+        NetworkError: it is not installed, or it failed; with what it said.
+    """
+    if shutil.which(command[0]) is None:
+        raise NetworkError(f"{command[0]} is not installed: run `make deps`")
     done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False)
     if done.returncode != 0:
         raise NetworkError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")

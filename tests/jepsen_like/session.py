@@ -16,7 +16,7 @@ from tests.jepsen_like.history import Record
 TIMEOUT_S: Final = 2.0
 """Shorter than the 7 s after which a member gives up: a client that waits long sees little of a fault."""
 PAUSE_S: Final = 0.05
-"""After a connection that failed."""
+"""After a connection or a member that failed: some refuse at once, and a client should not spin on that."""
 
 
 @final
@@ -65,7 +65,7 @@ class Session:
             record.why = type(error).__name__
         record.end = time.monotonic_ns()
         self._records.append(record)
-        if answer is None:
+        if record.outcome not in {"ok", "failed"}:
             self.disconnect()
             if self._roams:
                 self._at = self.chance.randrange(len(self._members))

@@ -36,6 +36,7 @@ def test_registers_stay_linearizable_under_mixed_faults(tmp_path: Path) -> None:
     assert verdict.problems == [], f"seed {SEED}"
     assert verdict.counts["keys linearizable"] > 3
     assert (tmp_path / "report.html").exists()
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text(), "a disk is still mounted"
 
 
 def test_etcd_passes_with_quorum_reads(tmp_path: Path) -> None:
