@@ -65,7 +65,7 @@ class DurableState:
         self._failure = failure
         self._load_keyspace = load_keyspace
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._transfers: dict[int, asyncio.Task[None]] = {}
         """Snapshots on their way out, by receiver."""
         self._flushing = False
@@ -177,7 +177,13 @@ class DurableState:
         log.info("snapshot sent" if sent_index else "snapshot transfer failed", index=sent_index)
 
     async def _fresh_snapshot(self) -> SnapshotFile:
-        """A spool file of the state as it is now; the last one if nothing changed or it still joins up with the log."""
+        """A spool file of the state as it is now; the last one if nothing changed or it still joins up with the log.
+
+        Making one is a task of its own: a stop gives transfers up, but must not cut off the flush that one has begun.
+        """
+        return await asyncio.shield(self._start(self._make_snapshot()))
+
+    async def _make_snapshot(self) -> SnapshotFile:
         async with self._lock:
             snapshot = self._snapshot
             if snapshot is not None and snapshot.position.index >= self._loop.raft.first_log_index - 1:
@@ -185,8 +191,8 @@ class DurableState:
             await self._flush_locked()
             spooled: asyncio.Future[SnapshotFile] = asyncio.get_running_loop().create_future()
             self._state_store.spool_snapshot(spooled.set_result)
-            self._snapshot = await asyncio.shield(self._unless_failed(spooled))
-            return self._snapshot
+            snapshot = self._snapshot = await self._unless_failed(spooled)
+            return snapshot
 
     # -- snapshots in -------------------------------------------------------------------------------------------
 
@@ -213,13 +219,13 @@ class DurableState:
             raise asyncio.CancelledError
         return outcome.result()
 
-    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         return task
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._member.fail(f"keeping the state on disk failed: {error!r}")
