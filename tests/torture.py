@@ -49,6 +49,12 @@ def simulation(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     ]
 
 
+def members(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Schedules of whole members for the whole share at once."""
+    module = ["-m", "tests.member.schedules", "--seeds", "1000000"]
+    return [*module, "--seed", str(seed), "--seconds", str(seconds)]
+
+
 def differential(members: int) -> Callable[[int, int, pathlib.Path], list[str]]:
     """Random requests to etcd and to kvraft of so many members; a round is some minutes."""
 

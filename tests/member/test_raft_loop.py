@@ -1,0 +1,202 @@
+"""The order of disk and network around a step (design.md, "The core's door")."""
+
+import asyncio
+from typing import cast, final
+
+from kvraft.member.interfaces import LogStore
+from kvraft.member.raft_loop import RaftLoop
+from kvraft.raft.effects import Effects, HardState, Outgoing, Persist
+from kvraft.raft.entries import Entry
+from kvraft.raft.inputs import Applied, Persisted
+from kvraft.raft.messages import Heartbeat
+from tests.member import virtual_time
+from tests.member.fakes import ManualLog, RecordingTransport, ScriptedRaft, log_of
+
+ENTRIES = log_of(*[b"x"] * 40)
+
+
+@final
+class Desk:
+    """A loop over a scripted core and a manual disk; `journal` is the order in which things happened."""
+
+    def __init__(self) -> None:
+        self.journal: list[str] = []
+        self.raft = ScriptedRaft()
+        self.log = ManualLog(self.journal)
+        self.transport = RecordingTransport()
+        store = cast("LogStore", self.log)
+        self.loop = RaftLoop(self.raft.core, store, self.transport, lambda: 0, self)
+        self.failures: list[str] = []
+
+    def before_step(self, now_ms: int) -> None:
+        """Nothing to add."""
+
+    def after_step(self, effects: Effects, now_ms: int) -> None:
+        """Nothing left to do."""
+
+    def on_append_sent(self, to_server: int) -> None:
+        """Not counted."""
+
+    def fail(self, reason: str) -> None:
+        self.failures.append(reason)
+
+    def step(self, *effects: Effects) -> None:
+        """One step for each of these, in one turn each."""
+        for one in effects:
+            self.raft.effects.append(one)
+            self.loop._run()
+
+    def durable(self, batch_id: int) -> None:
+        """The log thread answers."""
+        self.log.queued = [batch for batch in self.log.queued if batch.batch_id > batch_id]
+        self.loop.on_persisted(batch_id)
+
+    def sent(self) -> list[int]:
+        """Terms of the heartbeats sent since the last call: the tests' names for messages."""
+        return [frame.term for _, frame in self.transport.take() if isinstance(frame, Heartbeat)]
+
+
+def message(name: int) -> list[Outgoing]:
+    return [Outgoing(2, Heartbeat(name, 0, 0, 0))]
+
+
+def batch(batch_id: int, entries: list[Entry], *, must_sync: bool = True) -> Persist:
+    return Persist(batch_id, HardState(1, 0, 0), 0, entries, must_sync)
+
+
+def test_messages_now_leave_beside_the_disk_the_others_after_it() -> None:
+    """The leader's entries are on their way while its own disk works; replies wait for it."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.step(Effects(batch(1, ENTRIES[:10]), message(1), message(2)))
+        assert desk.journal == ["queue 1"]
+        assert desk.sent() == [1]
+        desk.durable(1)
+        assert desk.sent() == [2]
+
+    virtual_time.run(story())
+
+
+def test_messages_wait_for_every_batch_issued_before_them() -> None:
+    """A step without a batch of its own may still answer for what an earlier one has put on its way."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.step(Effects(batch(1, ENTRIES[:10])), Effects(batch(2, ENTRIES[10:20]), [], message(7)))
+        desk.step(Effects(None, [], message(8)))
+        desk.durable(1)
+        assert desk.sent() == []
+        desk.durable(2)
+        assert desk.sent() == [7, 8]
+
+    virtual_time.run(story())
+
+
+def test_batch_without_sync_holds_up_nothing() -> None:
+    """A new commit index alone forces no sync, and no message waits for it."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.step(Effects(batch(1, [], must_sync=False), [], message(3)))
+        assert desk.journal == ["queue 1"]
+        assert desk.sent() == [3]
+
+    virtual_time.run(story())
+
+
+def test_small_batch_of_a_follower_is_committed_at_once() -> None:
+    """Nothing else waits: its reply leaves in the same step, and the core hears of it with the next."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.step(Effects(batch(1, ENTRIES[:1]), [], message(3)))
+        assert desk.journal == ["commit 1"]
+        assert desk.sent() == [3]
+        assert desk.loop.durable_position().index == 1
+        await virtual_time.turns()
+        assert desk.raft.given == [Persisted(1)]
+
+    virtual_time.run(story())
+
+
+def test_small_batch_of_a_leader_is_committed_once_its_messages_have_left() -> None:
+    """The transport writes in the turns of the loop that come first."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(1), message(2)))
+        assert desk.journal == []
+        assert desk.sent() == [1]
+        await virtual_time.turns()
+        assert desk.journal == ["commit 1"]
+        assert desk.sent() == [2]
+
+    virtual_time.run(story())
+
+
+def test_batches_behind_a_postponed_one_do_not_overtake_it() -> None:
+    """More has come: the postponed batch goes to the log thread, and the next one behind it."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(1)), Effects(batch(2, ENTRIES[1:2]), message(2), message(9)))
+        await virtual_time.turns()
+        assert desk.journal == ["queue 1", "queue 2"]
+        assert desk.sent() == [1, 2]
+        desk.durable(1)
+        assert desk.sent() == []
+        assert desk.loop.durable_position().index == 1
+        desk.durable(2)
+        assert desk.sent() == [9]
+
+    virtual_time.run(story())
+
+
+def test_stop_gives_a_postponed_batch_to_the_disk() -> None:
+    """Its entries may be applied already: a last flush waits for them."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(1), message(2)))
+        desk.loop.stop()
+        await virtual_time.turns()
+        assert desk.journal == ["queue 1"]
+        desk.durable(1)
+        assert desk.sent() == [1]
+
+    virtual_time.run(story())
+
+
+def test_nothing_steps_after_a_stop_or_a_failure() -> None:
+    """A member that has stopped says nothing more; a defect in a step stops it."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.raft.effects.append(cast("Effects", None))
+        desk.loop.wake()
+        await virtual_time.turns()
+        assert len(desk.failures) == 1
+        desk.loop.put(Applied(1))
+        desk.loop.on_persisted(1)
+        await virtual_time.turns()
+        assert desk.raft.given == []
+
+    unhandled: list[str] = []
+    virtual_time.run(story(), unhandled=unhandled)
+    assert len(unhandled) == 1
+
+
+def test_inputs_of_one_turn_make_one_step() -> None:
+    """So one transaction, one sync and one message serve many writes."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.raft.effects = [Effects(None, message(1)), Effects(None, message(2))]
+        desk.loop.put(Applied(1))
+        desk.loop.put(Applied(2))
+        await asyncio.sleep(0)
+        assert desk.raft.given == [Applied(1), Applied(2)]
+        assert desk.sent() == [1]
+
+    virtual_time.run(story())

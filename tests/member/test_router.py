@@ -1,0 +1,82 @@
+"""A command goes to one leader, once; only a refusal of that very attempt sends it again."""
+
+from kvraft.keyspace.errors import EtcdError
+from kvraft.member.forwarding import Forwarding
+from kvraft.member.router import Router
+from kvraft.member.waiters import REQUEST_ID_BYTES, UNSENT, Waiters
+from kvraft.peer_frames import ForwardedCommand, ForwardRefused
+from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.inputs import Propose
+from kvraft.records import Written
+from tests.member.fakes import RecordingTransport, ScriptedRaft
+
+
+def ignore(_outcome: Written | EtcdError) -> None:
+    """Nobody looks at this answer."""
+
+
+def test_command_is_forwarded_once_to_a_leader_that_can_be_reached() -> None:
+    """Until then it waits; afterwards it is nobody's to send."""
+    transport, waiters, raft = RecordingTransport(), Waiters(1, 1, 7000), ScriptedRaft(term=4)
+    router = Router(transport)
+    waiter = waiters.add(b"command", ignore, 0)
+    router.add(waiter)
+    assert router.route(raft.core) == []
+    raft.leader_id = 2
+    transport.connected = {3}
+    assert router.route(raft.core) == []
+    assert (transport.take(), waiter.term, router.unsent) == ([], UNSENT, 1)
+    transport.connected = {2, 3}
+    for _ in range(2):
+        assert router.route(raft.core) == []
+    assert transport.take() == [(2, ForwardedCommand(4, waiter.payload))]
+    assert (waiter.term, router.unsent) == (4, 0)
+
+
+def test_leader_proposes_its_own_clients_commands() -> None:
+    """Nothing is sent; the waiter remembers the term."""
+    transport, waiters = RecordingTransport(), Waiters(1, 1, 7000)
+    router = Router(transport)
+    waiter = waiters.add(b"command", ignore, 0)
+    router.add(waiter)
+    raft = ScriptedRaft(Role.LEADER, term=5, leader_id=1)
+    assert router.route(raft.core) == [Propose(waiter.counter, waiter.payload)]
+    assert router.route(raft.core) == []
+    assert (waiter.term, transport.take()) == (5, [])
+
+
+def test_command_whose_client_was_answered_is_not_sent() -> None:
+    """It timed out while it waited for a leader: its client was told that the outcome is unknown, and may try again."""
+    transport, waiters = RecordingTransport(), Waiters(1, 1, 100)
+    router = Router(transport)
+    router.add(waiters.add(b"command", ignore, 0))
+    waiters.take_overdue(100)
+    router.route(ScriptedRaft(term=4, leader_id=2).core)
+    assert (transport.take(), router.unsent) == ([], 0)
+
+
+def test_forwarded_command_is_for_the_leader_of_its_own_term() -> None:
+    """Followers and leaders of other terms refuse it, naming the term of the attempt."""
+    frame = ForwardedCommand(4, bytes(range(REQUEST_ID_BYTES)) + b"command")
+    refused = ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
+    for raft in (ScriptedRaft(term=4, leader_id=2), ScriptedRaft(Role.LEADER, 3), ScriptedRaft(Role.LEADER, 5)):
+        assert Forwarding().propose(2, frame, raft.core) == refused
+    outcome = Forwarding().propose(2, frame, ScriptedRaft(Role.LEADER, 4).core)
+    assert isinstance(outcome, Propose)
+    assert (outcome.payload, outcome.for_server) == (frame.payload, 2)
+
+
+def test_refusal_by_the_core_finds_its_way_back_within_the_step() -> None:
+    """Tokens of forwarded commands never meet those of this member's own waiters, and are forgotten after the step."""
+    forwarding = Forwarding()
+    frames = [ForwardedCommand(4, bytes([number]) * REQUEST_ID_BYTES) for number in (1, 2)]
+    raft = ScriptedRaft(Role.LEADER, 4).core
+    tokens = [forwarding.propose(number, frame, raft) for number, frame in zip((2, 3), frames, strict=True)]
+    second = tokens[1]
+    assert isinstance(second, Propose)
+    assert second.token < 0
+    refusal = ForwardRefused(frames[1].payload, RefusalReason.TRANSFERRING, 4)
+    assert forwarding.refusal(second.token, RefusalReason.TRANSFERRING) == (3, refusal)
+    assert forwarding.refusal(1, RefusalReason.TRANSFERRING) is None
+    forwarding.end_step()
+    assert forwarding.refusal(second.token, RefusalReason.TRANSFERRING) is None
