@@ -61,6 +61,17 @@ def read(directory: Path) -> list[Record]:
     return sorted(records, key=lambda record: record.start)
 
 
+def read_all(directory: Path) -> list[Record]:
+    """All records of a run, also those of the clients of the kill rounds, who tell less; by start."""
+    told = ("client", "action", "key", "value", "start", "end", "outcome")
+    others = [
+        Record(member="any", **{name: line[name] for name in told})
+        for path in sorted(directory.glob("history-*.jsonl"))
+        for line in map(json.loads, path.read_text().splitlines())
+    ]
+    return sorted(read(directory) + others, key=lambda record: record.start)
+
+
 @final
 @dataclasses.dataclass(slots=True)
 class Fault:

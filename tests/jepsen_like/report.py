@@ -32,7 +32,7 @@ svg text { font: 11px sans-serif }
 
 def write(directory: Path, command: str, claim: str, verdict: Verdict) -> None:
     """Write both pages."""
-    records = history.read(directory)
+    records = history.read_all(directory)
     faults = history.read_faults(directory)
     lines = text(command, claim, verdict, records, faults)
     (directory / "report.txt").write_text("\n".join(lines) + "\n")
