@@ -94,7 +94,7 @@ MORE_HEADERS: Final = st.lists(
             b"Cookie: a=b",
             b"X-Long: " + b"x" * 9000, b"Origin: http://evil", b"X-HTTP-Method-Override: DELETE",
             b"Connection: keep-alive",
-            b"Connection: close", b"Connection: Upgrade\r\nUpgrade: h2c", b"Upgrade: websocket", b"Range: bytes=0-1",
+            b"Connection: close", b"Upgrade: h2c", b"Range: bytes=0-1",
             b"Authorization: Basic Og==", b"Authorization: Basic \xff", b"If-None-Match: *", b"X-Latin: \xe9\xff",
             b"Access-Control-Request-Method: PUT",
         )
@@ -103,6 +103,7 @@ MORE_HEADERS: Final = st.lists(
 )  # fmt: skip
 BROKEN_HEADERS: Final = st.sampled_from(
     (
+        b"Connection: Upgrade\r\nUpgrade: h2c",
         b"Content-Length: 3\r\nContent-Length: 3", b"Content-Length: 3\r\nContent-Length: 4", b"Content-Length: -1",
         b"Content-Length: +3", b"Content-Length: 0x3", b"Content-Length: " + b"9" * 30, b"Content-Length: 3, 3",
         b"Content-Length : 3", b"Content-Length: 3\r\nTransfer-Encoding: chunked",
