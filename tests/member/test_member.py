@@ -1,0 +1,201 @@
+"""A whole member whose peers are played by the test: requests across leader changes, installs and a stop."""
+
+import asyncio
+import pathlib
+import random
+import shutil
+from collections.abc import Callable, Coroutine
+from typing import Any, final
+
+from kvraft.keyspace.commands import CreateInOrder, PublishMember, Set
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member.cluster import Cluster
+from kvraft.member.member import Member
+from kvraft.member.settings import MemberSettings
+from kvraft.member.waiters import REQUEST_ID_BYTES
+from kvraft.peer_frames import ForwardedCommand, ForwardRefused
+from kvraft.raft.core import Raft
+from kvraft.raft.effects import RefusalReason
+from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
+from kvraft.raft.messages import AppendEntries
+from kvraft.raft.settings import RaftSettings
+from kvraft.records import Written
+from kvraft.storage.memory import MemoryDisk, open_memory
+from kvraft.storage.spool import installation
+from tests.member import virtual_time
+from tests.member.fakes import RecordingTransport
+from tests.member.host import CLUSTER_ID, CONFIGURATION, FOUNDERS
+
+
+@final
+class Follower:
+    """Member 1, which follows what the test sends as members 2 and 3."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        directory.mkdir(exist_ok=True)
+        loop = asyncio.get_running_loop()
+        self.disk = MemoryDisk.empty(CONFIGURATION)
+        self.storage = open_memory(self.disk, directory)
+        self.transport = RecordingTransport()
+        self.outcomes: list[Written | EtcdError] = []
+        self.last: Entry | None = None
+
+        async def load() -> Keyspace:
+            keyspace = Keyspace(history_reader=self.storage.state)
+            keyspace.load(self.storage.state.load())
+            return keyspace
+
+        self.member = Member(
+            raft=Raft(1, self.storage.log.restored(), RaftSettings(), random.Random(1), self.storage.log, 0),
+            keyspace=Keyspace(),
+            cluster=Cluster(CLUSTER_ID, PublishMember(1, "m1", ()), FOUNDERS, 1000),
+            log_store=self.storage.log,
+            state_store=self.storage.state,
+            make_transport=lambda _member: self.transport,
+            settings=MemberSettings(),
+            configuration=CONFIGURATION,
+            load_keyspace=load,
+            free_bytes=lambda: 1 << 40,
+            created_now=True,
+            boot_nonce=5,
+        )
+        self.storage.start(loop, self.member.on_persisted, lambda error: self.member.fail(str(error)))
+
+    async def lead(self, leader: int, term: int, *payloads: bytes | None) -> None:
+        """Entries of a leader, committed at once: commands for bytes, the leader's empty entry for None."""
+        previous, entries = self.last, []
+        for payload in payloads:
+            index, chain_hash = (self.last.index, self.last.chain_hash) if self.last is not None else (0, ZERO_HASH)
+            kind = EntryKind.NOOP if payload is None else EntryKind.COMMAND
+            self.last = make_entry(chain_hash, index + 1, term, kind, 0, payload or b"")
+            entries.append(self.last)
+        at = (previous.index, previous.term, previous.chain_hash) if previous is not None else (0, 0, ZERO_HASH)
+        assert self.last is not None
+        self.member.on_frames(leader, [AppendEntries(term, *at, entries, self.last.index, 0)])
+        await virtual_time.turns()
+
+    async def post(self) -> None:
+        """A client's POST."""
+        self.member.submit(CreateInOrder(path=b"/q", value=b"job"), self.outcomes.append)
+        await virtual_time.turns()
+
+    def forwarded(self) -> list[tuple[int, ForwardedCommand]]:
+        """Commands sent to leaders since the last call."""
+        return [(to, frame) for to, frame in self.transport.take() if isinstance(frame, ForwardedCommand)]
+
+    def children(self) -> int:
+        """How many jobs are in the queue."""
+        return sum(node.path.startswith(b"/q/") for node in self.member.keyspace.nodes())
+
+
+def tell(tmp_path: pathlib.Path, story: Callable[[Follower], Coroutine[Any, Any, None]]) -> None:
+    """Run a story about a fresh follower."""
+
+    async def whole() -> None:
+        await story(Follower(tmp_path / "data"))
+
+    virtual_time.run(whole())
+
+
+def refusal(frame: ForwardedCommand) -> ForwardRefused:
+    return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, frame.term)
+
+
+def test_late_refusal_by_a_deposed_leader_sends_nothing_again(tmp_path: pathlib.Path) -> None:
+    """The next leader has the command already: one POST makes one child."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        await follower.post()
+        [(first_leader, first)] = follower.forwarded()
+        await follower.lead(3, 2, None)
+        [(second_leader, second)] = follower.forwarded()
+        assert (first_leader, first.term, second_leader, second.term) == (2, 1, 3, 2)
+        follower.member.on_frames(2, [refusal(first)])
+        await virtual_time.turns()
+        assert follower.forwarded() == []
+        await follower.lead(3, 2, second.payload)
+        assert follower.children() == 1
+        assert len(follower.outcomes) == 1 and isinstance(follower.outcomes[0], Written)
+
+    tell(tmp_path, story)
+
+
+def test_refused_command_goes_out_again(tmp_path: pathlib.Path) -> None:
+    """It entered no log: the same command, with the same request id, is for the leader of now."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        await follower.post()
+        [(_, first)] = follower.forwarded()
+        follower.member.on_frames(2, [refusal(first)])
+        await virtual_time.turns()
+        assert follower.forwarded() == [(2, first)]
+        assert follower.outcomes == []
+
+    tell(tmp_path, story)
+
+
+def test_command_that_was_committed_in_the_earlier_term_is_not_sent_again(tmp_path: pathlib.Path) -> None:
+    """Its entry stands before those of the next term, in one message or not."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        await follower.post()
+        [(_, first)] = follower.forwarded()
+        await follower.lead(2, 1, first.payload)
+        await follower.lead(3, 2, None)
+        assert follower.forwarded() == []
+        assert follower.children() == len(follower.outcomes) == 1
+
+    tell(tmp_path, story)
+
+
+def test_requests_under_way_at_an_install_are_unknown_and_never_sent_again(tmp_path: pathlib.Path) -> None:
+    """They may be inside the snapshot: their clients hear of a timeout, whatever terms and refusals come."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        await follower.post()
+        [(_, first)] = follower.forwarded()
+        giver = Follower(tmp_path / "giver")
+        await giver.lead(2, 1, None, first.payload)
+        await giver.member.stop()
+        spooled: list[Any] = []
+        giver.storage.state.spool_snapshot(spooled.append)
+        await virtual_time.turns()
+        [snapshot] = spooled
+        shutil.copyfile(snapshot.path, follower.storage.state.spool.path_of(snapshot.snapshot_id))
+        follower.member.on_snapshot(2, installation(snapshot, 1))
+        await virtual_time.turns(50)
+        assert (follower.member.raft_index, follower.children()) == (2, 1)
+        follower.last = giver.last
+        await follower.lead(3, 2, None)
+        follower.member.on_frames(2, [refusal(first)])
+        await virtual_time.turns()
+        assert follower.forwarded() == []
+        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 7000)
+        assert len(follower.outcomes) == 1 and isinstance(follower.outcomes[0], EtcdError)
+        assert follower.children() == 1
+
+    tell(tmp_path, story)
+
+
+def test_stop_right_after_a_write_was_applied_flushes_it(tmp_path: pathlib.Path) -> None:
+    """Also with a batch that the loop has postponed; the next start replays nothing."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        await follower.post()
+        [(_, first)] = follower.forwarded()
+        await follower.lead(2, 1, first.payload)
+        async with asyncio.timeout(60):
+            await follower.member.stop()
+        assert follower.disk.position.index == follower.disk.last.index == 2
+        answers: list[Written | EtcdError] = []
+        follower.member.submit(Set(path=b"/late"), answers.append)
+        await virtual_time.turns()
+        assert len(answers) == 1 and isinstance(answers[0], EtcdError)
+
+    tell(tmp_path, story)
