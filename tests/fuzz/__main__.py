@@ -8,7 +8,7 @@ import argparse
 import secrets
 import sys
 
-from tests.fuzz.engine import Target, fuzz
+from tests.fuzz.engine import REACHED_WITHIN, Target, fuzz
 from tests.fuzz.targets import targets
 
 
@@ -32,7 +32,11 @@ def run(target: Target, seconds: float, seed: int, *, member: bool) -> bool:
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result.outcomes.most_common())
     print(f"{target.name}: {result.inputs} inputs from seed {seed}: {outcomes}", flush=True)
     if result.finding is None:
-        return False
+        missed = target.outcomes - result.outcomes.keys()
+        if result.inputs < REACHED_WITHIN or not missed:
+            return False
+        print(f"FOUND: never reached: {', '.join(sorted(missed))}", flush=True)
+        return True
     print(result.finding)
     flag = " --member" if member else ""
     print(f"FOUND; again with: python -m tests.fuzz {target.name} --seconds 600 --seed {result.seed}{flag}", flush=True)

@@ -20,6 +20,8 @@ class TimeIsUpError(BaseException):
     """Ends a batch; no `Exception`, so that hypothesis takes it for no finding."""
 
 
+REACHED_WITHIN: Final = 1000
+
 Check = Callable[[Any], str]
 """Tries one input. Returns in a word what became of it, for the count; raises whatever shows a bug."""
 
@@ -34,7 +36,7 @@ class Target:
     open: Callable[[], contextlib.AbstractContextManager[Check]]
     """What is needed to try inputs, for the time of a campaign."""
     outcomes: frozenset[str] = frozenset()
-    """What must have come up within a few hundred inputs: otherwise the grammar does not reach what it should."""
+    """What must have come up within `REACHED_WITHIN` inputs: otherwise the grammar does not reach what it should."""
 
 
 @final
