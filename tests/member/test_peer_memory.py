@@ -1,0 +1,106 @@
+"""A member that has forgotten what its peers remember of it is refused (design decision 5)."""
+
+import asyncio
+import pathlib
+from types import SimpleNamespace
+from typing import cast, final
+
+import pytest
+
+from kvraft.member.peer_memory import PeerMemory
+from kvraft.peer_frames import PeerHello, RefusalKind
+from kvraft.raft.restored import LogPosition
+from kvraft.storage.memory import MemoryDisk, MemoryLogStore, open_memory
+from tests.member import virtual_time
+from tests.member.fakes import ScriptedRaft
+from tests.member.host import CONFIGURATION
+
+
+@final
+class Memory:
+    """Member 1's memory of its peers, on a disk."""
+
+    def __init__(self, directory: pathlib.Path, disk: MemoryDisk | None = None, *, created_now: bool = True) -> None:
+        self.disk = disk or MemoryDisk.empty(CONFIGURATION)
+        directory.mkdir(exist_ok=True)
+        self.storage = open_memory(self.disk, directory)
+        self.storage.start(asyncio.get_running_loop(), lambda _batch: None, lambda _error: None)
+        self.raft = ScriptedRaft(term=0)
+        self.last = LogPosition()
+        self.log: MemoryLogStore = self.storage.log
+        self.memory = PeerMemory(7, 1, self.raft.core, self.log, lambda: self.last, created_now=created_now)
+
+
+def hello(last_log_index: int, *, term: int = 1, fresh: bool = False) -> PeerHello:
+    return PeerHello(7, 2, term, last_log_index, 1, b"", fresh)
+
+
+def test_new_member_is_fresh_until_it_has_promised_something(tmp_path: pathlib.Path) -> None:
+    """A term may hold a vote; an entry may have been counted. A directory of an earlier start is never fresh."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        assert made.memory.local_hello().fresh
+        made.raft.current_term = 1
+        assert not made.memory.local_hello().fresh
+        made.raft.current_term, made.last = 0, LogPosition(1, 1)
+        assert not made.memory.local_hello().fresh
+        assert not Memory(tmp_path / "b", created_now=False).memory.local_hello().fresh
+
+    virtual_time.run(story())
+
+
+def test_fresh_member_is_welcome_once_and_refused_after_it_took_part(tmp_path: pathlib.Path) -> None:
+    """Whatever it sent in a term may have been a vote; that is remembered across a crash of this member too."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        assert made.memory.judge(hello(0, term=0, fresh=True)) is None
+        assert made.memory.judge(hello(0, term=0, fresh=True)) is None
+        made.memory.saw(2, 0)
+        assert made.log.peer_seen(2) is None
+        made.memory.saw(2, 1)
+        refusal = made.memory.judge(hello(0, term=0, fresh=True))
+        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+        await virtual_time.turns()
+        made.storage.crash()
+        again = Memory(tmp_path / "a", made.disk, created_now=False).memory.judge(hello(0, term=0, fresh=True))
+        assert again is not None and again.kind is RefusalKind.WIPED
+
+    virtual_time.run(story())
+
+
+def test_greeting_with_a_term_is_remembered(tmp_path: pathlib.Path) -> None:
+    """It has taken part before this member saw it."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        assert made.memory.judge(hello(5)) is None
+        assert made.log.peer_seen(2) == 0
+        refusal = made.memory.judge(hello(0, fresh=True))
+        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize(("match_index", "commit_index", "remembered"), [(9, 5, 5), (5, 9, 5), (0, 9, None)])
+def test_what_is_remembered_is_acknowledged_and_committed(
+    tmp_path: pathlib.Path, match_index: int, commit_index: int, remembered: int | None
+) -> None:
+    """Never above the commit index: the rest may rightly be truncated by another leader. A shorter log is refused."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        made.raft.commit_index = commit_index
+        made.raft.progress = {2: cast("object", SimpleNamespace(match_index=match_index))}
+        made.memory.remember_acknowledged()
+        assert made.log.peer_seen(2) == remembered
+        if remembered is not None:
+            assert made.memory.judge(hello(remembered)) is None
+            refusal = made.memory.judge(hello(remembered - 1))
+            assert refusal is not None and refusal.kind is RefusalKind.SHORTER_LOG
+            made.raft.progress = {2: SimpleNamespace(match_index=2)}
+            made.memory.remember_acknowledged()
+            assert made.log.peer_seen(2) == remembered
+
+    virtual_time.run(story())
