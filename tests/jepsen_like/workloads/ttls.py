@@ -18,7 +18,9 @@ TTLS_S: Final = (1, 2, 3)
 SECOND: Final = 1_000_000_000
 """Nanoseconds."""
 LATE_S: Final = 5.0
-"""After the deadline and the time of faults since the request: two elections and a loaded machine."""
+"""After the deadline and what faults since the request have cost: an election and a loaded machine."""
+RECOVERY_S: Final = 3.0
+"""Without a leader after a fault, when the log's clock stands still: members start, or time out and elect."""
 GONE_WITHIN_S: Final = 60.0
 
 
@@ -124,5 +126,6 @@ def judge_key(
 
 
 def fault_seconds(faults: list[Fault], start: int, end: int) -> float:
-    """How much of this time had a fault, two at once counted twice."""
-    return sum(max(0, min(fault.end, end) - max(fault.start, start)) for fault in faults) / SECOND
+    """How much of this time had a fault or was a recovery from one, two at once counted twice."""
+    recovery = int(RECOVERY_S * SECOND)
+    return sum(max(0, min(fault.end + recovery, end) - max(fault.start, start)) for fault in faults) / SECOND
