@@ -54,6 +54,14 @@ class LogStore(LogReader, Protocol):
         """Verify the next old entries; returns where to go on, None to begin anew. Raises for a damaged one."""
         ...
 
+    def held_bytes(self) -> int:
+        """About how many bytes the entries between base and end have; costs nothing."""
+        ...
+
+    def index_leaving(self, bytes_max: int) -> int:
+        """Compacting up to this index leaves about `bytes_max`."""
+        ...
+
     def peer_seen(self, member_id: int) -> int | None:
         """The highest index that this peer has acknowledged or shown; None if it was never seen."""
         ...

@@ -12,7 +12,8 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     environment     the data directory: lock, identity, format
     lmdb_file       one LMDB environment, examined before it is mapped
     codec           records as bytes
-    log_store       the log; log_tables: within a transaction; log_recovery: creating and verifying it
+    log_store       the log; log_tables: within a transaction; log_recovery: creating and verifying it;
+                    log_sizes: its bytes
     state_store     the state; state_tables: within a transaction
     spool           snapshots as files, on their way out and in
     writer          the storage threads, and the latch that keeps the first failure

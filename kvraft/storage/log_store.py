@@ -24,6 +24,7 @@ from kvraft.storage import codec, failpoints, log_tables
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_recovery import Recovered
+from kvraft.storage.log_sizes import LogSizes
 from kvraft.storage.log_tables import LogChange
 from kvraft.storage.writer import FailureLatch
 
@@ -51,6 +52,7 @@ class LogStore:
         self._lazy_timer: asyncio.TimerHandle | None = None
         self._lazy_behind: dict[int, list[int]] = {}
         self._base_index = self._shape.base.index
+        self._sizes = LogSizes(self._base_index, self._shape.last.index, file.used_bytes())
         self._outstanding = 0
         self._last_queued = 0
         self._last_lazy_id = 0
@@ -129,6 +131,7 @@ class LogStore:
         if position.index <= self._base_index or self._latch.failure is not None:
             return
         self._base_index = position.index
+        self._sizes.forget(position.index)
         self._queue.put(lambda: self._move_base(position))
 
     def peer_seen(self, member_id: int) -> int | None:
@@ -222,7 +225,16 @@ class LogStore:
                 continue
         raise self._latch.failure
 
+    def held_bytes(self) -> int:
+        """About how many bytes the entries between base and end have, queued ones included."""
+        return self._sizes.held_bytes(self._base_index)
+
+    def index_leaving(self, bytes_max: int) -> int:
+        """Compacting up to this index leaves about `bytes_max`."""
+        return max(self._sizes.index_leaving(bytes_max), self._base_index)
+
     def _with_lazy(self, batch: Persist) -> Persist:
+        self._sizes.append(batch.entries)
         if self._lazy_hard_state is not None:
             if batch.hard_state is None:
                 batch = Persist(batch.batch_id, self._lazy_hard_state, batch.truncate_from, batch.entries, True)

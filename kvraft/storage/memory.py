@@ -166,6 +166,18 @@ class MemoryLogStore:
         if position.index > self._disk.base.index and self._latch.failure is None:
             self._disk.move_base(position)
 
+    def held_bytes(self) -> int:
+        """Bytes of the durable entries."""
+        return sum(len(entry.record) for entry in self._disk.entries)
+
+    def index_leaving(self, bytes_max: int) -> int:
+        """Compacting up to this index leaves at most `bytes_max`."""
+        for entry in reversed(self._disk.entries):
+            bytes_max -= len(entry.record)
+            if bytes_max < 0:
+                return entry.index
+        return self._disk.base.index
+
     def scrub(self, after: LogPosition | None, entries_max: int) -> LogPosition | None:
         """Memory keeps no bytes that could go bad: always at the end."""
         assert entries_max > 0

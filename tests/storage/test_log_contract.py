@@ -193,6 +193,35 @@ async def test_batch_that_takes_a_vote_back_stops_the_member(
     assert harness.log.restored().hard_state in {HardState(0, 0, 0), HardState(5, 3, 0)}
 
 
+async def test_bytes_of_the_log_are_known_and_where_to_cut_it(harness: Harness) -> None:
+    """A few large values fill a disk as many small ones do: the member compacts by bytes as well."""
+    harness.start()
+    assert harness.log.held_bytes() < 1 << 16
+    small = entries_after(ORIGIN, 50)
+    large = entries_after(position_of(small[-1]), 24, payload=bytes(1 << 20))
+    for number, entry in enumerate(small + large, start=1):
+        await harness.persist(batch(number, [entry]))
+    for _ in range(2):
+        assert 24 << 20 <= harness.log.held_bytes() <= 26 << 20
+        harness.crash()
+        harness.reopen()
+    harness.start()
+    await harness.persist(batch(1, truncate_from=71), batch(2, entries_after(position_of(large[19]), 1)))
+    # After a start only the sum is known, so what a truncation or a compaction took is an estimate.
+    assert 20 << 20 <= harness.log.held_bytes() <= 24 << 20
+    assert harness.log.index_leaving(1 << 30) == 0
+    position = position_of(large[13])
+    await harness.flush(position, changes({}))
+    harness.log.compact(position)
+    assert 1 << 20 <= harness.log.held_bytes() <= 8 << 20
+    more = entries_after(position_of(entries_after(position_of(large[19]), 1)[0]), 8, payload=bytes(1 << 20))
+    for number, entry in enumerate(more, start=3):
+        await harness.persist(batch(number, [entry]))
+    cut = harness.log.index_leaving(4 << 20)
+    assert more[3].index <= cut <= more[5].index
+    assert harness.log.index_leaving(0) == more[-1].index
+
+
 async def test_close_finishes_what_is_queued(harness: Harness) -> None:
     """An orderly end loses nothing, the commit index and the peers included."""
     harness.start()
