@@ -83,6 +83,7 @@ class DurableState:
         if (
             commands >= self._settings.flush_commands_max
             or now_ms - self._flushed_ms >= self._settings.flush_interval_ms
+            or self._is_log_crowded()
         ):
             self._start(self._flush())
 
@@ -130,9 +131,13 @@ class DurableState:
         snapshot_count = self._settings.snapshot_count
         keep = min(self._settings.catch_up_entries, snapshot_count)
         first_index = self._loop.raft.first_log_index
-        if durable.index - first_index < snapshot_count:
+        crowded = self._is_log_crowded()
+        if durable.index - first_index < snapshot_count and not crowded:
             return
         last_dropped = min(durable.index - keep, self._needed_from(durable.index - _HELD_BACK * snapshot_count))
+        if crowded:  # large values: followers that are far behind get a snapshot sooner
+            leaving = self._log_store.index_leaving(self._settings.log_bytes_max // 2)
+            last_dropped = max(last_dropped, min(leaving, durable.index))
         if last_dropped < first_index:
             return
         entries = self._log_store.slice(last_dropped, last_dropped, 1)
@@ -142,6 +147,9 @@ class DurableState:
         self._log_store.compact(LogPosition(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
         self._loop.put(LogCompacted(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
         log.info("log compacted", index=entry.index)
+
+    def _is_log_crowded(self) -> bool:
+        return self._log_store.held_bytes() > self._settings.log_bytes_max
 
     def _needed_from(self, lowest: int) -> int:
         """The highest index that no follower within reach still needs, but at least `lowest`.

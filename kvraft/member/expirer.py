@@ -1,8 +1,11 @@
 """Proposes a `Sync` when a key is due: the only way in which time removes keys (design decision 7)."""
 
-from typing import final
+from typing import Final, final
 
 from kvraft.keyspace.commands import Sync
+
+IN_FLIGHT_LOOK_MS: Final = 100
+"""While a sync is under way nothing else is due: its end is looked for this often."""
 
 
 @final
@@ -41,5 +44,7 @@ class Expirer:
         """How long until `due` may answer otherwise; None while no key has a TTL."""
         if next_deadline_ms is None:
             return None
+        if self._in_flight:
+            return IN_FLIGHT_LOOK_MS
         until_idle_ms = last_entry_clock_ms + self._idle_sync_ms - log_clock_ms
         return max(1, min(next_deadline_ms - log_clock_ms, until_idle_ms))

@@ -2,6 +2,7 @@
 
 from typing import final
 
+from kvraft.keyspace.command_codec import CommandError, decode_command
 from kvraft.member.interfaces import ForwardedCommand, ForwardRefused
 from kvraft.member.waiters import REQUEST_ID_BYTES
 from kvraft.raft.core import Raft
@@ -21,6 +22,11 @@ class Forwarding:
         """A proposal for this step, or a refusal: a command is for the leader of its own term and no other."""
         if raft.role is not Role.LEADER or raft.current_term != frame.term:
             return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, frame.term)
+        try:
+            decode_command(frame.payload[REQUEST_ID_BYTES:])
+        except CommandError as error:
+            # Committed, it would stop every member: the defect of one must not become everybody's.
+            return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], f"malformed command: {error}", frame.term)
         self._token -= 1  # negative: this member's own waiters count upwards
         self._proposed[self._token] = (from_member, frame)
         return Propose(self._token, frame.payload, from_member)

@@ -330,6 +330,7 @@ class Member:
             if change.role is not Role.LEADER:
                 self._another_leads.set()
             self._leader_elected_ms = now_ms
+            self._router.release()
             log.info(
                 "leader elected" if change.leader_id != self.member_id else "became leader",
                 member=self.name,
@@ -353,11 +354,12 @@ class Member:
             self._resubmit(waiter, reason)
 
     def _resubmit(self, waiter: Waiter, reason: str) -> None:
-        if reason == RefusalReason.TOO_MANY:
-            self._waiters.discard(waiter)
-            waiter.done(internal_error(causes.TOO_MANY_REQUESTS))
-        else:
-            self._router.add(waiter)  # It entered no log: it waits for the leader to come.
+        if reason in {RefusalReason.NOT_LEADER, RefusalReason.TRANSFERRING}:
+            self._router.hold(waiter)  # It entered no log: it waits for the leader to come.
+            return
+        self._waiters.discard(waiter)
+        too_many = reason == RefusalReason.TOO_MANY
+        waiter.done(internal_error(causes.TOO_MANY_REQUESTS if too_many else f"etcdserver: {reason}".encode()))
 
     # -- Applier ------------------------------------------------------------------------------------------------
 
@@ -510,6 +512,7 @@ class Member:
         self._chores.expire()
         self._memory.remember_acknowledged()
         self._watch_disk()
+        self._router.release()
         if self._router.unsent or self._reads.wants_round():
             self._loop.wake()
         if self._full_collections.is_due(self.raft_index, now_ms):

@@ -17,16 +17,28 @@ class Router:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._unsent: deque[Waiter] = deque()
+        self._held: list[Waiter] = []
+        """Refused ones: sent again at once they would fly to and fro until leadership has settled."""
 
     def add(self, waiter: Waiter) -> None:
         """Send this one with the next step, or as soon as a leader can be reached."""
         waiter.term = UNSENT
         self._unsent.append(waiter)
 
+    def hold(self, waiter: Waiter) -> None:
+        """A leader refused this one: keep it until `release`."""
+        waiter.term = UNSENT
+        self._held.append(waiter)
+
+    def release(self) -> None:
+        """Another leader, or some time later: what was held may go again."""
+        self._unsent.extend(self._held)
+        self._held.clear()
+
     @property
     def unsent(self) -> int:
         """Requests that wait for a leader."""
-        return len(self._unsent)
+        return len(self._unsent) + len(self._held)
 
     def route(self, raft: Raft) -> list[Propose]:
         """Send what can be sent: proposals for this server's own core are returned, others leave to the leader."""

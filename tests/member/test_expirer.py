@@ -1,7 +1,7 @@
 """When the leader writes the clock to the log."""
 
 from kvraft.keyspace.commands import Sync
-from kvraft.member.expirer import Expirer
+from kvraft.member.expirer import IN_FLIGHT_LOOK_MS, Expirer
 
 
 def test_nothing_is_proposed_while_no_key_has_a_ttl() -> None:
@@ -17,6 +17,7 @@ def test_sync_is_proposed_once_when_a_key_is_due() -> None:
     assert expirer.wait_ms(4_999, 4_000, 5_000) == 1
     assert expirer.due(5_000, 4_000, 5_000) == Sync()
     assert expirer.due(5_001, 4_000, 5_000) is None
+    assert expirer.wait_ms(5_001, 4_000, 5_000) == IN_FLIGHT_LOOK_MS
     expirer.applied()
     assert expirer.due(5_002, 4_000, 5_000) == Sync()
 

@@ -122,8 +122,8 @@ def test_late_refusal_by_a_deposed_leader_sends_nothing_again(tmp_path: pathlib.
     tell(tmp_path, story)
 
 
-def test_refused_command_goes_out_again(tmp_path: pathlib.Path) -> None:
-    """It entered no log: the same command, with the same request id, is for the leader of now."""
+def test_refused_command_waits_for_the_next_leader(tmp_path: pathlib.Path) -> None:
+    """It entered no log: the same command, with the same request id, is for the leader of then."""
 
     async def story(follower: Follower) -> None:
         await follower.lead(2, 1, None)
@@ -131,7 +131,9 @@ def test_refused_command_goes_out_again(tmp_path: pathlib.Path) -> None:
         [(_, first)] = follower.forwarded()
         follower.member.on_frames(2, [refusal(first)])
         await virtual_time.turns()
-        assert follower.forwarded() == [(2, first)]
+        assert follower.forwarded() == []
+        await follower.lead(3, 2, None)
+        assert follower.forwarded() == [(3, ForwardedCommand(2, first.payload))]
         assert follower.outcomes == []
 
     tell(tmp_path, story)

@@ -1,5 +1,7 @@
 """A command goes to one leader, once; only a refusal of that very attempt sends it again."""
 
+from kvraft.keyspace.command_codec import encode_command
+from kvraft.keyspace.commands import Sync
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.router import Router
@@ -57,7 +59,7 @@ def test_command_whose_client_was_answered_is_not_sent() -> None:
 
 def test_forwarded_command_is_for_the_leader_of_its_own_term() -> None:
     """Followers and leaders of other terms refuse it, naming the term of the attempt."""
-    frame = ForwardedCommand(4, bytes(range(REQUEST_ID_BYTES)) + b"command")
+    frame = ForwardedCommand(4, bytes(range(REQUEST_ID_BYTES)) + encode_command(Sync()))
     refused = ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
     for raft in (ScriptedRaft(term=4, leader_id=2), ScriptedRaft(Role.LEADER, 3), ScriptedRaft(Role.LEADER, 5)):
         assert Forwarding().propose(2, frame, raft.core) == refused
@@ -69,14 +71,36 @@ def test_forwarded_command_is_for_the_leader_of_its_own_term() -> None:
 def test_refusal_by_the_core_finds_its_way_back_within_the_step() -> None:
     """Tokens of forwarded commands never meet those of this member's own waiters, and are forgotten after the step."""
     forwarding = Forwarding()
-    frames = [ForwardedCommand(4, bytes([number]) * REQUEST_ID_BYTES) for number in (1, 2)]
+    frames = [ForwardedCommand(4, bytes([number]) * REQUEST_ID_BYTES + encode_command(Sync())) for number in (1, 2)]
     raft = ScriptedRaft(Role.LEADER, 4).core
     tokens = [forwarding.propose(number, frame, raft) for number, frame in zip((2, 3), frames, strict=True)]
     second = tokens[1]
     assert isinstance(second, Propose)
     assert second.token < 0
-    refusal = ForwardRefused(frames[1].payload, RefusalReason.TRANSFERRING, 4)
+    refusal = ForwardRefused(frames[1].payload[:REQUEST_ID_BYTES], RefusalReason.TRANSFERRING, 4)
     assert forwarding.refusal(second.token, RefusalReason.TRANSFERRING) == (3, refusal)
     assert forwarding.refusal(1, RefusalReason.TRANSFERRING) is None
     forwarding.end_step()
     assert forwarding.refusal(second.token, RefusalReason.TRANSFERRING) is None
+
+
+def test_bytes_that_are_no_command_never_enter_the_log() -> None:
+    """Committed, they would stop every member; refused, they are the sender's defect alone."""
+    frame = ForwardedCommand(4, bytes(REQUEST_ID_BYTES) + b"not a command")
+    outcome = Forwarding().propose(2, frame, ScriptedRaft(Role.LEADER, term=4, leader_id=1).core)
+    assert isinstance(outcome, ForwardRefused)
+    assert outcome.reason.startswith("malformed command")
+
+
+def test_held_command_goes_out_when_it_is_released() -> None:
+    """A refused one is not sent back at once: it would fly to and fro until leadership has settled."""
+    transport, waiters, raft = RecordingTransport(), Waiters(1, 1, 7000), ScriptedRaft(term=4, leader_id=2)
+    transport.connected = {2}
+    router = Router(transport)
+    waiter = waiters.add(b"command", ignore, 0)
+    router.hold(waiter)
+    router.route(raft.core)
+    assert (transport.take(), router.unsent) == ([], 1)
+    router.release()
+    router.route(raft.core)
+    assert transport.take() == [(2, ForwardedCommand(4, waiter.payload))]
