@@ -30,7 +30,7 @@ from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import Settings
 from kvraft.storage.codec import REMEDY
-from kvraft.storage.environment import Identity
+from kvraft.storage.environment import Identity, is_claimed
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.transport.settings import TransportSettings
@@ -72,11 +72,21 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         log.warning("settings", detail=warning)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     try:
+        _refuse_joining(member_settings)
         with _listeners(member_settings) as listeners:
             return uvloop.run(_run(member_settings, listeners))
     except (SettingsError, StorageError, ListenError) as error:
         sys.stderr.write(f"kvraft: {error}\n")
         return EXIT_FAILURE
+
+
+def _refuse_joining(wanted: Settings) -> None:
+    """An empty member cannot join a running cluster yet, and must not found another one instead."""
+    if wanted.initial_cluster_state == "existing" and not is_claimed(wanted.data_dir):
+        raise SettingsError(
+            f"--initial-cluster-state=existing: {wanted.data_dir} holds no member's data, and joining a cluster "
+            "that runs is not possible yet: restore the member's directory, or found a new cluster with new"
+        )
 
 
 @contextlib.contextmanager
@@ -115,7 +125,11 @@ async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
         loop.add_signal_handler(number, stop.set)
     configuration = Configuration.of(wanted.member_id_of(member) for member in wanted.initial_cluster)
     identity = Identity(wanted.cluster_id, wanted.member_id, wanted.name)
-    storage = open_storage(wanted.data_dir, identity, configuration)
+    try:
+        storage = open_storage(wanted.data_dir, identity, configuration)
+    except OSError as error:
+        remedy = "give a directory that this user can write, on a disk with room"
+        raise SettingsError(f"--data-dir={wanted.data_dir}: {error.strerror or error}: {remedy}") from error
     try:
         member = await _make_member(wanted, storage)
         storage.start(loop, member.on_persisted, lambda error: member.fail(str(error)))

@@ -50,6 +50,37 @@ def test_wrong_setting_ends_with_one_line_and_code_1(tmp_path: pathlib.Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def _on_free_ports(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A start that gets as far as its data directory."""
+    reservation = ports.reserve(2)
+    client, peer = (f"http://127.0.0.1:{port}" for port in reservation.ports)
+    urls = (f"--listen-client-urls={client}", f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}")
+    ended = run(*urls, *arguments)
+    reservation.release()
+    return ended
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/kvraft"])
+def test_unusable_data_directory_is_one_line_with_a_remedy(place: str, tmp_path: pathlib.Path) -> None:
+    """A file, a place below a file, a file system that takes none."""
+    (tmp_path / "file").write_text("not a directory")
+    path = tmp_path / place
+    ended = _on_free_ports(f"--data-dir={path}")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"kvraft: --data-dir={path}: "), ended.stderr
+    assert "give a directory that this user can write" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "not a directory"
+
+
+def test_empty_member_does_not_found_a_cluster_when_told_that_one_exists(tmp_path: pathlib.Path) -> None:
+    """An operator says `existing` so that a replaced member cannot bootstrap."""
+    ended = _on_free_ports(f"--data-dir={tmp_path}/d", "--initial-cluster-state=existing")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("kvraft: --initial-cluster-state=existing: "), ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_version_and_help_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """Both end with 0 and touch nothing."""
     assert cli.main(["--version"], {}) == 0

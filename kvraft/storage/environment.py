@@ -111,6 +111,11 @@ def lock_directory(path: Path) -> DataDirectory:
     return DataDirectory(path, descriptor)
 
 
+def is_claimed(path: Path) -> bool:
+    """Whether some member has begun to use this data directory. Touches nothing."""
+    return (path / "identity").exists()
+
+
 def claim(directory: DataDirectory, identity: Identity) -> bool:
     """Check that the directory is this member's. True if its environments still have to be created.
 
