@@ -1,7 +1,10 @@
 """Many small writes through one member, as fast as a test needs them."""
 
 import asyncio
+import re
 import urllib.parse
+
+from kvraft.testing.cluster import Member
 
 CONNECTIONS = 32
 
@@ -28,3 +31,14 @@ async def write_many(url: str, count: int, prefix: str, value: str = "v", distin
         await stream.wait_closed()
 
     await asyncio.gather(*(writer() for _ in range(CONNECTIONS)))
+
+
+def write_until_compacted(member: Member, index: int) -> None:
+    """Write until the member has dropped the entry at `index` from its log: who lacks it needs a snapshot then."""
+
+    def is_dropped() -> bool:
+        member.http("PUT", "/v2/keys/until-compacted", form={"value": "v"})
+        dropped = re.findall(r"log compacted index=(\d+)", member.log_text())
+        return any(int(last) >= index for last in dropped)
+
+    member.wait_for(f"compaction up to {index}", is_dropped, 60)

@@ -9,7 +9,7 @@ import pytest
 
 from kvraft.testing.cluster import Cluster, Member
 from kvraft.testing.raw_http import Connection
-from tests.cluster.load import write_many
+from tests.cluster.load import write_many, write_until_compacted
 
 MISSED_WRITES = 50_000
 KEYS = 2_000
@@ -48,9 +48,10 @@ def test_follower_catches_up_by_snapshot_with_a_watch_open_on_it(tmp_path: Path)
             watching = await Connection.open(away.client_url)
             await watching.stream("/v2/keys/away?wait=true&recursive=true&stream=true")
             await write_many(serving.client_url, 10, "/away/before-")
+            missed_from = int(serving.http("GET", "/v2/keys/").header("X-Raft-Index") or "") + 1
             away.pause()
             await write_many(serving.client_url, MISSED_WRITES, "/away/k", distinct=KEYS)
-            await asyncio.to_thread(serving.wait_for_log, "log compacted", 60)
+            await asyncio.to_thread(write_until_compacted, cluster.leader(), missed_from)
             away.resume()
             writing = asyncio.create_task(write_many(serving.client_url, 2_000, "/away/meanwhile-"))
             await asyncio.to_thread(away.wait_for_log, "snapshot installed", 60)
@@ -75,10 +76,11 @@ def test_follower_killed_before_compaction_catches_up_by_snapshot(tmp_path: Path
         away = cluster.followers()[0]
         serving = next(member for member in cluster.members if member is not away)
         asyncio.run(write_many(serving.client_url, 3_000, "/gone/before-", distinct=500))
+        missed_from = int(serving.http("GET", "/v2/keys/").header("X-Raft-Index") or "") + 1
         away.kill()
         asyncio.run(write_many(serving.client_url, 10_000, "/gone/k", distinct=KEYS))
         serving.http("DELETE", "/v2/keys/gone/before-1")
-        serving.wait_for_log("log compacted", 60)
+        write_until_compacted(cluster.leader(), missed_from)
         away.start()
         away.wait_for_log("snapshot installed", 60)
         away.wait_ready()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kvraft.testing.cluster import Cluster
+from tests.cluster.load import write_until_compacted
 
 FORM_BYTES_MAX = 10 << 20
 
@@ -34,11 +35,9 @@ def test_ten_mebibytes_through_every_member_restart_and_snapshot_without_an_elec
         follower = cluster.followers()[0]
         follower.restart()
         assert follower.http("GET", "/v2/keys/large/n1").json()["node"]["value"] == value
+        last_index = int(follower.http("GET", "/v2/keys/").header("X-Raft-Index") or "")
         follower.kill()
-        serving = cluster.leader()
-        for number in range(200):
-            serving.http("PUT", f"/v2/keys/small/{number}", form={"value": "v"})
-        serving.wait_for_log("log compacted", 60)
+        write_until_compacted(cluster.leader(), last_index + 1)
         follower.start()
         follower.wait_for_log("snapshot installed", 60)
         follower.wait_ready()
