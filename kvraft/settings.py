@@ -1,7 +1,7 @@
 """What an operator may set, checked before any file is touched; and every limit, with the answer a client sees.
 
 `from_flags` turns what was given (`kvraft/flags.py`) into `Settings`, whose rules are etcd's: its texts are kept where
-they help. What the cluster was born with (`initial_*`) is read once: later the data on disk wins.
+they help. What the cluster was born with (`initial_*`) must make the ids of the data on disk on later starts.
 """
 
 import dataclasses

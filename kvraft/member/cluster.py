@@ -1,6 +1,6 @@
 """The cluster's members as this one knows them, and the two facts that each start makes public.
 
-A member's peer URLs come from the founding configuration on disk; its name and client URLs from what it published
+A member's peer URLs come from the initial configuration, whose ids storage has checked; its name and client URLs from what it published
 through the log (as in etcd, where both cost an index).
 """
 
