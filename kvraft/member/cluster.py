@@ -1,7 +1,7 @@
 """The cluster's members as this one knows them, and the two facts that each start makes public.
 
-A member's peer URLs come from the initial configuration, whose ids storage has checked; its name and client URLs from what it published
-through the log (as in etcd, where both cost an index).
+A member's peer URLs come from the initial configuration, whose ids storage has checked; its name and client URLs from
+what it published through the log (as in etcd, where both cost an index).
 """
 
 from collections.abc import Mapping, Sequence
