@@ -25,3 +25,7 @@ import os
 # our log lines; and a child process never uses what it inherits of gRPC, so nothing need be done when one is forked.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
+# gRPC's own sockets and poller instead of those of its event engine, which passes each message through two more
+# threads: a write of a lone client takes 2.2 ms instead of 2.7 (three members on 2 cores, grpcio 1.85).
+os.environ.setdefault("GRPC_EXPERIMENTS", "event_engine_poller_for_python,-event_engine_client,-event_engine_listener")
