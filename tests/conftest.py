@@ -1,10 +1,14 @@
 """What every test has: the cluster fixtures, hypothesis without deadlines, and the time of each tier at the end."""
 
 import pathlib
+from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import hypothesis
 import pytest
+
+from tests import tried
 
 pytest_plugins = ["kvraft.testing.plugin"]
 
@@ -23,6 +27,33 @@ BUDGET_S: Final = {"unit": 120, "conformance": 240, "cluster": 240, "simulation"
 """On 2 cores; all together stay under 15 minutes. docs/testing.md shows the same table."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make torture` sets for the tests marked so."""
+    parser.addoption("--torture-seed", type=int, default=1, help="of the tests marked torture")
+    parser.addoption("--torture-scale", type=float, default=1.0, help="how much they try; 1 takes about 15 minutes")
+
+
+@pytest.fixture
+def torture_seed(pytestconfig: pytest.Config) -> int:
+    """What the random choices of a test marked torture follow from; printed if it fails."""
+    seed: int = pytestconfig.getoption("--torture-seed")
+    print(f"--torture-seed={seed}")
+    return seed
+
+
+@pytest.fixture
+def scaled(pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> Callable[[int, str], int]:
+    """`scaled(3000, "flipped bits")`: how many of them a test marked torture shall try, at least one."""
+    scale: float = pytestconfig.getoption("--torture-scale")
+
+    def scaled(usual: int, what: str) -> int:
+        count = max(1, round(usual * scale))
+        record_property(what, count)
+        return count
+
+    return scaled
+
+
 def tier_of(node_id: str) -> str:
     """The tier of a test, by the folder in which it is."""
     parts = pathlib.PurePath(node_id.partition("::")[0]).parts
@@ -33,14 +64,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what each tier took beside its budget."""
     seconds = dict.fromkeys(BUDGET_S, 0.0)
     tests = dict.fromkeys(BUDGET_S, 0)
+    counts: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
-            if isinstance(report, pytest.TestReport):
+            if isinstance(report, pytest.TestReport) and "torture" not in report.keywords:
                 tier = tier_of(report.nodeid)
                 seconds[tier] += report.duration
                 tests[tier] += report.when == "call"
+            if isinstance(report, pytest.TestReport) and report.when == "call":
+                counts.update({what: count for what, count in report.user_properties if isinstance(count, int)})
     terminalreporter.section("tiers")
     for tier, budget in BUDGET_S.items():
         if tests[tier]:
             over = "  OVER BUDGET" if seconds[tier] > budget else ""
             terminalreporter.line(f"{tier:<12}{tests[tier]:>6} tests {seconds[tier]:>7.1f} s of {budget} s{over}")
+    if counts:
+        terminalreporter.line(tried.line(counts))

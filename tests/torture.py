@@ -1,7 +1,6 @@
-"""`python -m tests.torture [--minutes 30] [--results torture-results]`: the long tests, with fresh seeds.
+"""`python -m tests.torture [--minutes 30] [--results torture-results] [PART ...]`: the long tests, with fresh seeds.
 
-Spreads the time over simulator, differential test, kill rounds, mixed faults, failover and fuzzers; each runs again
-and again until its share is over.
+Spreads the time over its parts, all of them unless some are named; each runs again and again until its share is over.
 What each run printed stays in the results, with the command that repeats it. Exit code 1 if anything was found.
 """
 
@@ -11,12 +10,18 @@ import pathlib
 import secrets
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, final
 
 from kvraft import clock
+from tests import tried
 
 ROOT: Final = pathlib.Path(__file__).parents[1]
+OVERTIME_S: Final = 1200
+"""A run may end so long after its share: the last round has to be judged too. What takes longer hangs."""
+STORAGE_S: Final = 900
+"""What the exhaustive tests of storage take with their usual counts."""
 
 
 @final
@@ -30,6 +35,7 @@ class Part:
     command: Callable[[int, int, pathlib.Path], list[str]]
     """From a seed, the seconds that are left, and a directory of its own: arguments for python."""
     runs: int = 0
+    tried: Counter[str] = dataclasses.field(default_factory=Counter)
     found: int = 0
     seconds: float = 0.0
 
@@ -82,6 +88,13 @@ def failover(_seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     return ["-m", "tests.jepsen_like.failover", "--kills", str(max(3, min(20, seconds // 8)))]
 
 
+def storage(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Kills and failures at system calls, flipped bits, power cuts; as many as the time allows."""
+    scale = f"{min(1.0, seconds / STORAGE_S):.3f}"
+    module = ["-m", "pytest", "tests/storage", "-m", "torture", "-q", "-p", "no:cacheprovider"]
+    return [*module, "--torture-seed", str(seed), "--torture-scale", scale]
+
+
 def fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     """Every fuzzer, HTTP against a whole member."""
     return ["-m", "tests.fuzz", "--member", "--seconds", str(seconds), "--seed", str(seed)]
@@ -93,9 +106,10 @@ def torture(parts: list[Part], minutes: float, results: pathlib.Path) -> int:
         deadline_ms = clock.monotonic_ms() + int(part.share * minutes * 60_000)
         while (left_ms := deadline_ms - clock.monotonic_ms()) > 0:
             run_once(part, max(1, left_ms // 1000), results)
-    print(f"{'part':<16}{'runs':>6}{'found':>7}{'minutes':>9}")
+    print(f"{'part':<16}{'runs':>6}{'found':>7}{'minutes':>9}  tried")
     for part in parts:
-        print(f"{part.name:<16}{part.runs:>6}{part.found:>7}{part.seconds / 60:>9.1f}")
+        counts = ", ".join(f"{count} {what}" for what, count in part.tried.items())
+        print(f"{part.name:<16}{part.runs:>6}{part.found:>7}{part.seconds / 60:>9.1f}  {counts}")
     return sum(part.found for part in parts)
 
 
@@ -109,14 +123,21 @@ def run_once(part: Part, seconds: int, results: pathlib.Path) -> None:
     with (directory / "output.txt").open("w") as output:
         output.write(" ".join(command) + "\n")
         output.flush()
-        code = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
+        try:
+            code = subprocess.run(
+                command, cwd=ROOT, stdout=output, stderr=output, check=False, timeout=seconds + OVERTIME_S
+            ).returncode
+        except subprocess.TimeoutExpired as hung:
+            output.write(f"{hung}\n")
+            code = 1
     part.seconds += (clock.monotonic_ms() - started_ms) / 1000
     part.runs += 1
     part.found += code != 0
-    tail = (directory / "output.txt").read_text(errors="replace").splitlines()[-12:]
+    printed = (directory / "output.txt").read_text(errors="replace")
+    part.tried += tried.read(printed)
     print(
         f"{part.name}, seed {seed}: {'FOUND SOMETHING' if code else 'nothing found'}, see {directory}",
-        *tail,
+        *printed.splitlines()[-12:],
         sep="\n    ",
     )
     sys.stdout.flush()
@@ -127,16 +148,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "torture-results")
+    parser.add_argument("part", nargs="*")
     given = parser.parse_args()
-    parts = [
-        Part("simulation", 0.3, simulation),
-        Part("differential-1", 0.1, differential(1)),
+    every = [
+        Part("simulation", 0.2, simulation),
+        Part("members", 0.1, members),
+        Part("differential-1", 0.05, differential(1)),
         Part("differential-3", 0.1, differential(3)),
-        Part("kill-rounds", 0.15, kill_rounds),
-        Part("mixed-faults", 0.25, mixed_faults),
+        Part("kill-rounds", 0.1, kill_rounds),
+        Part("mixed-faults", 0.2, mixed_faults),
         Part("failover", 0.05, failover),
-        Part("fuzz", 0.05, fuzzers),
+        Part("storage", 0.1, storage),
+        Part("fuzz", 0.1, fuzzers),
     ]
+    unknown = set(given.part) - {part.name for part in every}
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in every)}")
+    parts = [part for part in every if not given.part or part.name in given.part]
+    shares = sum(part.share for part in parts)
+    for part in parts:
+        part.share /= shares
     return 1 if torture(parts, given.minutes, given.results.resolve()) else 0
 
 

@@ -8,6 +8,7 @@ import argparse
 import secrets
 import sys
 
+from tests import tried
 from tests.fuzz.engine import REACHED_WITHIN, Target, fuzz
 from tests.fuzz.targets import targets
 
@@ -30,7 +31,8 @@ def run(target: Target, seconds: float, seed: int, *, member: bool) -> bool:
     """One campaign; whether it found something."""
     result = fuzz(target, seconds, seed)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result.outcomes.most_common())
-    print(f"{target.name}: {result.inputs} inputs from seed {seed}: {outcomes}", flush=True)
+    print(f"{target.name}: {result.inputs} inputs from seed {seed}: {outcomes}")
+    print(tried.line({f"{target.name} inputs": result.inputs}), flush=True)
     if result.finding is None:
         missed = target.outcomes - result.outcomes.keys()
         if result.inputs < REACHED_WITHIN or not missed:

@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+from tests import tried
+from tests.jepsen_like import history
 from tests.jepsen_like.check import PROBLEMS_SHOWN
 from tests.jepsen_like.nemesis import NEMESES
 from tests.jepsen_like.run import Settings, run
@@ -46,6 +48,8 @@ def main() -> int:
         verdict = run(settings, directory)
         found += len(verdict.problems)
         print((directory / "report.txt").read_text().rstrip())
+        faults = len(history.read_faults(directory))
+        print(tried.line({"workloads": 1, "faults": faults, "operations": verdict.counts["operations"]}))
         if len(verdict.problems) > PROBLEMS_SHOWN:
             print(f"... and {len(verdict.problems) - PROBLEMS_SHOWN} problems more")
         print(f"seed {given.seed}: {len(verdict.problems)} problems; all records are in {directory}\n", flush=True)

@@ -20,6 +20,7 @@ from typing import Final, final
 
 from kvraft.testing.cluster import Cluster, Kind, Member
 from kvraft.testing.raw_http import Connection
+from tests import tried
 
 WRITERS_PER_SURVIVOR: Final = 2
 TIMEOUT_S: Final = 0.2
@@ -148,6 +149,7 @@ def main() -> int:
         )
     for kind, times in gaps.items():
         print(f"{kind}: median {statistics.median(times):.2f} s, {min(times):.2f} to {max(times):.2f} s")
+    print(tried.line({"kills of a leader": len(gaps["kvraft"])}))
     found = failures(gaps, given.election_timeout / 1000)
     for failure in found:
         print(f"FAILED {failure}")

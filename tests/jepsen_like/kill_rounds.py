@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from kvraft.testing.cluster import Cluster, Member, Program
+from tests import tried
 from tests.jepsen_like import check
 from tests.jepsen_like.clients import TTL_S, Client, Tally
 from tests.jepsen_like.watch_logs import WatchLog
@@ -190,6 +191,7 @@ def main() -> int:
     verdict = run_and_check(given.directory, Program(), nemesis, writes=given.writes, seed=given.seed)
     for problem in verdict.problems[: check.PROBLEMS_SHOWN]:
         print(f"PROBLEM {problem}")
+    print(tried.line({"kills": given.kills, "acknowledged writes": verdict.counts["writes ok"]}))
     print(f"seed {given.seed}: {len(verdict.problems)} problems; all records are in {given.directory}")
     return 1 if verdict.problems else 0
 

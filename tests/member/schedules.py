@@ -31,6 +31,7 @@ from kvraft.member.settings import MemberSettings
 from kvraft.raft.effects import Role
 from kvraft.raft.inputs import TransferLeadership
 from kvraft.records import Written
+from tests import tried
 from tests.member import virtual_time
 from tests.member.host import MEMBER_IDS, Host, Run
 from tests.member.network import Network, Weather
@@ -390,6 +391,7 @@ def main() -> int:
                     print(f"again: python -m tests.member.schedules --seeds 1 --seed {seed}", flush=True)
                     if not given.go_on:
                         break
+    print(tried.line({"schedules": tally["seeds"]}))
     print(dict(sorted(tally.items())), f"{(clock.monotonic_ms() - started_ms) / 1000:.1f} s")
     return 1 if found else 0
 

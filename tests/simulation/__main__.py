@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from tests import tried
 from tests.simulation.campaign import run_many, seeds_of
 from tests.simulation.cuts import mask_count, play_all, sampled_masks
 from tests.simulation.faults import schedule_as_json, schedule_from_json
@@ -44,6 +45,8 @@ def main(arguments: list[str]) -> int:
             report=_report_failure,
         )
         _print(totals.table())
+        hours = round(totals.virtual_ms / 3_600_000)
+        _print(tried.line({"seeds": totals.runs, "cluster-hours": hours, "faults": totals.faults.total()}))
         return 1 if totals.failures else 0
     schedule = schedule_from_json(chosen.schedule) if chosen.schedule else None
     outcome = run_seed(chosen.seed, schedule=schedule, sink=None if chosen.quiet else _print)

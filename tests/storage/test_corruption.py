@@ -108,9 +108,11 @@ def test_flipped_bit_is_found_or_harmless(written: Path, environment: str, seed:
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("environment", ["log", "state-1"])
-def test_flipped_bits_everywhere(written: Path, environment: str, tmp_path: Path) -> None:
+def test_flipped_bits_everywhere(
+    written: Path, environment: str, tmp_path: Path, torture_seed: int, scaled: Callable[[int, str], int]
+) -> None:
     """Three thousand of them, each on a fresh copy."""
-    for seed in range(1000, 4000):
+    for seed in range(torture_seed * 10_000, torture_seed * 10_000 + scaled(3000, "flipped bits")):
         copy = tmp_path / "copy"
         shutil.copytree(written, copy)
         _flip_and_check(copy, environment, seed)

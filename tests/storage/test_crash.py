@@ -1,5 +1,6 @@
 """Processes that are killed, or whose disk fails, in the middle of writing."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,9 @@ def test_kill_at_every_storage_call(data_path: Path, call: str) -> None:
 
 @pytest.mark.torture
 @pytest.mark.timeout(1200)
-def test_a_hundred_kills(data_path: Path) -> None:
+def test_a_hundred_kills(data_path: Path, torture_seed: int, scaled: Callable[[int, str], int]) -> None:
     """As the six above."""
-    for seed in range(100, 200):
+    for seed in range(torture_seed * 1000, torture_seed * 1000 + scaled(100, "kills at random moments")):
         check_left_behind(data_path, run_and_kill(data_path, seed))
 
 

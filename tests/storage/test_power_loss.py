@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,11 @@ def test_power_loss_at_any_moment_loses_nothing_acknowledged(traced: tuple[Path,
 
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
-def test_power_loss_two_thousand_times(traced: tuple[Path, list[Event]], data_path: Path) -> None:
+def test_power_loss_two_thousand_times(
+    traced: tuple[Path, list[Event]], data_path: Path, torture_seed: int, scaled: Callable[[int, str], int]
+) -> None:
     """As the sixty."""
-    _check(data_path, traced, 2, 2000)
+    _check(data_path, traced, torture_seed + 1, scaled(2000, "power losses"))
 
 
 def test_disk_that_does_not_sync_is_found_out(traced: tuple[Path, list[Event]], data_path: Path) -> None:

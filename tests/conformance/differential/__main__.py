@@ -8,6 +8,7 @@ import secrets
 import sys
 from time import monotonic
 
+from tests import tried
 from tests.conformance import systems
 from tests.conformance.differential.campaign import run_campaign
 from tests.conformance.differential.coverage import FULL_REQUESTS, Coverage
@@ -30,6 +31,7 @@ def main() -> int:
     started = monotonic()
     with systems.etcd() as oracle, systems.subject(arguments.members) as subject, pair(oracle, subject) as servers:
         finding = run_campaign(servers, arguments.requests, arguments.seed, coverage, first=arguments.first)
+    out.write(tried.line({"requests": coverage.requests}) + "\n")
     out.write(f"{coverage.report()}\nin {monotonic() - started:.1f} s\n")
     if finding is not None:
         out.write(f"\n{finding}\n")
