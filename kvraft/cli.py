@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import pathlib
 import random
 import secrets
 import signal
@@ -18,10 +19,11 @@ from kvraft import clock, flags, ids, logs, port_holders, settings
 from kvraft.api_v2.server import ApiServer, Listener, bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
+from kvraft.founding import Identity
 from kvraft.keyspace.commands import PublishMember
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.records import RecordError
-from kvraft.member.cluster import Cluster, Founder
+from kvraft.member.cluster import Cluster
 from kvraft.member.garbage import postpone_full_collections
 from kvraft.member.member import Member
 from kvraft.member.settings import MemberSettings
@@ -30,7 +32,7 @@ from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import Settings
 from kvraft.storage.codec import REMEDY
-from kvraft.storage.environment import Identity, is_claimed
+from kvraft.storage.environment import stored_identity
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.transport.settings import TransportSettings
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
                 f"kvraft Version: {metadata.version('kvraft')}\netcd API Version: {settings.ETCD_VERSION}\n"
             )
             return 0
-        member_settings = settings.from_flags(given)
-    except SettingsError as error:
+        member_settings = settings.from_flags(given, _stored_identity(settings.data_dir(given)))
+    except (SettingsError, StorageError) as error:
         sys.stderr.write(f"kvraft: {error}\n")
         return EXIT_SETTINGS
     logs.configure(member_settings.log_level)
@@ -80,9 +82,21 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         return EXIT_FAILURE
 
 
+def _stored_identity(data_dir: pathlib.Path) -> Identity | None:
+    try:
+        return stored_identity(data_dir)
+    except OSError as error:
+        raise _unusable(data_dir, error) from error
+
+
+def _unusable(data_dir: pathlib.Path, error: OSError) -> SettingsError:
+    remedy = "give a directory that this user can write, on a disk with room"
+    return SettingsError(f"--data-dir={data_dir}: {error.strerror or error}: {remedy}")
+
+
 def _refuse_joining(wanted: Settings) -> None:
     """An empty member cannot join a running cluster yet, and must not found another one instead."""
-    if wanted.initial_cluster_state == "existing" and not is_claimed(wanted.data_dir):
+    if wanted.initial_cluster_state == "existing" and stored_identity(wanted.data_dir) is None:
         raise SettingsError(
             f"--initial-cluster-state=existing: {wanted.data_dir} holds no member's data, and joining a cluster "
             "that runs is not possible yet: restore the member's directory, or found a new cluster with new"
@@ -123,13 +137,11 @@ async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    configuration = Configuration.of(wanted.member_id_of(member) for member in wanted.initial_cluster)
-    identity = Identity(wanted.cluster_id, wanted.member_id, wanted.name)
+    configuration = Configuration.of(member.member_id for member in wanted.initial_cluster)
     try:
-        storage = open_storage(wanted.data_dir, identity, configuration)
+        storage = open_storage(wanted.data_dir, wanted.identity, configuration)
     except OSError as error:
-        remedy = "give a directory that this user can write, on a disk with room"
-        raise SettingsError(f"--data-dir={wanted.data_dir}: {error.strerror or error}: {remedy}") from error
+        raise _unusable(wanted.data_dir, error) from error
     try:
         member = await _make_member(wanted, storage)
         storage.start(loop, member.on_persisted, lambda error: member.fail(str(error)))
@@ -193,9 +205,7 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
         return GrpcTransport(
             member_id=wanted.member_id,
             listen_addresses=[f"{url.bind_host}:{url.port}" for url in wanted.listen_peer_urls],
-            peers={
-                wanted.member_id_of(peer): peer.peer_urls for peer in wanted.initial_cluster if peer.name != wanted.name
-            },
+            peers={peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.name != wanted.name},
             local=member,
             snapshot_sink=storage.state.spool,
             settings=TransportSettings(
@@ -226,11 +236,8 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
 
 
 def _cluster(wanted: Settings) -> Cluster:
-    founders = [
-        Founder(wanted.member_id_of(member), member.name, member.peer_urls) for member in wanted.initial_cluster
-    ]
     own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
-    return Cluster(wanted.cluster_id, own, founders, wanted.history_size)
+    return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size)
 
 
 async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener], stop: asyncio.Event) -> int:

@@ -29,9 +29,14 @@ class Value:
     source: str
     """As it would be typed again: `--name=n1` or `ETCD_NAME=n1`."""
 
+    @property
+    def shown(self) -> str:
+        """The source on one line."""
+        return one_line(self.source)
+
     def error(self, problem: str) -> SettingsError:
         """The error that names this value."""
-        return SettingsError(f"{_one_line(self.source)}: {_one_line(problem)}")
+        return SettingsError(f"{self.shown}: {one_line(problem)}")
 
 
 @final
@@ -62,7 +67,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
             continue
         flag = _named(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
         if flag is None or variable != variable.upper():
-            notices.append(f"{_one_line(variable)} is not a variable that kvraft reads")
+            notices.append(f"{one_line(variable)} is not a variable that kvraft reads")
         elif flag.name not in given:
             given[flag.name] = _checked(flag, Value(text, f"{variable}={text}"))
     values = {}
@@ -74,7 +79,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
             if flag.use is Use.REFUSED:
                 raise value.error(flag.text)
             if flag.use is Use.ACCEPTED:
-                notices.append(f"{_one_line(value.source)} has no effect: {flag.text}")
+                notices.append(f"{value.shown} has no effect: {flag.text}")
     return Given({name: value for name, value in values.items() if value.text}, tuple(notices))
 
 
@@ -105,13 +110,13 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     remaining = iter(arguments)
     for argument in remaining:
         if not argument.startswith("-") or argument in {"-", "--"}:
-            raise SettingsError(f"{_one_line(argument)!r} is not a flag: give flags only, as in --name=n1")
+            raise SettingsError(f"{one_line(argument)!r} is not a flag: give flags only, as in --name=n1")
         word, equals, text = argument.removeprefix("-").removeprefix("-").partition("=")
         if not word or word.startswith("-"):
-            raise SettingsError(f"{_one_line(argument)}: bad flag syntax: write --name=value")
+            raise SettingsError(f"{one_line(argument)}: bad flag syntax: write --name=value")
         flag = _named(word)
         if flag is None:
-            raise SettingsError(f"--{_one_line(word)}: flag provided but not defined: see kvraft --help")
+            raise SettingsError(f"--{one_line(word)}: flag provided but not defined: see kvraft --help")
         if not equals:
             text = "true" if flag.is_switch else _next(remaining, argument)
         given[flag.name] = _checked(flag, Value(text, f"--{word}={text}"))
@@ -121,7 +126,7 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
 def _next(remaining: Iterator[str], argument: str) -> str:
     text = next(remaining, None)
     if text is None:
-        raise SettingsError(f"{_one_line(argument)}: flag needs an argument: write {_one_line(argument)}=value")
+        raise SettingsError(f"{one_line(argument)}: flag needs an argument: write {one_line(argument)}=value")
     return text
 
 
@@ -138,6 +143,6 @@ def _asks_for_nothing(flag: Flag, text: str) -> bool:
     return not text or text in flag.fine
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """The text without line breaks and other control characters, which a value may hold."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,17 +1,20 @@
 """What an operator may set, checked before any file is touched; and every limit, with the answer a client sees.
 
 `from_flags` turns what was given (`kvraft/flags.py`) into `Settings`, whose rules are etcd's: its texts are kept where
-they help. What the cluster was born with (`initial_*`) must make the ids of the data on disk on later starts.
+they help. What the cluster was founded with (`initial_*`) comes from the flags on a member's first start, and from its
+data directory ever after: the flags then change nothing, as in etcd.
 """
 
 import dataclasses
 import itertools
 import logging
 import pathlib
+from collections.abc import Iterable
 from typing import Final, Literal, final
 
 from kvraft import ids, logs, urls
-from kvraft.flags import Given, SettingsError, Value
+from kvraft.flags import Given, SettingsError, Value, one_line
+from kvraft.founding import Founder, Identity
 from kvraft.urls import Url
 
 ETCD_VERSION: Final = "3.4.23"
@@ -59,16 +62,6 @@ class Limits:
 
 @final
 @dataclasses.dataclass(slots=True, frozen=True)
-class InitialMember:
-    """One name of `--initial-cluster`."""
-
-    name: str
-    peer_urls: tuple[str, ...]
-    """Sorted."""
-
-
-@final
-@dataclasses.dataclass(slots=True, frozen=True)
 class Settings:
     """The settings of one member."""
 
@@ -79,8 +72,10 @@ class Settings:
     advertise_client_urls: tuple[str, ...]
     """Sorted."""
     listen_peer_urls: tuple[Url, ...]
-    initial_cluster: tuple[InitialMember, ...]
+    initial_cluster: tuple[Founder, ...]
     """Every initial member, this one included, by name."""
+    cluster_id: int
+    """The id of the cluster that they make."""
     initial_cluster_state: Literal["new", "existing"] = "new"
     """With `existing` and an empty directory, this member joins a cluster that runs already."""
     initial_cluster_token: str = "etcd-cluster"  # noqa: S105 -- no secret: etcd's default, which goes into the ids
@@ -96,76 +91,147 @@ class Settings:
     """Origins, or `*`. Empty, as in etcd 2.3: a browser's page must not write to a store on localhost."""
     log_level: logs.Level = logging.INFO
     limits: Limits = Limits()
+    ignored: tuple[str, ...] = ()
+    """Flags given that differ from what the data directory keeps, each with both values."""
 
     @property
     def initial_advertise_peer_urls(self) -> tuple[str, ...]:
         """Where the other members reach this one."""
         return next(member.peer_urls for member in self.initial_cluster if member.name == self.name)
 
-    def member_id_of(self, member: InitialMember) -> int:
-        """The id that an initial member has."""
-        return ids.member_id(member.peer_urls, self.initial_cluster_token)
-
     @property
     def member_id(self) -> int:
-        """This member's id, if it is an initial member and has no data yet."""
-        return ids.member_id(self.initial_advertise_peer_urls, self.initial_cluster_token)
+        """This member's id."""
+        return next(member.member_id for member in self.initial_cluster if member.name == self.name)
+
+    @property
+    def identity(self) -> Identity:
+        """What a data directory made by this start will keep."""
+        return Identity(
+            self.cluster_id, self.member_id, self.name, self.initial_cluster_token, tuple(self.initial_cluster)
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know about settings that are allowed. One line each."""
+        lines = []
+        if self.ignored:
+            flags = ", ".join(self.ignored)
+            lines.append(f"{self.data_dir} keeps what its cluster was founded with, so these change nothing: {flags}")
         peers = [urls.parse(url) for member in self.initial_cluster for url in member.peer_urls]
         clients = [urls.parse(url) for url in self.advertise_client_urls]
         if all(url.is_loopback for url in clients) and not all(url.is_loopback for url in peers):
             told = ", ".join(self.advertise_client_urls)
             remedy = "give --listen-client-urls and --advertise-client-urls"
-            return (f"clients on other hosts are told {told}, which they cannot reach: {remedy}",)
-        return ()
-
-    @property
-    def cluster_id(self) -> int:
-        """The id of the cluster that the initial members make."""
-        return ids.cluster_id(self.member_id_of(member) for member in self.initial_cluster)
+            lines.append(f"clients on other hosts are told {told}, which they cannot reach: {remedy}")
+        return tuple(lines)
 
 
-def from_flags(given: Given) -> Settings:
+def data_dir(given: Given) -> pathlib.Path:
+    """Where the member keeps everything. It is looked into before the other flags are: it may overrule them."""
+    value = given.values.get("data-dir")
+    return pathlib.Path(f"{_name(given)}.etcd" if value is None else value.text)
+
+
+def from_flags(given: Given, stored: Identity | None = None) -> Settings:
     """The settings of a member, with every default worked out.
 
+    Args:
+        given: the flags and variables.
+        stored: whose data the data directory holds. Its founders take the place of the `--initial-*` flags.
+
     Raises:
-        SettingsError: they contradict each other or are no values of their kind. One line with the remedy.
+        SettingsError: they contradict each other or are no values of their kind, or the data is another member's. One
+            line with the remedy.
     """
     values = given.values
-    name_value = values.get("name")
-    name = "default" if name_value is None else name_value.text
-    if not name.isprintable() or any(c in name for c in ",="):
-        raise _error(values.get("name"), "--name", "a name must be printable, without commas and =")
+    name = _name(given)
     heartbeat_ms, election_ms = _timeouts(given)
-    cluster = _initial_cluster(given, name)
-    own_urls = _own_entry(given, cluster, name)
+    token_value = values.get("initial-cluster-token")
+    token = "etcd-cluster" if token_value is None else token_value.text
+    ignored: tuple[str, ...] = ()
+    if stored is not None and stored.name != name:
+        raise _error(
+            values.get("name"),
+            "--name",
+            f"the data directory {data_dir(given)} is that of member {stored.name!r} of cluster "
+            f"{ids.text(stored.cluster_id)}: give the --data-dir of {name!r}, or --name={stored.name}",
+        )
+    if stored is not None and stored.founders:
+        cluster, cluster_id = stored.founders, stored.cluster_id
+        own_urls = tuple(map(urls.parse, _entry(cluster, name).peer_urls))
+        ignored = _ignored(given, stored)
+        token = stored.token
+    else:
+        cluster = _initial_cluster(given, name, token)
+        cluster_id = ids.cluster_id(member.member_id for member in cluster)
+        own_urls = _own_entry(given, cluster, name)
     clients = _client_urls(given, cluster, own_urls)
-    listen_peers = _listen_peer_urls(given, cluster, own_urls)
+    listen_peers = _listen_peer_urls(given, cluster, own_urls, is_stored=stored is not None)
     _refuse_shared_ports(clients.listen, listen_peers, given)
     state = values.get("initial-cluster-state", Value("new", ""))
     if state.text not in {"new", "existing"}:
         raise state.error("invalid value: use new or existing")
-    data_dir = values.get("data-dir")
-    token = values.get("initial-cluster-token")
     return Settings(
         name=name,
-        data_dir=pathlib.Path(f"{name}.etcd" if data_dir is None else data_dir.text),
+        data_dir=data_dir(given),
         listen_client_urls=clients.listen,
         advertise_client_urls=clients.advertise,
         listen_peer_urls=listen_peers,
         initial_cluster=cluster,
+        cluster_id=cluster_id,
         initial_cluster_state="existing" if state.text == "existing" else "new",
-        initial_cluster_token="etcd-cluster" if token is None else token.text,
+        initial_cluster_token=token,
         heartbeat_interval_ms=heartbeat_ms,
         election_timeout_ms=election_ms,
         snapshot_count=_number(given, "snapshot-count", 100_000, 1, 1 << 62),
         history_size=_number(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
         cors=_cors(given),
         log_level=_log_level(given),
+        ignored=ignored,
     )
+
+
+def _name(given: Given) -> str:
+    value = given.values.get("name")
+    name = "default" if value is None else value.text
+    if not name.isprintable() or any(c in name for c in ",="):
+        raise _error(value, "--name", "a name must be printable, without commas and =")
+    return name
+
+
+def _entry(cluster: tuple[Founder, ...], name: str) -> Founder:
+    return next(member for member in cluster if member.name == name)
+
+
+def _ignored(given: Given, stored: Identity) -> tuple[str, ...]:
+    """The flags that say something else than the data directory, which wins: `flag=value (in force: ...)`.
+
+    `--initial-cluster-state` is not among them: unit files keep it as it was at the first start.
+    """
+    held = {
+        "initial-cluster": ",".join(f"{member.name}={url}" for member in stored.founders for url in member.peer_urls),
+        "initial-cluster-token": stored.token,
+        "initial-advertise-peer-urls": ",".join(_entry(stored.founders, stored.name).peer_urls),
+    }
+    return tuple(
+        f"{given.values[flag].shown} (in force: {one_line(text)})"
+        for flag, text in held.items()
+        if flag in given.values and not _agrees(given, flag, stored)
+    )
+
+
+def _agrees(given: Given, flag: str, stored: Identity) -> bool:
+    """Whether a flag that was given says what the data directory keeps. What is no value at all does not."""
+    try:
+        if flag == "initial-cluster":
+            return _initial_cluster(given, stored.name, stored.token) == stored.founders
+        if flag == "initial-advertise-peer-urls":
+            own = _entry(stored.founders, stored.name).peer_urls
+            return tuple(sorted(str(url) for url in _urls(given, flag))) == own
+    except SettingsError:
+        return False
+    return given.values[flag].text == stored.token
 
 
 @final
@@ -211,12 +277,12 @@ def _urls(given: Given, name: str) -> tuple[Url, ...]:
         raise value.error(f"{error} (use http://host:port, several by commas)") from None
 
 
-def _initial_cluster(given: Given, name: str) -> tuple[InitialMember, ...]:
+def _initial_cluster(given: Given, name: str, token: str) -> tuple[Founder, ...]:
     value = given.values.get("initial-cluster")
     if value is None:
         peers = _urls(given, "initial-advertise-peer-urls") or _urls(given, "listen-peer-urls")
         own = tuple(str(url) for url in peers) or _localhost(_PEER_PORTS)
-        return (InitialMember(name, own),)
+        return (_founder(name, own, token),)
     if "=" not in value.text:
         raise value.error("this is etcd 0.4's form: name every member, this one included, as in n1=http://host:2380")
     by_name: dict[str, list[Url]] = {}
@@ -231,10 +297,15 @@ def _initial_cluster(given: Given, name: str) -> tuple[InitialMember, ...]:
     every = [str(url) for given_urls in by_name.values() for url in given_urls]
     if twice := sorted({url for url in every if every.count(url) > 1}):
         raise value.error(f"duplicate url {twice[0]}: give each member its own")
-    return tuple(InitialMember(member, tuple(sorted(map(str, by_name[member])))) for member in sorted(by_name))
+    return tuple(_founder(member, map(str, by_name[member]), token) for member in sorted(by_name))
 
 
-def _own_entry(given: Given, cluster: tuple[InitialMember, ...], name: str) -> tuple[Url, ...]:
+def _founder(name: str, peer_urls: Iterable[str], token: str) -> Founder:
+    own = tuple(sorted(peer_urls))
+    return Founder(ids.member_id(own, token), name, own)
+
+
+def _own_entry(given: Given, cluster: tuple[Founder, ...], name: str) -> tuple[Url, ...]:
     own = next((member for member in cluster if member.name == name), None)
     if own is None:
         names = ", ".join(member.name for member in cluster)
@@ -251,19 +322,22 @@ def _own_entry(given: Given, cluster: tuple[InitialMember, ...], name: str) -> t
     return tuple(urls.parse(url) for url in own.peer_urls)
 
 
-def _listen_peer_urls(given: Given, cluster: tuple[InitialMember, ...], own: tuple[Url, ...]) -> tuple[Url, ...]:
+def _listen_peer_urls(
+    given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...], *, is_stored: bool
+) -> tuple[Url, ...]:
     listen = _urls(given, "listen-peer-urls")
     if listen:
         _refuse_names(listen, given.values["listen-peer-urls"], "--listen-peer-urls")
         return listen
-    if len(cluster) > 1 or "initial-cluster" in given.values or "initial-advertise-peer-urls" in given.values:
-        value = given.values.get("initial-cluster") or given.values["initial-advertise-peer-urls"]
-        _refuse_names(own, value, "--listen-peer-urls")
+    is_chosen = "initial-cluster" in given.values or "initial-advertise-peer-urls" in given.values
+    if is_stored or len(cluster) > 1 or is_chosen:
+        value = given.values.get("initial-cluster") or given.values.get("initial-advertise-peer-urls")
+        _refuse_names(own, value or Value("", "--listen-peer-urls"), "--listen-peer-urls")
         return own
     return tuple(urls.parse(f"http://127.0.0.1:{port}") for port in _PEER_PORTS)
 
 
-def _client_urls(given: Given, cluster: tuple[InitialMember, ...], own: tuple[Url, ...]) -> _ClientUrls:
+def _client_urls(given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]) -> _ClientUrls:
     listen = _urls(given, "listen-client-urls")
     advertise = _urls(given, "advertise-client-urls")
     if listen:
@@ -280,7 +354,7 @@ def _client_urls(given: Given, cluster: tuple[InitialMember, ...], own: tuple[Ur
     return _ClientUrls(listen, tuple(map(str, advertise)) or _localhost(ports))
 
 
-def _default_client_ports(given: Given, cluster: tuple[InitialMember, ...], own: tuple[Url, ...]) -> tuple[int, ...]:
+def _default_client_ports(given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]) -> tuple[int, ...]:
     """Where clients are served if no flag says: etcd's two ports, or the one below another peer port.
 
     So `--name` and `--peers` are enough also for several members on one host: 2380, 22380, 32380 for peers give 2379,

@@ -8,10 +8,11 @@ from kvraft import flags, ids, settings
 from kvraft.api_v2 import go_forms
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
+from kvraft.founding import Founder, Identity
 from kvraft.keyspace import event_history, watchers
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.settings import RaftSettings
-from kvraft.settings import InitialMember, Settings
+from kvraft.settings import Settings
 
 THREE = "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:22380,n3=http://127.0.0.1:32380"
 
@@ -34,7 +35,8 @@ def test_bare_kvraft_serves_the_ports_of_bare_etcd_2_3() -> None:
     assert texts(bare.listen_client_urls) == ["http://127.0.0.1:2379", "http://127.0.0.1:4001"]
     assert texts(bare.listen_peer_urls) == ["http://127.0.0.1:2380", "http://127.0.0.1:7001"]
     assert bare.advertise_client_urls == ("http://localhost:2379", "http://localhost:4001")
-    assert bare.initial_cluster == (InitialMember("default", ("http://localhost:2380", "http://localhost:7001")),)
+    urls = ("http://localhost:2380", "http://localhost:7001")
+    assert bare.initial_cluster == (Founder(0xCE2A822CEA30BFCA, "default", urls),)
     assert ids.text(bare.member_id) == "ce2a822cea30bfca"
     assert (bare.heartbeat_interval_ms, bare.election_timeout_ms) == (100, 1000)
     assert (bare.snapshot_count, bare.history_size) == (100_000, 100_000)
@@ -215,6 +217,69 @@ def test_wrong_variable_is_named_by_its_own_name() -> None:
     """What stands in the EnvironmentFile is what the line shows."""
     with pytest.raises(SettingsError, match=r"^ETCD_HEARTBEAT_INTERVAL=abc: use a whole number"):
         read(ETCD_HEARTBEAT_INTERVAL="abc")
+
+
+def _restarted(stored: Identity, *arguments: str) -> Settings:
+    """A later start on that member's data directory."""
+    return settings.from_flags(flags.read(arguments, {}), stored)
+
+
+def test_founders_on_disk_stand_in_for_every_initial_flag() -> None:
+    """After the first start `--name` is enough; it listens for peers where its founder's entry says."""
+    first = read("--name", "n2", "--peers", THREE, "--initial-cluster-token", "t")
+    again = _restarted(first.identity, "--name", "n2")
+    assert again.identity == first.identity
+    assert texts(again.listen_peer_urls) == texts(first.listen_peer_urls)
+    assert texts(again.listen_client_urls) == texts(first.listen_client_urls)
+    assert again.warnings == ()
+    alone = read("--listen-peer-urls=http://127.0.0.1:7")
+    assert texts(_restarted(alone.identity).listen_peer_urls) == ["http://127.0.0.1:7"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "held"),
+    [
+        (f"--initial-cluster={THREE.replace('22380', '22381')}", THREE),
+        ("--peers=nonsense", THREE),
+        ("--initial-cluster-token=other", "etcd-cluster"),
+        ("--initial-advertise-peer-urls=http://127.0.0.1:22381", "http://127.0.0.1:22380"),
+        ("--initial-advertise-peer-urls=nonsense", "http://127.0.0.1:22380"),
+    ],
+)
+def test_initial_flag_that_differs_from_the_disk_is_named_and_changes_nothing(flag: str, held: str) -> None:
+    """One line with both values, as an operator who thinks the flag counts must hear of it."""
+    first = read("--name", "n2", "--peers", THREE)
+    again = _restarted(first.identity, "--name=n2", flag)
+    assert again.identity == first.identity
+    assert again.warnings == (
+        f"n2.etcd keeps what its cluster was founded with, so these change nothing: {flag} (in force: {held})",
+    )
+
+
+def test_initial_flags_that_say_what_the_disk_says_are_not_mentioned() -> None:
+    """In any order; and `new` stays in the unit file for good."""
+    first = read("--name", "n2", "--peers", THREE)
+    turned = ",".join(reversed(THREE.split(",")))
+    own = "--initial-advertise-peer-urls=http://127.0.0.1:22380"
+    assert (
+        _restarted(first.identity, "--name=n2", f"--peers={turned}", own, "--initial-cluster-state=new").ignored == ()
+    )
+
+
+def test_data_of_another_member_is_refused_by_its_name() -> None:
+    """Two members' disks were swapped: the names are all that shows it once the flags do not count."""
+    first = read("--name", "n2", "--peers", THREE)
+    with pytest.raises(
+        SettingsError, match=r"^--name=n1: the data directory n1.etcd is that of member 'n2' of cluster"
+    ):
+        _restarted(first.identity, "--name=n1", f"--peers={THREE}")
+
+
+def test_data_older_than_the_record_of_founders_takes_them_from_the_flags() -> None:
+    """As every start did before; storage compares the ids."""
+    first = read("--name", "n2", "--peers", THREE)
+    older = Identity(first.cluster_id, first.member_id, "n2")
+    assert _restarted(older, "--name", "n2", "--peers", THREE).identity == first.identity
 
 
 def test_ids_agree_between_members_whatever_the_order_of_the_flag() -> None:

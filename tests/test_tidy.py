@@ -12,7 +12,18 @@ from typing import Final
 ROOT: Final = pathlib.Path(__file__).parents[1]
 GENERATED: Final = ROOT / "kvraft" / "transport" / "pb"
 
-FOUNDATION: Final = {"clock", "flag_table", "flags", "ids", "logs", "metrics", "port_holders", "settings", "urls"}
+FOUNDATION: Final = {
+    "clock",
+    "flag_table",
+    "flags",
+    "founding",
+    "ids",
+    "logs",
+    "metrics",
+    "port_holders",
+    "settings",
+    "urls",
+}
 """May be imported by every room but the pure ones, and import nothing else of kvraft."""
 SHARED_VALUES: Final = {"peer_frames", "records"}
 """Value types that cross between rooms which do not know each other. They import the pure rooms only."""

@@ -1,29 +1,19 @@
 """The cluster's members as this one knows them, and the two facts that each start makes public.
 
-A member's peer URLs come from the initial configuration, whose ids storage has checked; its name and client URLs from
-what it published through the log (as in etcd, where both cost an index).
+A member's peer URLs come from what the cluster was founded with, as the data directory keeps it; its name and client
+URLs from what it published through the log (as in etcd, where both cost an index).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, final
 
+from kvraft.founding import Founder
 from kvraft.keyspace.commands import Command, PublishMember, SetClusterVersion, SetHistorySize
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.records import MemberRecord
 
 CLUSTER_VERSION: Final = "3.4.0"
 """What `/version` shows as `etcdcluster`: the surface that kvraft has (contract A.14)."""
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class Founder:
-    """A member of the initial configuration."""
-
-    member_id: int
-    name: str
-    peer_urls: tuple[str, ...]
 
 
 @final

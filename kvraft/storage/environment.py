@@ -2,7 +2,8 @@
 
 <data-dir>/             mode 0700
     lock                held by flock while a process uses the directory; names its pid
-    identity            one JSON object: format, cluster, member, name, whether creation was completed, checksum
+    identity            one JSON object: format, cluster, member, name, founders, token, whether creation was
+                        completed, checksum
     reading             exists while a start reads the files; left behind by a start that died in it
     log/                the log environment, with its watermark
     state-<n>/          the state environment of generation n; the log names the generation in use
@@ -14,24 +15,14 @@ import json
 import os
 import shutil
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
 
+from kvraft.founding import Founder, Identity
 from kvraft.storage import failpoints
 from kvraft.storage.codec import FORMAT, REMEDY
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, NewerFormatError, WrongDirectoryError
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class Identity:
-    """Whose data it is."""
-
-    cluster_id: int
-    member_id: int
-    name: str
-    """For messages only; a member may be renamed."""
 
 
 @final
@@ -111,9 +102,19 @@ def lock_directory(path: Path) -> DataDirectory:
     return DataDirectory(path, descriptor)
 
 
-def is_claimed(path: Path) -> bool:
-    """Whether some member has begun to use this data directory. Touches nothing."""
-    return (path / "identity").exists()
+def stored_identity(path: Path) -> Identity | None:
+    """Whose data a directory holds; None if no member has completed its first start in it. Touches nothing.
+
+    Raises:
+        NewerFormatError: a newer kvraft wrote it.
+        CorruptStorageError: the identity is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        stored, complete = _read_identity(path / "identity")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stored if complete else None
 
 
 def claim(directory: DataDirectory, identity: Identity) -> bool:
@@ -155,13 +156,19 @@ def complete_creation(directory: DataDirectory, identity: Identity) -> None:
 
 
 def _write_identity(path: Path, identity: Identity, *, complete: bool) -> None:
-    facts: dict[str, str | int | bool] = {
+    facts: dict[str, object] = {
         "format": FORMAT,
         "cluster": f"{identity.cluster_id:x}",
         "member": f"{identity.member_id:x}",
         "name": identity.name,
         "complete": complete,
     }
+    if identity.founders:
+        facts["token"] = identity.token
+        facts["founders"] = [
+            {"member": f"{founder.member_id:x}", "name": founder.name, "peer_urls": founder.peer_urls}
+            for founder in identity.founders
+        ]
     facts["crc32"] = _identity_checksum(facts)
     replace_durably(path, json.dumps(facts).encode() + b"\n")
 
@@ -171,7 +178,12 @@ def _read_identity(path: Path) -> tuple[Identity, bool]:
         facts = json.loads(path.read_bytes())
         written = int(facts["format"])
         checksum = facts.pop("crc32")
-        identity = Identity(int(facts["cluster"], 16), int(facts["member"], 16), str(facts["name"]))
+        founders = tuple(
+            Founder(int(founder["member"], 16), str(founder["name"]), tuple(map(str, founder["peer_urls"])))
+            for founder in facts.get("founders", ())
+        )
+        token = str(facts.get("token", ""))
+        identity = Identity(int(facts["cluster"], 16), int(facts["member"], 16), str(facts["name"]), token, founders)
         complete = bool(facts["complete"])
         intact = checksum == _identity_checksum(facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -183,7 +195,7 @@ def _read_identity(path: Path) -> tuple[Identity, bool]:
     return identity, complete
 
 
-def _identity_checksum(facts: dict[str, str | int | bool]) -> int:
+def _identity_checksum(facts: Mapping[str, object]) -> int:
     return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
 
 

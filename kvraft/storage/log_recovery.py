@@ -7,13 +7,13 @@ nothing is ever removed to make a log look sound, since it may have been acknowl
 from dataclasses import dataclass
 from typing import final
 
+from kvraft.founding import Identity
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.restored import LogPosition, Restored
 from kvraft.storage import codec, log_tables
 from kvraft.storage.codec import REMEDY
-from kvraft.storage.environment import Identity
 from kvraft.storage.errors import CorruptStorageError, WrongDirectoryError
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_tables import LogShape

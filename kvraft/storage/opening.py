@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from kvraft.founding import Identity
 from kvraft.raft.configuration import Configuration
 from kvraft.storage import codec, failpoints, log_recovery, state_tables
-from kvraft.storage.environment import DataDirectory, Identity, claim, complete_creation, lock_directory
+from kvraft.storage.environment import DataDirectory, claim, complete_creation, lock_directory
 from kvraft.storage.errors import StorageError
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_store import LogStore

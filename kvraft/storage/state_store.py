@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, final
 
+from kvraft.founding import Identity
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage import codec, failpoints, state_tables
-from kvraft.storage.environment import DataDirectory, Identity
+from kvraft.storage.environment import DataDirectory
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_store import LogStore

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
+from kvraft.founding import Identity
 from kvraft.keyspace.state_records import StateChanges
 from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec
 from kvraft.storage.codec import REMEDY
-from kvraft.storage.environment import Identity
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.lmdb_file import Database, LmdbFile, Transaction
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, final
 
+from kvraft.founding import Founder
 from kvraft.keyspace.commands import Command, PublishMember
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.member.cluster import Cluster, Founder
+from kvraft.member.cluster import Cluster
 from kvraft.member.member import Member
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.configuration import Configuration

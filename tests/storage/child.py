@@ -11,11 +11,11 @@ import signal
 import sys
 from pathlib import Path
 
+from kvraft.founding import Identity
 from kvraft.raft.effects import HardState
 from kvraft.raft.restored import LogPosition
 from kvraft.storage import failpoints
 from kvraft.storage.codec import position_of
-from kvraft.storage.environment import Identity
 from kvraft.storage.errors import StorageError
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.storage.spool import installation

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from kvraft.founding import Identity
 from kvraft.keyspace.state_records import StateChanges
 from kvraft.member.interfaces import LogStore, StateStore
 from kvraft.raft.configuration import Configuration
@@ -14,7 +15,6 @@ from kvraft.raft.entries import Entry, EntryKind, make_entry
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage.codec import number_key, position_of
-from kvraft.storage.environment import Identity
 from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.memory import MemoryDisk, MemoryStorage, open_memory
 from kvraft.storage.opening import Storage, open_storage

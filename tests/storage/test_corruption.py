@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from kvraft.founding import Identity
 from kvraft.raft.effects import HardState
 from kvraft.raft.entries import Entry
 from kvraft.storage import codec
 from kvraft.storage.codec import position_of
-from kvraft.storage.environment import Identity, claim, lock_directory
+from kvraft.storage.environment import claim, lock_directory
 from kvraft.storage.errors import CorruptStorageError, NewerFormatError, StorageError, WrongDirectoryError
 from kvraft.storage.lmdb_file import LmdbFile
 from tests.storage.child import open_small

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from kvraft.founding import Founder, Identity
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState
 from kvraft.raft.entries import EntryKind, make_entry
 from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec
-from kvraft.storage.environment import Identity, claim, lock_directory
+from kvraft.storage.environment import claim, complete_creation, lock_directory, stored_identity
 from kvraft.storage.spool import HISTORY, NODE, SpoolHeader, read_spool, write_spool
 
 GOLDEN = Path(__file__).parents[1] / "data" / "storage" / "format_1.json"
@@ -99,9 +100,20 @@ def test_snapshot_file_is_as_in_format_1(tmp_path: Path) -> None:
     assert list(stored) == [(NODE, *held["node"]), (HISTORY, *held["history"])]
 
 
-def test_identity_file_is_as_in_format_1(tmp_path: Path) -> None:
-    """One readable line."""
+FOUNDED = Identity(0xC1, 0xA1, "n1", "token", (Founder(0xA1, "n1", ("http://a:2380", "http://b:2380")),))
+
+
+@pytest.mark.parametrize(
+    ("name", "identity"), [("identity file", Identity(0xC1, 0xA1, "n1")), ("identity file with founders", FOUNDED)]
+)
+def test_identity_file_is_as_in_format_1(name: str, identity: Identity, tmp_path: Path) -> None:
+    """One readable line, written and read; the founders came to it later."""
     directory = lock_directory(tmp_path / "data")
-    claim(directory, Identity(0xC1, 0xA1, "n1"))
-    assert (directory.path / "identity").read_text() == golden()["identity file"]
+    claim(directory, identity)
+    path = directory.path / "identity"
+    assert path.read_text() == golden()[name]
+    assert stored_identity(directory.path) is None, "its first start was not completed"
+    complete_creation(directory, identity)
+    assert path.read_text() == golden()[f"{name}, complete"]
+    assert stored_identity(directory.path) == identity
     directory.close()
