@@ -11,6 +11,7 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     opening         the door: `open_storage` gives a `Storage` with `log`, `state` and `start`
     environment     the data directory: lock, identity, format
     lmdb_file       one LMDB environment, examined before it is mapped
+    commit_marks    how a lost commit shows: meta pages, watermark
     codec           records as bytes
     log_store       the log; log_tables: within a transaction; log_recovery: creating and verifying it;
                     log_sizes: its bytes
@@ -18,6 +19,7 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     spool           snapshots as files, on their way out and in
     writer          the storage threads, and the latch that keeps the first failure
     memory          the same two stores without a disk, for tests and simulation
+    interfaces      what the stores need of the files below them; the simulator has others
     failpoints      places where tests break things
     errors          one line each for the operator
 """

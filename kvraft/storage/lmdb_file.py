@@ -14,19 +14,19 @@ a page that a damaged list calls free.
 
 import contextlib
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 import lmdb
 import lmdb.verify
 
 from kvraft.storage import failpoints
 from kvraft.storage.codec import REMEDY
+from kvraft.storage.commit_marks import META_BYTES, PAGE_BYTES_OFFSET, check_watermark, encode_watermark, last_page_of
 from kvraft.storage.environment import sync_directory
 from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.interfaces import Database, Transaction
 
 EXAMINED_BYTES_MAX: Final = 32 << 20
 """Up to here every start examines the whole structure (10 µs a page: 0.1 s)."""
@@ -39,19 +39,6 @@ beyond the end of its file would kill the process.
 
 _verify: Final[Callable[..., list[str]]] = lmdb.verify.verify
 """It carries no types."""
-_META_HEAD: Final = struct.Struct("<QHHHHII")
-"""Page number, padding, flags, two offsets; magic, version."""
-_META_TAIL: Final = struct.Struct("<QQ")
-"""Last page and transaction, 16 bytes before the end."""
-_META_BYTES: Final = 152
-_META_MAGIC: Final = 0xBEEFC0DE
-_META_FLAG: Final = 0x08
-_PAGE_BYTES_OFFSET: Final = 40
-_WATERMARK: Final = struct.Struct("<4sQQI")
-_WATERMARK_MAGIC: Final = b"KVW1"
-
-Database: TypeAlias = "lmdb._Database"  # noqa: SLF001 -- the type of a named table has no public name
-Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 
 
 @final
@@ -143,31 +130,18 @@ class LmdbFile:
 
     def _write_watermark(self, label: int) -> None:
         transaction_id = self._environment.info()["last_txnid"]
-        body = _WATERMARK.pack(_WATERMARK_MAGIC, transaction_id, label, self._meta_checksum(transaction_id))
-        os.pwrite(self._watermark, body + zlib.crc32(body).to_bytes(4, "little"), 0)
+        os.pwrite(self._watermark, encode_watermark(transaction_id, label, self._meta_page(transaction_id)), 0)
 
-    def _meta_checksum(self, transaction_id: int) -> int:
-        return zlib.crc32(os.pread(self._data, _META_BYTES, (transaction_id & 1) * self._page_bytes))
+    def _meta_page(self, transaction_id: int) -> bytes:
+        return os.pread(self._data, META_BYTES, (transaction_id & 1) * self._page_bytes)
 
     def _check_watermark(self) -> None:
         stored = os.pread(self._watermark, 64, 0)
         if not stored:
             self._write_watermark(0)
             return
-        body = stored[:-4]
-        if len(body) != _WATERMARK.size or zlib.crc32(body) != int.from_bytes(stored[-4:], "little"):
-            raise CorruptStorageError(
-                f"{self.path / 'watermark'} is damaged, so the newest commit may be gone; {REMEDY}"
-            )
-        _, acknowledged, label, checksum = _WATERMARK.unpack(body)
         held = self._environment.info()["last_txnid"]
-        if acknowledged > held:
-            raise CorruptStorageError(
-                f"{self.path} was rolled back: commit {acknowledged} (index {label}) was acknowledged, "
-                f"the newest one found is {held}; {REMEDY}"
-            )
-        if acknowledged == held and checksum != self._meta_checksum(held):
-            raise CorruptStorageError(f"{self.path}: the meta page of commit {held} has changed; {REMEDY}")
+        check_watermark(str(self.path), stored, held, self._meta_page(held))
 
 
 def _open_with_largest_map(path: Path, map_bytes: int, databases: int) -> lmdb.Environment:
@@ -202,15 +176,15 @@ def _examine_before_mapping(data: Path, *, examine: bool) -> None:
     try:
         size = data.stat().st_size
         with data.open("rb") as file:
-            first = file.read(_META_BYTES)
-            page_bytes = int.from_bytes(first[_PAGE_BYTES_OFFSET : _PAGE_BYTES_OFFSET + 4], "little")
+            first = file.read(META_BYTES)
+            page_bytes = int.from_bytes(first[PAGE_BYTES_OFFSET : PAGE_BYTES_OFFSET + 4], "little")
             if page_bytes not in {1 << shift for shift in range(9, 17)} or size < 2 * page_bytes:
                 raise CorruptStorageError(f"{data} ({size} bytes) has no valid first meta page; {REMEDY}")
             file.seek(page_bytes)
-            second = file.read(_META_BYTES)
+            second = file.read(META_BYTES)
     except FileNotFoundError:
         raise CorruptStorageError(f"{data} is missing; {REMEDY}") from None
-    last_page = _check_meta_pages(data, first, second, page_bytes)
+    last_page = last_page_of(str(data), first, second, page_bytes)
     missing = (last_page + 1) * page_bytes - size
     if missing > UNWRITTEN_BYTES_MAX:
         raise CorruptStorageError(f"{data} ends {missing} bytes before its last page; {REMEDY}")
@@ -223,19 +197,3 @@ def _examine_before_mapping(data: Path, *, examine: bool) -> None:
             findings = [str(error)]
         if findings:
             raise CorruptStorageError(f"{data}: {findings[0]}; {REMEDY}")
-
-
-def _check_meta_pages(data: Path, first: bytes, second: bytes, page_bytes: int) -> int:
-    """The last page of the newer commit."""
-    commits = []
-    for number, page in enumerate((first, second)):
-        page_number, _, flags, _, _, magic, version = _META_HEAD.unpack_from(page)
-        same_size = page[_PAGE_BYTES_OFFSET : _PAGE_BYTES_OFFSET + 4] == page_bytes.to_bytes(4, "little")
-        if (page_number, flags, magic, version) != (number, _META_FLAG, _META_MAGIC, 1) or not same_size:
-            raise CorruptStorageError(f"{data}: meta page {number} is damaged; {REMEDY}")
-        last_page, transaction_id = _META_TAIL.unpack_from(page, _META_BYTES - _META_TAIL.size)
-        commits.append((transaction_id, last_page))
-    (even, _), (odd, _) = commits
-    if (even, odd) != (0, 0) and (abs(even - odd) != 1 or even & 1):
-        raise CorruptStorageError(f"{data}: meta pages of commits {even} and {odd}; one commit is lost; {REMEDY}")
-    return int(max(commits)[1])

@@ -15,7 +15,7 @@ from kvraft.raft.restored import LogPosition, Restored
 from kvraft.storage import codec, log_tables
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, WrongDirectoryError
-from kvraft.storage.lmdb_file import LmdbFile
+from kvraft.storage.interfaces import EnvironmentFile
 from kvraft.storage.log_tables import LogShape
 
 
@@ -42,7 +42,7 @@ class Recovered:
     peers: dict[int, int]
 
 
-def create_log(file: LmdbFile, identity: Identity, configuration: Configuration) -> None:
+def create_log(file: EnvironmentFile, identity: Identity, configuration: Configuration) -> None:
     """An empty log, whose configuration at index 0 is the one the cluster starts with."""
     origin = LogPosition()
     records = {
@@ -58,7 +58,7 @@ def create_log(file: LmdbFile, identity: Identity, configuration: Configuration)
         file.commit(transaction, 0)
 
 
-def check_identity(file: LmdbFile, identity: Identity, environment: bytes) -> None:
+def check_identity(file: EnvironmentFile, identity: Identity, environment: bytes) -> None:
     """Refuse an environment that was copied here from elsewhere.
 
     Raises:
@@ -75,7 +75,7 @@ def check_identity(file: LmdbFile, identity: Identity, environment: bytes) -> No
         )
 
 
-def read_head(file: LmdbFile) -> LogHead:
+def read_head(file: EnvironmentFile) -> LogHead:
     """Raises CorruptStorageError."""
     where = str(file.path)
     with file.reading() as transaction:
@@ -92,7 +92,7 @@ def read_head(file: LmdbFile) -> LogHead:
         )
 
 
-def recover(file: LmdbFile, head: LogHead, applied: LogPosition) -> Recovered:
+def recover(file: EnvironmentFile, head: LogHead, applied: LogPosition) -> Recovered:
     """Check that the log continues the durable state at `applied`, and verify every entry behind it.
 
     Older entries are left to `LogStore.scrub`.

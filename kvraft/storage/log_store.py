@@ -22,7 +22,7 @@ from kvraft.raft.entries import Entry
 from kvraft.raft.restored import LogPosition, Restored
 from kvraft.storage import codec, failpoints, log_tables
 from kvraft.storage.errors import CorruptStorageError
-from kvraft.storage.lmdb_file import LmdbFile
+from kvraft.storage.interfaces import EnvironmentFile
 from kvraft.storage.log_recovery import Recovered
 from kvraft.storage.log_sizes import LogSizes
 from kvraft.storage.log_tables import LogChange
@@ -40,7 +40,7 @@ Job = Callable[[], None]
 class LogStore:
     """See `LogStore` in the member's interfaces. Methods are for the loop's thread unless they say otherwise."""
 
-    def __init__(self, file: LmdbFile, recovered: Recovered, latch: FailureLatch) -> None:
+    def __init__(self, file: EnvironmentFile, recovered: Recovered, latch: FailureLatch) -> None:
         self._file: Final = file
         self._where: Final = str(file.path)
         self._recovered: Final = recovered
@@ -64,12 +64,18 @@ class LogStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_persisted: Callable[[int], None] | None = None
 
-    def start(self, loop: asyncio.AbstractEventLoop, on_persisted: Callable[[int], None]) -> None:
-        """Begin to write. Each batch is answered by `on_persisted(batch_id)` on the loop, in order."""
+    def start(
+        self, loop: asyncio.AbstractEventLoop, on_persisted: Callable[[int], None], *, own_thread: bool = True
+    ) -> None:
+        """Begin to write. Each batch is answered by `on_persisted(batch_id)` on the loop, in order.
+
+        Without `own_thread` nothing is written but when the caller does `work_off` (as virtual time wants it).
+        """
         self._loop = loop
         self._on_persisted = on_persisted
-        self._thread = threading.Thread(target=self._run, name="kvraft-log", daemon=True)
-        self._thread.start()
+        if own_thread:
+            self._thread = threading.Thread(target=self._run, name="kvraft-log", daemon=True)
+            self._thread.start()
         if self._base_index:  # a crash may have interrupted the removal of what was compacted
             self._queue.put(self._remove_compacted)
 
@@ -218,6 +224,8 @@ class LogStore:
             done.set_result(None)
 
         self._queue.put(job)
+        if self._thread is None:
+            self.work_off()
         while self._latch.failure is None:
             try:
                 return done.result(0.1)  # bounded, because a failed log does no more jobs
@@ -280,25 +288,36 @@ class LogStore:
             for behind in self._lazy_behind.pop(batch_id, ()):
                 self._on_persisted(behind)
 
+    def work_off(self) -> None:
+        """Do what is queued on this thread, if there is no other to do it."""
+        assert self._thread is None
+        while not self._queue.empty():
+            self._work_round()
+
     def _run(self) -> None:
+        while not self._work_round():
+            pass
+
+    def _work_round(self) -> bool:
+        """Wait for work, and do what waits by then. True if it is the last."""
         stopping = False
-        while not stopping:
-            batches: list[LogChange | Persist] = []
-            jobs: list[Job] = []
-            work = self._queue.get()
-            while True:
-                if isinstance(work, Persist | LogChange):
-                    batches.append(work)
-                elif work is None:
-                    stopping = True
-                else:
-                    jobs.append(work)
-                    break
-                try:
-                    work = self._queue.get_nowait()
-                except Empty:
-                    break
-            self._work(batches, jobs)
+        batches: list[LogChange | Persist] = []
+        jobs: list[Job] = []
+        work = self._queue.get()
+        while True:
+            if isinstance(work, Persist | LogChange):
+                batches.append(work)
+            elif work is None:
+                stopping = True
+            else:
+                jobs.append(work)
+                break
+            try:
+                work = self._queue.get_nowait()
+            except Empty:
+                break
+        self._work(batches, jobs)
+        return stopping
 
     def _work(self, batches: list[LogChange | Persist], jobs: list[Job]) -> None:
         """Commit the batches as one, then do the job that came behind them."""

@@ -15,7 +15,7 @@ from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError
-from kvraft.storage.lmdb_file import Transaction
+from kvraft.storage.interfaces import Transaction
 
 INDEX_MAX: Final = (1 << 64) - 1
 

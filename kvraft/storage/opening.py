@@ -12,6 +12,7 @@ from kvraft.raft.configuration import Configuration
 from kvraft.storage import codec, failpoints, log_recovery, state_tables
 from kvraft.storage.environment import DataDirectory, claim, complete_creation, lock_directory
 from kvraft.storage.errors import StorageError
+from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.state_store import StateStore
@@ -86,19 +87,52 @@ def open_storage(
         OSError: the directory cannot be created or read.
     """
     directory = lock_directory(path)
-    opened: list[LmdbFile] = []
+
+    def open_file(path: Path, databases: int, create: bool) -> LmdbFile:
+        map_bytes = state_map_bytes if databases else log_map_bytes
+        return LmdbFile(path, map_bytes, databases, create=create, examine=directory.reading_died and not create)
+
     try:
-        creating = claim(directory, identity)
-        if creating:
-            _create(directory, identity, configuration, log_map_bytes, state_map_bytes)
+        if claim(directory, identity):
+            for leftover in (directory.log_path, *directory.path.glob("state-*")):
+                shutil.rmtree(leftover, ignore_errors=True)
+            create_stores(directory, identity, configuration, open_file)
+            failpoints.hit("directory.created")
+            complete_creation(directory, identity)
         directory.begin_reading()
-        examine = directory.reading_died
-        log_file = LmdbFile(directory.log_path, log_map_bytes, 0, create=False, examine=examine)
+        log, state, latch = open_stores(directory, identity, open_file)
+    except BaseException:
+        directory.end_reading()
+        directory.close()
+        raise
+    return Storage(directory, log, state, latch)
+
+
+def create_stores(directory: Directory, identity: Identity, configuration: Configuration, open_file: OpenFile) -> None:
+    """Both environments, empty. A crash in here is followed by a new attempt: nothing was acknowledged yet."""
+    log_file = open_file(directory.log_path, 0, True)
+    log_recovery.create_log(log_file, identity, configuration)
+    log_file.close()
+    state_file = open_file(directory.state_path(1), state_tables.DATABASES, True)
+    state_tables.create_state(state_tables.open_tables(state_file), identity)
+    state_file.close()
+
+
+def open_stores(
+    directory: Directory, identity: Identity, open_file: OpenFile
+) -> tuple[LogStore, StateStore, FailureLatch]:
+    """Verify both environments and what lies between them.
+
+    Raises:
+        StorageError: one line that says what is wrong and what to do; the files are left as they were.
+    """
+    opened: list[EnvironmentFile] = []
+    try:
+        log_file = open_file(directory.log_path, 0, False)
         opened.append(log_file)
         log_recovery.check_identity(log_file, identity, codec.LOG_ENVIRONMENT)
         head = log_recovery.read_head(log_file)
-        state_path = directory.state_path(head.generation)
-        state_file = LmdbFile(state_path, state_map_bytes, state_tables.DATABASES, create=False, examine=examine)
+        state_file = open_file(directory.state_path(head.generation), state_tables.DATABASES, False)
         opened.append(state_file)
         log_recovery.check_identity(state_file, identity, codec.STATE_ENVIRONMENT)
         state = state_tables.open_tables(state_file)
@@ -107,32 +141,9 @@ def open_storage(
             applied = state_tables.read_head(transaction, state.where).position
         latch = FailureLatch()
         log = LogStore(log_file, log_recovery.recover(log_file, head, applied), latch)
-        store = StateStore(directory, identity, state, log, latch, state_map_bytes)
+        store = StateStore(directory, identity, state, log, latch, open_file)
     except BaseException:
         for file in opened:
             file.close()
-        directory.end_reading()
-        directory.close()
         raise
-    return Storage(directory, log, store, latch)
-
-
-def _create(
-    directory: DataDirectory,
-    identity: Identity,
-    configuration: Configuration,
-    log_map_bytes: int,
-    state_map_bytes: int,
-) -> None:
-    """Both environments, empty. A crash in here is followed by a new attempt: nothing was acknowledged yet."""
-    for leftover in (directory.log_path, *directory.path.glob("state-*")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    log_file = LmdbFile(directory.log_path, log_map_bytes, 0, create=True, examine=False)
-    log_recovery.create_log(log_file, identity, configuration)
-    log_file.close()
-    path = directory.state_path(1)
-    state_file = LmdbFile(path, state_map_bytes, state_tables.DATABASES, create=True, examine=False)
-    state_tables.create_state(state_tables.open_tables(state_file), identity)
-    state_file.close()
-    failpoints.hit("directory.created")
-    complete_creation(directory, identity)
+    return log, store, latch

@@ -9,9 +9,8 @@ from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage import codec, failpoints, state_tables
-from kvraft.storage.environment import DataDirectory
 from kvraft.storage.errors import CorruptStorageError
-from kvraft.storage.lmdb_file import LmdbFile
+from kvraft.storage.interfaces import Directory, Jobs, OpenFile
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.state_tables import StateFile, StateHead
@@ -27,12 +26,12 @@ class StateStore:
 
     def __init__(
         self,
-        directory: DataDirectory,
+        directory: Directory,
         identity: Identity,
         state: StateFile,
         log: LogStore,
         latch: FailureLatch,
-        map_bytes: int,
+        open_file: OpenFile,
     ) -> None:
         self._directory: Final = directory
         self._identity: Final = identity
@@ -42,17 +41,17 @@ class StateStore:
         """What the state thread writes; after an install it is ahead of `_state` by one turn of the loop."""
         self._log: Final = log
         self._latch: Final = latch
-        self._map_bytes: Final = map_bytes
-        self._thread: StorageThread | None = None
+        self._open_file: Final = open_file
+        self._thread: Jobs | None = None
         with state.file.reading() as transaction:
             self._head = state_tables.read_head(transaction, state.where)
         self._floor = self._head.history_floor
         """The state thread's, which may be ahead of `_head` by a flush."""
         self.spool: Final = Spool(directory.spool_path)
 
-    def start(self) -> None:
-        """Begin to write. The latch knows the loop."""
-        self._thread = StorageThread("kvraft-state", self._latch)
+    def start(self, thread: Jobs | None = None) -> None:
+        """Begin to write, on a thread of its own unless one is given. The latch knows the loop."""
+        self._thread = thread or StorageThread("kvraft-state", self._latch)
 
     @property
     def position(self) -> LogPosition:
@@ -157,6 +156,13 @@ class StateStore:
             raise CorruptStorageError(f"snapshot {path} ends at index {position.index}, not {wanted[0]}")
         if header.cluster_id != self._identity.cluster_id:
             raise CorruptStorageError(f"snapshot {path} is of cluster {header.cluster_id:x}")
+        self._replace(header, records, snapshot, done)
+
+    def _replace(
+        self, header: SpoolHeader, records: Iterator[Record], snapshot: InstallSnapshot, done: Callable[[], None]
+    ) -> None:
+        """Put a snapshot's records in the place of the state, and its position in the place of the log."""
+        position = header.position
         generation = self._generation() + 1
         beside = self._build(generation, header, records)
         failpoints.hit("install.state_built")
@@ -186,7 +192,7 @@ class StateStore:
         path = self._directory.state_path(generation)
         if path.exists():  # an earlier attempt of this process ended before its switch
             shutil.rmtree(path)
-        file = LmdbFile(path, self._map_bytes, state_tables.DATABASES, create=True, examine=False)
+        file = self._open_file(path, state_tables.DATABASES, True)
         state = state_tables.open_tables(file)
         state_tables.create_state(state, self._identity)
         more = True

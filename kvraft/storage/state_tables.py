@@ -13,7 +13,7 @@ from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError
-from kvraft.storage.lmdb_file import Database, LmdbFile, Transaction
+from kvraft.storage.interfaces import Database, EnvironmentFile, Transaction
 
 DATABASES: Final = 2
 
@@ -34,7 +34,7 @@ class StateHead:
 class StateFile:
     """An open state environment and its tables."""
 
-    file: LmdbFile
+    file: EnvironmentFile
     nodes: Database
     history: Database
 
@@ -44,7 +44,7 @@ class StateFile:
         return str(self.file.path)
 
 
-def open_tables(file: LmdbFile) -> StateFile:
+def open_tables(file: EnvironmentFile) -> StateFile:
     """The tables of an environment; they are created if they do not exist."""
     return StateFile(file, file.database(b"nodes"), file.database(b"history"))
 
