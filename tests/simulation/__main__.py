@@ -60,6 +60,7 @@ def _play_cuts(servers: int, sample: int | None, master_seed: int) -> int:
     for mask, problem in problems:
         _print(f"{servers} servers, cut {mask:#x}: {problem}")
     _print(f"{len(masks)} cuts of {servers} servers, {len(problems)} with a finding")
+    _print(tried.line({f"cuts of {servers} servers": len(masks)}))
     return 1 if problems else 0
 
 
