@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+import lmdb
+
 from kvraft.founding import Identity
 from kvraft.raft.configuration import Configuration
 from kvraft.storage import codec, failpoints, log_recovery, state_tables
 from kvraft.storage.environment import DataDirectory, claim, complete_creation, lock_directory
-from kvraft.storage.errors import StorageError
+from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_store import LogStore
@@ -101,9 +103,13 @@ def open_storage(
             complete_creation(directory, identity)
         directory.begin_reading()
         log, state, latch = open_stores(directory, identity, open_file)
-    except BaseException:
+    except BaseException as error:
         directory.end_reading()
         directory.close()
+        if isinstance(error, lmdb.Error):  # its own class, also for what the system refused
+            raise StorageFailedError(
+                f"data directory {path} cannot be written: {error}; give a directory on a sound disk with room"
+            ) from error
         raise
     return Storage(directory, log, state, latch)
 

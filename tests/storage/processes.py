@@ -81,11 +81,6 @@ def run_and_kill(path: Path, seed: int) -> Outcome:
     return outcome
 
 
-def injecting(call: str, fault: str, when: int) -> list[str]:
-    """Strace that makes the `when`-th such call (counted per thread) fail, or kills there."""
-    return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={when}"]
-
-
 def check_left_behind(path: Path, outcome: Outcome) -> int:
     """Everything acknowledged is there, and what is there is what was written. Returns the last index."""
     storage = open_small(path)
