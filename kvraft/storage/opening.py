@@ -108,7 +108,7 @@ def open_storage(
         directory.close()
         if isinstance(error, lmdb.Error):  # its own class, also for what the system refused
             raise StorageFailedError(
-                f"data directory {path} cannot be written: {error}; give a directory on a sound disk with room"
+                f"data directory {path} cannot be used: {error}; give a directory on a sound disk with room"
             ) from error
         raise
     return Storage(directory, log, state, latch)

@@ -1,11 +1,13 @@
 """Fixtures for both implementations."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from kvraft.storage import failpoints
+from tests.storage.example import write_example
 from tests.storage.support import HARNESSES, Harness, LmdbHarness, refuse_tmpfs
 
 
@@ -37,3 +39,18 @@ def no_failpoints() -> Iterator[None]:
     """No test leaves a hook behind."""
     yield
     failpoints.clear()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example directory, not to be changed."""
+    path = tmp_path_factory.mktemp("template") / "n1.kvraft"
+    write_example(path)
+    return path
+
+
+@pytest.fixture
+def written(template: Path, data_path: Path) -> Path:
+    """A copy of the example, to be damaged."""
+    shutil.copytree(template, data_path)
+    return data_path

@@ -1,6 +1,5 @@
 """A disk that changes, loses or mixes up what was written: found, said in one line, never served."""
 
-import asyncio
 import random
 import shutil
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from kvraft.founding import Identity
-from kvraft.raft.effects import HardState
 from kvraft.raft.entries import Entry
 from kvraft.storage import codec
 from kvraft.storage.codec import position_of
@@ -17,6 +15,7 @@ from kvraft.storage.environment import claim, lock_directory
 from kvraft.storage.errors import CorruptStorageError, NewerFormatError, StorageError, WrongDirectoryError
 from kvraft.storage.lmdb_file import LmdbFile
 from tests.storage.child import open_small
+from tests.storage.example import ENTRIES, HISTORY, NODES, PAGE, flip, newest_meta_page, read_everything
 from tests.storage.processes import run
 from tests.storage.support import (
     CONFIGURATION,
@@ -30,69 +29,6 @@ from tests.storage.support import (
     refuse_tmpfs,
 )
 
-PAGE = 4096
-NODES = {node: b"record %d" % node * 20 for node in range(1, 200)}
-HISTORY = {index: b"event %d" % index for index in range(1, 200)}
-ENTRIES = entries_after(ORIGIN, 200, payload=b"p" * 100)
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed data directory with 200 entries, the first 100 of them applied."""
-    path = tmp_path_factory.mktemp("template") / "n1.kvraft"
-
-    async def write() -> None:
-        harness = LmdbHarness(path)
-        harness.start()
-        for number in range(20):
-            part = ENTRIES[10 * number : 10 * number + 10]
-            await harness.persist(batch(number + 1, part, hard_state=HardState(1, 0xA1, 100)))
-        await harness.flush(position_of(ENTRIES[99]), changes(NODES, HISTORY))
-        harness.storage.close()
-
-    asyncio.run(write())
-    return path
-
-
-@pytest.fixture
-def written(template: Path, data_path: Path) -> Path:
-    """A copy of the template, to be damaged."""
-    shutil.copytree(template, data_path)
-    return data_path
-
-
-def read_everything(path: Path) -> tuple[list[Entry], dict[int, bytes], dict[int, bytes]]:
-    """What a member would serve from this directory."""
-    storage = open_small(path)
-    try:
-        restored = storage.log.restored()
-        assert restored.hard_state == HardState(1, 0xA1, 100)
-        after = None
-        while (after := storage.log.scrub(after, 30)) is not None:
-            pass
-        image = storage.state.load()
-        nodes = {int.from_bytes(key, "big"): record for key, record in image.nodes}
-        history = {int.from_bytes(key, "big"): record for key, record in image.history}
-        return storage.log.slice(1, restored.last.index, 1 << 40), nodes, history
-    finally:
-        storage.close()
-
-
-def flip(path: Path, offset: int, bit: int = 0) -> None:
-    """Change one bit of a file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        (byte,) = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte ^ 1 << bit]))
-
-
-def newest_meta_page(path: Path) -> int:
-    """0 or 1."""
-    content = path.read_bytes()[: 2 * PAGE]
-    numbers = [int.from_bytes(content[page * PAGE + 144 : page * PAGE + 152], "little") for page in (0, 1)]
-    return numbers.index(max(numbers))
-
 
 def test_undamaged_directory_is_served_whole(written: Path) -> None:
     """The comparison for everything below."""
@@ -104,20 +40,6 @@ def test_undamaged_directory_is_served_whole(written: Path) -> None:
 def test_flipped_bit_is_found_or_harmless(written: Path, environment: str, seed: int) -> None:
     """Wherever it is in the file: an error in one line, or everything as it was written (the page was free)."""
     _flip_and_check(written, environment, seed)
-
-
-@pytest.mark.torture
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("environment", ["log", "state-1"])
-def test_flipped_bits_everywhere(
-    written: Path, environment: str, tmp_path: Path, torture_seed: int, scaled: Callable[[int, str], int]
-) -> None:
-    """Three thousand of them, each on a fresh copy."""
-    for seed in range(torture_seed * 10_000, torture_seed * 10_000 + scaled(3000, "flipped bits")):
-        copy = tmp_path / "copy"
-        shutil.copytree(written, copy)
-        _flip_and_check(copy, environment, seed)
-        shutil.rmtree(copy)
 
 
 def _flip_and_check(path: Path, environment: str, seed: int) -> None:

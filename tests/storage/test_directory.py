@@ -10,7 +10,7 @@ import pytest
 from kvraft.raft.effects import HardState
 from kvraft.storage import failpoints, lmdb_file
 from kvraft.storage.environment import DataDirectory, lock_directory
-from kvraft.storage.errors import DirectoryInUseError
+from kvraft.storage.errors import DirectoryInUseError, StorageFailedError
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
 from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after
@@ -77,7 +77,7 @@ def test_smaller_map_is_taken_where_the_system_refuses_the_large_one(
     open_storage(data_path, IDENTITY, CONFIGURATION).close()
     assert asked[:6] == [size << 30 for size in (64, 32, 16, 8, 4, 2)]
     monkeypatch.setattr(lmdb_file, "MAP_BYTES_MIN", 4 << 30)
-    with pytest.raises(lmdb.MemoryError):
+    with pytest.raises(StorageFailedError, match=r"cannot be used: mmap; give a directory"):
         open_storage(data_path, IDENTITY, CONFIGURATION)
 
 
