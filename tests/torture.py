@@ -20,7 +20,7 @@ from tests import tried
 ROOT: Final = pathlib.Path(__file__).parents[1]
 OVERTIME_S: Final = 1200
 """A run may end so long after its share: the last round has to be judged too. What takes longer hangs."""
-STORAGE_S: Final = 900
+STORAGE_S: Final = 4500
 """What the exhaustive tests of storage take with their usual counts."""
 
 
