@@ -1,5 +1,6 @@
 """Commands of other members on their way through this one's log, and their refusals."""
 
+from collections.abc import Callable
 from typing import final
 
 from kvraft.keyspace.command_codec import CommandError, decode_command
@@ -17,6 +18,8 @@ class Forwarding:
     def __init__(self) -> None:
         self._proposed: dict[int, tuple[int, ForwardedCommand]] = {}
         self._token = 0
+        self._owed: dict[int, list[ForwardRefused]] = {}
+        """By member: refusals that could not be sent. Without them its clients would wait for their whole time."""
 
     def propose(self, from_member: int, frame: ForwardedCommand, raft: Raft) -> Propose | ForwardRefused:
         """A proposal for this step, or a refusal: a command is for the leader of its own term and no other."""
@@ -38,6 +41,16 @@ class Forwarding:
             return None
         from_member, frame = proposed
         return from_member, ForwardRefused(frame.payload[:REQUEST_ID_BYTES], reason, frame.term)
+
+    def owe(self, member_id: int, refusal: ForwardRefused) -> None:
+        """This refusal was dropped before it left. A member asks for no more than its own limit of waiting requests."""
+        self._owed.setdefault(member_id, []).append(refusal)
+
+    def take_owed(self, is_connected: Callable[[int], bool]) -> list[tuple[int, list[ForwardRefused]]]:
+        """What can be sent again now, by member."""
+        if not self._owed:
+            return []
+        return [(member_id, self._owed.pop(member_id)) for member_id in list(self._owed) if is_connected(member_id)]
 
     def end_step(self) -> None:
         """Every proposal of the step was accepted or refused."""

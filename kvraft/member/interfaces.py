@@ -140,8 +140,8 @@ class TransportEvents(Protocol):
         """A peer's process closed its connection or went silent."""
         ...
 
-    def on_dropped(self, member_id: int) -> None:
-        """Frames for this peer were dropped: its queue is full or its stream is down."""
+    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
+        """These frames for a peer were dropped, its queue being full or its stream down: nothing of them has left."""
         ...
 
     def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:

@@ -6,7 +6,7 @@ Everything here runs on the event loop; only storage has threads.
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import final
 
 from kvraft import clock, logs
@@ -32,7 +32,7 @@ from kvraft.member.router import Router
 from kvraft.member.settings import MemberSettings
 from kvraft.member.state_hashes import StateHashes
 from kvraft.member.stats import ServerStats
-from kvraft.member.waiters import Waiter, Waiters, internal_error
+from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter, Waiters, internal_error
 from kvraft.metrics import Metrics
 from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.configuration import Configuration
@@ -472,10 +472,17 @@ class Member:
         log.info("peer disconnected", member=self.name, peer=self.cluster.peer_name(member_id))
         self._loop.put(PeerDisconnected(member_id))
 
-    def on_dropped(self, member_id: int) -> None:
-        """Frames for a peer were dropped."""
+    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
+        """Frames for a peer were dropped: Raft repeats its own, commands and refusals are this member's to repeat."""
         self._stats.on_unreachable(member_id)
         self._loop.add(PeerUnreachable(member_id))
+        for frame in frames:
+            if isinstance(frame, ForwardedCommand):
+                # The leader never got it, which for its client is the same as a refusal.
+                request_id = frame.payload[:REQUEST_ID_BYTES]
+                self._on_forward_refused(ForwardRefused(request_id, RefusalReason.NOT_LEADER, frame.term))
+            elif isinstance(frame, ForwardRefused):
+                self._forwarding.owe(member_id, frame)
 
     def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
         """A peer refused this member."""
@@ -512,6 +519,8 @@ class Member:
         self._chores.expire()
         self._memory.remember_acknowledged()
         self._watch_disk()
+        for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected):
+            self._transport.send(member_id, refusals)
         self._router.release()
         if self._router.unsent or self._reads.wants_round():
             self._loop.wake()

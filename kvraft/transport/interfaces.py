@@ -3,7 +3,7 @@
 All but the methods of `SnapshotSpool` are called on the event loop.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from kvraft.peer_frames import Frame, PeerHello, Refusal
@@ -41,8 +41,8 @@ class TransportEvents(Protocol):
         """A stream broke after `on_connected`: the peer's process ended, or fell silent."""
         ...
 
-    def on_dropped(self, member_id: int) -> None:
-        """Frames for this peer were dropped. Never called from inside `send`."""
+    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
+        """These frames for a peer were dropped, and nothing of them has left. Never called from inside `send`."""
         ...
 
     def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:

@@ -79,9 +79,9 @@ class OutboundQueue:
         self._bytes -= total
         return frames, total
 
-    def clear(self) -> int:
-        """Drop everything; returns how many frames that were."""
-        dropped = len(self._frames)
+    def clear(self) -> list[Frame]:
+        """Drop everything; returns what it was: none of it has left."""
+        dropped = [frame for frame, _ in self._frames]
         self._frames.clear()
         self._bytes = 0
         return dropped

@@ -46,8 +46,8 @@ class PeerStreamOwner(Protocol):
         """We do not accept the peer."""
         ...
 
-    def on_unsent(self, member_id: int) -> None:
-        """Frames that had queued were dropped with the streams."""
+    def on_unsent(self, member_id: int, frames: Sequence[Frame]) -> None:
+        """Frames that had queued were dropped with the streams; nothing of them has left."""
         ...
 
 
@@ -85,19 +85,19 @@ class PeerStream:
         self._superseded: asyncio.Future[None] | None = None
         self._knocked = asyncio.Event()
 
-    def send(self, frames: Sequence[Frame]) -> bool:
-        """Queue frames for the next wake-up; False if one of them was dropped."""
+    def send(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Queue frames for the next wake-up; returns those that were dropped."""
         if not self._up:
-            return False
-        complete = True
+            return frames
+        dropped: list[Frame] = []
         bulk_command_bytes = self._settings.bulk_command_bytes
         for frame in frames:
             frame_bytes = frame_size(frame)
             lane = lane_of(frame, frame_bytes, bulk_command_bytes)
             queue = self._entries if lane is Lane.ENTRIES else self._control
             if not queue.push(frame, frame_bytes):
-                complete = False
-        return complete
+                dropped.append(frame)
+        return dropped
 
     def knock(self, instance: bytes) -> None:
         """The peer's process `instance` has just dialled us: it is there, so do not wait for the next attempt.
@@ -194,7 +194,7 @@ class PeerStream:
             unsent = self._control.clear() + self._entries.clear()
             self._owner.on_outbound_down(self.member_id)
             if unsent:
-                self._owner.on_unsent(self.member_id)
+                self._owner.on_unsent(self.member_id, unsent)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -81,7 +81,8 @@ class GrpcTransport:
         self._peers: dict[int, PeerStream] = {}
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._sending: dict[int, asyncio.Task[None]] = {}
-        self._dropped: set[int] = set()
+        self._dropped: dict[int, list[Frame]] = {}
+        """By peer, what never left; reported once for all of this turn of the loop."""
         self._foreign: set[int] = set()
         """Peers that say this member belongs to another cluster."""
         self._events: TransportEvents | None = None
@@ -156,8 +157,9 @@ class GrpcTransport:
     def send(self, to_member: int, frames: Sequence[Frame]) -> None:
         """Queue frames; what does not fit the bounded queue is dropped, and `on_dropped` says so a moment later."""
         stream = self._peers.get(to_member)
-        if stream is None or not stream.send(frames):
-            self.on_unsent(to_member)
+        dropped = frames if stream is None else stream.send(frames)
+        if dropped:
+            self.on_unsent(to_member, dropped)
 
     def is_connected(self, member_id: int) -> bool:
         """Whether frames sent now have a stream to leave on, and their answers one to come back on."""
@@ -229,17 +231,17 @@ class GrpcTransport:
         if stream is not None:
             stream.knock(instance)
 
-    def on_unsent(self, member_id: int) -> None:
+    def on_unsent(self, member_id: int, frames: Sequence[Frame]) -> None:
         """Report dropped frames in the next turn of the loop, once for all of this turn."""
         if not self._dropped:
             asyncio.get_running_loop().call_soon(self._report_dropped)
-        self._dropped.add(member_id)
+        self._dropped.setdefault(member_id, []).extend(frames)
 
     def _report_dropped(self) -> None:
-        dropped, self._dropped = self._dropped, set()
-        for member_id in sorted(dropped):
+        dropped, self._dropped = self._dropped, {}
+        for member_id, frames in sorted(dropped.items()):
             if self._events is not None:
-                self._events.on_dropped(member_id)
+                self._events.on_dropped(member_id, frames)
 
     def on_refused_by(self, member_id: int, refusal: Refusal) -> None:
         """A peer does not accept this member: say so once, and report it every time."""

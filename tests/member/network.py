@@ -191,7 +191,7 @@ class LinkTransport:
         if self._network.is_up(self.member_id, to_member):
             self._network.send(self.member_id, to_member, frames)
         else:
-            asyncio.get_running_loop().call_soon(self._told_dropped, to_member)
+            asyncio.get_running_loop().call_soon(self._told_dropped, to_member, frames)
 
     def is_connected(self, member_id: int) -> bool:
         return not self.stopped and self._network.is_up(self.member_id, member_id)
@@ -226,6 +226,6 @@ class LinkTransport:
         if not self.stopped:
             self.local.on_disconnected(peer)
 
-    def _told_dropped(self, peer: int) -> None:
+    def _told_dropped(self, peer: int, frames: Sequence[Frame]) -> None:
         if not self.stopped:
-            self.local.on_dropped(peer)
+            self.local.on_dropped(peer, frames)

@@ -139,6 +139,46 @@ def test_refused_command_waits_for_the_next_leader(tmp_path: pathlib.Path) -> No
     tell(tmp_path, story)
 
 
+def test_command_dropped_from_the_send_queue_is_sent_again_within_moments(tmp_path: pathlib.Path) -> None:
+    """It never left, so its client need not wait until its time is over; a drop told late moves nothing."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        await follower.post()
+        [(_, first)] = follower.forwarded()
+        follower.member.on_dropped(2, [first])
+        await virtual_time.turns()
+        assert follower.forwarded() == []
+        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
+        await virtual_time.turns()
+        assert (2, first) in follower.forwarded()  # beside what the member publishes of itself
+        await follower.lead(3, 2, None)
+        second = ForwardedCommand(2, first.payload)
+        assert (3, second) in follower.forwarded()
+        follower.member.on_dropped(2, [first])
+        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 200)
+        await virtual_time.turns()
+        assert second not in [frame for _, frame in follower.forwarded()]
+        await follower.lead(3, 2, second.payload)
+        assert follower.children() == len(follower.outcomes) == 1
+
+    tell(tmp_path, story)
+
+
+def test_refusal_dropped_from_the_send_queue_is_sent_again(tmp_path: pathlib.Path) -> None:
+    """The member that asked would otherwise keep its client waiting for its whole time."""
+
+    async def story(follower: Follower) -> None:
+        command = ForwardedCommand(9, bytes(REQUEST_ID_BYTES))
+        follower.member.on_frames(3, [command])
+        assert follower.transport.take() == [(3, refusal(command))]
+        follower.member.on_dropped(3, [refusal(command)])
+        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
+        assert follower.transport.take() == [(3, refusal(command))]
+
+    tell(tmp_path, story)
+
+
 def test_command_that_was_committed_in_the_earlier_term_is_not_sent_again(tmp_path: pathlib.Path) -> None:
     """Its entry stands before those of the next term, in one message or not."""
 

@@ -84,6 +84,17 @@ def test_refusal_by_the_core_finds_its_way_back_within_the_step() -> None:
     assert forwarding.refusal(second.token, RefusalReason.TRANSFERRING) is None
 
 
+def test_refusal_that_could_not_be_sent_is_owed_until_its_member_is_connected() -> None:
+    """Each is given out once."""
+    forwarding = Forwarding()
+    first, second, third = (ForwardRefused(bytes([number]), RefusalReason.TOO_MANY, 4) for number in (1, 2, 3))
+    for member_id, refused in ((2, first), (3, second), (2, third)):
+        forwarding.owe(member_id, refused)
+    assert forwarding.take_owed(lambda member_id: member_id == 2) == [(2, [first, third])]
+    assert forwarding.take_owed(lambda _member_id: True) == [(3, [second])]
+    assert forwarding.take_owed(lambda _member_id: True) == []
+
+
 def test_bytes_that_are_no_command_never_enter_the_log() -> None:
     """Committed, they would stop every member; refused, they are the sender's defect alone."""
     frame = ForwardedCommand(4, bytes(REQUEST_ID_BYTES) + b"not a command")

@@ -8,6 +8,7 @@ import pytest
 from kvraft.member.member import Member
 from kvraft.member.waiters import Waiter
 from kvraft.peer_frames import ForwardRefused
+from tests.member import schedules
 from tests.member.schedules import ScheduleError, run_seeds
 
 SEEDS_A_TEST = 12
@@ -44,5 +45,7 @@ def test_a_command_that_is_sent_twice_is_found(tmp_path: pathlib.Path, monkeypat
             member._resubmit(waiter, frame.reason)
 
     monkeypatch.setattr(Member, "_on_forward_refused", heed_every_refusal)
+    # What brings refusals late, and nothing else: one seed in six finds it, where one in a hundred does otherwise.
+    monkeypatch.setattr(schedules, "FAULTS", ("transfer", "transfer", "slow links", "heal"))
     with pytest.raises(ScheduleError, match="was applied 2 times"):
-        run_seeds(range(1, 120), tmp_path)
+        run_seeds(range(1, 60), tmp_path)

@@ -10,7 +10,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import uvloop
 
@@ -41,7 +41,7 @@ class _Echo:
     def on_disconnected(self, member_id: int) -> None:
         print(f"disconnected {member_id}", flush=True)
 
-    def on_dropped(self, member_id: int) -> None:
+    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
         print(f"dropped {member_id}", flush=True)
 
     def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:

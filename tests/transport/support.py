@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -46,6 +46,7 @@ class Events:
         self.connected: set[int] = set()
         self.disconnects = 0
         self.dropped: list[int] = []
+        self.dropped_frames: list[Frame] = []
         self.refused: list[tuple[int, str, bool]] = []
         self.snapshots: list[tuple[int, InstallSnapshot]] = []
         self.react: Callable[[int, list[Frame]], None] | None = None
@@ -68,8 +69,9 @@ class Events:
         self.disconnects += 1
         self._changed.set()
 
-    def on_dropped(self, member_id: int) -> None:
+    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
         self.dropped.append(member_id)
+        self.dropped_frames += frames
         self._changed.set()
 
     def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:

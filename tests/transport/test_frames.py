@@ -81,6 +81,7 @@ async def test_a_full_queue_drops_frames_and_says_so() -> None:
         await leader.events.until(lambda events: events.dropped == [2])
         await follower.events.until(lambda events: len(events.frames) == 10)
         assert [frame.read_id for frame in follower.events.frames if isinstance(frame, Heartbeat)] == list(range(1, 11))
+        assert leader.events.dropped_frames == [Heartbeat(3, 0, 5, read_id) for read_id in range(11, 21)]
 
 
 async def test_a_queue_full_of_bytes_drops_but_always_takes_one_frame() -> None:
@@ -92,6 +93,17 @@ async def test_a_queue_full_of_bytes_drops_but_always_takes_one_frame() -> None:
         await leader.events.until(lambda events: events.dropped == [2])
         await follower.events.until(lambda events: events.frames)
         assert follower.events.frames == sent[:1]
+
+
+async def test_frames_still_queued_when_the_stream_breaks_are_reported() -> None:
+    """Dropped at once or later is all the same to whoever waits: what stood behind a large frame has not left."""
+    async with support.cluster(2) as (first, second):
+        command = ForwardedCommand(3, bytes(support.QUICK.bulk_command_bytes))
+        first.transport.send(2, (support.append(support.entries(1, 10 << 20)), command))
+        first.transport.set_peers({})
+        await first.events.until(lambda events: events.dropped)
+        assert first.events.dropped_frames == [command]
+        assert second.events.frames == []
 
 
 async def test_frames_for_a_peer_without_a_stream_are_dropped_and_reported() -> None:

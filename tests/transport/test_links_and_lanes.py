@@ -117,7 +117,7 @@ def test_a_queue_refuses_what_exceeds_its_bounds_and_keeps_what_it_has() -> None
     assert [small.push(frame, size) for size in (8, 3, 2, 1)] == [True, False, True, False]
     assert small.take() == ([frame, frame], 10)
     assert small.push(frame, 11), "an empty queue takes a frame of any size"
-    assert (small.clear(), len(small)) == (1, 0)
+    assert (small.clear(), len(small)) == ([frame], 0)
 
 
 async def test_a_waiting_queue_wakes_for_the_first_frame() -> None:
