@@ -1,8 +1,8 @@
 """The etcd v2 HTTP API of one member. The door is `server.serve`.
 
-A request takes this way: a front (`fast_protocol`, or `aiohttp_front` with its `aiohttp_connection`) hands it to `app`,
-which knows paths and methods; `key_requests` turns what stands below /v2/keys into a command, a read or a watch; `keys`
-asks the `backend` for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http would.
+A request takes this way: a front (`fast_protocol`, or `aiohttp_front` with `aiohttp_connection` and `request_splitter`)
+hands it to `app`, which knows paths and methods; `key_requests` turns what stands below /v2/keys into a command, a read
+or a watch; `keys` asks the `backend` for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http does.
 `exchange` carries it out.
 
 Around it:
@@ -12,6 +12,6 @@ Around it:
 - `errors` makes the answers that are not the keyspace's;
 - `settings` what can be set; `backend` what a member must offer.
 
-Pure, and to be read first: `key_requests`, `key_responses`, `targets`, `go_forms`, `answers`.
+Pure, and to be read first: `key_requests`, `key_responses`, `targets`, `go_forms`, `answers`, `request_splitter`.
 Left out: changing members and auth (answered 501), HTTP/2, etcd's proxy mode.
 """

@@ -1,32 +1,25 @@
 """aiohttp's side of a connection, bent so that answers are ours to the byte.
 
-`Handler` is aiohttp's protocol for one connection, with Go's answers to what is no HTTP. `WayOut` is what an exchange
-writes to. `Sent` tells aiohttp that an answer has been written already.
+`Handler` is aiohttp's protocol for one connection, fed request by request (`request_splitter`), with Go's answers to
+what is no HTTP. `WayOut` is what an exchange writes to. `Sent` tells aiohttp that an answer has been written already.
 """
 
 import asyncio
-import http
-import re
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, cast, final
+from typing import cast, final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import BadHttpMethod
 
 from kvraft import logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Framing
-from kvraft.api_v2.app import App, Request
+from kvraft.api_v2.app import App
 from kvraft.api_v2.exchange import Exchange
-from kvraft.api_v2.request_heads import header_facts
+from kvraft.api_v2.request_splitter import RequestLine, Splitter
 
 log = logs.get(__name__)
-
-_UNKNOWN_METHOD: Final = re.compile(rb"([A-Za-z]+) ([!-~]+) HTTP/1\.1\r\n")
-"""A request line whose only fault may be its method, at the beginning of what was received."""
-_KNOWN_METHODS: Final = frozenset(method.value.encode() for method in http.HTTPMethod)
-"""With one of these the fault lies further on: in a request behind the first."""
 
 
 @final
@@ -99,18 +92,56 @@ class Sent(web.StreamResponse):
 class Handler(web.RequestHandler):
     """aiohttp's connection, with Go's answer to what is not HTTP, and no traceback for anybody."""
 
-    __slots__ = ("exchange", "last_received", "server")
+    __slots__ = ("_asked", "_content", "_lines", "_splitter", "exchange", "server")
 
     server: "Server"
     exchange: Exchange | None
     """What is being answered."""
-    last_received: bytes
-    """The last bytes from the client, while an error in them is not answered."""
+    _lines: deque[RequestLine]
+    """What was asked by the requests that the parser has been given with a line of ours and that are not begun."""
+    _asked: RequestLine | None
+    """What is being answered was asked so, and `_content` is its body."""
+    _content: StreamReader | None
+    _splitter: Splitter
+
+    def begin(self, server: "Server") -> None:
+        """Make ready for a connection."""
+        settings = server.app.settings
+        self.server = server
+        self.exchange = None
+        self._lines = deque()
+        self._asked = self._content = None
+        self._splitter = Splitter(settings.request_line_bytes_max, settings.header_bytes_max, settings.headers_max)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser."""
-        self.last_received = data
-        super().data_received(data)
+        if not data:
+            # aiohttp itself: its parser may go on with what it has kept back.
+            super().data_received(data)
+            return
+        for piece in self._splitter.feed(data):
+            if piece.line is not None:
+                self._lines.append(piece.line)
+            super().data_received(piece.data)
+        self._end_broken_body()
+
+    def begin_request(self, request: web.BaseRequest) -> RequestLine:
+        """What is asked by the next request; called for each one in the order in which the parser gave them."""
+        if self._lines:
+            self._asked = self._lines.popleft()
+        else:
+            # In doubt, and taken by aiohttp as it came.
+            target = request.raw_path.encode("utf-8", "surrogateescape")
+            self._asked = RequestLine(request.method.encode(), target)
+        self._content = request.content
+        self._end_broken_body()
+        return self._asked
+
+    def _end_broken_body(self) -> None:
+        """Wake whoever reads a body of which no more will come, or throws it away; its request is the last."""
+        if self._asked is not None and self._asked.body_is_broken and self._content is not None:
+            self._content.feed_eof()
+            self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected, or its connection was handed over."""
@@ -138,11 +169,9 @@ class Handler(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Say that this is no HTTP, or that we have a bug; the connection ends either way."""
-        if isinstance(exc, BadHttpMethod) and self._start_over():
-            return Sent(keep_alive=False)
         if status == 400:
             log.debug("bad request", peer=request.remote, error=message)
-            answer = errors.bad_request()
+            answer = errors.head_too_large() if self._splitter.too_large else errors.bad_request()
         else:
             log.error("answering a request failed", peer=request.remote, error=repr(exc))
             answer = errors.text_error(500, b"Internal Server Error")
@@ -154,42 +183,6 @@ class Handler(web.RequestHandler):
         self.close()
         return Sent(keep_alive=False, linger_s=self.server.app.settings.unread_body_s)
 
-    def _start_over(self) -> bool:
-        """Answer a request whose only fault is a method that the parser does not know, and go on with a fresh parser.
-
-        etcd takes any word for a method. Only where what was received last begins with such a request, without a body.
-        """
-        received = self.last_received
-        line = _UNKNOWN_METHOD.match(received)
-        end = received.find(b"\r\n\r\n")
-        transport = self.transport
-        if line is None or line[1] in _KNOWN_METHODS or end < 0 or transport is None:
-            return False
-        facts = header_facts(received[line.end() : end + 2])
-        if facts is None or facts.content_length or not facts.keep_alive:
-            return False
-        fresh = self.server()
-        self.transport = None
-        transport.set_protocol(fresh)
-        fresh.connection_made(transport)
-        connection = WayOut(fresh, transport, self.server.common_headers())
-        framing = Framing(http10=False, head=False, keep_alive=True)
-        request = Request(
-            method=line[1],
-            target=line[2],
-            host=b"",
-            origin=None,
-            content_type=None,
-            body=b"",
-            framing=framing,
-        )
-        self.server.app.handle(request, Exchange(connection, framing))
-        if len(received) > end + 4:
-            fresh.data_received(received[end + 4 :])
-        # This protocol has no connection any more; aiohttp ends its task.
-        self.connection_lost(None)
-        return True
-
 
 @final
 class Server(web.Server):
@@ -197,14 +190,12 @@ class Server(web.Server):
 
     Args:
         app: Answers requests.
-        common_headers: Header lines of an answer to a client whose own headers are not known.
         handle: Is given every request that aiohttp has parsed.
     """
 
     def __init__(
         self,
         app: App,
-        common_headers: Callable[[], bytes],
         handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> None:
         settings = app.settings
@@ -221,7 +212,6 @@ class Server(web.Server):
             access_log=None,
         )
         self.app = app
-        self.common_headers = common_headers
         self.stopping = False
         self.transports: dict[Handler, asyncio.Transport] = {}
         """Every open connection; aiohttp forgets one that it has told to close, before all has left."""
@@ -236,7 +226,5 @@ class Server(web.Server):
     def __call__(self) -> Handler:
         """A protocol for one connection."""
         handler = Handler(self, loop=self._loop, **self._kwargs)
-        handler.server = self
-        handler.exchange = None
-        handler.last_received = b""
+        handler.begin(self)
         return handler

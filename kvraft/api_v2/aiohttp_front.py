@@ -18,10 +18,11 @@ from kvraft.api_v2.app import App, Request
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.request_splitter import RequestLine
 
 log = logs.get(__name__)
 
-_BODY_METHODS: Final = frozenset(("PUT", "POST"))
+_BODY_METHODS: Final = frozenset((b"PUT", b"POST"))
 _HOST: Final = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
 """What Go takes for a Host (net/http validHostHeader)."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -43,7 +44,7 @@ class AiohttpFront:
     def __init__(self, app: App, dates: DateLine) -> None:
         self._app = app
         self._dates = dates
-        self._server = Server(app, lambda: dates() + app.cors_headers(None), self._handle)
+        self._server = Server(app, self._handle)
 
     @property
     def connection_count(self) -> int:
@@ -91,33 +92,34 @@ class AiohttpFront:
         transport = request.transport
         if transport is None:
             raise asyncio.CancelledError
+        handler = request.protocol
+        assert isinstance(handler, Handler)
+        line = handler.begin_request(request)
         headers = request.headers
         origin = headers.get("Origin")
         raw_origin = None if origin is None else _raw(origin)
         framing = Framing(
             http10=request.version == HttpVersion10,
-            head=request.method == "HEAD",
+            head=line.method == b"HEAD",
             # A client that waits for leave to send a body that nobody will read may send it or not: the connection
             # cannot be told apart after this answer.
             keep_alive=request.keep_alive
-            and not ("Expect" in headers and request.can_read_body and not _reads_body(request)),
+            and not line.body_is_broken
+            and not ("Expect" in headers and request.can_read_body and line.method not in _BODY_METHODS),
         )
-        handler = request.protocol
-        assert isinstance(handler, Handler)
         connection = WayOut(handler, transport, self._dates() + self._app.cors_headers(raw_origin))
         exchange = handler.exchange = Exchange(connection, framing)
-        handler.last_received = b""
         try:
             _refuse_odd_framing(request)
-            body = await _read_body(request, transport)
+            body = await _read_body(request, transport, line)
         except RefusedError as refused:
             exchange.answer(refused.answer)
             return Sent(keep_alive=False)
         content_type = headers.get("Content-Type")
         self._app.handle(
             Request(
-                method=request.method.encode(),
-                target=_raw(request.raw_path),
+                method=line.method,
+                target=line.target,
                 host=_raw(headers.get("Host", "")),
                 origin=raw_origin,
                 content_type=None if content_type is None else _raw(content_type),
@@ -153,12 +155,7 @@ def _refuse_odd_framing(request: web.BaseRequest) -> None:
         raise RefusedError(errors.bad_request(b"malformed Host header"))
 
 
-def _reads_body(request: web.BaseRequest) -> bool:
-    """Whether this request has a body that its answer depends on."""
-    return request.method in _BODY_METHODS and request.can_read_body
-
-
-async def _read_body(request: web.BaseRequest, transport: asyncio.Transport) -> bytes:
+async def _read_body(request: web.BaseRequest, transport: asyncio.Transport, line: RequestLine) -> bytes:
     """The body of a write, empty for everything else; at most FORM_BYTES_MAX + 1 bytes of it.
 
     The client is told to send when it waits for that word.
@@ -166,7 +163,7 @@ async def _read_body(request: web.BaseRequest, transport: asyncio.Transport) -> 
     expected = request.headers.get("Expect")
     if expected is not None and expected.lower() != "100-continue":
         raise RefusedError(Answer(417, b"", b"", close=True))
-    if not _reads_body(request):
+    if line.method not in _BODY_METHODS or not (request.can_read_body or line.body_is_broken):
         return b""
     if expected is not None:
         transport.write(_CONTINUE)
@@ -177,7 +174,9 @@ async def _read_body(request: web.BaseRequest, transport: asyncio.Transport) -> 
             chunks.append(chunk)
             size += len(chunk)
     except web.RequestPayloadError as error:
-        raise RefusedError(errors.bad_request(b"malformed chunked encoding")) from error
+        raise RefusedError(errors.bad_request(b"malformed body")) from error
+    if line.body_is_broken:
+        raise RefusedError(errors.bad_request(b"malformed chunked encoding"))
     return b"".join(chunks)[: FORM_BYTES_MAX + 1]
 
 

@@ -103,7 +103,7 @@ class App:
         if request.target == b"*":
             exchange.answer(Answer(400, b"", b"", close=True))
             return
-        target = parse_target(request.target)
+        target = parse_target(_rooted(request))
         if target is None:
             exchange.answer(errors.bad_request())
             return
@@ -168,6 +168,12 @@ class App:
         if origin in self.settings.cors_origins:
             return False
         return origin.partition(b"://")[2].lower() != request.host.lower()
+
+
+def _rooted(request: Request) -> bytes:
+    """The target as it is parsed: CONNECT names a host without a scheme (net/http readRequest, justAuthority)."""
+    target = request.target
+    return b"http://" + target if request.method == b"CONNECT" and not target.startswith(b"/") else target
 
 
 def _moved(method: bytes, url: bytes) -> Answer:

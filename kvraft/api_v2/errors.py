@@ -32,6 +32,11 @@ def bad_request(reason: bytes = b"") -> Answer:
     return Answer(400, PLAIN, text, close=True)
 
 
+def head_too_large() -> Answer:
+    """A request line or header lines beyond the limits; the connection ends with it."""
+    return Answer(431, PLAIN, b"431 Request Header Fields Too Large", close=True)
+
+
 def message(status: int, text: bytes, headers: bytes = _JSON) -> Answer:
     """httptypes.HTTPError: `{"message":...}` without a line feed."""
     return Answer(status, headers, b'{"message":' + quote(text) + b"}")

@@ -13,8 +13,6 @@ import re
 import socket
 from typing import Final, cast, final
 
-from aiohttp import hdrs
-
 from kvraft import logs
 from kvraft.api_v2.aiohttp_front import AiohttpFront
 from kvraft.api_v2.answers import Framing
@@ -34,9 +32,6 @@ _READ_AHEAD_BYTES: Final = 64 << 10
 _METHODS: Final = frozenset((b"GET", b"PUT", b"POST", b"DELETE", b"HEAD"))
 _WITH_BODY: Final = frozenset((b"PUT", b"POST"))
 _AFTER_PREFIX: Final = frozenset((b"/", b""))
-_AIOHTTP_METHODS: Final = frozenset(method.encode() for method in hdrs.METH_ALL)
-"""aiohttp's parser refuses a method that it does not know (400); etcd takes any word (405)."""
-_WORD: Final = re.compile(rb"[A-Za-z]+")
 _BEGINNING: Final = re.compile(rb"(?:GET|PUT|POST|DELETE|HEAD) /v2/keys[/? ]")
 _BEGINNING_BYTES: Final = len(b"DELETE /v2/keys/")
 _UNCLEAN: Final = re.compile(rb"[^!-$&-~]|/[/.]")
@@ -228,7 +223,7 @@ class FastProtocol(asyncio.Protocol):
             return False
         method, target, _ = words
         used = end + 4 + facts.content_length
-        ours = target[:8] == b"/v2/keys" if method in _METHODS else _is_unknown_word(method)
+        ours = target[:8] == b"/v2/keys" and method in _METHODS
         if not ours or (facts.content_length and (method not in _WITH_BODY or facts.content_length > BODY_BYTES_MAX)):
             self._hand_over()
             return False
@@ -245,12 +240,7 @@ class FastProtocol(asyncio.Protocol):
         exchange = self._exchange = Exchange(self, framing)
         app = self._front.app
         path, _, query = target.partition(b"?")
-        if (
-            method not in _METHODS
-            or _UNCLEAN.search(path)
-            or path[8:9] not in _AFTER_PREFIX
-            or (query and _UNUSUAL.search(query))
-        ):
+        if _UNCLEAN.search(path) or path[8:9] not in _AFTER_PREFIX or (query and _UNUSUAL.search(query)):
             app.handle(
                 Request(
                     method=method,
@@ -329,11 +319,6 @@ class FastProtocol(asyncio.Protocol):
         self._last = True
         if self._exchange is None and self._transport is not None:
             self._transport.close()
-
-
-def _is_unknown_word(method: bytes) -> bool:
-    """Whether this is a method by its looks, but none that aiohttp would take."""
-    return method not in _AIOHTTP_METHODS and _WORD.fullmatch(method) is not None
 
 
 def _may_become_plain(buffer: bytes) -> bool:

@@ -131,6 +131,54 @@ REFUSED: Final = frozenset(
 and words its refusal of the others in its own way (docs/decisions.md, "malformed HTTP is refused")."""
 
 
+_GOOD: Final = b"GET /version HTTP/1.1\r\nHost: h\r\n\r\n"
+_LAST: Final = b"GET /version HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+_UPGRADE: Final = b"Host: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+PACKETS: Final = {
+    "a raw byte in a path": b"PUT /v2/keys/b\xff?value=1 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a raw byte in a query": b"PUT /v2/keys/b?value=\xc3\xa9\x80 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a raw byte where nothing is": b"GET /none\x80 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a raw byte in a host": b"GET http://h\xff/v2/keys/b\xff HTTP/1.1\r\nHost: h\r\n\r\n",
+    "raw bytes in a redirect": b"GET /v2/keys//b\xe9%41?x=\x80%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+    "raw bytes behind a broken escape": b"GET /v2/keys/%zz\xff HTTP/1.1\r\nHost: h\r\n\r\n",
+    "an upgrade": b"GET /v2/keys/none HTTP/1.1\r\n%b\r\n" % _UPGRADE,
+    "an upgrade of a write": b"PUT /v2/keys/b HTTP/1.1\r\n%bContent-Type: %b\r\nContent-Length: 7\r\n\r\nvalue=1"
+    % (_UPGRADE, FORM.encode()),
+    "an unknown method": _GOOD + b"FOO /v2/keys/b HTTP/1.1\r\nHost: h\r\n\r\n",
+    "an unknown method with a body": _GOOD + b"FOO /v2/keys HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+    "a method of odd characters": _GOOD + b"F!#$%&'*+-.^_`|~9 /v2/keys HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a method that is no token": _GOOD + b"G@T /v2/keys HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a word": _GOOD + b"FOO\r\n\r\n",
+    "a word behind a read of keys": b"GET /v2/keys/none HTTP/1.1\r\nHost: h\r\n\r\nFOO\r\n\r\n",
+    "a line without a colon": _GOOD + b"GET /version HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n",
+    "CONNECT to a host": b"CONNECT a:1 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "CONNECT to a path": b"CONNECT /v2/keys HTTP/1.1\r\nHost: h\r\n\r\n",
+    "an unknown method in HTTP/1.0": b"FOO /v2/keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "a broken chunk that nobody reads": b"GET /v2/keys/none HTTP/1.1\r\nHost: h\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\nz\r\n",
+}
+"""What comes in one packet, before one last good request."""
+
+
+@pytest.mark.parametrize("name", PACKETS)
+def test_a_packet_is_answered_request_by_request_as_etcd_does(both: tuple[System, System], name: str) -> None:
+    """Every answer with its status and headers, the body but for indices, until the connection ends."""
+    found: list[list[Any]] = []
+    for system in both:
+        answers: list[Any] = []
+        with Connection(system.client_urls[0]) as connection:
+            connection.ask(keys_request("DELETE", "/b"))
+            connection.ask(keys_request("DELETE", "/b%ff"))
+            connection.send_bytes(PACKETS[name] + _LAST)
+            while connection.is_open:
+                answer = connection.receive("GET")
+                named = [(key, answer.header(key)) for key in ("Content-Type", "Location", "Allow", "Connection")]
+                body = re.sub(rb'"(modifiedIndex|createdIndex|index)":\d+', b"", answer.body)
+                answers.append((answer.status, named, body))
+        found.append(answers)
+    assert found[1] == found[0]
+
+
 @pytest.mark.parametrize("name", RAW)
 def test_an_unusual_request_gets_etcds_answer(both: tuple[System, System], name: str) -> None:
     """The same status and, for what is understood, the same body."""

@@ -30,8 +30,8 @@ _HEAD: Final = re.compile(
     rb"HTTP/1\.[01] (\d{3}) ([\x20-\x7e]*)\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*)\r\n"
 )
 _WAITS: Final = re.compile(rb"wait=(true|1|T)\b")
-_REFUSED_TARGET: Final = re.compile(rb"[^?]*%(?![0-9A-Fa-f]{2})|.*[\x80-\xff]", re.DOTALL)
-"""Go refuses a path with a broken escape before any handler; a raw byte is refused where aiohttp parses."""
+_REFUSED_TARGET: Final = re.compile(rb"[^?]*%(?![0-9A-Fa-f]{2})")
+"""Go refuses a path with a broken escape before any handler."""
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -134,7 +134,7 @@ class Fuzzed:
         """Whether a request before the sentinel asks for the end, or for a stream of events."""
         return any(
             b"Connection: close" in request.headers
-            or any(header.startswith((b"Expect", b"Connection: Upgrade")) for header in request.headers)
+            or any(header.startswith(b"Expect") for header in request.headers)
             or _WAITS.search(request.target + request.body)
             or _REFUSED_TARGET.match(request.target)
             for request in conversation.requests
