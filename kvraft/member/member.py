@@ -24,6 +24,7 @@ from kvraft.member.durable_state import DurableState
 from kvraft.member.figures import Figures
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.garbage import FullCollections
+from kvraft.member.handover import Handover
 from kvraft.member.interfaces import ForwardedCommand, ForwardRefused, Frame, LogStore, StateHash, StateStore, Transport
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.raft_loop import RaftLoop
@@ -88,6 +89,7 @@ class Member:
             settings.apply_slice_ms,
         )
         self._loop = RaftLoop(raft, log_store, transport, clock.monotonic_ms, self)
+        self._handover = Handover(cluster.own.name, self._loop, transport.is_connected, settings.election_timeout_ms)
         self._durable = DurableState(
             self._applier, log_store, state_store, transport, self._loop, settings, self, self.failure, load_keyspace
         )
@@ -111,7 +113,6 @@ class Member:
         self._leader_elected_ms = 0
         self._housekeeping: asyncio.Task[None] | None = None
         self._apply_scheduled = False
-        self._another_leads = asyncio.Event()
         self._stopping = False
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -134,17 +135,8 @@ class Member:
             log.warning("serving without a leader", member=self.name)
 
     async def transfer_leadership(self) -> None:
-        """Hand leadership over if this server has it, and wait until another leads or one election timeout is over."""
-        if self._raft.role is not Role.LEADER or len(self.cluster.founders) == 1:
-            return
-        log.info("handing leadership over", member=self.name)
-        self._another_leads.clear()
-        self._loop.put(TransferLeadership(0))
-        try:
-            async with asyncio.timeout(self.settings.election_timeout_ms / 1000):
-                await self._another_leads.wait()
-        except TimeoutError:
-            log.warning("nobody took leadership over in time", member=self.name)
+        """Hand leadership over if this server has it and somebody can take it; one election timeout at most."""
+        await self._handover.run()
 
     async def stop(self) -> None:
         """Answer what still waits, flush the state, and release network and disk."""
@@ -325,10 +317,9 @@ class Member:
 
     def _on_role_change(self, change: RoleChange, now_ms: int) -> None:
         self._stats.on_role_change(change)
+        self._handover.look_again()
         self._chores.start_anew()
         if change.leader_id:
-            if change.role is not Role.LEADER:
-                self._another_leads.set()
             self._leader_elected_ms = now_ms
             self._router.release()
             log.info(
@@ -471,6 +462,7 @@ class Member:
         """A peer's process has gone or went silent."""
         log.info("peer disconnected", member=self.name, peer=self.cluster.peer_name(member_id))
         self._loop.put(PeerDisconnected(member_id))
+        self._handover.look_again()
 
     def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
         """Frames for a peer were dropped: Raft repeats its own, commands and refusals are this member's to repeat."""
