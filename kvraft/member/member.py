@@ -39,6 +39,7 @@ from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, RefusalReason, Role, RoleChange
+from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import PeerDisconnected, PeerUnreachable, Propose, Received, TransferLeadership
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, InstallSnapshot, Message
 from kvraft.raft.restored import LogPosition
@@ -298,9 +299,9 @@ class Member:
         if effects.install is not None:
             self._durable.install(effects.install)
 
-    def on_append_sent(self, to_server: int) -> None:
+    def on_append_sent(self, to_server: int, entries: Sequence[Entry]) -> None:
         """Statistics."""
-        self._stats.on_append_sent(to_server)
+        self._stats.on_append_sent(to_server, entries)
 
     def _apply(self) -> None:
         self._apply_scheduled = False
@@ -443,7 +444,7 @@ class Member:
 
     def _count(self, from_member: int, message: Message) -> None:
         if isinstance(message, AppendEntries):
-            self._stats.appends_received += 1
+            self._stats.on_append_received(message.entries)
         elif isinstance(message, AppendEntriesReply):
             self._stats.on_append_reply(from_member)
 

@@ -6,7 +6,7 @@ serve many writes.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, final
 
 from kvraft.member.interfaces import Frame, LogStore, Transport
@@ -33,7 +33,7 @@ class RaftLoopOwner(Protocol):
         """Persistence and messages are under way; the rest of the effects is the owner's."""
         ...
 
-    def on_append_sent(self, to_server: int) -> None:
+    def on_append_sent(self, to_server: int, entries: Sequence[Entry]) -> None:
         """An AppendEntries leaves (statistics)."""
         ...
 
@@ -201,7 +201,7 @@ class RaftLoop:
             return
         for outgoing in messages:
             if isinstance(outgoing.message, AppendEntries):
-                self._owner.on_append_sent(outgoing.to_server)
+                self._owner.on_append_sent(outgoing.to_server, outgoing.message.entries)
         if len(messages) == 1:
             self._transport.send(messages[0].to_server, (messages[0].message,))
             return

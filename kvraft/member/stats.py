@@ -1,16 +1,24 @@
 """What /v2/stats/self and /v2/stats/leader show, in etcd's field order (contract A.10)."""
 
 import math
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, final
 
 from kvraft import clock
 from kvraft.raft.effects import Role, RoleChange
+from kvraft.raft.entries import Entry
 
 _INT64_MAX: Final = 9223372036854775807
 """etcd's `minimum` before the first reply."""
+_RATE_SAMPLES: Final = 200
+"""AppendEntries that a rate is taken over (etcd v3.4.23 etcdserver/api/v2stats/queue.go, queueCapacity)."""
+_RATE_SILENCE_NS: Final = 1_000_000_000
+"""After a second without one the rates are 0, and their samples forgotten (the same, `Rate`)."""
+_APPEND_BYTES: Final = 64
+"""About what an AppendEntries has beside its entries."""
 
 
 def go_time(wall_ns: int) -> str:
@@ -79,6 +87,41 @@ class FollowerStats:
 
 
 @final
+class Rates:
+    """Packages and bytes a second over the last AppendEntries in one direction (etcd's statsQueue)."""
+
+    __slots__ = ("_bytes", "_samples")
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, int]] = deque()
+        """(monotonic nanoseconds, bytes), oldest first."""
+        self._bytes = 0
+
+    def add(self, now_ns: int, size: int) -> None:
+        """Count one of so many bytes."""
+        if len(self._samples) == _RATE_SAMPLES:
+            self._bytes -= self._samples.popleft()[1]
+        self._samples.append((now_ns, size))
+        self._bytes += size
+
+    def per_second(self, now_ns: int) -> tuple[float, float]:
+        """(packages, bytes); zeros if there were less than two, where etcd divides by zero, or none of late."""
+        samples = self._samples
+        if samples and now_ns - samples[-1][0] > _RATE_SILENCE_NS:
+            samples.clear()
+            self._bytes = 0
+        span_ns = samples[-1][0] - samples[0][0] if samples else 0
+        if not span_ns:
+            return 0.0, 0.0
+        return len(samples) * 1e9 / span_ns, self._bytes * 1e9 / span_ns
+
+
+def append_bytes(entries: Sequence[Entry]) -> int:
+    """About how many bytes an AppendEntries with these has on the wire."""
+    return _APPEND_BYTES + sum([len(entry.record) for entry in entries])
+
+
+@final
 @dataclass(slots=True)
 class ServerStats:
     """Counters of one run of a member."""
@@ -95,6 +138,8 @@ class ServerStats:
     _leader_since_wall_ns: int = 0
     _followers: dict[int, FollowerStats] = field(default_factory=dict)
     _sent_ns: dict[int, int] = field(default_factory=dict)
+    _received: Rates = field(default_factory=Rates)
+    _sent: Rates = field(default_factory=Rates)
 
     def on_role_change(self, change: RoleChange) -> None:
         """A leader was found or lost."""
@@ -106,10 +151,17 @@ class ServerStats:
             self._followers.clear()
             self._sent_ns.clear()
 
-    def on_append_sent(self, to_member: int) -> None:
+    def on_append_sent(self, to_member: int, entries: Sequence[Entry]) -> None:
         """An AppendEntries left; its round trip is measured unless one is being measured already."""
+        now_ns = clock.monotonic_ns()
         self.appends_sent += 1
-        self._sent_ns.setdefault(to_member, clock.monotonic_ns())
+        self._sent.add(now_ns, append_bytes(entries))
+        self._sent_ns.setdefault(to_member, now_ns)
+
+    def on_append_received(self, entries: Sequence[Entry]) -> None:
+        """An AppendEntries of a leader arrived."""
+        self.appends_received += 1
+        self._received.add(clock.monotonic_ns(), append_bytes(entries))
 
     def on_append_reply(self, from_member: int) -> None:
         """A follower acknowledged."""
@@ -127,7 +179,8 @@ class ServerStats:
 
     def self_stats(self, role: Role, leader_id: int) -> dict[str, object]:
         """/v2/stats/self."""
-        uptime_ns = clock.monotonic_ns() - self._leader_since_ns if leader_id else 0
+        now_ns = clock.monotonic_ns()
+        uptime_ns = now_ns - self._leader_since_ns if leader_id else 0
         return {
             "name": self.name,
             "id": f"{self.member_id:x}",
@@ -139,7 +192,9 @@ class ServerStats:
                 "startTime": go_time(self._leader_since_wall_ns),
             },
             "recvAppendRequestCnt": self.appends_received,
+            **_shown_rates("recv", self._received, now_ns),
             "sendAppendRequestCnt": self.appends_sent,
+            **_shown_rates("send", self._sent, now_ns),
         }
 
     def leader_stats(self, members: Iterable[int]) -> dict[str, object]:
@@ -148,3 +203,9 @@ class ServerStats:
             f"{member:x}": self._follower(member).show() for member in sorted(members) if member != self.member_id
         }
         return {"leader": f"{self.member_id:x}", "followers": followers}
+
+
+def _shown_rates(direction: str, rates: Rates, now_ns: int) -> dict[str, object]:
+    """As in the answer; zeros are left out (`omitempty`)."""
+    packages, size = rates.per_second(now_ns)
+    return {f"{direction}PkgRate": packages, f"{direction}BandwidthRate": size} if packages else {}

@@ -1,6 +1,7 @@
 """The order of disk and network around a step (design.md, "The core's door")."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast, final
 
 from kvraft.member.interfaces import LogStore
@@ -34,7 +35,7 @@ class Desk:
     def after_step(self, effects: Effects, now_ms: int) -> None:
         """Nothing left to do."""
 
-    def on_append_sent(self, to_server: int) -> None:
+    def on_append_sent(self, to_server: int, entries: Sequence[Entry]) -> None:
         """Not counted."""
 
     def fail(self, reason: str) -> None:
