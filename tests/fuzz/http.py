@@ -135,7 +135,8 @@ class Fuzzed:
         return any(
             b"Connection: close" in request.headers
             or any(header.startswith(b"Expect") for header in request.headers)
-            or _WAITS.search(request.target + request.body)
+            or _WAITS.search(request.target)
+            or _WAITS.search(request.body)
             or _REFUSED_TARGET.match(request.target)
             for request in conversation.requests
         )
