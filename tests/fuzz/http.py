@@ -120,7 +120,7 @@ class Fuzzed:
             }
             method = methods[len(statuses)] if len(statuses) < len(methods) else b""
             # A refusal may be the answer to all that came in one packet; then it has a body.
-            refused = status == 400 and headers.get(b"connection") == b"close" and data[match.end() :] != b""
+            refused = status in {400, 431} and headers.get(b"connection") == b"close" and data[match.end() :] != b""
             bodiless = (method == b"HEAD" and not refused) or status in _BODILESS
             body, at = (b"", match.end()) if bodiless else _body(headers, data, match.end())
             if at < 0:
