@@ -27,6 +27,7 @@ from kvraft.member.cluster import Cluster
 from kvraft.member.garbage import postpone_full_collections
 from kvraft.member.member import Member
 from kvraft.member.settings import MemberSettings
+from kvraft.metrics import Metrics
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
@@ -144,11 +145,22 @@ async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
         raise _unusable(wanted.data_dir, error) from error
     try:
         member = await _make_member(wanted, storage)
+        _measure_disk(storage, member.metrics)
         storage.start(loop, member.on_persisted, lambda error: member.fail(str(error)))
         loop.set_exception_handler(functools.partial(_on_unhandled, member))
         return await _serve(wanted, member, listeners, stop)
     finally:
         storage.close()
+
+
+def _measure_disk(storage: Storage, metrics: Metrics) -> None:
+    """Storage tells the member's page how long its commits take, a batch at a time."""
+    measures = storage.log.measures
+    measures.log_commit = metrics.log_sync_seconds.observe
+    measures.state_commit = metrics.state_flush_seconds.observe
+    measures.spool = metrics.snapshot_spool_seconds.observe
+    metrics.before_scrape.append(lambda: metrics.log_written_bytes.set(measures.log_bytes))
+    metrics.kvraft_version.labels(metadata.version("kvraft")).set(1)
 
 
 def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -202,7 +214,7 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
     )
 
     def make_transport(member: Member) -> GrpcTransport:
-        return GrpcTransport(
+        transport = GrpcTransport(
             member_id=wanted.member_id,
             listen_addresses=[f"{url.bind_host}:{url.port}" for url in wanted.listen_peer_urls],
             peers={peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.name != wanted.name},
@@ -212,6 +224,8 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
                 keepalive_interval_ms=wanted.election_timeout_ms, keepalive_timeout_ms=wanted.election_timeout_ms
             ),
         )
+        member.metrics.before_scrape.append(lambda: transport.measure(member.metrics))
+        return transport
 
     return Member(
         raft=raft,

@@ -49,7 +49,7 @@ class Metrics:
         self.proposals_failed: Final = Total(
             registry, "etcd_server_proposals_failed", "Requests that ended without a known outcome."
         )
-        self.slow_applies: Final = Total(registry, "etcd_server_slow_apply", "Batches that took over 100 ms to apply.")
+        self.slow_applies: Final = Total(registry, "etcd_server_slow_apply", "Turns of applying that took over 100 ms.")
         self.heartbeat_send_failures: Final = Total(
             registry, "etcd_server_heartbeat_send_failures", "Heartbeats that left late by an interval or more."
         )
@@ -101,16 +101,17 @@ class Metrics:
         self.history_start_index: Final = gauge(
             "kvraft_history_start_index", "The oldest etcd_index from which a watch can still start."
         )
-        self.keys: Final = gauge("kvraft_nodes", "Files and directories in the tree.")
 
         # HTTP.
         self.http_received: Final = Total(registry, "etcd_http_received", "Requests received.", "method")
         self.http_failed: Final = Total(registry, "etcd_http_failed", "Requests answered with an error.", "code")
 
         # Peers.
-        self.peer_sent_bytes: Final = Total(registry, "etcd_network_peer_sent_bytes", "Bytes sent to a peer.", "To")
+        self.peer_sent_bytes: Final = Total(
+            registry, "etcd_network_peer_sent_bytes", "Bytes of messages sent to a peer.", "To"
+        )
         self.peer_received_bytes: Final = Total(
-            registry, "etcd_network_peer_received_bytes", "Bytes received from a peer.", "From"
+            registry, "etcd_network_peer_received_bytes", "Bytes of messages from a peer.", "From"
         )
         self.peer_sent_failures: Final = Total(
             registry, "etcd_network_peer_sent_failures", "Frames for a peer that were dropped.", "To"

@@ -69,6 +69,8 @@ class DurableState:
         self._transfers: dict[int, asyncio.Task[None]] = {}
         """Snapshots on their way out, by receiver."""
         self._flushing = False
+        self.is_installing = False
+        """Whether a snapshot of the leader is taking the place of the state."""
         self._flushed_commands = 0
         self._flushed_ms = clock.monotonic_ms()
         self._snapshot: SnapshotFile | None = None
@@ -209,6 +211,13 @@ class DurableState:
         self._start(self._install(snapshot))
 
     async def _install(self, snapshot: InstallSnapshot) -> None:
+        self.is_installing = True
+        try:
+            await self._install_in_turn(snapshot)
+        finally:
+            self.is_installing = False
+
+    async def _install_in_turn(self, snapshot: InstallSnapshot) -> None:
         async with self._lock:
             log.info("installing snapshot", index=snapshot.last_included_index, term=snapshot.last_included_term)
             installed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

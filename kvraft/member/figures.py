@@ -4,6 +4,8 @@ from typing import Protocol, final
 
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
+from kvraft.member.durable_state import DurableState
+from kvraft.member.reads import ReadBarriers
 from kvraft.member.stats import ServerStats
 from kvraft.member.waiters import Waiters
 from kvraft.metrics import Metrics
@@ -41,11 +43,21 @@ class Measured(Protocol):
 class Figures:
     """The bridge from a running member to its metrics."""
 
-    def __init__(self, member: Measured, raft: Raft, waiters: Waiters, stats: ServerStats) -> None:
+    def __init__(
+        self,
+        member: Measured,
+        raft: Raft,
+        waiters: Waiters,
+        stats: ServerStats,
+        reads: ReadBarriers,
+        durable: DurableState,
+    ) -> None:
         self._member = member
         self._raft = raft
         self._waiters = waiters
         self._stats = stats
+        self._reads = reads
+        self._durable = durable
         self._longest_stall_ms = 0
 
     def stalled(self, milliseconds: int) -> None:
@@ -64,8 +76,15 @@ class Figures:
         metrics.proposals_applied.set(member.raft_index)
         metrics.proposals_pending.set(len(self._waiters))
         metrics.proposals_failed.values[""] = self._stats.timed_out
+        metrics.slow_applies.set(self._stats.slow_applies)
+        metrics.heartbeat_send_failures.set(self._stats.late_heartbeats)
+        metrics.read_indexes_failed.set(self._reads.timed_out)
+        metrics.snapshot_apply_in_progress.set(int(self._durable.is_installing))
+        metrics.history_events.set(keyspace.history.last_index - keyspace.history.floor + 1)
         metrics.server_id.labels(f"{member.member_id:x}").set(1)
-        metrics.cluster_version.labels(keyspace.cluster_version).set(1)
+        if keyspace.cluster_version:
+            metrics.cluster_version.clear()
+            metrics.cluster_version.labels(keyspace.cluster_version).set(1)
         metrics.history_start_index.set(keyspace.history.floor)
         metrics.store_watchers.set(member.watchers.count)
         metrics.store_expires.values[""] = keyspace.stats.expire_count

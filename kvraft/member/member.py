@@ -32,7 +32,7 @@ from kvraft.member.reads import ReadBarriers
 from kvraft.member.router import Router
 from kvraft.member.settings import MemberSettings
 from kvraft.member.state_hashes import StateHashes
-from kvraft.member.stats import ServerStats
+from kvraft.member.stats import SLOW_APPLY_MS, ServerStats
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter, Waiters, internal_error
 from kvraft.metrics import Metrics
 from kvraft.peer_frames import PeerHello, Refusal
@@ -76,6 +76,7 @@ class Member:
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolves with the reason when the member cannot go on; its process must end then."""
         self._raft = raft
+        self.metrics = Metrics()
         transport = self._transport = make_transport(self)
         self._waiters = Waiters(cluster.own.member_id, boot_nonce, settings.request_timeout_ms)
         self._router = Router(transport)
@@ -107,8 +108,7 @@ class Member:
         self._forwarding = Forwarding()
         self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
         self._stats = ServerStats(cluster.own.member_id, cluster.own.name)
-        self.metrics = Metrics()
-        self._figures = Figures(self, raft, self._waiters, self._stats)
+        self._figures = Figures(self, raft, self._waiters, self._stats, self._reads, self._durable)
         self.metrics.before_scrape.append(self._figures.measure)
         self._full_collections = FullCollections(clock.monotonic_ms())
         self._leader_elected_ms = 0
@@ -269,6 +269,9 @@ class Member:
 
     def before_step(self, now_ms: int) -> None:
         """Route new requests and start a read round with this step."""
+        if self._raft.role is Role.LEADER:
+            late_ms = now_ms - self._raft.next_deadline_ms
+            self._stats.late_heartbeats += late_ms >= self.settings.heartbeat_interval_ms
         for proposal in self._router.route(self._raft):
             self._loop.add(proposal)
         if self._reads.wants_round() and self._raft.leader_id:
@@ -307,11 +310,13 @@ class Member:
         self._apply_scheduled = False
         if self.failure.done():
             return
+        started_ms = clock.monotonic_ms()
         try:
             more = self._applier.apply_slice()
         except Exception as error:
             self.fail(f"applying entry {self._applier.position.index + 1} failed: {error!r}")
             raise
+        self._stats.slow_applies += clock.monotonic_ms() - started_ms > SLOW_APPLY_MS
         if more:
             self._apply_scheduled = True
             asyncio.get_running_loop().call_soon(self._apply)

@@ -22,6 +22,8 @@ class ReadBarriers:
 
     def __init__(self, timeout_ms: int) -> None:
         self._timeout_ms = timeout_ms
+        self.timed_out = 0
+        """Reads that got no leader's word in time, since the start."""
         self._read_id = 0
         self._round_id = 0
         self._round_started_ms = 0
@@ -95,11 +97,13 @@ class ReadBarriers:
 
     def sweep(self, now_ms: int) -> None:
         """Answer the reads whose time is up with 500/300."""
+        before = len(self)
         self._in_round = _without_overdue(self._in_round, now_ms)
         self._waiting = _without_overdue(self._waiting, now_ms)
         self._until_applied = [
             (index, kept) for index, reads in self._until_applied if (kept := _without_overdue(reads, now_ms))
         ]
+        self.timed_out += before - len(self)
 
     def fail_all(self, error: EtcdError) -> None:
         """Answer everything with an error (the member stops)."""

@@ -13,6 +13,8 @@ from kvraft.raft.entries import Entry
 
 _INT64_MAX: Final = 9223372036854775807
 """etcd's `minimum` before the first reply."""
+SLOW_APPLY_MS: Final = 100
+"""etcd's (v3.4.23 etcdserver/util.go, warnApplyDuration)."""
 _RATE_SAMPLES: Final = 200
 """AppendEntries that a rate is taken over (etcd v3.4.23 etcdserver/api/v2stats/queue.go, queueCapacity)."""
 _RATE_SILENCE_NS: Final = 1_000_000_000
@@ -133,6 +135,10 @@ class ServerStats:
     leader_changes: int = 0
     timed_out: int = 0
     """Requests that ended without a known outcome."""
+    slow_applies: int = 0
+    """Slices of applying that took over `SLOW_APPLY_MS`."""
+    late_heartbeats: int = 0
+    """Times that the leader came to its heartbeat late by an interval or more."""
     started_wall_ns: int = field(default_factory=clock.wall_ns)
     _leader_since_ns: int = 0
     _leader_since_wall_ns: int = 0

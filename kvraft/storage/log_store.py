@@ -16,6 +16,7 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Final, final
 
+from kvraft import clock
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState, Persist
 from kvraft.raft.entries import Entry
@@ -26,6 +27,7 @@ from kvraft.storage.interfaces import EnvironmentFile
 from kvraft.storage.log_recovery import Recovered
 from kvraft.storage.log_sizes import LogSizes
 from kvraft.storage.log_tables import LogChange
+from kvraft.storage.measures import Measures, seconds_since
 from kvraft.storage.writer import FailureLatch
 
 LAZY_DELAY_S: Final = 0.5
@@ -46,6 +48,8 @@ class LogStore:
         self._recovered: Final = recovered
         self._latch: Final = latch
         self._shape = recovered.shape
+        self.measures: Final = Measures()
+        """Of this store and of the state's, which stands beside it."""
         self._peers = dict(recovered.peers)
         self._changed_peers: dict[int, int] = {}
         self._lazy_hard_state: HardState | None = None
@@ -345,7 +349,10 @@ class LogStore:
         with self._file.writing() as transaction:
             shape = log_tables.write_change(transaction, self._shape, change, self._where)
             failpoints.hit("log.before_commit")
+            started_ns = clock.monotonic_ns()
             self._file.commit(transaction, shape.last.index)
+            self.measures.log_commit(seconds_since(started_ns))
+        self.measures.log_bytes += sum([len(entry.record) for entry in change.entries])
         failpoints.hit("log.after_commit")
         self._shape = shape
         if self._durable_waiters:

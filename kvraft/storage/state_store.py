@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, final
 
+from kvraft import clock
 from kvraft.founding import Identity
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.messages import InstallSnapshot
@@ -12,6 +13,7 @@ from kvraft.storage import codec, failpoints, state_tables
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.interfaces import Directory, Jobs, OpenFile
 from kvraft.storage.log_store import LogStore
+from kvraft.storage.measures import seconds_since
 from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.state_tables import StateFile, StateHead
 from kvraft.storage.writer import FailureLatch, StorageThread
@@ -114,7 +116,9 @@ class StateStore:
             state_tables.write_changes(transaction, self._written, changes)
             state_tables.write_head(transaction, head)
             failpoints.hit("state.before_commit")
+            started_ns = clock.monotonic_ns()
             file.commit(transaction, position.index)
+            self._log.measures.state_commit(seconds_since(started_ns))
         failpoints.hit("state.after_commit")
 
         def flushed(head: StateHead) -> None:
@@ -125,6 +129,7 @@ class StateStore:
 
     def _spool(self, done: Callable[[SnapshotFile], None]) -> None:
         state = self._written
+        started_ns = clock.monotonic_ns()
         with state.file.reading() as transaction:
             head = state_tables.read_head(transaction, state.where)
             header = SpoolHeader(
@@ -145,6 +150,7 @@ class StateStore:
                             yield table, key, stored
 
             snapshot = write_spool(self.spool.directory, header, records())
+        self._log.measures.spool(seconds_since(started_ns))
         self._latch.tell(done, snapshot)
 
     def _install(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:

@@ -46,6 +46,10 @@ class PeerStreamOwner(Protocol):
         """We do not accept the peer."""
         ...
 
+    def on_sent(self, member_id: int, size: int) -> None:
+        """A message of so many bytes was given to a stream."""
+        ...
+
     def on_unsent(self, member_id: int, frames: Sequence[Frame]) -> None:
         """Frames that had queued were dropped with the streams; nothing of them has left."""
         ...
@@ -213,7 +217,10 @@ class PeerStream:
             await queue.wait()
             frames, size = queue.take()
             if size <= message_bytes_max:
-                await call.write(encode_frames(frames))
+                message = encode_frames(frames)
+                await call.write(message)
+                self._owner.on_sent(self.member_id, len(message))
             else:
                 for part in encode_fragments(frames[0], message_bytes_max):
                     await call.write(part)
+                    self._owner.on_sent(self.member_id, len(part))

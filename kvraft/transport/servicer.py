@@ -27,6 +27,10 @@ class ServicerOwner(Protocol):
         """Frames of one message, in order."""
         ...
 
+    def on_received(self, member_id: int, size: int) -> None:
+        """A message of so many bytes has arrived."""
+        ...
+
     def on_greeted(self, member_id: int, instance: bytes) -> None:
         """The peer's process `instance` has opened a stream."""
         ...
@@ -107,6 +111,7 @@ class Servicer:
             data = await context.read()
             if not isinstance(data, bytes) or inbound.stale:
                 return
+            self._owner.on_received(member_id, len(data))
             received = decode_frames(data)
             if isinstance(received, Refusal):
                 self._owner.on_refused_by(member_id, received)

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from kvraft import clock, logs
+from kvraft.metrics import Metrics
 from kvraft.peer_frames import Frame, Refusal, RefusalKind
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import SnapshotFile
@@ -24,6 +25,7 @@ from kvraft.transport.repeats import Repeats
 from kvraft.transport.servicer import Servicer
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.snapshot_stream import SnapshotReceiver, SnapshotSender
+from kvraft.transport.traffic import Traffic
 
 _log = logs.get(__name__)
 
@@ -88,6 +90,7 @@ class GrpcTransport:
         self._events: TransportEvents | None = None
         self._server: grpc.aio.Server | None = None
         self._repeats = Repeats(clock.monotonic_ms)
+        self._traffic = Traffic()
         self.set_peers(peers)
 
     async def start(self, events: TransportEvents) -> None:
@@ -161,6 +164,16 @@ class GrpcTransport:
         if dropped:
             self.on_unsent(to_member, dropped)
 
+    def measure(self, metrics: Metrics) -> None:
+        """Copy what was counted to the page that is being made."""
+        traffic = self._traffic
+        for member_id in self._peers:
+            label = f"{member_id:x}"
+            metrics.peer_sent_bytes.set(traffic.sent_bytes[member_id], label)
+            metrics.peer_received_bytes.set(traffic.received_bytes[member_id], label)
+            metrics.peer_sent_failures.set(traffic.dropped[member_id], label)
+            metrics.active_peers.labels(label).set(int(self.is_connected(member_id)))
+
     def is_connected(self, member_id: int) -> bool:
         """Whether frames sent now have a stream to leave on, and their answers one to come back on."""
         return self._links.is_connected(member_id)
@@ -231,8 +244,17 @@ class GrpcTransport:
         if stream is not None:
             stream.knock(instance)
 
+    def on_sent(self, member_id: int, size: int) -> None:
+        """A message was given to a stream."""
+        self._traffic.sent_bytes[member_id] += size
+
+    def on_received(self, member_id: int, size: int) -> None:
+        """A message has arrived."""
+        self._traffic.received_bytes[member_id] += size
+
     def on_unsent(self, member_id: int, frames: Sequence[Frame]) -> None:
         """Report dropped frames in the next turn of the loop, once for all of this turn."""
+        self._traffic.dropped[member_id] += len(frames)
         if not self._dropped:
             asyncio.get_running_loop().call_soon(self._report_dropped)
         self._dropped.setdefault(member_id, []).extend(frames)

@@ -80,9 +80,11 @@ def test_follower_killed_before_compaction_catches_up_by_snapshot(tmp_path: Path
         away.kill()
         asyncio.run(write_many(serving.client_url, 10_000, "/gone/k", distinct=KEYS))
         serving.http("DELETE", "/v2/keys/gone/before-1")
-        write_until_compacted(cluster.leader(), missed_from)
+        giver = cluster.leader()
+        write_until_compacted(giver, missed_from)
         away.start()
         away.wait_for_log("snapshot installed", 60)
+        assert b"etcd_disk_backend_snapshot_duration_seconds_count 1.0" in giver.http("GET", "/metrics").body
         away.wait_ready()
         cluster.wait_for("agreement of all members", lambda: _agree(cluster), 60)
         away.restart()

@@ -157,9 +157,12 @@ def test_stop_during_an_install_keeps_the_snapshot(tmp_path: pathlib.Path, milli
         shutil.copyfile(snapshot.path, follower.storage.state.spool.path_of(snapshot.snapshot_id))
         follower.disk_loop.latency_s = 0.05
         follower.durable.install(installation(snapshot, 1))
+        await virtual_time.turns()
+        in_progress = [follower.durable.is_installing]
         await asyncio.sleep(milliseconds / 1000)
         stopping = asyncio.ensure_future(follower.durable.final_flush())
         await asyncio.sleep(0.3)
+        assert [*in_progress, follower.durable.is_installing] == [True, False]
         assert [position.index for _, position in follower.heard.installed] == [8]
         assert paths(follower.heard.installed[0][0]) == ALL
         follower.applier.replace(*follower.heard.installed[0])

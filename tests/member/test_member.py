@@ -224,6 +224,23 @@ def test_requests_under_way_at_an_install_are_unknown_and_never_sent_again(tmp_p
     tell(tmp_path, story)
 
 
+def test_turn_of_applying_that_takes_long_is_counted(tmp_path: pathlib.Path) -> None:
+    """etcd_server_slow_apply_total: over 100 ms, by whatever it was held."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualLoop)
+        for milliseconds, slow in ((100, 0), (101, 1)):
+            follower.member.submit(CreateInOrder(path=b"/q"), lambda _: loop.spend(milliseconds))  # noqa: B023 -- called within this turn of the loop over both
+            await virtual_time.turns()
+            [(_, frame)] = follower.forwarded()
+            await follower.lead(2, 1, frame.payload)
+            assert b"etcd_server_slow_apply_total %d.0" % slow in follower.member.metrics.render()
+
+    tell(tmp_path, story)
+
+
 def test_stop_right_after_a_write_was_applied_flushes_it(tmp_path: pathlib.Path) -> None:
     """Also with a batch that the loop has postponed; the next start replays nothing."""
 

@@ -84,6 +84,7 @@ def test_reads_time_out_wherever_they_wait() -> None:
     assert reader.outcomes == {}
     barriers.sweep(120)
     assert list(reader.outcomes) == ["in round", "waiting", "applying"]
+    assert barriers.timed_out == 3
     for outcome in reader.outcomes.values():
         assert outcome is not None
         assert outcome.code is ErrorCode.RAFT_INTERNAL
