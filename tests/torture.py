@@ -98,6 +98,12 @@ def mixed_faults(seed: int, seconds: int, directory: pathlib.Path) -> list[str]:
     return ["-m", "tests.jepsen_like", *words, "--directory", str(directory)]
 
 
+def small_scope(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Every state within drawn limits, as many as fit the share and some 2 GB of memory."""
+    limits = ["--draw", str(seed), "--states", "5000000", "--seconds", str(seconds)]
+    return ["-m", "tests.simulation.small_scope", *limits]
+
+
 def failover(_seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     """Kills of the leader beside etcd, some eight seconds each."""
     return ["-m", "tests.jepsen_like.failover", "--kills", str(max(3, min(20, seconds // 8)))]
@@ -166,7 +172,8 @@ def main() -> int:
     parser.add_argument("part", nargs="*")
     given = parser.parse_args()
     every = [
-        Part("simulation", 0.2, simulation),
+        Part("simulation", 0.15, simulation),
+        Part("small-scope", 0.05, small_scope),
         Part("cuts", 0.05, cuts),
         Part("members", 0.1, members),
         Part("differential-1", 0.05, differential(1)),
