@@ -240,6 +240,7 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
             snapshot_count=wanted.snapshot_count,
             history_events_max=wanted.history_size,
             waiting_requests_max=wanted.limits.waiting_requests_max,
+            uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
         ),
         configuration=in_force[-1],
         load_keyspace=load_keyspace,

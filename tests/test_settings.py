@@ -295,7 +295,9 @@ def test_limits_of_the_table_are_those_that_the_rooms_enforce() -> None:
     assert limits.request_line_bytes_max == ApiSettings().request_line_bytes_max
     assert limits.header_bytes_max == ApiSettings().header_bytes_max
     assert limits.waiting_requests_max == MemberSettings().waiting_requests_max
-    assert limits.uncommitted_bytes_max == RaftSettings().uncommitted_bytes_max
+    assert (
+        limits.uncommitted_bytes_max == RaftSettings().uncommitted_bytes_max == MemberSettings().uncommitted_bytes_max
+    )
     assert limits.watcher_bytes_max == watchers.WATCHER_BYTES_MAX
 
 

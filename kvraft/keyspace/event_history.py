@@ -93,6 +93,8 @@ class EventHistory:
         """Events up to here can be read back through `reader`."""
         self.block_bytes: dict[int, int] = {}
         """Bytes of each block (index // BLOCK_EVENTS) from the floor on, ascending."""
+        self.added_bytes = 0
+        """Of all events since the start of this object; what was dropped is not taken off."""
         self._total_bytes = 0
         self._events: dict[int, Event] = {}
         self._memory_first = 1
@@ -108,6 +110,7 @@ class EventHistory:
         block = index // BLOCK_EVENTS
         self.block_bytes[block] = self.block_bytes.get(block, 0) + size
         self._total_bytes += size
+        self.added_bytes += size
         self._memory_bytes += size
         if self._total_bytes > self.bytes_max or index - self.floor >= self.events_max or not self.floor:
             self._raise_floor()

@@ -89,6 +89,8 @@ class Keyspace:
         self._tree = LiveTree()
         self._flushed_index = 0
         """The etcd_index at which the last flush began; its history need not be encoded again."""
+        self._flushing_bytes = self._durable_bytes = 0
+        """`history.added_bytes` when the last flush began, and when the last one began that is durable."""
 
     # Reading
 
@@ -380,6 +382,7 @@ class Keyspace:
         )
         unflushed = history.unflushed(self._flushed_index)
         self._flushed_index = self.etcd_index
+        self._flushing_bytes = history.added_bytes
         return self._tree.begin_changes(self.etcd_index, unflushed, history.floor, encode_meta(meta))
 
     def take_changes(self) -> StateChanges:
@@ -392,6 +395,12 @@ class Keyspace:
     def mark_durable(self, etcd_index: int) -> None:
         """The changes begun at `etcd_index` are stored: history up to there may be read back from disk."""
         self.history.mark_durable(etcd_index)
+        self._durable_bytes = self._flushing_bytes
+
+    @property
+    def unflushed_bytes(self) -> int:
+        """Bytes of the events that are not durable yet, about."""
+        return self.history.added_bytes - self._durable_bytes
 
     def load(self, image: StateImage) -> None:
         """`begin_load` and all its slices at once."""

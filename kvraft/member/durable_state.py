@@ -22,6 +22,9 @@ from kvraft.raft.restored import LogPosition, SnapshotFile
 _HELD_BACK: Final = 4
 """The log may grow to so many times `snapshot_count` for followers that are being fed."""
 
+_PAGE_BYTES: Final = 4096
+"""LMDB's page: the memory page of every machine that this runs on, or a part of it."""
+
 T = TypeVar("T")
 
 log = logs.get(__name__)
@@ -54,6 +57,7 @@ class DurableState:
         member: Installing,
         failure: asyncio.Future[str],
         load_keyspace: Callable[[], Awaitable[Keyspace]],
+        has_room: Callable[[int], bool],
     ) -> None:
         self._applier = applier
         self._log_store = log_store
@@ -64,6 +68,8 @@ class DurableState:
         self._member = member
         self._failure = failure
         self._load_keyspace = load_keyspace
+        self._has_room = has_room
+        """Whether so many bytes more fit on the disk beside all that is owed."""
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
         self._transfers: dict[int, asyncio.Task[None]] = {}
@@ -84,10 +90,20 @@ class DurableState:
         commands = self._applier.applied_commands - self._flushed_commands
         if (
             commands >= self._settings.flush_commands_max
+            or self._applier.keyspace.unflushed_bytes >= self._settings.flush_bytes_max
             or now_ms - self._flushed_ms >= self._settings.flush_interval_ms
             or self._is_log_crowded()
         ):
             self._start(self._flush())
+
+    def owed_bytes(self) -> int:
+        """About what the flush of all that is applied will take of the disk.
+
+        Each event is written as an event, and its value once more as a node; each command changes a page of nodes,
+        which LMDB copies. What it replaces is used again by later flushes, but not by this one.
+        """
+        commands = self._applier.applied_commands - self._flushed_commands
+        return 2 * self._applier.keyspace.unflushed_bytes + _PAGE_BYTES * commands
 
     async def final_flush(self) -> None:
         """Before a clean stop: the next start then replays nothing.
@@ -175,6 +191,8 @@ class DurableState:
         sent_index = 0
         try:
             snapshot = await self._fresh_snapshot()
+            if snapshot is None:
+                return
             done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._transport.send_snapshot(
                 wanted.to_server, wanted.term, snapshot, lambda sent: None if done.done() else done.set_result(sent)
@@ -186,19 +204,24 @@ class DurableState:
             self._loop.put(SnapshotSent(wanted.to_server, sent_index))
         log.info("snapshot sent" if sent_index else "snapshot transfer failed", index=sent_index)
 
-    async def _fresh_snapshot(self) -> SnapshotFile:
+    async def _fresh_snapshot(self) -> SnapshotFile | None:
         """A spool file of the state as it is now; the last one if nothing changed or it still joins up with the log.
+
+        None if the disk has no room for it: the follower asks again, and a full disk would stop this member as well.
 
         Making one is a task of its own: a stop gives transfers up, but must not cut off the flush that one has begun.
         """
         return await asyncio.shield(self._start(self._make_snapshot()))
 
-    async def _make_snapshot(self) -> SnapshotFile:
+    async def _make_snapshot(self) -> SnapshotFile | None:
         async with self._lock:
             snapshot = self._snapshot
             if snapshot is not None and snapshot.position.index >= self._loop.raft.first_log_index - 1:
                 return snapshot
             await self._flush_locked()
+            if not self._has_room(self._state_store.size_bytes()):
+                log.error("no room on the disk for a snapshot", needed_bytes=self._state_store.size_bytes())
+                return None
             spooled: asyncio.Future[SnapshotFile] = asyncio.get_running_loop().create_future()
             self._state_store.spool_snapshot(spooled.set_result)
             snapshot = self._snapshot = await self._unless_failed(spooled)

@@ -1,21 +1,27 @@
 """Commands of other members on their way through this one's log, and their refusals."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from kvraft.keyspace.command_codec import CommandError, decode_command
+from kvraft.keyspace.commands import Command
 from kvraft.member.interfaces import ForwardedCommand, ForwardRefused
 from kvraft.member.waiters import REQUEST_ID_BYTES
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import RefusalReason, Role
 from kvraft.raft.inputs import Propose
 
+NO_SPACE: Final = "no space"
+"""As a reason of refusal; the client reads `etcdserver: no space`."""
+
 
 @final
 class Forwarding:
     """Remembers, for one step, whose command each proposal is: only a refusal needs to find its way back."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuses: Callable[[Command], bool]) -> None:
+        self._refuses = refuses
+        """Whether this member's disk has no room for a command."""
         self._proposed: dict[int, tuple[int, ForwardedCommand]] = {}
         self._token = 0
         self._owed: dict[int, list[ForwardRefused]] = {}
@@ -26,10 +32,12 @@ class Forwarding:
         if raft.role is not Role.LEADER or raft.current_term != frame.term:
             return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, frame.term)
         try:
-            decode_command(frame.payload[REQUEST_ID_BYTES:])
+            command = decode_command(frame.payload[REQUEST_ID_BYTES:])
         except CommandError as error:
             # Committed, it would stop every member: the defect of one must not become everybody's.
             return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], f"malformed command: {error}", frame.term)
+        if self._refuses(command):
+            return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], NO_SPACE, frame.term)
         self._token -= 1  # negative: this member's own waiters count upwards
         self._proposed[self._token] = (from_member, frame)
         return Propose(self._token, frame.payload, from_member)

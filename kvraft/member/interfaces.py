@@ -108,6 +108,10 @@ class StateStore(Protocol):
         """Durable history records from an etcd_index on, cut after `bytes_max`."""
         ...
 
+    def size_bytes(self) -> int:
+        """How much of the disk the state takes; a snapshot of it takes no more."""
+        ...
+
     def spool_snapshot(self, done: Callable[[SnapshotFile], None]) -> None:
         """Copy the durable state to a checksummed spool file, on the state thread."""
         ...

@@ -11,7 +11,7 @@ from typing import final
 
 from kvraft import clock, logs
 from kvraft.keyspace.command_codec import encode_command
-from kvraft.keyspace.commands import Command, CompareAndDelete, Delete, Sync
+from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
@@ -93,7 +93,16 @@ class Member:
         self._loop = RaftLoop(raft, log_store, transport, clock.monotonic_ms, self)
         self._handover = Handover(cluster.own.name, self._loop, transport.is_connected, settings.election_timeout_ms)
         self._durable = DurableState(
-            self._applier, log_store, state_store, transport, self._loop, settings, self, self.failure, load_keyspace
+            self._applier,
+            log_store,
+            state_store,
+            transport,
+            self._loop,
+            settings,
+            self,
+            self.failure,
+            load_keyspace,
+            self._has_room,
         )
         self._memory = PeerMemory(
             cluster.cluster_id,
@@ -103,9 +112,10 @@ class Member:
             self._loop.durable_position,
             created_now=created_now,
         )
-        self._disk = DiskWatch(log_store, free_bytes)
+        self._disk = DiskWatch(log_store, free_bytes, self._durable.owed_bytes, settings.uncommitted_bytes_max)
         self._chores = Chores(cluster, raft, self._applier, self, settings.idle_sync_ms)
-        self._forwarding = Forwarding()
+        self._disk_was_full = False
+        self._forwarding = Forwarding(self._disk.refuses)
         self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
         self._stats = ServerStats(cluster.own.member_id, cluster.own.name)
         self._figures = Figures(self, raft, self._waiters, self._stats, self._reads, self._durable)
@@ -228,12 +238,12 @@ class Member:
         self._loop.wake()
 
     def _refusal(self, command: Command) -> bytes | None:
-        """Why a command is not taken now; what frees space always is."""
+        """Why a command is not taken now."""
         if self._stopping:
             return causes.STOPPED
         if self._is_overloaded():
             return causes.TOO_MANY_REQUESTS
-        if self._disk.is_full and not isinstance(command, Delete | CompareAndDelete | Sync):
+        if self._disk.refuses(command):
             return causes.NO_SPACE
         return None
 
@@ -269,6 +279,7 @@ class Member:
 
     def before_step(self, now_ms: int) -> None:
         """Route new requests and start a read round with this step."""
+        self._disk.look_if_much_was_written()
         if self._raft.role is Role.LEADER:
             late_ms = now_ms - self._raft.next_deadline_ms
             self._stats.late_heartbeats += late_ms >= self.settings.heartbeat_interval_ms
@@ -440,6 +451,8 @@ class Member:
             elif isinstance(frame, StateHash):
                 self._compare_hash(from_member, frame.index, frame.state_hash)
             else:
+                if self._disk.is_exhausted and isinstance(frame, AppendEntries) and frame.entries:
+                    continue  # as if lost: Raft repeats it, and the leader's heartbeats go on being heard
                 self._count(from_member, frame)
                 self._memory.saw(from_member, frame.term)
                 self._loop.add(Received(from_member, frame))
@@ -525,11 +538,15 @@ class Member:
         if self._full_collections.is_due(self.raft_index, now_ms):
             gc.collect()
 
+    def _has_room(self, size_bytes: int) -> bool:
+        return self._disk.has_room(size_bytes)
+
     def _watch_disk(self) -> None:
-        was_full = self._disk.is_full
+        self._disk.scrub()
         self._disk.look()
-        if self._disk.is_full and not was_full and self._raft.role is Role.LEADER:
-            self._loop.put(TransferLeadership(0))
+        if self._disk.is_full and not self._disk_was_full and self._raft.role is Role.LEADER:
+            self._loop.put(TransferLeadership(0))  # once: the others' disks may be full as well
+        self._disk_was_full = self._disk.is_full
 
     def _timeout_cause(self, waiter: Waiter) -> bytes:
         """As etcd tells them apart (server/v2_server: parseProposeCtxErr)."""

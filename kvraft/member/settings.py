@@ -29,12 +29,16 @@ class MemberSettings:
     """State is written behind at least this often while it changes: a hot key is then written once."""
     flush_commands_max: int = 20_000
     """Or after this many commands: a restart replays at most so many, in a fraction of a second."""
+    flush_bytes_max: int = 64 << 20
+    """Or after this many bytes of events, which a flush writes about twice: it bounds what the disk is owed."""
     apply_slice_ms: int = 10
     """Applying yields to the loop after this long, so that heartbeats leave in time."""
     waiting_requests_max: int = 20_000
     """Requests without an answer yet; one more is answered `etcdserver: too many requests`."""
     waiting_bytes_max: int = 256 << 20
     """Commands of such requests together, in memory: without a leader they pile up for the request timeout."""
+    uncommitted_bytes_max: int = 64 << 20
+    """What a leader may accept before a quorum has stored it, as in the core's settings: the disk must have room."""
     idle_sync_ms: int = 30_000
     """With TTL keys and no appends, the clock is written to the log this often: a restart extends a TTL by no more."""
 

@@ -73,6 +73,10 @@ class Directory(Protocol):
         """Snapshots on their way out or in."""
         ...
 
+    def free_bytes(self) -> int:
+        """What the file system still has for this member."""
+        ...
+
     def remove_other_states(self, generation: int) -> None:
         """Remove every state environment but this."""
         ...

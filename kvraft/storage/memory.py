@@ -260,6 +260,10 @@ class MemoryStateStore:
         """`Configuration.encode()` in force at `position`; empty for a new store."""
         return self._disk.configuration
 
+    def size_bytes(self) -> int:
+        """Nothing: this memory has no end."""
+        return 0
+
     def load(self) -> StateImage:
         """The stored state."""
         disk = self._disk

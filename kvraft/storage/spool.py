@@ -10,11 +10,12 @@ The id of a snapshot is its position and this hash, so equal ids mean equal byte
 with any sender that has the same id.
 """
 
+import errno
 import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, final
@@ -28,6 +29,8 @@ from kvraft.storage.errors import CorruptStorageError, NewerFormatError
 
 MAGIC: Final = b"kvraft snapshot\n"
 DIGEST_BYTES: Final = 16
+_INSTALLED: Final = 3
+"""Times its size that a snapshot needs until it is in force: its file, and the new state with half-full pages."""
 FRAME_BYTES_MAX: Final = 256 << 10
 """A frame is closed when it reaches this; one record may make it larger."""
 FRAME_BYTES_LIMIT: Final = 64 << 20
@@ -213,7 +216,8 @@ def _decode_header(path: Path, payload: bytes) -> SpoolHeader:
 class Spool:
     """The spool directory, for the transport: what can be sent, and where what arrives is put."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, free_bytes: Callable[[], int] = lambda: 1 << 62) -> None:
+        self._free_bytes: Final = free_bytes
         self.directory: Final = directory
         """Holds what this member has written; what arrives is below it."""
         self._incoming: Final = directory / "incoming"
@@ -236,7 +240,7 @@ class Spool:
         """Begin to receive a snapshot, or go on with it: `offset` says from where. One at a time.
 
         What an earlier transfer of the same id has left is read again, so call it from a worker thread.
-        Raises ValueError for an id or a size that no snapshot has.
+        Raises ValueError for an id or a size that no snapshot has, OSError if the disk cannot hold what comes of it.
         """
         if size_bytes < len(MAGIC) + DIGEST_BYTES:
             raise ValueError(f"snapshot of {size_bytes} bytes")
@@ -245,6 +249,9 @@ class Spool:
         for other in self._incoming.glob("*.part"):
             if other != unfinished:
                 other.unlink()
+        arrived = unfinished.stat().st_size if unfinished.exists() else 0
+        if _INSTALLED * size_bytes - arrived > self._free_bytes():
+            raise OSError(errno.ENOSPC, f"no room to install a snapshot of {size_bytes} bytes")
         return IncomingSnapshot(snapshot_id, finished, unfinished, size_bytes)
 
     def remove(self, snapshot_id: str) -> None:

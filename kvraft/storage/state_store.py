@@ -49,7 +49,7 @@ class StateStore:
             self._head = state_tables.read_head(transaction, state.where)
         self._floor = self._head.history_floor
         """The state thread's, which may be ahead of `_head` by a flush."""
-        self.spool: Final = Spool(directory.spool_path)
+        self.spool: Final = Spool(directory.spool_path, directory.free_bytes)
 
     def start(self, thread: Jobs | None = None) -> None:
         """Begin to write, on a thread of its own unless one is given. The latch knows the loop."""

@@ -1,14 +1,27 @@
 """The disk is looked after before it fails."""
 
-from kvraft.member.disk_watch import FREE_BYTES_FLOOR, SCRUB_ENTRIES, DiskWatch
+import asyncio
+import pathlib
+from typing import final
+
+from kvraft.keyspace.commands import Delete, Set
+from kvraft.keyspace.errors import EtcdError
+from kvraft.member import waiters
+from kvraft.member.disk_watch import LOOK_BYTES, MARGIN_BYTES, SCRUB_ENTRIES, DiskWatch
 from kvraft.raft.restored import LogPosition
+from tests.member.test_member import Follower, tell
+
+UNCOMMITTED = 64 << 20
+MANY_BYTES = 1 << 40
 
 
+@final
 class ScrubbedLog:
     """A log of a hundred entries that remembers how it was scrubbed."""
 
     def __init__(self) -> None:
         self.verified: list[int] = []
+        self.held = 0
 
     def scrub(self, after: LogPosition | None, entries_max: int) -> LogPosition | None:
         first = 1 if after is None else after.index + 1
@@ -16,27 +29,102 @@ class ScrubbedLog:
         self.verified.extend(range(first, last + 1))
         return None if last == 100 else LogPosition(last)
 
+    def held_bytes(self) -> int:
+        return self.held
 
-def _watch(log: ScrubbedLog, free: list[int]) -> DiskWatch:
-    return DiskWatch(log, lambda: free[0])  # type: ignore[arg-type] # only `scrub` is asked for
+
+@final
+class Disk:
+    """What a watch sees of a disk."""
+
+    def __init__(self, free: int) -> None:
+        self.free, self.owed = free, 0
+        self.log = ScrubbedLog()
+        self.watch = DiskWatch(
+            self.log,  # type: ignore[arg-type] # only two of its methods are asked for
+            lambda: self.free,
+            lambda: self.owed,
+            UNCOMMITTED,
+        )
+
+    def at(self, free: int, owed: int = 0) -> tuple[bool, bool]:
+        """Whether it is full, and exhausted, with so many bytes."""
+        self.free, self.owed = free, owed
+        self.watch.look()
+        return self.watch.is_full, self.watch.is_exhausted
+
+    def after_writing(self, held: int) -> bool:
+        """Whether it is seen to be full by the step at which the log holds so much."""
+        self.log.held = held
+        self.watch.look_if_much_was_written()
+        return self.watch.is_full
 
 
-def test_writes_are_refused_below_the_floor_and_taken_again_above() -> None:
-    """The floor is reached before a commit fails, and leaving it ends the alarm."""
-    free = [FREE_BYTES_FLOOR]
-    watch = _watch(ScrubbedLog(), free)
-    alarms = []
-    for free_bytes in (FREE_BYTES_FLOOR, FREE_BYTES_FLOOR - 1, 0, FREE_BYTES_FLOOR):
-        free[0] = free_bytes
-        watch.look()
-        alarms.append(watch.is_full)
-    assert alarms == [False, True, True, False]
+def test_writes_are_refused_while_all_that_is_accepted_still_fits() -> None:
+    """Full: beside the margin the uncommitted bytes have room. The alarm ends a margin above, and does not flicker."""
+    full = MARGIN_BYTES + UNCOMMITTED
+    disk = Disk(MANY_BYTES)
+    assert [disk.at(free)[0] for free in (full, full - 1, 0)] == [False, True, True]
+    assert [disk.at(full + above)[0] for above in (0, MARGIN_BYTES - 1, MARGIN_BYTES, 0)] == [True, True, False, False]
+
+
+def test_what_is_applied_and_not_flushed_counts_as_used() -> None:
+    """The flush will need it, at a moment when nobody asks any more whether there is room."""
+    owed = 300 << 20
+    full = MARGIN_BYTES + UNCOMMITTED + owed
+    disk = Disk(MANY_BYTES)
+    assert disk.at(full, owed) == (False, False)
+    assert disk.at(full - 1, owed) == (True, False)
+    assert disk.at(MARGIN_BYTES + owed - 1, owed) == (True, True)
+
+
+def test_what_frees_space_is_taken_until_only_the_debt_fits() -> None:
+    """A delete is an event as well, and its previous value is stored with it."""
+    disk = Disk(MANY_BYTES)
+    put, delete = Set(path=b"/key"), Delete(path=b"/key")
+    answers = []
+    for free in (MANY_BYTES, MARGIN_BYTES, MARGIN_BYTES - 1):
+        disk.at(free)
+        answers.append((disk.watch.refuses(put), disk.watch.refuses(delete)))
+    assert answers == [(False, False), (True, False), (True, True)]
+
+
+def test_a_burst_of_entries_is_followed_by_a_look_at_once() -> None:
+    """Between two looks of the housekeeping a fast disk takes more than the margin."""
+    disk = Disk(MANY_BYTES)
+    disk.free = 0
+    assert [disk.after_writing(held) for held in (LOOK_BYTES - 1, LOOK_BYTES)] == [False, True]
+    disk.at(MANY_BYTES)
+    disk.free = 0
+    compacted = 0
+    assert [disk.after_writing(held) for held in (compacted, LOOK_BYTES)] == [False, True]
 
 
 def test_every_old_entry_is_verified_again_and_again() -> None:
     """Slice by slice from the base to the end, then anew."""
-    log = ScrubbedLog()
-    watch = _watch(log, [FREE_BYTES_FLOOR])
+    disk = Disk(MANY_BYTES)
     for _ in range(2 * (100 // SCRUB_ENTRIES)):
-        watch.look()
-    assert log.verified == [*range(1, 101), *range(1, 101)]
+        disk.watch.scrub()
+    assert disk.log.verified == [*range(1, 101), *range(1, 101)]
+
+
+def test_member_with_an_exhausted_disk_hears_no_entries_and_is_fed_again_later(tmp_path: pathlib.Path) -> None:
+    """Its own clients are told at once; nothing is written that a leader sends; with room it goes on where it was."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        follower.free_bytes = MARGIN_BYTES - 1
+        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000))
+        last = follower.last
+        await follower.lead(2, 1, None, None)
+        assert follower.disk.last.index == follower.member.raft_index == 1
+        await follower.post()
+        [answer] = follower.outcomes
+        assert isinstance(answer, EtcdError) and answer.cause == waiters.NO_SPACE
+        follower.free_bytes = MANY_BYTES
+        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
+        follower.last = last
+        await follower.lead(2, 1, None, None)
+        assert follower.disk.last.index == follower.member.raft_index == 3
+
+    tell(tmp_path, story)

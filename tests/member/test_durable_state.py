@@ -57,6 +57,7 @@ class State:
         self.disk_loop = DiskLoop(asyncio.get_running_loop())
         self.storage = open_memory(self.disk, directory)
         self.heard = Silence()
+        self.free_bytes, self.state_bytes = 1 << 40, 1 << 20
         self.inbox = Inbox()
         self.transport = RecordingTransport()
         self.storage.start(
@@ -77,6 +78,7 @@ class State:
             self.heard,
             self.heard.failure,
             self.load,
+            lambda size_bytes: self.state_bytes + size_bytes < self.free_bytes,
         )
 
     async def load(self) -> Keyspace:
@@ -212,6 +214,45 @@ def test_look_around_flushes_after_the_interval_or_enough_commands_only(tmp_path
         state.durable.look_around(now_ms)
         await virtual_time.turns(100)
         assert state.storage.state.position.index == 7
+
+    virtual_time.run(story())
+
+
+def test_large_values_are_flushed_sooner_and_counted_until_they_are_durable(tmp_path: pathlib.Path) -> None:
+    """What the disk is owed stays bounded, and is known: each value twice, and a page a command."""
+
+    async def story() -> None:
+        value = b"v" * 100_000
+        entries = log_of(*(payload_of(Set(path=b"/key%d" % number, value=value)) for number in range(4)))
+        state = State(tmp_path / "a", entries, MemberSettings(flush_bytes_max=350_000))
+        state.apply(entries[:3])
+        state.durable.look_around(0)
+        await virtual_time.turns(100)
+        assert state.storage.state.position.index == 0
+        assert 600_000 + 3 * 4096 <= state.durable.owed_bytes() < 610_000 + 3 * 4096
+        state.apply(entries[3:])
+        state.durable.look_around(0)
+        await virtual_time.turns(100)
+        assert (state.storage.state.position.index, state.durable.owed_bytes()) == (4, 0)
+
+    virtual_time.run(story())
+
+
+def test_no_snapshot_is_made_on_a_disk_without_room_for_it(tmp_path: pathlib.Path) -> None:
+    """It would stop this member as well; the follower asks again."""
+
+    async def story() -> None:
+        state = State(tmp_path / "a", entries := log_of(*keys(1, 3)))
+        state.apply(entries)
+        state.free_bytes = state.state_bytes
+        state.durable.send_snapshot(SendSnapshot(2, 1))
+        await virtual_time.turns(100)
+        assert (state.transport.snapshots, state.inbox.put_in) == ([], [SnapshotSent(2, 0)])
+        state.free_bytes += 1
+        state.durable.send_snapshot(SendSnapshot(2, 1))
+        await virtual_time.turns(100)
+        assert len(state.transport.snapshots) == 1
+        assert state.heard.failures == []
 
     virtual_time.run(story())
 

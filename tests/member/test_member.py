@@ -40,6 +40,7 @@ class Follower:
         self.transport = RecordingTransport()
         self.outcomes: list[Written | EtcdError] = []
         self.last: Entry | None = None
+        self.free_bytes = 1 << 40
 
         async def load() -> Keyspace:
             keyspace = Keyspace(history_reader=self.storage.state)
@@ -56,7 +57,7 @@ class Follower:
             settings=MemberSettings(),
             configuration=CONFIGURATION,
             load_keyspace=load,
-            free_bytes=lambda: 1 << 40,
+            free_bytes=lambda: self.free_bytes,
             created_now=True,
             boot_nonce=5,
         )

@@ -1,7 +1,7 @@
 """A command goes to one leader, once; only a refusal of that very attempt sends it again."""
 
 from kvraft.keyspace.command_codec import encode_command
-from kvraft.keyspace.commands import Sync
+from kvraft.keyspace.commands import Command, Set, Sync
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.router import Router
@@ -11,6 +11,11 @@ from kvraft.raft.effects import RefusalReason, Role
 from kvraft.raft.inputs import Propose
 from kvraft.records import Written
 from tests.member.fakes import RecordingTransport, ScriptedRaft
+
+
+def takes_all(_command: Command) -> bool:
+    """This disk has room for everything: nothing is refused."""
+    return False
 
 
 def ignore(_outcome: Written | EtcdError) -> None:
@@ -62,15 +67,26 @@ def test_forwarded_command_is_for_the_leader_of_its_own_term() -> None:
     frame = ForwardedCommand(4, bytes(range(REQUEST_ID_BYTES)) + encode_command(Sync()))
     refused = ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
     for raft in (ScriptedRaft(term=4, leader_id=2), ScriptedRaft(Role.LEADER, 3), ScriptedRaft(Role.LEADER, 5)):
-        assert Forwarding().propose(2, frame, raft.core) == refused
-    outcome = Forwarding().propose(2, frame, ScriptedRaft(Role.LEADER, 4).core)
+        assert Forwarding(takes_all).propose(2, frame, raft.core) == refused
+    outcome = Forwarding(takes_all).propose(2, frame, ScriptedRaft(Role.LEADER, 4).core)
     assert isinstance(outcome, Propose)
     assert (outcome.payload, outcome.for_server) == (frame.payload, 2)
 
 
+def test_forwarded_command_that_finds_no_room_is_refused_unless_it_frees_some() -> None:
+    """A leader with a full disk that could not hand over takes no more from others than from its own clients."""
+    raft = ScriptedRaft(Role.LEADER, 4).core
+    forwarding = Forwarding(lambda command: not isinstance(command, Sync))
+    commands = (Set(path=b"/key"), Sync())
+    frames = [ForwardedCommand(4, bytes(REQUEST_ID_BYTES) + encode_command(command)) for command in commands]
+    refused, proposed = (forwarding.propose(2, frame, raft) for frame in frames)
+    assert refused == ForwardRefused(bytes(REQUEST_ID_BYTES), "no space", 4)
+    assert isinstance(proposed, Propose)
+
+
 def test_refusal_by_the_core_finds_its_way_back_within_the_step() -> None:
     """Tokens of forwarded commands never meet those of this member's own waiters, and are forgotten after the step."""
-    forwarding = Forwarding()
+    forwarding = Forwarding(takes_all)
     frames = [ForwardedCommand(4, bytes([number]) * REQUEST_ID_BYTES + encode_command(Sync())) for number in (1, 2)]
     raft = ScriptedRaft(Role.LEADER, 4).core
     tokens = [forwarding.propose(number, frame, raft) for number, frame in zip((2, 3), frames, strict=True)]
@@ -86,7 +102,7 @@ def test_refusal_by_the_core_finds_its_way_back_within_the_step() -> None:
 
 def test_refusal_that_could_not_be_sent_is_owed_until_its_member_is_connected() -> None:
     """Each is given out once."""
-    forwarding = Forwarding()
+    forwarding = Forwarding(takes_all)
     first, second, third = (ForwardRefused(bytes([number]), RefusalReason.TOO_MANY, 4) for number in (1, 2, 3))
     for member_id, refused in ((2, first), (3, second), (2, third)):
         forwarding.owe(member_id, refused)
@@ -98,7 +114,7 @@ def test_refusal_that_could_not_be_sent_is_owed_until_its_member_is_connected() 
 def test_bytes_that_are_no_command_never_enter_the_log() -> None:
     """Committed, they would stop every member; refused, they are the sender's defect alone."""
     frame = ForwardedCommand(4, bytes(REQUEST_ID_BYTES) + b"not a command")
-    outcome = Forwarding().propose(2, frame, ScriptedRaft(Role.LEADER, term=4, leader_id=1).core)
+    outcome = Forwarding(takes_all).propose(2, frame, ScriptedRaft(Role.LEADER, term=4, leader_id=1).core)
     assert isinstance(outcome, ForwardRefused)
     assert outcome.reason.startswith("malformed command")
 

@@ -82,6 +82,22 @@ def test_broken_transfer_goes_on_where_it_ended(snapshot: SnapshotFile, spool: S
     assert read(again.finish()) == content
 
 
+def test_snapshot_that_cannot_be_installed_is_not_received(snapshot: SnapshotFile, tmp_path: Path) -> None:
+    """A full disk stops a member; what has arrived already counts."""
+    free = [3 * snapshot.size_bytes - 1]
+    spool = Spool(tmp_path / "spool", lambda: free[0])
+    with pytest.raises(OSError, match="no room"):
+        spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
+    free[0] += 1
+    incoming = spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
+    incoming.write(0, read(snapshot)[:1000])
+    incoming.close()
+    free[0] -= 1000
+    again = spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
+    again.close()
+    assert again.offset == 1000
+
+
 def test_transfer_of_another_snapshot_removes_the_unfinished_one(snapshot: SnapshotFile, spool: Spool) -> None:
     """One transfer at a time; a leader that has a newer snapshot makes the older one useless."""
     older = spool.receive(f"3-1-{'0' * 32}", 1000)

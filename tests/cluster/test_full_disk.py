@@ -1,0 +1,74 @@
+"""One member's disk fills up by what the cluster writes: it stays out of the way, and nothing stops."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kvraft.testing.cluster import Cluster, Member
+from tests.jepsen_like.network import run_command
+
+DISK_BYTES = 192 << 20
+VALUE_BYTES = 256 << 10
+WRITES = 1000
+"""250 MiB of values, far more than the small disk takes."""
+RESTART_WRITES = 5
+
+
+@contextlib.contextmanager
+def on_small_disk(member: Member) -> Iterator[None]:
+    """The member's data directory is on an ext4 image of its own."""
+    directory = member.data_dir.parent
+    directory.mkdir(exist_ok=True)
+    image, mount = directory / f"{member.name}.image", directory / f"{member.name}.disk"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    run_command("mkfs.ext4", "-q", "-m", "0", str(image))
+    run_command("mount", "-o", "loop", str(image), str(mount))
+    try:
+        (mount / "data").mkdir(mode=0o700)
+        member.data_dir.symlink_to(mount / "data", target_is_directory=True)
+        yield
+    finally:
+        member.kill()
+        run_command("umount", str(mount))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("small_leads", [True, False])
+def test_member_whose_disk_fills_up_stays_and_the_others_go_on(tmp_path: Path, *, small_leads: bool) -> None:
+    """As the leader it hands over first. Its own clients are told at once, and it still starts on what it has."""
+    cluster = Cluster(tmp_path / "cluster")
+    small, *others = cluster.members
+    with contextlib.ExitStack() as stack:
+        stack.callback(cluster.stop)
+        stack.enter_context(on_small_disk(small))
+        cluster.start()
+        while (cluster.leader() is small) is not small_leads:
+            leader = cluster.leader()
+            leader.terminate()
+            leader.start()
+            leader.wait_ready()
+        value = "x" * VALUE_BYTES
+        refused = 0
+        for number in range(WRITES):
+            answer = others[number % 2].http("PUT", f"/v2/keys/fill/{number % 50}", form={"value": value})
+            if answer.status not in {200, 201}:
+                refused += 1
+                assert json.loads(answer.body)["cause"] == "etcdserver: no space", answer.body
+        for member in cluster.members:
+            assert member.is_running, member.log_tail()
+        assert "disk nearly full" in small.log_text(), small.log_tail()
+        assert refused <= 2, "until the small one has handed over, its leadership may refuse others' commands"
+        answer = small.http("PUT", "/v2/keys/own", form={"value": "x"})
+        assert (answer.status, answer.json()["cause"]) == (500, "etcdserver: no space")
+        small.terminate()
+        small.start()
+        small.wait_listening()
+        for number in range(RESTART_WRITES):
+            assert others[0].http("PUT", f"/v2/keys/after/{number}", form={"value": value}).status == 201
+        assert small.is_running, small.log_tail()
