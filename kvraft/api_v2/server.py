@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,9 @@ log = logs.get(__name__)
 _BACKLOG: Final = 4096
 """Connections that may wait to be accepted: a cluster's clients all come back at once after a restart."""
 
+_RESET: Final = struct.pack("ii", 1, 0)
+"""struct linger: close at once, without the four-way goodbye that would look like an answer."""
+
 _SWEEP_S: Final = 30.0
 """How often idle connections are looked for."""
 
@@ -34,8 +38,20 @@ class Listener:
     """Where clients connect."""
 
     socket: socket.socket
-    """Bound, not yet listening; closed by the server."""
+    """Bound and listening, so that nobody else can have the address; closed by the server."""
     tls: ssl.SSLContext | None = None
+
+    def turn_away(self) -> None:
+        """Reset who connects, from now on until the listener is served: clients then ask another member at once."""
+        self.socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self.socket, self._reset_all)
+
+    def _reset_all(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = self.socket.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                connection.close()
 
 
 def bind(host: str, port: int) -> Listener:
@@ -51,6 +67,8 @@ def bind(host: str, port: int) -> Listener:
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((host, port))
+        # Two sockets with SO_REUSEADDR can both be bound until one of them listens (socket(7)).
+        listening.listen(_BACKLOG)
     except OSError:
         listening.close()
         raise
@@ -94,6 +112,7 @@ class ApiServer:
         for listener in self._listeners:
             # The fast way is for plain connections: TLS costs more than it saves.
             fast = self._fast if listener.tls is None else None
+            loop.remove_reader(listener.socket)
             accept = partial(self._accept, fast or self._aiohttp)
             server = await loop.create_server(accept, sock=listener.socket, ssl=listener.tls, backlog=_BACKLOG)
             self._servers.append(server)

@@ -1,6 +1,7 @@
 """Starting, stopping, and the loop it runs on, through both fronts."""
 
 import asyncio
+import contextlib
 import dataclasses
 import socket
 import ssl
@@ -112,6 +113,29 @@ def test_taken_port_is_an_error_at_once() -> None:
         taken.listen()
         with pytest.raises(OSError, match="in use"):
             bind("127.0.0.1", taken.getsockname()[1])
+
+
+async def _first_byte(port: int) -> None:
+    """Connect and wait for what the server says."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.closing(writer):
+        await reader.readexactly(1)
+
+
+async def test_port_is_held_from_bind_on_and_clients_are_turned_away_until_it_is_served() -> None:
+    """Both could be bound until one listened. A client of a member that starts goes on to the next member at once."""
+    listener = bind("127.0.0.1", 0)
+    port = listener.socket.getsockname()[1]
+    with pytest.raises(OSError, match="in use"):
+        bind("127.0.0.1", port)
+    listener.turn_away()
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError):
+            await _first_byte(port)
+    server = await serve(MemoryBackend(), [listener], ApiSettings(), Metrics())
+    async with await Connection.open(f"http://127.0.0.1:{port}") as client:
+        assert (await client.request("GET", "/version")).status == 200
+    await server.stop()
 
 
 async def test_idle_connection_is_closed_and_a_watching_one_is_not() -> None:
