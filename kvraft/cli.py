@@ -5,17 +5,19 @@ import contextlib
 import functools
 import os
 import pathlib
+import platform
 import random
 import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Final
 
 import uvloop
 
-from kvraft import clock, flags, ids, logs, port_holders, settings
+from kvraft import clock, file_limit, flags, ids, logs, port_holders, settings
 from kvraft.api_v2.server import ApiServer, Listener, bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
@@ -60,9 +62,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             sys.stdout.write(flags.help_text())
             return 0
         if given.is_on("version"):
-            sys.stdout.write(
-                f"kvraft Version: {metadata.version('kvraft')}\netcd API Version: {settings.ETCD_VERSION}\n"
-            )
+            sys.stdout.write(_version_text())
             return 0
         member_settings = settings.from_flags(given, _stored_identity(settings.data_dir(given)))
     except (SettingsError, StorageError) as error:
@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     for warning in member_settings.warnings:
         log.warning("settings", detail=warning)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
+    member_settings = _within_open_files(member_settings)
     try:
         _refuse_joining(member_settings)
         with _listeners(member_settings) as listeners:
@@ -81,6 +82,27 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except (SettingsError, StorageError, ListenError) as error:
         sys.stderr.write(f"kvraft: {error}\n")
         return EXIT_FAILURE
+
+
+def _within_open_files(wanted: Settings) -> Settings:
+    """The settings with no more connections than files may be open."""
+    files_max = file_limit.raise_soft_limit()
+    connections = file_limit.connections_within(files_max, wanted.limits.connections_max)
+    if connections == wanted.limits.connections_max:
+        return wanted
+    log.warning("few files may be open: raise LimitNOFILE", files=files_max, connections=connections)
+    return replace(wanted, limits=replace(wanted.limits, connections_max=connections))
+
+
+def _version_text() -> str:
+    """Etcd's line first, because scripts read it: `etcd --version | head -1`. Then who really answers."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return (
+        f"etcd Version: {settings.ETCD_VERSION}\n"
+        f"kvraft Version: {metadata.version('kvraft')}\n"
+        f"Python Version: {python}\n"
+        f"OS/Arch: {platform.system().lower()}/{platform.machine()}\n"
+    )
 
 
 def _stored_identity(data_dir: pathlib.Path) -> Identity | None:
@@ -138,6 +160,8 @@ async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    for listener in listeners:
+        listener.turn_away()
     configuration = Configuration.of(member.member_id for member in wanted.initial_cluster)
     try:
         storage = open_storage(wanted.data_dir, wanted.identity, configuration)
@@ -300,6 +324,12 @@ async def _first(work: Awaitable[None], stop: asyncio.Event, failure: asyncio.Fu
 
 
 def _api_settings(wanted: Settings) -> ApiSettings:
+    limits = wanted.limits
     return ApiSettings(
-        cors_origins=frozenset(origin.encode() for origin in wanted.cors), server_version=settings.ETCD_VERSION
+        cors_origins=frozenset(origin.encode() for origin in wanted.cors),
+        request_line_bytes_max=limits.request_line_bytes_max,
+        header_bytes_max=limits.header_bytes_max,
+        headers_max=limits.headers_max,
+        connections_max=limits.connections_max,
+        server_version=settings.ETCD_VERSION,
     )

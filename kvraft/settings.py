@@ -42,8 +42,9 @@ _LEVELS: Final = {**logs.LEVELS, "panic": logging.ERROR, "fatal": logging.ERROR}
 class Limits:
     """Every limit that a client can run into, with the answer it sees. Sizes are bytes.
 
-    The rooms that enforce them hold the same figures as their defaults; a test compares. None changes an answer that
-    etcd would give: etcd has the same limit, or breaks there. Paths may be as deep as a request line is long.
+    The rooms that enforce them hold the same figures as their defaults, docs/operations.md shows them; tests compare.
+    None changes an answer that etcd would give: etcd has the same limit, or breaks there. Paths may be as deep as a
+    request line is long.
     """
 
     body_bytes_max: int = 10 << 20
@@ -52,6 +53,11 @@ class Limits:
     """kube-apiserver puts old objects of up to 1 MiB, escaped, into the URL. A longer one: 431, as from etcd."""
     header_bytes_max: int = 1 << 20
     """Go's DefaultMaxHeaderBytes. More: 431."""
+    headers_max: int = 1000
+    """Header lines of a request: far more than any client sends, few enough to be read at once. More: 431."""
+    connections_max: int = 16_384
+    """Clients at once; each watch holds one. Fewer if fewer files may be open (`file_limit.py`). One more is answered
+    500/300 `etcdserver: too many requests` and closed."""
     waiting_requests_max: int = 20_000
     """Writes and linearizable reads without an outcome, per member. More: 500/300 `etcdserver: too many requests`."""
     uncommitted_bytes_max: int = 64 << 20

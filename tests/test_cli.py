@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kvraft import cli
+from kvraft import cli, file_limit, flags, settings
 from kvraft.testing import ports
 
 
@@ -81,9 +81,29 @@ def test_empty_member_does_not_found_a_cluster_when_told_that_one_exists(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_few_open_files_mean_fewer_connections_and_a_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rather than accepts that fail, of which no client would hear."""
+    wanted = settings.from_flags(flags.read((), {}))
+    for files_max, connections in ((20_000, 16_384), (1024, 768)):
+        monkeypatch.setattr(file_limit, "raise_soft_limit", lambda: files_max)  # noqa: B023 -- called in this turn
+        api = cli._api_settings(cli._within_open_files(wanted))
+        assert api.connections_max == connections
+        assert ("few files may be open" in caplog.text) == (files_max == 1024)
+
+
 def test_version_and_help_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """Both end with 0 and touch nothing."""
     assert cli.main(["--version"], {}) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "etcd API Version: 3.4.23"
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "etcd Version",
+        "kvraft Version",
+        "Python Version",
+        "OS/Arch",
+    ]
+    etcd = subprocess.run(["etcd", "--version"], capture_output=True, text=True, check=True)
+    assert lines[0] == etcd.stdout.splitlines()[0]
     assert cli.main(["-h"], {}) == 0
     assert "--initial-cluster" in capsys.readouterr().out

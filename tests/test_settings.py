@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import logging
 import pathlib
@@ -294,11 +295,26 @@ def test_limits_of_the_table_are_those_that_the_rooms_enforce() -> None:
     assert limits.body_bytes_max == go_forms.FORM_BYTES_MAX
     assert limits.request_line_bytes_max == ApiSettings().request_line_bytes_max
     assert limits.header_bytes_max == ApiSettings().header_bytes_max
+    assert limits.headers_max == ApiSettings().headers_max
+    assert limits.connections_max == ApiSettings().connections_max
     assert limits.waiting_requests_max == MemberSettings().waiting_requests_max
     assert (
         limits.uncommitted_bytes_max == RaftSettings().uncommitted_bytes_max == MemberSettings().uncommitted_bytes_max
     )
     assert limits.watcher_bytes_max == watchers.WATCHER_BYTES_MAX
+
+
+def test_limits_of_the_table_are_those_that_operators_are_told() -> None:
+    """docs/operations.md has a row for each, with its figure."""
+    rows = (pathlib.Path(__file__).parents[1] / "docs" / "operations.md").read_text().splitlines()
+    for name, value in dataclasses.asdict(settings.Limits()).items():
+        [row] = [row for row in rows if f"(`{name}`)" in row]
+        if name.endswith("_bytes_max"):
+            mebibytes, rest = divmod(value, 1 << 20)
+            figure = f"{mebibytes} MiB" + (f" and {rest >> 10} KiB" if rest else "")
+        else:
+            figure = f"{value:,}"
+        assert row.split("|")[2].strip() == figure
 
 
 def test_defaults_of_the_rooms_are_those_of_the_flags() -> None:

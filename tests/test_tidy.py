@@ -20,6 +20,7 @@ FOUNDATION: Final = {
     "ids",
     "logs",
     "metrics",
+    "file_limit",
     "port_holders",
     "settings",
     "urls",
