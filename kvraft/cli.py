@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
-from typing import Final
+from typing import Final, final
 
 import uvloop
 
@@ -64,7 +64,16 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         if given.is_on("version"):
             sys.stdout.write(_version_text())
             return 0
-        member_settings = settings.from_flags(given, _stored_identity(settings.data_dir(given)))
+        rebuild, stored = "", None
+        try:
+            stored = _stored_identity(settings.data_dir(given))
+        except CorruptStorageError as error:
+            if not given.is_on("rebuild"):
+                raise
+            rebuild = str(error).removesuffix(
+                f"; {REMEDY}"
+            )  # Then the flags say again whose it is, as on the first start.
+        member_settings = settings.from_flags(given, stored)
     except (SettingsError, StorageError) as error:
         sys.stderr.write(f"kvraft: {error}\n")
         return EXIT_SETTINGS
@@ -76,9 +85,9 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     member_settings = _within_open_files(member_settings)
     try:
-        _refuse_joining(member_settings)
-        with _listeners(member_settings) as listeners:
-            return uvloop.run(_run(member_settings, listeners))
+        if member_settings.initial_cluster_state == "existing" and stored is None:
+            rebuild = rebuild or _without_data(member_settings)
+        return _run_once_or_twice(member_settings, rebuild)
     except (SettingsError, StorageError, ListenError) as error:
         sys.stderr.write(f"kvraft: {error}\n")
         return EXIT_FAILURE
@@ -117,13 +126,36 @@ def _unusable(data_dir: pathlib.Path, error: OSError) -> SettingsError:
     return SettingsError(f"--data-dir={data_dir}: {error.strerror or error}: {remedy}")
 
 
-def _refuse_joining(wanted: Settings) -> None:
-    """An empty member cannot join a running cluster yet, and must not found another one instead."""
-    if wanted.initial_cluster_state == "existing" and stored_identity(wanted.data_dir) is None:
-        raise SettingsError(
-            f"--initial-cluster-state=existing: {wanted.data_dir} holds no member's data, and joining a cluster "
-            "that runs is not possible yet: restore the member's directory, or found a new cluster with new"
-        )
+def _without_data(wanted: Settings) -> str:
+    """Why an empty member of a running cluster rebuilds, if it may: it must not found another cluster instead."""
+    if wanted.rebuild and len(wanted.initial_cluster) > 1:
+        return "it holds no member's data"
+    raise SettingsError(
+        f"--initial-cluster-state=existing: {wanted.data_dir} holds no member's data, and joining a cluster "
+        "that runs is not possible yet: restore the member's directory, or start with --rebuild a member that lost it"
+    )
+
+
+@final
+class _RebuildNeededError(Exception):
+    """The member found out while it ran that its data is not what it should be, and may begin anew."""
+
+
+def _run_once_or_twice(wanted: Settings, rebuild: str) -> int:
+    """Run the member; if its data turns out to be lost or damaged and `--rebuild` is given, once more without it.
+
+    Not a third time: what is wrong then is not the data.
+    """
+    while True:
+        if rebuild and len(wanted.initial_cluster) == 1:
+            raise StorageError(f"{rebuild}: --rebuild cannot help, as no other member has this data: restore a copy")
+        try:
+            with _listeners(wanted) as listeners:
+                return uvloop.run(_run(wanted, listeners, rebuild))
+        except (CorruptStorageError, _RebuildNeededError) as error:
+            if not wanted.rebuild or rebuild:
+                raise StorageError(str(error)) from error
+            rebuild = str(error).removesuffix(f"; {REMEDY}")
 
 
 @contextlib.contextmanager
@@ -155,7 +187,7 @@ def _cannot_listen(flag: str, url: Url, error: OSError) -> SettingsError:
     return SettingsError(f"{flag}={url}: cannot listen: {reason}, or choose another address")
 
 
-async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
+async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,13 +196,13 @@ async def _run(wanted: Settings, listeners: Sequence[Listener]) -> int:
         listener.turn_away()
     configuration = Configuration.of(member.member_id for member in wanted.initial_cluster)
     try:
-        storage = open_storage(wanted.data_dir, wanted.identity, configuration)
+        storage = open_storage(wanted.data_dir, wanted.identity, configuration, rebuild=rebuild)
     except OSError as error:
         raise _unusable(wanted.data_dir, error) from error
     try:
         member = await _make_member(wanted, storage)
         _measure_disk(storage, member.metrics)
-        storage.start(loop, member.on_persisted, lambda error: member.fail(str(error)))
+        storage.start(loop, member.on_persisted, lambda error: member.fail(str(error), error))
         loop.set_exception_handler(functools.partial(_on_unhandled, member))
         return await _serve(wanted, member, listeners, stop)
     finally:
@@ -201,7 +233,7 @@ def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict
         or type(error).__module__.startswith("grpc")
     )
     if isinstance(error, Exception) and not on_one_connection:
-        member.fail(f"internal error: {error!r}")
+        member.fail(f"internal error: {error!r}", error)
 
 
 async def _make_member(wanted: Settings, storage: Storage) -> Member:
@@ -302,6 +334,8 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
     finally:
         await member.stop()
     if member.failure.done():
+        if wanted.rebuild and member.rebuild_helps:
+            raise _RebuildNeededError(member.failure.result())
         sys.stderr.write(f"kvraft: {member.failure.result()}\n")
         return EXIT_FAILURE
     log.info("stopped", member=wanted.name)

@@ -76,6 +76,14 @@ def _settings() -> Iterator[Flag]:
         ("log-level", "info", "debug, info, warn or error"),
     ):
         yield Flag(name, Use.SETTING, text, default)
+    yield Flag(
+        "rebuild",
+        Use.SETTING,
+        "if its data is lost, damaged or an old copy, set it aside and get everything back from the other members "
+        "(kvraft's own)",
+        "false",
+        is_switch=True,
+    )
     yield Flag("debug", Use.SETTING, "the same as --log-level=debug", "false", is_switch=True)
     yield Flag("version", Use.SETTING, "print the version and exit", is_switch=True)
     yield Flag("help", Use.SETTING, "print this and exit", is_switch=True)

@@ -66,6 +66,8 @@ class PeerHello:
     last_log_hash: bytes = ZERO_HASH
     fresh: bool = False
     """The data directory was empty at the start, and nothing has come since."""
+    rebuilding: bool = False
+    """It lost its disk, knows that, and promises nothing that it does not hold (`kvraft/raft/rebuild.py`)."""
 
 
 class RefusalKind(enum.IntEnum):

@@ -96,6 +96,8 @@ class Settings:
     cors: frozenset[str] = frozenset()
     """Origins, or `*`. Empty, as in etcd 2.3: a browser's page must not write to a store on localhost."""
     log_level: logs.Level = logging.INFO
+    rebuild: bool = False
+    """Data that is lost, damaged or an old copy is set aside, and everything comes from the other members."""
     limits: Limits = Limits()
     ignored: tuple[str, ...] = ()
     """Flags given that differ from what the data directory keeps, each with both values."""
@@ -194,6 +196,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         history_size=_number(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
         cors=_cors(given),
         log_level=_log_level(given),
+        rebuild=given.is_on("rebuild"),
         ignored=ignored,
     )
 

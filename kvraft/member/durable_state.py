@@ -37,7 +37,7 @@ class Installing(Protocol):
         """The state on disk is the snapshot's; `keyspace` was loaded from it."""
         ...
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error: Exception | None = None) -> None:
         """The member cannot go on."""
         ...
 
@@ -268,4 +268,5 @@ class DurableState:
     def _on_done(self, task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._member.fail(f"keeping the state on disk failed: {error!r}")
+            cause = error if isinstance(error, Exception) else None
+            self._member.fail(f"keeping the state on disk failed: {error!r}", cause)

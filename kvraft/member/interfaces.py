@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
-from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, StateHash
+from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, Refusal, StateHash
 from kvraft.raft.effects import Persist
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, LogReader, Restored, SnapshotFile
@@ -148,7 +148,7 @@ class TransportEvents(Protocol):
         """These frames for a peer were dropped, its queue being full or its stream down: nothing of them has left."""
         ...
 
-    def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
+    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
         """A peer refused this member. Fatal: wiped, shorter than remembered, removed, or of another cluster."""
         ...
 

@@ -29,13 +29,14 @@ from kvraft.member.interfaces import ForwardedCommand, ForwardRefused, Frame, Lo
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.reads import ReadBarriers
+from kvraft.member.rebuild_watch import RebuildWatch
 from kvraft.member.router import Router
 from kvraft.member.settings import MemberSettings
 from kvraft.member.state_hashes import StateHashes
 from kvraft.member.stats import SLOW_APPLY_MS, ServerStats
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter, Waiters, internal_error
 from kvraft.metrics import Metrics
-from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, RefusalReason, Role, RoleChange
@@ -75,6 +76,8 @@ class Member:
         self.cluster = cluster
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolves with the reason when the member cannot go on; its process must end then."""
+        self.rebuild_helps = False
+        """Whether that reason is its data, which the other members have: it can begin anew with `--rebuild`."""
         self._raft = raft
         self.metrics = Metrics()
         transport = self._transport = make_transport(self)
@@ -113,6 +116,7 @@ class Member:
             created_now=created_now,
         )
         self._disk = DiskWatch(log_store, free_bytes, self._durable.owed_bytes, settings.uncommitted_bytes_max)
+        self._rebuilding = RebuildWatch(raft, cluster)
         self._chores = Chores(cluster, raft, self._applier, self, settings.idle_sync_ms)
         self._disk_was_full = False
         self._forwarding = Forwarding(self._disk.refuses)
@@ -132,11 +136,13 @@ class Member:
         """Connect to the peers and wait until local reads may be served.
 
         That is once the commit index that the first leader names is applied here, so that no index goes back on a
-        member across its restart; or after a while without a leader, as a member in a minority serves too.
+        member across its restart; or after a while without a leader, as a member in a minority serves too. A member
+        that lost its data serves nothing before it has everything back.
         """
         await self._transport.start(self)
         self._loop.wake()
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+        await self._rebuilding.ended.wait()
         caught_up = asyncio.Event()
         self.read_barrier(lambda _error: caught_up.set())
         try:
@@ -163,10 +169,14 @@ class Member:
         if not self.failure.done():
             await self._durable.final_flush()
 
-    def fail(self, reason: str) -> None:
-        """Stop taking part at once: a member that cannot trust its disk or its state must not speak."""
+    def fail(self, reason: str, error: Exception | None = None, *, rebuild_helps: bool = False) -> None:
+        """Stop taking part at once: a member that cannot trust its disk or its state must not speak.
+
+        `error` is what the reason tells of; storage marks those that say that data is damaged.
+        """
         self._loop.stop()
         if not self.failure.done():
+            self.rebuild_helps = rebuild_helps or bool(getattr(error, "rebuild_helps", False))
             log.error("the member stops", member=self.name, reason=reason)
             self.failure.set_result(reason)
 
@@ -401,7 +411,8 @@ class Member:
         if self.member_id in disagreement.members:
             self.fail(
                 f"the state at index {disagreement.index} differs from the majority's ({names}); "
-                "stop this member, remove its data directory and add it to the cluster anew"
+                "start this member once with --rebuild",
+                rebuild_helps=True,
             )
         else:
             log.error("state of a member differs from the majority's", index=disagreement.index, peer=names)
@@ -434,7 +445,7 @@ class Member:
         try:
             self._take_frames(from_member, frames)
         except Exception as error:
-            self.fail(f"internal error: {error!r}")  # a frame half taken in: its stream would go on without it
+            self.fail(f"internal error: {error!r}", error)  # a frame half taken in: its stream would go on without it
             raise
 
     def _take_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
@@ -495,10 +506,11 @@ class Member:
             elif isinstance(frame, ForwardRefused):
                 self._forwarding.owe(member_id, frame)
 
-    def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
+    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
         """A peer refused this member."""
         if fatal:
-            self.fail(f"refused by {self.cluster.peer_name(member_id)}: {reason}")
+            forgot = refusal.kind in {RefusalKind.WIPED, RefusalKind.SHORTER_LOG}
+            self.fail(f"refused by {self.cluster.peer_name(member_id)}: {refusal.detail}", rebuild_helps=forgot)
 
     def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
         """A snapshot lies in the spool: the core decides whether it is wanted."""
@@ -516,7 +528,7 @@ class Member:
             try:
                 self._look_around(now_ms)
             except Exception as error:
-                self.fail(f"internal error: {error!r}")
+                self.fail(f"internal error: {error!r}", error)
                 raise
 
     def _look_around(self, now_ms: int) -> None:
@@ -532,6 +544,7 @@ class Member:
         self._watch_disk()
         for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected):
             self._transport.send(member_id, refusals)
+        self._rebuilding.look(now_ms)
         self._router.release()
         if self._router.unsent or self._reads.wants_round():
             self._loop.wake()

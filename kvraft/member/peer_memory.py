@@ -6,12 +6,14 @@ something, and the highest committed index that each has acknowledged.
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from kvraft.member.interfaces import LogStore
 from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
 from kvraft.raft.core import Raft
 from kvraft.raft.restored import LogPosition
+
+REMEDY: Final = "start it once with --rebuild, or restore its newest data directory"
 
 
 @final
@@ -39,13 +41,23 @@ class PeerMemory:
     def local_hello(self) -> PeerHello:
         """This member now. Fresh as long as it has promised nothing: no term, so no vote, and no entry."""
         last = self._durable_position()
-        fresh = self._created_now and last.index == 0 and self._raft.current_term == 0
+        rebuilding = self._raft.is_rebuilding
+        fresh = self._created_now and last.index == 0 and self._raft.current_term == 0 and not rebuilding
         return PeerHello(
-            self._cluster_id, self._member_id, self._raft.current_term, last.index, last.term, last.chain_hash, fresh
+            self._cluster_id,
+            self._member_id,
+            self._raft.current_term,
+            last.index,
+            last.term,
+            last.chain_hash,
+            fresh,
+            rebuilding,
         )
 
     def judge(self, hello: PeerHello) -> Refusal | None:
-        """Refuse a member that has forgotten what this one remembers of it."""
+        """Refuse a member that has forgotten what this one remembers of it, unless it knows and asks for it."""
+        if hello.rebuilding:
+            return None
         remembered = self._log_store.peer_seen(hello.member_id)
         if remembered is None:
             if not hello.fresh and hello.current_term > 0:
@@ -54,14 +66,13 @@ class PeerMemory:
         if hello.fresh:
             return Refusal(
                 RefusalKind.WIPED,
-                "its data directory is empty but it has taken part before: restore the directory, "
-                "or remove the member and add it again under a new id",
+                f"its data directory is empty but it has taken part before: {REMEDY}",
             )
         if hello.last_log_index < remembered:
             return Refusal(
                 RefusalKind.SHORTER_LOG,
                 f"its log ends at {hello.last_log_index} but it has acknowledged {remembered}: its data directory is "
-                "an old copy; restore the newest one, or remove the member and add it again under a new id",
+                f"an old copy; {REMEDY}",
             )
         return None
 

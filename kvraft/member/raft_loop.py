@@ -37,7 +37,7 @@ class RaftLoopOwner(Protocol):
         """An AppendEntries leaves (statistics)."""
         ...
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error: Exception | None = None) -> None:
         """The member cannot go on."""
         ...
 
@@ -143,7 +143,7 @@ class RaftLoop:
             self._owner.after_step(effects, now_ms)
         except Exception as error:
             self._stopped = True
-            self._owner.fail(f"internal error: {error!r}")
+            self._owner.fail(f"internal error: {error!r}", error)
             raise
         self._arm_timer(now_ms)
         if self._inbox:

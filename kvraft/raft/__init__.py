@@ -6,7 +6,8 @@ Ongaro's thesis, "Consensus: Bridging Theory and Practice", where the paper is s
 What it does. Servers elect a leader (`election`), which appends commands to its log and sends them to the others
 (`replication`). An entry that a majority of voters holds durably is committed and never lost; every server hands
 committed entries, in order and once, to its state machine. A read is made linearizable without writing (`reads`), a
-server that is far behind gets a snapshot (`snapshots`), and the set of servers changes one by one (`membership`).
+server that is far behind gets a snapshot (`snapshots`), one that lost its disk gets everything back (`rebuild`), and
+the set of servers changes one by one (`membership`).
 
 Where to look, each file importing only from those above it:
 
@@ -22,6 +23,7 @@ Where to look, each file importing only from those above it:
     progress        what a leader knows of one follower: probe, replicate, snapshot
     state           a server's variables in any role; hard state and messages held back for it
     roles           the variables of each role; becoming a follower; hearing a leader
+    rebuild         a server that lost its disk asks the others what it may have promised
     snapshots       wanting, installing and outliving snapshots
     replication     append, send, acknowledge, commit
     reads           ReadIndex

@@ -6,9 +6,9 @@ order in which the caller owes it.
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Final, final
 
-from kvraft.raft import election, membership, reads, replication, snapshots
+from kvraft.raft import election, membership, reads, rebuild, replication, snapshots
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Effects, Role
 from kvraft.raft.inputs import (
@@ -36,6 +36,8 @@ from kvraft.raft.messages import (
     Message,
     ReadIndexReply,
     ReadIndexRequest,
+    RebuildReply,
+    RebuildRequest,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -47,6 +49,8 @@ from kvraft.raft.restored import LogReader, Restored
 from kvraft.raft.roles import Candidate, Follower, Leader, PreCandidate, become_follower
 from kvraft.raft.settings import RaftSettings
 from kvraft.raft.state import State
+
+_TERM_IS_ONLY_TOLD: Final = (RequestPreVote, RequestPreVoteReply, RebuildRequest, RebuildReply)
 
 
 @final
@@ -76,6 +80,8 @@ class Raft:
         if self._state.configuration.voters == (server_id,):
             role.election_deadline_ms = now_ms
         self._read_ids = reads.RequestIds(random)
+        rebuilding = restored.hard_state.rebuilding
+        self._asking = rebuild.Asking(random, now_ms) if rebuilding is not None and rebuilding.asking else None
         self._invariants = Invariants(self._state)
         self._next_deadline_ms = 0
         self._set_deadline()
@@ -132,6 +138,16 @@ class Raft:
         """What a leader knows of each other server, for statistics; empty in other roles. Not to be modified."""
         role = self._state.role
         return role.progress if isinstance(role, Leader) else {}
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether this server lost its disk and does not hold again what it may have acknowledged."""
+        return self._state.rebuilding is not None
+
+    @property
+    def unanswered(self) -> Sequence[int]:
+        """Who must answer before this server, which lost its disk, takes part."""
+        return () if self._asking is None else rebuild.unanswered(self._state, self._asking)
 
     def log_clock_ms(self, now_ms: int) -> int:
         """The log clock (design decision 7): a leader's runs, any other server's stands at what it last heard."""
@@ -208,9 +224,14 @@ class Raft:
                 membership.propose_configuration(state, item)
 
     def _receive(self, from_server: int, message: Message) -> None:
-        """Section 5.1: a higher term is adopted, a lower one refused; then the message itself."""
+        """Section 5.1: a higher term is adopted, a lower one refused; then the message itself.
+
+        Neither for what asks or tells of a term without speaking for it.
+        """
         state = self._state
-        if message.term != state.current_term and not isinstance(message, RequestPreVote | RequestPreVoteReply):
+        if self._asking is not None and not isinstance(message, RebuildRequest | RebuildReply):
+            return  # What it has forgotten may forbid whatever it would answer.
+        if message.term != state.current_term and not isinstance(message, _TERM_IS_ONLY_TOLD):
             if message.term < state.current_term:
                 self._refuse_lower_term(from_server, message)
                 return
@@ -249,6 +270,15 @@ class Raft:
                 snapshots.handle_install_snapshot(state, from_server, message)
             case TimeoutNow():
                 election.handle_timeout_now(state, from_server)
+            case RebuildRequest() | RebuildReply():
+                self._rebuild(from_server, message)
+
+    def _rebuild(self, from_server: int, message: RebuildRequest | RebuildReply) -> None:
+        asking = self._asking
+        if isinstance(message, RebuildRequest):
+            rebuild.handle_rebuild_request(self._state, from_server, message)
+        elif asking is not None and rebuild.handle_rebuild_reply(self._state, asking, from_server, message):
+            self._asking = None
 
     def _refuse_lower_term(self, from_server: int, message: Message) -> None:
         """Answer with the current term, so that a deposed leader steps down.
@@ -276,6 +306,8 @@ class Raft:
         """What time alone brings, after everything that was heard."""
         state = self._state
         role = state.role
+        if self._asking is not None:
+            rebuild.ask(state, self._asking)
         if isinstance(role, Leader):
             election.leader_tick(state, role)
         elif isinstance(role, Follower):
@@ -298,6 +330,8 @@ class Raft:
                 replication.send_to_followers(state, role)
         elif isinstance(role, Follower):
             reads.ask_leader(state, role, self._read_ids)
+        if state.rebuilding is not None:
+            rebuild.settle(state)
         state.deliver_committed()
         state.log.bound_tail(state.commit_index)
         state.close_step()
@@ -308,5 +342,7 @@ class Raft:
             self._next_deadline_ms = state.now_ms
             return
         deadline_ms = state.role.deadline_ms
+        if self._asking is not None:
+            deadline_ms = min(deadline_ms, self._asking.next_ms)
         store_ms = state.commit_store_deadline_ms
         self._next_deadline_ms = deadline_ms if store_ms is None else min(deadline_ms, store_ms)

@@ -30,6 +30,18 @@ class RefusalReason(enum.StrEnum):
 
 @final
 @dataclass(slots=True, frozen=True)
+class Rebuilding:
+    """This server lost its disk and does not hold yet what it may have acknowledged (`rebuild`)."""
+
+    asking: bool
+    """It has not heard from everybody, and promises nothing."""
+    last_log_term: int = 0
+    last_log_index: int = 0
+    """The floor: it speaks for a log that ends here at least."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
 class HardState:
     """What a server must remember across a crash (Figure 2, persistent state), and the commit index as a hint."""
 
@@ -38,6 +50,8 @@ class HardState:
     """Server id, 0 for none."""
     commit_index: int
     """Replay may go this far after a restart. A change of it alone never forces a sync."""
+    rebuilding: Rebuilding | None = None
+    """None for a server that never lost its disk, or has everything back."""
 
 
 @final

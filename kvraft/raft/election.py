@@ -16,6 +16,7 @@ from kvraft.raft.messages import (
 )
 from kvraft.raft.quorum import VoteResult, reached_by_majority, vote_result
 from kvraft.raft.reads import begin_round
+from kvraft.raft.rebuild import position_to_reach
 from kvraft.raft.roles import (
     Candidate,
     Follower,
@@ -114,8 +115,7 @@ def lease_stands(state: State) -> bool:
 
 def _log_is_up_to_date(state: State, last_log_index: int, last_log_term: int) -> bool:
     """Whether a candidate's log is at least as up-to-date as this one (section 5.4.1)."""
-    log = state.log
-    return (last_log_term, last_log_index) >= (log.last_term, log.last_index)
+    return (last_log_term, last_log_index) >= position_to_reach(state)
 
 
 def handle_request_pre_vote(state: State, from_server: int, message: RequestPreVote) -> None:

@@ -148,6 +148,29 @@ class TimeoutNow:
     term: int
 
 
+@final
+@dataclass(slots=True)
+class RebuildRequest:
+    """The sender lost its disk, and wants to know what it may have promised (`rebuild`)."""
+
+    term: int
+    nonce: int
+    """Chosen at random when the sender started, so that answers to an earlier run are not counted."""
+
+
+@final
+@dataclass(slots=True)
+class RebuildReply:
+    term: int
+    """The replier's current term, durable."""
+    nonce: int
+    last_log_index: int
+    """The end of the log that the replier has."""
+    last_log_term: int
+    blank: bool
+    """The replier lost its own disk and knows nothing; the numbers are 0."""
+
+
 Message = (
     RequestPreVote
     | RequestPreVoteReply
@@ -161,4 +184,6 @@ Message = (
     | ReadIndexReply
     | InstallSnapshot
     | TimeoutNow
+    | RebuildRequest
+    | RebuildReply
 )

@@ -226,7 +226,9 @@ def handle_heartbeat(state: State, from_server: int, message: Heartbeat) -> None
         return
     state.hear_clock(message.clock_ms)
     if state.installing is None and message.leader_commit > state.commit_index:
-        if message.leader_commit > state.log.last_index:
+        if message.leader_commit <= state.log.last_index:
+            state.commit_index = message.leader_commit
+        elif state.rebuilding is None:
             # It was acknowledged as durable here, and it is not here: a disk was rolled back or exchanged.
             state.diverged(
                 message.leader_commit,
@@ -234,7 +236,6 @@ def handle_heartbeat(state: State, from_server: int, message: Heartbeat) -> None
                 f"but its log ends at {state.log.last_index}",
             )
             return
-        state.commit_index = message.leader_commit
     state.send(from_server, HeartbeatReply(state.current_term, message.read_id, state.log.durable_index))
 
 

@@ -57,6 +57,7 @@ class State:
         "log",
         "now_ms",
         "random",
+        "rebuilding",
         "role",
         "server_id",
         "settings",
@@ -102,6 +103,8 @@ class State:
         self.installing: InstallSnapshot | None = None
         """The snapshot that the member is putting in place; nothing is appended or delivered meanwhile."""
         self.effects = Effects()
+        self.rebuilding = restored.hard_state.rebuilding
+        """Set while this server does not hold what it may have acknowledged before it lost its disk."""
         self.stored = restored.hard_state
         """The hard state as last issued for persisting."""
         self._batch_id = 0
@@ -119,12 +122,12 @@ class State:
 
     @property
     def may_campaign(self) -> bool:
-        """Voters only, and not while a snapshot replaces the log.
+        """Voters only, and not while a snapshot replaces the log or after the log was lost.
 
         A voter that is removed stands until its removal is committed (thesis section 4.2.2, Figure 4.6): it may be the
         only one with that entry, and then nobody else can be elected without it.
         """
-        if self.installing is not None:
+        if self.installing is not None or self.rebuilding is not None:
             return False
         if self.server_id in self.configuration.voters:
             return True
@@ -250,7 +253,11 @@ class State:
         effects = self.effects
         log = self.log
         stored = self.stored
-        voted = self.current_term != stored.current_term or self.voted_for != stored.voted_for
+        voted = (
+            self.current_term != stored.current_term
+            or self.voted_for != stored.voted_for
+            or self.rebuilding != stored.rebuilding
+        )
         must_sync = voted or log.issued_index < log.last_index or log.truncate_from > 0
         deadline_ms = self.commit_store_deadline_ms
         if must_sync or (deadline_ms is not None and self.now_ms >= deadline_ms):
@@ -258,7 +265,9 @@ class State:
             truncate_from, entries = log.issue(self._batch_id)
             hard_state = None
             if voted or self.commit_index != stored.commit_index:
-                self.stored = hard_state = HardState(self.current_term, self.voted_for, self.commit_index)
+                self.stored = hard_state = HardState(
+                    self.current_term, self.voted_for, self.commit_index, self.rebuilding
+                )
                 self._commit_stored_ms = self.now_ms
             effects.persist = Persist(self._batch_id, hard_state, truncate_from, entries, must_sync)
             if must_sync:

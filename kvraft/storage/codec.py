@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Final
 
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import HardState
+from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.raft.entries import HASH_BYTES, Entry, entry_from_record
 from kvraft.raft.restored import LogPosition
 from kvraft.storage.errors import CorruptStorageError, NewerFormatError
@@ -33,6 +33,7 @@ META_PREFIX: Final = b"\x00"
 GROUP_PREFIX: Final = b"\x01"
 IDENTITY_KEY: Final = META_PREFIX + b"identity"
 HARD_STATE_KEY: Final = META_PREFIX + b"hard_state"
+REBUILDING_KEY: Final = META_PREFIX + b"rebuilding"
 BASE_KEY: Final = META_PREFIX + b"base"
 CONFIGURATIONS_KEY: Final = META_PREFIX + b"configurations"
 GENERATION_KEY: Final = META_PREFIX + b"generation"
@@ -47,6 +48,7 @@ _U64: Final = struct.Struct("<Q")
 _KEY: Final = struct.Struct(">Q")
 _GROUP_KEY: Final = struct.Struct(">BQ")
 _HARD_STATE: Final = struct.Struct("<QQQ")
+_REBUILDING: Final = struct.Struct("<BQQ")
 _POSITION: Final = struct.Struct(f"<QQQ{HASH_BYTES}s")
 _IDENTITY: Final = struct.Struct("<IQQ4s")
 _INDEX_LENGTH: Final = struct.Struct("<QI")
@@ -76,10 +78,8 @@ def unseal(key: bytes, stored: bytes | None, where: str) -> bytes:
     return content
 
 
-REMEDY: Final = (
-    "the disk or the file is damaged: remove this member from the cluster, remove its data directory and add it again"
-)
-"""What an operator can always do: the other members hold everything that was acknowledged."""
+REMEDY: Final = "the disk or the file is damaged: start this member once with --rebuild, or restore its newest data"
+"""What an operator can do: the other members hold everything that was acknowledged."""
 
 
 def _unpack(layout: struct.Struct, key: bytes, content: bytes, where: str) -> tuple[int | bytes, ...]:
@@ -99,6 +99,21 @@ def decode_hard_state(stored: bytes | None, where: str) -> HardState:
     content = unseal(HARD_STATE_KEY, stored, where)
     term, vote, commit = _unpack(_HARD_STATE, HARD_STATE_KEY, content, where)
     return HardState(int(term), int(vote), int(commit))
+
+
+def encode_rebuilding(rebuilding: Rebuilding) -> bytes:
+    """Stored under `REBUILDING_KEY`, beside a hard state that has it; absent otherwise."""
+    content = _REBUILDING.pack(rebuilding.asking, rebuilding.last_log_term, rebuilding.last_log_index)
+    return seal(REBUILDING_KEY, content)
+
+
+def decode_rebuilding(stored: bytes | None, where: str) -> Rebuilding | None:
+    """None for a member that never lost its disk or has everything back. Raises CorruptStorageError."""
+    if stored is None:
+        return None
+    content = unseal(REBUILDING_KEY, stored, where)
+    asking, term, index = _unpack(_REBUILDING, REBUILDING_KEY, content, where)
+    return Rebuilding(bool(asking), int(term), int(index))
 
 
 def pack_position(position: LogPosition) -> bytes:

@@ -8,6 +8,7 @@
     log/                the log environment, with its watermark
     state-<n>/          the state environment of generation n; the log names the generation in use
     spool/              snapshots on their way out or in
+    damaged-<time>/     what a rebuild has set aside, in the same form; nobody reads it
 """
 
 import fcntl
@@ -19,10 +20,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
 
+from kvraft import clock, logs
 from kvraft.founding import Founder, Identity
 from kvraft.storage import failpoints
 from kvraft.storage.codec import FORMAT, REMEDY
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, NewerFormatError, WrongDirectoryError
+
+ASIDE_PREFIX: Final = "damaged-"
+
+_log = logs.get(__name__)
 
 
 @final
@@ -117,6 +123,38 @@ def stored_identity(path: Path) -> Identity | None:
     return stored if complete else None
 
 
+def set_aside(directory: DataDirectory, reason: str) -> None:
+    """Move everything that the directory holds into `damaged-<time>` below it. Nothing is deleted.
+
+    The identity goes last: whoever starts after a crash in the middle finds a damaged directory, not an empty one.
+    """
+    ours = (entry for entry in directory.path.iterdir() if not _is_kept(entry.name))
+    entries = sorted(ours, key=lambda entry: (entry.name == "identity", entry.name))
+    if not entries:
+        return
+    moment = clock.utc_text(clock.wall_ns() // 1_000_000_000).replace(":", "")
+    aside = directory.path / f"{ASIDE_PREFIX}{moment}Z"
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}-again")
+    aside.mkdir(mode=0o700)
+    held_bytes = sum(path.stat().st_blocks * 512 for entry in entries for path in (entry, *entry.rglob("*")))
+    for entry in entries:
+        entry.rename(aside / entry.name)
+    sync_directory(aside)
+    sync_directory(directory.path)
+    directory.reading_died = False
+    _log.warning(
+        "the data is set aside and everything is fetched from the other members; remove it once they have it all",
+        directory=aside,
+        bytes=held_bytes,
+        reason=reason,
+    )
+
+
+def _is_kept(name: str) -> bool:
+    return name == "lock" or name.startswith(ASIDE_PREFIX)
+
+
 def claim(directory: DataDirectory, identity: Identity) -> bool:
     """Check that the directory is this member's. True if its environments still have to be created.
 
@@ -127,7 +165,11 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
     """
     path = directory.path / "identity"
     if not path.exists():
-        foreign = sorted(entry.name for entry in directory.path.iterdir() if entry.name not in {"lock", "identity.new"})
+        foreign = sorted(
+            entry.name
+            for entry in directory.path.iterdir()
+            if entry.name != "identity.new" and not _is_kept(entry.name)
+        )
         if foreign:
             raise WrongDirectoryError(
                 f"data directory {directory.path} holds {foreign[0]} but no identity: choose an empty directory"

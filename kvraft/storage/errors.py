@@ -1,10 +1,13 @@
 """What can be wrong with a disk. Every message is one line that says what was found, where, and what to do."""
 
-from typing import final
+from typing import ClassVar, final
 
 
 class StorageError(Exception):
     """The stored data cannot be used, or can no longer be written."""
+
+    rebuild_helps: ClassVar = False
+    """Whether the other members' data can take the place of what is wrong here."""
 
 
 @final
@@ -25,6 +28,8 @@ class NewerFormatError(StorageError):
 @final
 class CorruptStorageError(StorageError):
     """Bytes on disk are not what was written, or an acknowledged write is missing. Nothing of it may be served."""
+
+    rebuild_helps: ClassVar = True
 
 
 @final

@@ -4,12 +4,12 @@ LMDB's commits are whole or absent, so there is no torn tail to cut off: any rec
 nothing is ever removed to make a log look sound, since it may have been acknowledged.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from kvraft.founding import Identity
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import HardState
+from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.restored import LogPosition, Restored
 from kvraft.storage import codec, log_tables
@@ -42,8 +42,13 @@ class Recovered:
     peers: dict[int, int]
 
 
-def create_log(file: EnvironmentFile, identity: Identity, configuration: Configuration) -> None:
-    """An empty log, whose configuration at index 0 is the one the cluster starts with."""
+def create_log(
+    file: EnvironmentFile, identity: Identity, configuration: Configuration, *, rebuilding: bool = False
+) -> None:
+    """An empty log, whose configuration at index 0 is the one the cluster starts with.
+
+    With `rebuilding` it is that of a member that has taken part before and lost it.
+    """
     origin = LogPosition()
     records = {
         codec.IDENTITY_KEY: codec.encode_identity(identity.cluster_id, identity.member_id, codec.LOG_ENVIRONMENT),
@@ -52,6 +57,8 @@ def create_log(file: EnvironmentFile, identity: Identity, configuration: Configu
         codec.CONFIGURATIONS_KEY: codec.encode_configurations([(0, configuration)]),
         codec.GENERATION_KEY: codec.encode_number(codec.GENERATION_KEY, 1),
     }
+    if rebuilding:
+        records[codec.REBUILDING_KEY] = codec.encode_rebuilding(Rebuilding(asking=True))
     with file.writing() as transaction:
         for key, value in records.items():
             transaction.put(key, value)
@@ -83,8 +90,10 @@ def read_head(file: EnvironmentFile) -> LogHead:
         base = codec.decode_position(codec.BASE_KEY, transaction.get(codec.BASE_KEY), where)
         if not configurations or configurations[0][0] > base.index:
             raise CorruptStorageError(f"{where}: no configuration is known at index {base.index}; {REMEDY}")
+        hard_state = codec.decode_hard_state(transaction.get(codec.HARD_STATE_KEY), where)
+        rebuilding = codec.decode_rebuilding(transaction.get(codec.REBUILDING_KEY), where)
         return LogHead(
-            codec.decode_hard_state(transaction.get(codec.HARD_STATE_KEY), where),
+            replace(hard_state, rebuilding=rebuilding),
             base,
             tuple(configurations),
             codec.decode_number(codec.GENERATION_KEY, transaction.get(codec.GENERATION_KEY), where),
@@ -123,6 +132,6 @@ def recover(file: EnvironmentFile, head: LogHead, applied: LogPosition) -> Recov
     # What is applied was committed. And a leader's commit index may be ahead of its own disk: the entries were durable
     # on a majority without it.
     commit_index = min(max(hard_state.commit_index, applied.index), last.index)
-    hard_state = HardState(hard_state.current_term, hard_state.voted_for, commit_index)
+    hard_state = replace(hard_state, commit_index=commit_index)
     shape = LogShape(base, last, hard_state, head.configurations)
     return Recovered(Restored(hard_state, base, last, head.configurations, applied.index), shape, head.peers)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final, final
 
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import HardState, Persist
+from kvraft.raft.effects import HardState, Persist, Rebuilding
 from kvraft.raft.entries import Entry, EntryKind, chain
 from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec
@@ -91,6 +91,8 @@ def write_change(transaction: Transaction, shape: LogShape, change: LogChange, w
     hard_state = shape.hard_state
     if change.hard_state is not None:
         refuse_forgetting(hard_state, change.hard_state)
+        if change.hard_state.rebuilding != hard_state.rebuilding:
+            _write_rebuilding(transaction, change.hard_state.rebuilding)
         hard_state = change.hard_state
         transaction.put(codec.HARD_STATE_KEY, codec.encode_hard_state(hard_state))
     if change.truncate_from and change.truncate_from <= last.index:
@@ -117,6 +119,13 @@ def write_change(transaction: Transaction, shape: LogShape, change: LogChange, w
         key = codec.peer_key(member_id)
         transaction.put(key, codec.encode_number(key, index))
     return LogShape(shape.base, last, hard_state, configurations)
+
+
+def _write_rebuilding(transaction: Transaction, rebuilding: Rebuilding | None) -> None:
+    if rebuilding is None:
+        transaction.delete(codec.REBUILDING_KEY)
+    else:
+        transaction.put(codec.REBUILDING_KEY, codec.encode_rebuilding(rebuilding))
 
 
 def truncate(transaction: Transaction, shape: LogShape, first: int, where: str) -> LogPosition:

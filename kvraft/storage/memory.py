@@ -6,7 +6,7 @@ wait for the storage threads on LMDB; `MemoryStorage.crash` loses them.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
@@ -92,7 +92,7 @@ class MemoryDisk:
         """What a member that starts on this disk remembers."""
         last, hard_state = self.last, self.hard_state
         commit_index = min(max(hard_state.commit_index, self.position.index), last.index)
-        hard_state = HardState(hard_state.current_term, hard_state.voted_for, commit_index)
+        hard_state = replace(hard_state, commit_index=commit_index)
         return Restored(hard_state, self.base, last, self.configurations, self.position.index)
 
 

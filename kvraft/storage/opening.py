@@ -12,7 +12,7 @@ import lmdb
 from kvraft.founding import Identity
 from kvraft.raft.configuration import Configuration
 from kvraft.storage import codec, failpoints, log_recovery, state_tables
-from kvraft.storage.environment import DataDirectory, claim, complete_creation, lock_directory
+from kvraft.storage.environment import DataDirectory, claim, complete_creation, lock_directory, set_aside
 from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile
@@ -72,6 +72,7 @@ def open_storage(
     identity: Identity,
     configuration: Configuration,
     *,
+    rebuild: str = "",
     log_map_bytes: int = LOG_MAP_BYTES,
     state_map_bytes: int = STATE_MAP_BYTES,
 ) -> Storage:
@@ -81,6 +82,8 @@ def open_storage(
         path: the data directory.
         identity: whose it is; a directory of somebody else is refused.
         configuration: what a new cluster starts with; ignored if the directory already knows one.
+        rebuild: why what the directory holds is set aside, for a log that gets everything back from the other members.
+            Empty if it is to be used.
         log_map_bytes: address space for the log.
         state_map_bytes: address space for the state.
 
@@ -95,10 +98,12 @@ def open_storage(
         return LmdbFile(path, map_bytes, databases, create=create, examine=directory.reading_died and not create)
 
     try:
+        if rebuild:
+            set_aside(directory, rebuild)
         if claim(directory, identity):
             for leftover in (directory.log_path, *directory.path.glob("state-*")):
                 shutil.rmtree(leftover, ignore_errors=True)
-            create_stores(directory, identity, configuration, open_file)
+            create_stores(directory, identity, configuration, open_file, rebuilding=bool(rebuild))
             failpoints.hit("directory.created")
             complete_creation(directory, identity)
         directory.begin_reading()
@@ -114,10 +119,17 @@ def open_storage(
     return Storage(directory, log, state, latch)
 
 
-def create_stores(directory: Directory, identity: Identity, configuration: Configuration, open_file: OpenFile) -> None:
+def create_stores(
+    directory: Directory,
+    identity: Identity,
+    configuration: Configuration,
+    open_file: OpenFile,
+    *,
+    rebuilding: bool = False,
+) -> None:
     """Both environments, empty. A crash in here is followed by a new attempt: nothing was acknowledged yet."""
     log_file = open_file(directory.log_path, 0, True)
-    log_recovery.create_log(log_file, identity, configuration)
+    log_recovery.create_log(log_file, identity, configuration, rebuilding=rebuilding)
     log_file.close()
     state_file = open_file(directory.state_path(1), state_tables.DATABASES, True)
     state_tables.create_state(state_tables.open_tables(state_file), identity)

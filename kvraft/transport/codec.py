@@ -26,6 +26,8 @@ from kvraft.raft.messages import (
     InstallSnapshot,
     ReadIndexReply,
     ReadIndexRequest,
+    RebuildReply,
+    RebuildRequest,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -138,7 +140,7 @@ def _parse(message: pb.FramesMessage | pb.Frame, data: bytes) -> None:
         raise WireError(f"{len(data)} bytes that are no message") from None
 
 
-def _fill(slot: pb.Frame, frame: Frame) -> None:  # noqa: C901, PLR0915 -- one branch a kind
+def _fill(slot: pb.Frame, frame: Frame) -> None:  # noqa: C901, PLR0912, PLR0915 -- one branch a kind
     """Write a frame into its protobuf form. The kinds that come often are asked for first."""
     if isinstance(frame, AppendEntriesReply):
         append_reply = slot.append_entries_reply
@@ -196,6 +198,15 @@ def _fill(slot: pb.Frame, frame: Frame) -> None:  # noqa: C901, PLR0915 -- one b
         slot.request_vote_reply.granted = frame.granted
     elif isinstance(frame, TimeoutNow):
         slot.timeout_now.term = frame.term
+    elif isinstance(frame, RebuildRequest):
+        slot.rebuild_request.term = frame.term
+        slot.rebuild_request.nonce = frame.nonce
+    elif isinstance(frame, RebuildReply):
+        slot.rebuild_reply.term = frame.term
+        slot.rebuild_reply.nonce = frame.nonce
+        slot.rebuild_reply.last_log_index = frame.last_log_index
+        slot.rebuild_reply.last_log_term = frame.last_log_term
+        slot.rebuild_reply.blank = frame.blank
     elif isinstance(frame, ForwardRefused):
         slot.forward_refused.request_id = frame.request_id
         slot.forward_refused.reason = frame.reason
@@ -306,6 +317,21 @@ def _read_index_reply(frame: pb.Frame) -> ReadIndexReply:
     return ReadIndexReply(body.term, body.read_id, body.read_index)
 
 
+def _rebuild_request(frame: pb.Frame) -> RebuildRequest:
+    body = frame.rebuild_request
+    _numbers("rebuild request", body.term, body.nonce)
+    return RebuildRequest(body.term, body.nonce)
+
+
+def _rebuild_reply(frame: pb.Frame) -> RebuildReply:
+    body = frame.rebuild_reply
+    _numbers("rebuild reply", body.term, body.nonce, body.last_log_index, body.last_log_term)
+    told = body.term | body.last_log_index | body.last_log_term
+    if body.last_log_term > body.term or (body.blank and told):
+        raise WireError(f"rebuild reply of term {body.term} with a log of term {body.last_log_term}")
+    return RebuildReply(body.term, body.nonce, body.last_log_index, body.last_log_term, body.blank)
+
+
 def _request_pre_vote(frame: pb.Frame) -> RequestPreVote:
     body = frame.request_pre_vote
     _numbers("pre-vote request", body.term, body.last_log_index, body.last_log_term)
@@ -358,6 +384,8 @@ _DECODERS: Final[dict[str, Callable[[pb.Frame], Frame]]] = {
     "heartbeat_reply": _heartbeat_reply,
     "read_index_reply": _read_index_reply,
     "read_index_request": _read_index_request,
+    "rebuild_reply": _rebuild_reply,
+    "rebuild_request": _rebuild_request,
     "request_pre_vote": _request_pre_vote,
     "request_pre_vote_reply": _request_pre_vote_reply,
     "request_vote": _request_vote,

@@ -190,6 +190,7 @@ def _greeting_to_wire(greeting: Greeting) -> pb.Greeting:
         fresh=hello.fresh,
         lane=f"LANE_{greeting.lane.name}",
         instance=greeting.instance,
+        rebuilding=hello.rebuilding,
     )
 
 
@@ -212,6 +213,7 @@ def _greeting_from_wire(wire: pb.Greeting) -> Greeting:
         wire.last_log_term,
         wire.last_log_hash,
         wire.fresh,
+        wire.rebuilding,
     )
     return Greeting(
         hello,

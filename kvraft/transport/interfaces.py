@@ -45,7 +45,7 @@ class TransportEvents(Protocol):
         """These frames for a peer were dropped, and nothing of them has left. Never called from inside `send`."""
         ...
 
-    def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
+    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
         """A peer refused this member; fatal if no restart of either can mend it."""
         ...
 

@@ -272,7 +272,7 @@ class GrpcTransport:
             write = _log.error if fatal else _log.warning
             write("refused by peer", peer=f"{member_id:x}", kind=refusal.kind.name, reason=refusal.detail)
         if self._events is not None:
-            self._events.on_refused(member_id, refusal.detail, fatal=fatal)
+            self._events.on_refused(member_id, refusal, fatal=fatal)
 
     def _is_fatal(self, member_id: int, refusal: Refusal) -> bool:
         """Whether this member must not go on.

@@ -1,10 +1,10 @@
-"""Members that must not take part: each says so in one clear line and ends, and the cluster goes on."""
+"""Members that must not take part: each says so in one clear line and ends.
 
-import shutil
+Those that have forgotten what they promised are in `test_rebuild.py`, with their remedy.
+"""
+
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from kvraft.testing.cluster import Cluster, Member
 
@@ -12,50 +12,6 @@ from kvraft.testing.cluster import Cluster, Member
 def _write(member: Member, key: str, value: str) -> None:
     answer = member.http("PUT", f"/v2/keys/{key}", form={"value": value})
     assert answer.status in {200, 201}, answer.body
-
-
-@pytest.mark.slow
-def test_member_with_an_emptied_directory_is_refused(tmp_path: Path) -> None:
-    """It has forgotten its votes and acknowledgements; with it, an acknowledged write could be outvoted."""
-    with Cluster(tmp_path / "cluster") as cluster:
-        wiped = cluster.followers()[0]
-        _write(cluster.leader(), "kept", "yes")
-        wiped.wait_for("the write", lambda: wiped.http("GET", "/v2/keys/kept").status == 200, 10)
-        wiped.kill()
-        shutil.rmtree(wiped.data_dir)
-        wiped.start()
-        assert wiped.wait_exit() == 1
-        assert "its data directory is empty but it has taken part before" in wiped.log_text()
-        _write(cluster.leader(), "kept", "still")
-
-
-@pytest.mark.slow
-def test_member_with_an_old_copy_of_its_directory_is_refused(tmp_path: Path) -> None:
-    """A restored backup lacks entries that the member has acknowledged since."""
-    with Cluster(tmp_path / "cluster") as cluster:
-        old = cluster.followers()[0]
-        _write(old, "before", "1")
-        assert old.terminate() == 0
-        copy = tmp_path / "copy"
-        shutil.copytree(old.data_dir, copy)
-        old.start()
-        old.wait_ready()
-        for number in range(20):
-            _write(old, f"after{number}", "1")
-        leader = cluster.leader()
-        leader.wait_for("the follower's acknowledgement", lambda: _remembers(cluster), 10)
-        old.kill()
-        shutil.rmtree(old.data_dir)
-        shutil.copytree(copy, old.data_dir)
-        old.start()
-        assert old.wait_exit() == 1
-        assert "is an old copy" in old.log_text()
-        _write(cluster.leader(), "before", "2")
-
-
-def _remembers(cluster: Cluster) -> bool:
-    """All members stand at the same raft index, so a leader knows what its followers hold."""
-    return len({member.http("GET", "/v2/keys/").header("X-Raft-Index") for member in cluster.running}) == 1
 
 
 def test_second_process_on_a_data_directory_is_refused(tmp_path: Path) -> None:

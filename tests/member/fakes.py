@@ -69,6 +69,9 @@ class ScriptedRaft:
     def __init__(self, role: Role = Role.FOLLOWER, term: int = 1, leader_id: int = 0) -> None:
         self.role, self.current_term, self.leader_id = role, term, leader_id
         self.commit_index = 0
+        self.is_rebuilding = False
+        self.unanswered: list[int] = []
+        self.last_log_index = 0
         self.first_log_index = 1
         self.next_deadline_ms = 1 << 60
         self.progress: dict[int, object] = {}
@@ -134,5 +137,5 @@ class Silence:
     def on_installed(self, keyspace: Keyspace, position: LogPosition) -> None:
         self.installed.append((keyspace, position))
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error: Exception | None = None) -> None:
         self.failures.append(reason)

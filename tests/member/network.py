@@ -163,7 +163,7 @@ class Network:
         refusals = first.local.judge(hellos[1]), second.local.judge(hellos[0])
         for judge, judged, refusal in ((first, second, refusals[0]), (second, first, refusals[1])):
             if refusal is not None:
-                judged.local.on_refused(judge.member_id, refusal.detail, fatal=True)
+                judged.local.on_refused(judge.member_id, refusal, fatal=True)
         if refusals == (None, None):
             self._up.add(pair)
             first.local.on_connected(second.member_id)

@@ -1,6 +1,7 @@
 """A member that has forgotten what its peers remember of it is refused (design decision 5)."""
 
 import asyncio
+import dataclasses
 import pathlib
 from types import SimpleNamespace
 from typing import cast, final
@@ -66,6 +67,21 @@ def test_fresh_member_is_welcome_once_and_refused_after_it_took_part(tmp_path: p
         made.storage.crash()
         again = Memory(tmp_path / "a", made.disk, created_now=False).memory.judge(hello(0, term=0, fresh=True))
         assert again is not None and again.kind is RefusalKind.WIPED
+
+    virtual_time.run(story())
+
+
+def test_member_that_knows_what_it_lost_is_not_judged_by_memory(tmp_path: pathlib.Path) -> None:
+    """It promises nothing that it does not hold; its own greeting says so, and never that it is new."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        made.memory.saw(2, 1)
+        made.log.remember_peer(2, 9)
+        assert made.memory.judge(dataclasses.replace(hello(0, term=0), rebuilding=True)) is None
+        made.raft.is_rebuilding = True
+        mine = made.memory.local_hello()
+        assert (mine.rebuilding, mine.fresh) == (True, False)
 
     virtual_time.run(story())
 

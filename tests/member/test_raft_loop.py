@@ -38,7 +38,7 @@ class Desk:
     def on_append_sent(self, to_server: int, entries: Sequence[Entry]) -> None:
         """Not counted."""
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error: Exception | None = None) -> None:
         self.failures.append(reason)
 
     def step(self, *effects: Effects) -> None:

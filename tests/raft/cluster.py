@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, HardState, Persist, Role
+from kvraft.raft.effects import Effects, HardState, Persist, Rebuilding, Role
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.inputs import (
     Applied,
@@ -185,6 +185,13 @@ class Cluster:
     def restart(self, server_id: int) -> Server:
         """Start a crashed server again from its disk."""
         return self.add(server_id, self.servers[server_id].disk)
+
+    def wipe(self, server_id: int) -> Server:
+        """Crash a server and start it on an empty disk, which it is told; its connections end with what is on them."""
+        self.crash(server_id)
+        self.network = [flight for flight in self.network if server_id not in (flight.from_server, flight.to_server)]
+        disk = Disk(Configuration.of(self.servers), hard_state=HardState(0, 0, 0, Rebuilding(asking=True)))
+        return self.add(server_id, disk)
 
     # -- one thing at a time
 

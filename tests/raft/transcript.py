@@ -24,6 +24,8 @@ from kvraft.raft.messages import (
     Message,
     ReadIndexReply,
     ReadIndexRequest,
+    RebuildReply,
+    RebuildRequest,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -155,6 +157,11 @@ class Transcript:
         for word in arguments:
             self.cluster.restart(int(word))
 
+    def do_wipe(self, arguments: list[str], _options: dict[str, str]) -> None:
+        """`wipe 3`: the server comes back on an empty disk; what was on its way from or to it is lost."""
+        for word in arguments:
+            self.cluster.wipe(int(word))
+
     def do_add(self, arguments: list[str], _options: dict[str, str]) -> None:
         """`add 4`: start a new, empty server that knows nobody."""
         for word in arguments:
@@ -284,8 +291,14 @@ def _show(message: Message) -> str:
             return f"{name} index={message.read_index}"
         case InstallSnapshot():
             return f"{name} {message.last_included_index}@{message.last_included_term}"
-        case TimeoutNow():
+        case TimeoutNow() | RebuildRequest():
             return name
+        case RebuildReply():
+            return (
+                f"{name} knows nothing"
+                if message.blank
+                else f"{name} last={message.last_log_index}@{message.last_log_term}"
+            )
 
 
 def _ids(text: str) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol, final
 
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import Persist, Role
+from kvraft.raft.effects import HardState, Persist, Role
 from kvraft.raft.entries import Entry, EntryKind, chain
 from kvraft.raft.messages import (
     AppendEntriesReply,
@@ -121,18 +121,37 @@ class Checkers:
         """The one history: entry of index i at i - 1, from the first server that called it committed."""
         self._committed_in_term: list[int] = []
         self._state_hashes: dict[int, bytes] = {}
+        self._lost: defaultdict[int, list[tuple[EntryList, LogPosition]]] = defaultdict(list)
+        """What servers held that lost their disks: log, and position of the state. Until they have everything back."""
+        self._spent: dict[int, int] = {}
+        """Server that lost its disk -> the term whose vote it counts as given, whoever got it."""
+        self._dead: set[tuple[int, int]] = set()
+        """(candidate, term) of candidacies that ended with the candidate's disk: votes for them harm nobody."""
 
     @property
     def committed_index(self) -> int:
         """The greatest index that some server has called committed."""
         return len(self.committed)
 
+    def wiped(self, server: Watched) -> None:
+        """A server loses its disk: what it promised binds it still."""
+        me = server.server_id
+        self._lost[me].append((server.disk.log, server.disk.state.position))
+        self._spent.pop(me, None)
+        for votes in self._votes.values():
+            self._dead.update((me, term) for term, to in votes.items() if to == me and self.leaders.get(term) != me)
+
+    def _promised(self, server_id: int) -> int:
+        """The greatest term in which it voted for somebody who could still win."""
+        votes = self._votes[server_id]
+        return max((term for term, to in votes.items() if (to, term) not in self._dead), default=0)
+
     # One server's steps.
 
     def started(self, server: Watched, term: int, commit_index: int, last_applied: int) -> None:
         """A server (re)started from its disk."""
-        promised = max(self._votes[server.server_id], default=0)
-        if term < promised:
+        promised = self._promised(server.server_id)
+        if term < promised and not _asks(server.disk.hard_state):
             raise Violation("I6", f"server {server.server_id} restarts in term {term} after it voted in {promised}")
         self._seen[server.server_id] = _Seen(term, commit_index, last_applied)
         if server.disk.configurations[-1][1].servers == (server.server_id,):
@@ -207,9 +226,17 @@ class Checkers:
                 "I4", f"leader of term {core.current_term} commits index {index} of term {entry.term} by counting"
             )
         voters = server.configuration.voters
-        holders = [voter for voter in voters if _holds_durably(self._servers[voter].disk, entry)]
+        holders = [voter for voter in voters if self._has_held(self._servers[voter], entry)]
         if 2 * len(holders) <= len(voters):
             raise Violation("I4", f"leader {server.server_id} commits index {index}, durable on {holders} only")
+
+    def _has_held(self, server: Watched, entry: Entry) -> bool:
+        """Whether it holds the entry durably, or did and has lost it: what it acknowledged may be counted late."""
+        if server.disk.hard_state.rebuilding is None:
+            self._lost.pop(server.server_id, None)
+        return _holds_durably(server.disk.log, server.disk.state.position, entry) or any(
+            _holds_durably(log, position, entry) for log, position in self._lost.get(server.server_id, ())
+        )
 
     # Logs.
 
@@ -283,6 +310,14 @@ class Checkers:
         if hard is None:
             return
         votes = self._votes[server_id]
+        if self._lost.get(server_id) and server_id not in self._spent and not _asks(hard):
+            if hard.current_term < (promised := self._promised(server_id)):
+                raise Violation("I6", f"server {server_id} takes part in term {hard.current_term}, voted in {promised}")
+            self._spent[server_id] = hard.current_term if hard.voted_for == server_id else 0
+        if hard.voted_for == server_id and self._spent.get(server_id) == hard.current_term:
+            return
+        if (votes.get(hard.current_term), hard.current_term) in self._dead:
+            del votes[hard.current_term]
         if hard.voted_for:
             earlier = votes.setdefault(hard.current_term, hard.voted_for)
             if earlier != hard.voted_for:
@@ -321,7 +356,7 @@ class Checkers:
         votes = self._votes[server.server_id]
         if term not in votes and server.disk.hard_state.current_term > term:
             votes[term] = to_server
-        if votes.get(term) != to_server:
+        if votes.get(term) != to_server and (to_server, term) not in self._dead:
             raise Violation(
                 "I1", f"server {server.server_id} grants term {term} to {to_server}, its disk says {votes.get(term)}"
             )
@@ -358,7 +393,12 @@ class Checkers:
             raise Violation("I3", f"server {server_id} installs a snapshot at {index} of another history")
 
 
-def _holds_durably(disk: SimulatedDisk, entry: Entry) -> bool:
-    if disk.state.position.index >= entry.index and disk.log.base.index >= entry.index:
+def _holds_durably(log: EntryList, position: LogPosition, entry: Entry) -> bool:
+    if position.index >= entry.index and log.base.index >= entry.index:
         return True
-    return disk.log.hash_at(entry.index) == entry.chain_hash
+    return log.hash_at(entry.index) == entry.chain_hash
+
+
+def _asks(hard_state: HardState) -> bool:
+    """Whether the server lost its disk and promises nothing yet."""
+    return hard_state.rebuilding is not None and hard_state.rebuilding.asking

@@ -9,12 +9,12 @@ import random as random_module
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import HardState, Persist
+from kvraft.raft.effects import HardState, Persist, Rebuilding
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.restored import LogPosition, Restored
 from tests.simulation.scheduler import Scheduler
@@ -130,6 +130,7 @@ class SimulatedDisk:
         self._sync_us = sync_us
         self.extra_sync_us = 0
         """A slow disk takes this much longer."""
+        self._founders = configuration
         self.log = EntryList(LogPosition())
         """Durable entries."""
         self.hard_state = HardState(0, 0, 0)
@@ -312,6 +313,13 @@ class SimulatedDisk:
         self._pending_flush = None
         return lost
 
+    def wipe(self) -> None:
+        """The disk of a server that is down is exchanged for an empty one, and the server is told that it is."""
+        self.log = EntryList(LogPosition())
+        self.hard_state = HardState(0, 0, 0, Rebuilding(asking=True))
+        self.state = StoredState(LogPosition(), self._founders)
+        self.configurations = [(0, self._founders)]
+
     def recover(self) -> Restored:
         """What a starting server finds. A crash between the two steps of an install is finished here."""
         position = self.state.position
@@ -320,7 +328,7 @@ class SimulatedDisk:
         hard = self.hard_state
         commit_index = max(min(hard.commit_index, self.log.last_index), position.index)
         return Restored(
-            hard_state=HardState(hard.current_term, hard.voted_for, commit_index),
+            hard_state=replace(hard, commit_index=commit_index),
             base=self.log.base,
             last=self.log.last,
             configurations=tuple(self.configurations),

@@ -37,6 +37,24 @@ class Fault:
 
 def draw_schedule(options: Options) -> tuple[Fault, ...]:
     """The faults of a seed, in order of time."""
+    return tuple(sorted((*_draw_usual(options), *_draw_wipes(options)), key=lambda fault: fault.at_ms))
+
+
+def _draw_wipes(options: Options) -> tuple[Fault, ...]:
+    random = stream(options.seed, 0, "wipe times")
+    faults: list[Fault] = []
+    at_ms = 3000
+    while options.wipe_interval_ms and not options.spares and not options.quorum_core_only:
+        at_ms += 1 + int(random.expovariate(1 / options.wipe_interval_ms))
+        if at_ms >= options.safety_ms:
+            break
+        target = LEADER if random.random() < 0.4 else random.choice(options.server_ids)
+        down_ms = random.choice((0, 10, 100, 2000))
+        faults.append(Fault(at_ms, "wipe", target, down_ms, 0))
+    return tuple(faults)
+
+
+def _draw_usual(options: Options) -> tuple[Fault, ...]:
     random = stream(options.seed, 0, "nemesis")
     faults: list[Fault] = []
     at_ms = 1000

@@ -146,6 +146,15 @@ class SimulatedMember:
         self._clear()
         desk.close()
 
+    def wipe(self) -> None:
+        """The disk of this server, which is down, is lost with all it held."""
+        assert not self.up
+        self.context.checkers.wiped(self)
+        self.disk.wipe()
+        self.context.network.lives[self.server_id] += 1
+        self.note(5, 0, "loses its disk")
+        self.context.reached["disk lost"] += 1
+
     def pause(self) -> None:
         """Stop the process as SIGSTOP does: nothing is lost, nothing happens."""
         self.paused = True
@@ -227,7 +236,11 @@ class SimulatedMember:
         core = self.core
         assert core is not None
         inputs, self._inbox = self._inbox, []
+        was_rebuilding = core.is_rebuilding
         effects = core.step(inputs, self.clock.now_ms())
+        if was_rebuilding and not core.is_rebuilding:
+            self.note(6, core.last_log_index, "has everything back")
+            self.context.reached["disk rebuilt"] += 1
         position = core.current_term << 32 | core.last_log_index
         self.context.trace.note(self.context.scheduler.now_us, self.server_id, 10, position, len(inputs))
         boot = self.boots

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | crash, crash_all | the process dies, unsynced writes with it | until the restart | |
 | crash_at | it dies at its next pass of a boundary | until the restart | index into `BOUNDARIES` |
+| wipe | it dies, and comes back on an empty disk; a majority never forgets at once | until the restart | |
 | pause | SIGSTOP, SIGCONT | | |
 | slow | each step of a starved process takes longer | | us |
 | cut, cut_one_way | links are cut, both ways or one | | mask of links |
@@ -105,6 +106,8 @@ class Nemesis:
                     return False
                 member.armed_crash = fault.amount
                 self._down_ms[member.server_id] = fault.duration_ms
+            case "wipe":
+                return self._wipe(member, fault.duration_ms)
             case "pause":
                 if not member.up or member.paused:
                     return False
@@ -179,6 +182,16 @@ class Nemesis:
         else:
             self._used.update(chosen.servers)
         leader.desk.propose_configuration(chosen)
+        return True
+
+    def _wipe(self, member: SimulatedMember, down_ms: int) -> bool:
+        """Every majority must keep one that remembers, or what was committed may be gone for good."""
+        forgetful = {m.server_id for m in self._members.values() if m.disk.hard_state.rebuilding is not None}
+        if len(forgetful | {member.server_id}) > len(self._members) // 2:
+            return False
+        if member.up:
+            self._crash(member, down_ms)
+        member.wipe()
         return True
 
     def _crash(self, member: SimulatedMember, down_ms: int) -> bool:

@@ -45,6 +45,10 @@ class Network:
         self.late_per_mille = options.late_per_mille
         self.extra_delay_us = 0
         self.counts: Counter[str] = Counter()
+        self.lives: Counter[int] = Counter()
+        """How often each server has lost its disk. Connections belong to one process, as in the transport."""
+        self._heard: dict[Link, int] = {}
+        """The latest life of the source that the target has heard: nothing older is read behind it."""
 
     def is_cut(self, source: int, target: int) -> bool:
         """Whether nothing gets from `source` to `target` now."""
@@ -93,6 +97,7 @@ class Network:
             return
         if self.extra_delay_us:
             delay_us += int(random.random() * self.extra_delay_us)
+        lives = (self.lives[source], self.lives[target])
         arrival_us = self._scheduler.now_us + delay_us
         if self._options.in_order:
             arrival_us = max(arrival_us, self._busy_until_us[link] + 1)
@@ -102,14 +107,19 @@ class Network:
             arrival_us += int(random.random() * 5_000_000)
         elif second >= 1000 - self.duplicate_per_mille and not once:
             self.counts["duplicated"] += 1
-            self._scheduler.at(arrival_us + int(random.random() * 2_000_000), self._arrive, link, frame)
-        self._scheduler.at(arrival_us, self._arrive, link, frame)
+            self._scheduler.at(arrival_us + int(random.random() * 2_000_000), self._arrive, link, frame, lives)
+        self._scheduler.at(arrival_us, self._arrive, link, frame, lives)
 
-    def _arrive(self, link: Link, frame: object) -> None:
+    def _arrive(self, link: Link, frame: object, lives: tuple[int, int]) -> None:
+        source_life, target_life = lives
+        if target_life < self.lives[link[1]] or source_life < self._heard.get(link, 0):
+            self.counts["stale"] += 1
+            return
         if link in self._cuts:
             self.counts["cut"] += 1
             self._report(link)
             return
+        self._heard[link] = source_life
         self._deliver(link[1], link[0], frame)
 
     def _report(self, link: Link) -> None:

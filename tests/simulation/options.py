@@ -31,7 +31,7 @@ FAULT_KINDS: Final = (
     "burst",
     "membership",
 )
-"""Every kind of fault that a schedule can hold; `nemesis` says what each does."""
+"""Every kind of fault that a schedule draws evenly; `nemesis` says what each does. Wipes are drawn beside them."""
 
 
 @final
@@ -82,6 +82,8 @@ class Options:
     """The kinds this run draws from."""
     quorum_core_only: bool
     """In the liveness phase heal only a random quorum, leave the rest as broken as it is."""
+    wipe_interval_ms: int = 0
+    """About so often a server loses its whole disk; 0 for never."""
 
     @property
     def server_ids(self) -> tuple[int, ...]:
@@ -106,6 +108,16 @@ class Options:
         return json.dumps(dataclasses.asdict(self))
 
 
+def _wipe_interval_ms(seed: int, servers: int, spares: int, *, quorum_core_only: bool) -> int:
+    """From a stream of its own: what else a seed draws was there before wipes were.
+
+    Only where all servers are founders and all come back in the end, as a wiped one needs them.
+    """
+    random = stream(seed, 0, "wipes")
+    wanted = random.random() < 0.5
+    return random.choice((4_000, 10_000, 30_000)) if wanted and servers > 1 and not spares | quorum_core_only else 0
+
+
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
     random = stream(seed, 0, "options")
@@ -116,7 +128,7 @@ def draw_options(seed: int) -> Options:
     spares = random.choice((0, 0, 1, 2)) if "membership" in kinds else 0
     if not spares:
         kinds = [kind for kind in kinds if kind != "membership"] or ["crash", "cut"]
-    return Options(
+    drawn = Options(
         seed=seed,
         servers=random.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7)),
         spares=spares,
@@ -147,3 +159,5 @@ def draw_options(seed: int) -> Options:
         fault_kinds=tuple(kinds),
         quorum_core_only=spares == 0 and random.random() < 0.4,
     )
+    wipe_ms = _wipe_interval_ms(seed, drawn.servers, drawn.spares, quorum_core_only=drawn.quorum_core_only)
+    return dataclasses.replace(drawn, wipe_interval_ms=wipe_ms)

@@ -22,6 +22,8 @@ CHECKED_RARE_STATES = (
     "configuration changed",
     "crash at a boundary",
     "crash lost unsynced batches",
+    "disk lost",
+    "disk rebuilt",
     "log compacted",
     "log truncated",
     "proposal refused",

@@ -7,10 +7,10 @@ from typing import Any
 import lmdb
 import pytest
 
-from kvraft.raft.effects import HardState
+from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.storage import failpoints, lmdb_file
-from kvraft.storage.environment import DataDirectory, lock_directory
-from kvraft.storage.errors import DirectoryInUseError, StorageFailedError
+from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity
+from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, StorageFailedError
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
 from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after
@@ -51,6 +51,75 @@ def test_refused_directory_is_not_left_locked(data_path: Path) -> None:
     with pytest.raises(Exception, match="belongs to cluster"):
         open_storage(data_path, type(IDENTITY)(0xDEAD, IDENTITY.member_id, "n1"), CONFIGURATION)
     lock_directory(data_path).close()
+
+
+def test_rebuild_sets_everything_aside_and_remembers_that_it_asks(data_path: Path) -> None:
+    """Nothing is deleted. The next start goes on asking, without being told again."""
+    open_small(data_path).close()
+    (data_path / "log" / "mark").write_text("old")
+    storage = open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason")
+    assert storage.fresh
+    assert storage.log.restored().hard_state == HardState(0, 0, 0, Rebuilding(asking=True))
+    storage.close()
+    (aside,) = data_path.glob("damaged-*")
+    assert (aside / "log" / "mark").read_text() == "old"
+    assert stored_identity(aside) == stored_identity(data_path) == IDENTITY
+    storage = open_small(data_path)
+    assert not storage.fresh
+    assert storage.log.restored().hard_state.rebuilding == Rebuilding(asking=True)
+    storage.close()
+    for _ in range(2):
+        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="another, in the same second perhaps").close()
+    assert len(list(data_path.glob("damaged-*"))) == 3
+
+
+def test_rebuild_of_a_directory_that_is_not_there_sets_nothing_aside(data_path: Path) -> None:
+    """The disk itself was lost."""
+    storage = open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason")
+    assert storage.log.restored().hard_state.rebuilding == Rebuilding(asking=True)
+    storage.close()
+    assert list(data_path.glob("damaged-*")) == []
+
+
+def test_rebuild_that_dies_while_it_sets_aside_leaves_a_damaged_directory(
+    data_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never an empty one, which could be taken for a new member's: the identity goes last."""
+    open_small(data_path).close()
+    genuine = Path.rename
+    moved: list[str] = []
+
+    def dying(path: Path, target: Path) -> Path:
+        if moved:
+            raise OSError(5, "killed here")
+        moved.append(path.name)
+        return genuine(path, target)
+
+    monkeypatch.setattr(Path, "rename", dying)
+    with pytest.raises(OSError, match="killed here"):
+        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason")
+    monkeypatch.undo()
+    assert moved == ["log"]
+    with pytest.raises(CorruptStorageError):
+        open_small(data_path)
+    storage = open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="again")
+    assert storage.log.restored().hard_state.rebuilding is not None
+    storage.close()
+
+
+async def test_floor_of_a_rebuild_is_durable_with_its_term_and_goes_with_the_log(lmdb_harness: LmdbHarness) -> None:
+    """Term, vote and floor are one transaction; once the log reaches it the record is gone."""
+    lmdb_harness.start()
+    floor = Rebuilding(False, 4, 9)
+    await lmdb_harness.persist(batch(1, hard_state=HardState(5, 0xA1, 0, floor)))
+    lmdb_harness.crash()
+    lmdb_harness.reopen()
+    assert lmdb_harness.log.restored().hard_state == HardState(5, 0xA1, 0, floor)
+    lmdb_harness.start()
+    await lmdb_harness.persist(batch(1, entries_after(ORIGIN, 3), hard_state=HardState(5, 0xA1, 0)))
+    lmdb_harness.crash()
+    lmdb_harness.reopen()
+    assert lmdb_harness.log.restored().hard_state.rebuilding is None
 
 
 def test_maps_of_full_size_open_and_take_no_disk(data_path: Path) -> None:

@@ -3,6 +3,7 @@
 Bytes of a version that was released never change; a new kind of message adds lines.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ from kvraft.raft.messages import (
     HeartbeatReply,
     ReadIndexReply,
     ReadIndexRequest,
+    RebuildReply,
+    RebuildRequest,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -46,6 +49,9 @@ FRAMES: Final[dict[str, Frame]] = {
     "heartbeat_reply": HeartbeatReply(5, 17, 3),
     "read_index_reply": ReadIndexReply(5, 9, 3),
     "read_index_request": ReadIndexRequest(5, 9),
+    "rebuild_reply": RebuildReply(5, 99, 3, 4, blank=False),
+    "rebuild_reply_of_one_that_knows_nothing": RebuildReply(0, 99, 0, 0, blank=True),
+    "rebuild_request": RebuildRequest(0, 99),
     "request_pre_vote": RequestPreVote(5, 3, 5),
     "request_pre_vote_reply": RequestPreVoteReply(5, 6, True),
     "request_pre_vote_reply_of_a_new_server": RequestPreVoteReply(0, 0, False),
@@ -63,6 +69,8 @@ def samples() -> dict[str, bytes]:
     for number, part in enumerate(codec.encode_fragments(FRAMES["append_entries"], 100)):
         made[f"fragment_{number}"] = part
     made["greeting"] = envelope.encode_greeting(GREETING)
+    rebuilding = dataclasses.replace(GREETING, hello=dataclasses.replace(GREETING.hello, rebuilding=True))
+    made["greeting_of_one_that_rebuilds"] = envelope.encode_greeting(rebuilding)
     made["dialler_refusal"] = envelope.encode_dialler_refusal(REFUSAL)
     made["answer_greeting"] = envelope.encode_answer(GREETING)
     made["answer_refusal"] = envelope.encode_answer(REFUSAL)

@@ -74,8 +74,8 @@ class Events:
         self.dropped_frames += frames
         self._changed.set()
 
-    def on_refused(self, member_id: int, reason: str, *, fatal: bool) -> None:
-        self.refused.append((member_id, reason, fatal))
+    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
+        self.refused.append((member_id, refusal.detail, fatal))
         self._changed.set()
 
     def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:

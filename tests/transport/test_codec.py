@@ -18,6 +18,8 @@ from kvraft.raft.messages import (
     InstallSnapshot,
     ReadIndexReply,
     ReadIndexRequest,
+    RebuildReply,
+    RebuildRequest,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -74,6 +76,12 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(RequestVoteReply, NUMBER, st.booleans()),
     st.builds(StateHash, TERM, st.binary(min_size=1, max_size=64)),
     st.builds(TimeoutNow, TERM),
+    st.builds(RebuildRequest, NUMBER, NUMBER),
+    st.builds(
+        lambda term, nonce, index, last: RebuildReply(term, nonce, index, last % (term + 1), blank=False),
+        *(NUMBER, NUMBER, NUMBER, NUMBER),
+    ),
+    st.builds(lambda nonce: RebuildReply(0, nonce, 0, 0, blank=True), NUMBER),
 )
 GREETINGS = st.builds(
     Greeting,
@@ -219,6 +227,9 @@ def _append(**changes: object) -> pb.Frame:
         (pb.Frame(request_vote=pb.RequestVote(term=2, last_log_term=2)), "log of term 2"),
         (pb.Frame(request_vote_reply=pb.RequestVoteReply(term=2**63)), "2^63"),
         (pb.Frame(timeout_now=pb.TimeoutNow()), "term 0"),
+        (pb.Frame(rebuild_request=pb.RebuildRequest(nonce=2**63)), "2^63"),
+        (pb.Frame(rebuild_reply=pb.RebuildReply(term=1, last_log_term=2)), "log of term 2"),
+        (pb.Frame(rebuild_reply=pb.RebuildReply(term=1, blank=True)), "of term 1"),
         (pb.Frame(forwarded_command=pb.ForwardedCommand(term=1)), "without a payload"),
         (pb.Frame(forward_refused=pb.ForwardRefused(reason="x")), "without a request id"),
         (pb.Frame(state_hash=pb.StateHash(index=1)), "0 bytes"),

@@ -38,7 +38,7 @@ REFUSAL_KIND_SHORTER_LOG: RefusalKind
 REFUSAL_KIND_REMOVED: RefusalKind
 
 class Greeting(_message.Message):
-    __slots__ = ("cluster_id", "member_id", "to_member_id", "protocol_version_min", "protocol_version_max", "last_log_index", "last_log_term", "last_log_hash", "current_term", "fresh", "lane", "instance")
+    __slots__ = ("cluster_id", "member_id", "to_member_id", "protocol_version_min", "protocol_version_max", "last_log_index", "last_log_term", "last_log_hash", "current_term", "fresh", "lane", "instance", "rebuilding")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     TO_MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class Greeting(_message.Message):
     FRESH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    REBUILDING_FIELD_NUMBER: _ClassVar[int]
     cluster_id: int
     member_id: int
     to_member_id: int
@@ -63,7 +64,8 @@ class Greeting(_message.Message):
     fresh: bool
     lane: Lane
     instance: bytes
-    def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., to_member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., last_log_hash: _Optional[bytes] = ..., current_term: _Optional[int] = ..., fresh: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ..., instance: _Optional[bytes] = ...) -> None: ...
+    rebuilding: bool
+    def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., to_member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., last_log_hash: _Optional[bytes] = ..., current_term: _Optional[int] = ..., fresh: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ..., instance: _Optional[bytes] = ..., rebuilding: _Optional[bool] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("kind", "detail")
@@ -102,7 +104,7 @@ class Fragment(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., frame_bytes: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("request_pre_vote", "request_pre_vote_reply", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "read_index_request", "read_index_reply", "timeout_now", "forwarded_command", "forward_refused", "state_hash")
+    __slots__ = ("request_pre_vote", "request_pre_vote_reply", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "read_index_request", "read_index_reply", "timeout_now", "forwarded_command", "forward_refused", "state_hash", "rebuild_request", "rebuild_reply")
     REQUEST_PRE_VOTE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_PRE_VOTE_REPLY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_VOTE_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +119,8 @@ class Frame(_message.Message):
     FORWARDED_COMMAND_FIELD_NUMBER: _ClassVar[int]
     FORWARD_REFUSED_FIELD_NUMBER: _ClassVar[int]
     STATE_HASH_FIELD_NUMBER: _ClassVar[int]
+    REBUILD_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    REBUILD_REPLY_FIELD_NUMBER: _ClassVar[int]
     request_pre_vote: RequestPreVote
     request_pre_vote_reply: RequestPreVoteReply
     request_vote: RequestVote
@@ -131,7 +135,9 @@ class Frame(_message.Message):
     forwarded_command: ForwardedCommand
     forward_refused: ForwardRefused
     state_hash: StateHash
-    def __init__(self, request_pre_vote: _Optional[_Union[RequestPreVote, _Mapping]] = ..., request_pre_vote_reply: _Optional[_Union[RequestPreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forwarded_command: _Optional[_Union[ForwardedCommand, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., state_hash: _Optional[_Union[StateHash, _Mapping]] = ...) -> None: ...
+    rebuild_request: RebuildRequest
+    rebuild_reply: RebuildReply
+    def __init__(self, request_pre_vote: _Optional[_Union[RequestPreVote, _Mapping]] = ..., request_pre_vote_reply: _Optional[_Union[RequestPreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forwarded_command: _Optional[_Union[ForwardedCommand, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., state_hash: _Optional[_Union[StateHash, _Mapping]] = ..., rebuild_request: _Optional[_Union[RebuildRequest, _Mapping]] = ..., rebuild_reply: _Optional[_Union[RebuildReply, _Mapping]] = ...) -> None: ...
 
 class RequestPreVote(_message.Message):
     __slots__ = ("term", "last_log_index", "last_log_term")
@@ -250,6 +256,28 @@ class TimeoutNow(_message.Message):
     TERM_FIELD_NUMBER: _ClassVar[int]
     term: int
     def __init__(self, term: _Optional[int] = ...) -> None: ...
+
+class RebuildRequest(_message.Message):
+    __slots__ = ("term", "nonce")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    nonce: int
+    def __init__(self, term: _Optional[int] = ..., nonce: _Optional[int] = ...) -> None: ...
+
+class RebuildReply(_message.Message):
+    __slots__ = ("term", "nonce", "last_log_index", "last_log_term", "blank")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOG_TERM_FIELD_NUMBER: _ClassVar[int]
+    BLANK_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    nonce: int
+    last_log_index: int
+    last_log_term: int
+    blank: bool
+    def __init__(self, term: _Optional[int] = ..., nonce: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., blank: _Optional[bool] = ...) -> None: ...
 
 class ForwardedCommand(_message.Message):
     __slots__ = ("term", "payload")

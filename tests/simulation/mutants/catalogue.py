@@ -1,6 +1,6 @@
 """All planted bugs, in the order of their numbers."""
 
-from tests.simulation.mutants import applying, election, membership, reads, replication, snapshots, watching
+from tests.simulation.mutants import applying, election, membership, reads, rebuilding, replication, snapshots, watching
 from tests.simulation.mutants.planting import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -11,4 +11,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *snapshots.MUTANTS,
     *reads.MUTANTS,
     *watching.MUTANTS,
+    *rebuilding.MUTANTS,
 )

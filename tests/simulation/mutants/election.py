@@ -49,7 +49,7 @@ def _store_without_term(store: Any, disk: SimulatedDisk, batch: Persist) -> None
     store(disk, batch)
     after = disk.hard_state
     if before.current_term:
-        disk.hard_state = HardState(before.current_term, 0, after.commit_index)
+        disk.hard_state = HardState(before.current_term, 0, after.commit_index, after.rebuilding)
 
 
 def _trust_silence(tick: Any, state: State, leader: Leader) -> None:

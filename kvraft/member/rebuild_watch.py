@@ -1,0 +1,43 @@
+"""Tells the operator how far a member is that lost its data, and keeps clients away until it has it back."""
+
+import asyncio
+from typing import Final, final
+
+from kvraft import logs
+from kvraft.member.cluster import Cluster
+from kvraft.raft.core import Raft
+
+_TELL_EVERY_MS: Final = 5000
+"""Often enough for somebody who waits at the terminal."""
+
+log = logs.get(__name__)
+
+
+@final
+class RebuildWatch:
+    """Called now and then by the member's housekeeping."""
+
+    def __init__(self, raft: Raft, cluster: Cluster) -> None:
+        self.ended = asyncio.Event()
+        """Set for a member that lost nothing, or has everything back."""
+        self._raft = raft
+        self._cluster = cluster
+        self._told_ms: int | None = None
+        if not raft.is_rebuilding:
+            self.ended.set()
+
+    def look(self, now_ms: int) -> None:
+        """Say every few seconds what is missing, and once that nothing is."""
+        if self.ended.is_set():
+            return
+        name = self._cluster.own.name
+        if not self._raft.is_rebuilding:
+            log.info("everything is back from the other members", member=name, index=self._raft.last_log_index)
+            self.ended.set()
+        elif self._told_ms is None or now_ms - self._told_ms >= _TELL_EVERY_MS:
+            self._told_ms = now_ms
+            if self._raft.unanswered:
+                missing = ",".join(map(self._cluster.peer_name, self._raft.unanswered))
+                log.warning("rebuilding: every other member must answer once", member=name, missing=missing)
+            else:
+                log.info("rebuilding: getting the log", member=name, index=self._raft.last_log_index)

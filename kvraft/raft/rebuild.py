@@ -1,0 +1,128 @@
+"""Taking part again after the own disk was lost (Viewstamped Replication Revisited, section 4.3; PAR, FAST'18).
+
+A server that lost its disk has forgotten its votes, and entries that it acknowledged and others counted. If it went on
+as an empty follower, it could vote twice in a term, and elect a leader that lacks committed entries. So it takes
+everything back from the others in two stages, and each is durable:
+
+1. *Asking.* It is dead to all but these two messages: no vote, no acknowledgement, no answer to a heartbeat. It asks
+   every other voter for its term and the end of its log. A leader that is asked forgets what it knew of this server.
+2. *Below the floor.* All have answered. It takes the greatest term of the answers, M, with its vote in M spent, and
+   the greatest (term, index) of their logs as its floor. From now on it follows, acknowledges and votes, but as if its
+   log reached to the floor at least: no candidate below it gets its vote, and it does not stand itself.
+   Once its own durable log has reached the floor, it is a server like any other.
+
+Why that is safe:
+
+- *Votes.* A candidate's term is durable before it asks, so no term in which this server may have voted is above M,
+  except its own candidacies, which ended with its memory. In terms up to M it votes no more.
+- *Acknowledgements.* Let entry e be committed with a forgotten acknowledgement. Somebody else who still stands holds
+  it, too (below), and holds it when asked, so the floor is at or above e. A later election without this server's vote
+  meets that holder; with its vote, the candidate's log reaches the floor, and so contains e by the same argument that
+  section 5.4.3 makes for a voter that has e. An acknowledgement may be counted late, by a leader that has not been
+  asked yet: its own log is in the floor then, and once it has been asked, it counts anew.
+- *Old messages.* What this server sent before the loss must not reach a server behind the question. Streams of peers
+  belong to one process, and its question comes on the streams that replaced them, so nothing older is read behind it.
+- *Several at once.* One that asks answers others that it knows nothing. That is enough as long as each majority with
+  this server in it contains one that knows: fewer than a majority may have lost their disks.
+
+The price is that *all* other voters must answer once: a candidate's term may stand on its disk alone.
+What an operator can do besides is to restore the disk, or (with membership changes) to replace the member.
+"""
+
+import random
+from typing import Final, final
+
+from kvraft.raft.effects import Rebuilding
+from kvraft.raft.messages import RebuildReply, RebuildRequest
+from kvraft.raft.progress import Progress
+from kvraft.raft.quorum import majority
+from kvraft.raft.roles import Leader, become_follower
+from kvraft.raft.state import State
+
+_NONCE_BITS: Final = 62
+
+
+@final
+class Asking:
+    """The answers so far. They live in memory: a crash in the middle begins anew, with another nonce."""
+
+    __slots__ = ("next_ms", "nonce", "replies")
+
+    def __init__(self, rng: random.Random, now_ms: int) -> None:
+        self.nonce = rng.getrandbits(_NONCE_BITS)
+        """Answers to an earlier run say nothing about what happened since."""
+        self.replies: dict[int, RebuildReply] = {}
+        self.next_ms = now_ms
+        """When those that have not answered are asked again."""
+
+
+def unanswered(state: State, asking: Asking) -> list[int]:
+    """The voters whose answer is missing; one that knows nothing may answer better later."""
+    others = [voter for voter in state.configuration.voters if voter != state.server_id]
+    return [voter for voter in others if voter not in asking.replies or asking.replies[voter].blank]
+
+
+def ask(state: State, asking: Asking) -> None:
+    """Ask whoever has not answered, once a heartbeat interval."""
+    if state.now_ms < asking.next_ms:
+        return
+    asking.next_ms = state.now_ms + state.settings.heartbeat_interval_ms
+    for voter in unanswered(state, asking):
+        state.send(voter, RebuildRequest(state.current_term, asking.nonce))
+
+
+def handle_rebuild_request(state: State, from_server: int, message: RebuildRequest) -> None:
+    """A server that lost its disk asks. A leader starts from nothing with it, or else would send what comes behind it.
+
+    The answer waits for the disk: its term may be what keeps the asker from voting twice.
+    """
+    rebuilding = state.rebuilding
+    if rebuilding is not None and rebuilding.asking:
+        state.send(from_server, RebuildReply(0, message.nonce, 0, 0, True))
+        return
+    role = state.role
+    log = state.log
+    if isinstance(role, Leader) and from_server in role.progress:
+        role.progress[from_server] = Progress(log.last_index, state.now_ms)
+        role.awaited.pop(from_server, None)
+    last_term, last_index = position_to_reach(state)
+    state.send_after_persist(from_server, RebuildReply(state.current_term, message.nonce, last_index, last_term, False))
+
+
+def handle_rebuild_reply(state: State, asking: Asking, from_server: int, message: RebuildReply) -> bool:
+    """Count an answer. True if it was the last one that was needed: from now on this server takes part."""
+    voters = state.configuration.voters
+    if message.nonce != asking.nonce or from_server not in voters:
+        return False
+    asking.replies[from_server] = message
+    if any(voter not in asking.replies for voter in voters if voter != state.server_id):
+        return False
+    knowing = [reply for reply in asking.replies.values() if not reply.blank]
+    if len(knowing) <= len(voters) - majority(len(voters)):
+        return False
+    term = max(reply.term for reply in knowing)
+    last_log_term, last_log_index = max((reply.last_log_term, reply.last_log_index) for reply in knowing)
+    become_follower(state, term, 0)
+    if term:
+        state.voted_for = state.server_id  # Whomever it was given to: it is spent.
+    state.rebuilding = Rebuilding(False, last_log_term, last_log_index)
+    return True
+
+
+def position_to_reach(state: State) -> tuple[int, int]:
+    """(term, index) of the log that this server speaks for: its own, or the floor while that is higher."""
+    log = state.log
+    last = (log.last_term, log.last_index)
+    rebuilding = state.rebuilding
+    return last if rebuilding is None else max(last, (rebuilding.last_log_term, rebuilding.last_log_index))
+
+
+def settle(state: State) -> None:
+    """Forget the floor once the durable log has reached it."""
+    rebuilding = state.rebuilding
+    if rebuilding is None or rebuilding.asking or state.installing is not None:
+        return
+    durable_index = state.log.durable_index
+    held = (state.log.term_at(durable_index), durable_index)
+    if held >= (rebuilding.last_log_term, rebuilding.last_log_index):
+        state.rebuilding = None

@@ -1,0 +1,47 @@
+"""What the operator of a member that lost its data hears, and when clients may come."""
+
+import logging
+
+import pytest
+
+from kvraft.member.rebuild_watch import RebuildWatch
+from tests.member import virtual_time
+from tests.member.fakes import ScriptedRaft
+from tests.member.host import cluster_of
+
+
+def test_clients_wait_and_the_operator_hears_who_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    """Every five seconds while somebody is, then how far the log is, and once that everything is back."""
+
+    async def story() -> None:
+        raft = ScriptedRaft()
+        raft.is_rebuilding, raft.unanswered = True, [2, 3]
+        watch = RebuildWatch(raft.core, cluster_of(1))
+        for now_ms in (1000, 5999, 6000):
+            watch.look(now_ms)
+        raft.unanswered = []
+        watch.look(11_000)
+        assert not watch.ended.is_set()
+        raft.is_rebuilding = False
+        watch.look(11_001)
+        assert watch.ended.is_set()
+        watch.look(20_000)
+
+    caplog.set_level(logging.INFO, "kvraft")
+    virtual_time.run(story())
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" member=")[0] for line in told] == [
+        *["rebuilding: every other member must answer once"] * 2,
+        "rebuilding: getting the log",
+        "everything is back from the other members",
+    ]
+    assert vars(caplog.records[0])["kvraft_fields"] == {"member": "m1", "missing": "m2,m3"}
+
+
+def test_member_that_lost_nothing_serves_at_once() -> None:
+    """There is nothing to wait for."""
+
+    async def story() -> None:
+        assert RebuildWatch(ScriptedRaft().core, cluster_of(1)).ended.is_set()
+
+    virtual_time.run(story())
