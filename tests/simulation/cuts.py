@@ -58,7 +58,7 @@ def has_connected_majority(servers: int, mask: int) -> bool:
 
 def play(servers: int, mask: int) -> str:
     """Cut the links of a mask in a running cluster. Returns what is wrong; empty if nothing is."""
-    world = World(_options(servers, mask), ())
+    world = World(options(servers, mask), ())
     try:
         return _play(world, servers, mask)
     except Violation as violation:
@@ -69,9 +69,9 @@ def _play(world: World, servers: int, mask: int) -> str:
     timeout_ms = ELECTION_TIMEOUT_MS
     for member in world.members.values():
         member.start()
-    world.advance(20 * timeout_ms, lambda: _leading(world) is not None)
+    world.advance(20 * timeout_ms, lambda: leading(world) is not None)
     world.advance(world.context.scheduler.now_ms + timeout_ms)
-    leader = _leading(world)
+    leader = leading(world)
     if leader is None:
         return "no first leader"
     places = [leader.server_id, *(server for server in sorted(world.members) if server != leader.server_id)]
@@ -94,7 +94,7 @@ def _watch(world: World) -> str:
     terms_before = len(world.context.checkers.leaders)
     committed = 0
     for _ in range(_WATCHED_TIMEOUTS):
-        leader = _leading(world)
+        leader = leading(world)
         before = world.context.history.acknowledged
         if leader is not None:
             world.workload.write(leader, Set(b"/k0", b"cut"))
@@ -108,13 +108,13 @@ def _watch(world: World) -> str:
     return ""
 
 
-def _leading(world: World) -> SimulatedMember | None:
+def leading(world: World) -> SimulatedMember | None:
     """Who leads the newest term."""
     leaders = [member for member in world.members.values() if member.core and member.core.role is Role.LEADER]
     return max(leaders, key=lambda member: member.core.current_term if member.core else 0, default=None)
 
 
-def _options(servers: int, mask: int) -> Options:
+def options(servers: int, mask: int) -> Options:
     return Options(
         seed=mask,
         servers=servers,

@@ -43,6 +43,8 @@ class Network:
         self.loss_per_mille = options.loss_per_mille
         self.duplicate_per_mille = options.duplicate_per_mille
         self.late_per_mille = options.late_per_mille
+        self.latency_us = options.latency_us
+        self.jitter_us = options.jitter_us
         self.extra_delay_us = 0
         self.counts: Counter[str] = Counter()
         self.lives: Counter[int] = Counter()
@@ -86,7 +88,7 @@ class Network:
         # Always the same number of draws a frame, so that a change of one probability leaves later frames as they were.
         chance = int(random.random() * 1000)
         second = int(random.random() * 1000)
-        delay_us = self._options.latency_us + int(random.random() * self._options.jitter_us)
+        delay_us = self.latency_us + int(random.random() * self.jitter_us)
         if link in self._cuts:
             self.counts["cut"] += 1
             self._report(link)
