@@ -1,7 +1,7 @@
 """How a lost commit shows: the two meta pages of an LMDB file, and the watermark beside it. Bytes in, findings out.
 
 LMDB writes its meta pages in turn, so their numbers always differ by one. The watermark holds the number of the newest
-commit, what it reached, and a checksum of its meta page.
+commit, what it reached, a checksum of its meta page, and one of the page before it without its number.
 """
 
 import struct
@@ -18,11 +18,13 @@ META_HEAD: Final = struct.Struct("<QHHHHII")
 """Page number, padding, flags, two offsets; magic, version."""
 META_TAIL: Final = struct.Struct("<QQ")
 """Last page and transaction, at the end."""
+_NUMBER_BYTES: Final = 8
+"""The transaction is the last field of a meta page."""
 META_MAGIC: Final = 0xBEEFC0DE
 META_FLAG: Final = 0x08
 
-_WATERMARK: Final = struct.Struct("<4sQQI")
-_WATERMARK_MAGIC: Final = b"KVW1"
+_WATERMARK: Final = struct.Struct("<4sQQII")
+_WATERMARK_MAGIC: Final = b"KVW2"
 
 
 def last_page_of(where: str, first: bytes, second: bytes, page_bytes: int) -> int:
@@ -51,9 +53,17 @@ def last_page_of(where: str, first: bytes, second: bytes, page_bytes: int) -> in
     return int(max(commits)[1])
 
 
-def encode_watermark(transaction_id: int, label: int, meta_page: bytes) -> bytes:
-    """What stands beside the environment after a commit."""
-    body = _WATERMARK.pack(_WATERMARK_MAGIC, transaction_id, label, zlib.crc32(meta_page[:META_BYTES]))
+def encode_watermark(transaction_id: int, label: int, meta_page: bytes, before: bytes) -> bytes:
+    """What stands beside the environment after a commit.
+
+    Args:
+        transaction_id: of the commit.
+        label: what it reached.
+        meta_page: the page that it wrote.
+        before: the other one, of the commit before it.
+    """
+    page, numberless = zlib.crc32(meta_page[:META_BYTES]), _numberless(before)
+    body = _WATERMARK.pack(_WATERMARK_MAGIC, transaction_id, label, page, numberless)
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
@@ -66,7 +76,7 @@ def check_watermark(where: str, stored: bytes, held: int, meta_page: bytes) -> N
     body = stored[:-4]
     if len(body) != _WATERMARK.size or zlib.crc32(body) != int.from_bytes(stored[-4:], "little"):
         raise CorruptStorageError(f"{where}/watermark is damaged, so the newest commit may be gone; {REMEDY}")
-    _, acknowledged, label, checksum = _WATERMARK.unpack(body)
+    _, acknowledged, label, checksum, before = _WATERMARK.unpack(body)
     if acknowledged > held:
         raise CorruptStorageError(
             f"{where} was rolled back: commit {acknowledged} (index {label}) was acknowledged, "
@@ -74,3 +84,11 @@ def check_watermark(where: str, stored: bytes, held: int, meta_page: bytes) -> N
         )
     if acknowledged == held and checksum != zlib.crc32(meta_page[:META_BYTES]):
         raise CorruptStorageError(f"{where}: the meta page of commit {held} has changed; {REMEDY}")
+    # One flipped bit can make the page before the newest pass for its successor (20 for 22, beside 21). A true
+    # successor has another root: LMDB takes no page again that the commit before it has given up.
+    if acknowledged + 1 == held and before == _numberless(meta_page):
+        raise CorruptStorageError(f"{where}: the meta page of commit {held} is that of an older one; {REMEDY}")
+
+
+def _numberless(meta_page: bytes) -> int:
+    return zlib.crc32(meta_page[: META_BYTES - _NUMBER_BYTES])

@@ -130,7 +130,8 @@ class LmdbFile:
 
     def _write_watermark(self, label: int) -> None:
         transaction_id = self._environment.info()["last_txnid"]
-        os.pwrite(self._watermark, encode_watermark(transaction_id, label, self._meta_page(transaction_id)), 0)
+        pages = self._meta_page(transaction_id), self._meta_page(transaction_id + 1)
+        os.pwrite(self._watermark, encode_watermark(transaction_id, label, *pages), 0)
 
     def _meta_page(self, transaction_id: int) -> bytes:
         return os.pread(self._data, META_BYTES, (transaction_id & 1) * self._page_bytes)

@@ -131,6 +131,31 @@ def test_zeroed_newest_meta_page_number_is_found(written: Path, environment: str
 
 
 @pytest.mark.parametrize("environment", ["log", "state-1"])
+@pytest.mark.parametrize("more", range(4))
+async def test_older_meta_page_that_passes_for_the_next_one_is_found(
+    written: Path, environment: str, more: int
+) -> None:
+    """One bit makes 22 of 20, beside 21: LMDB would serve commit 20, and acknowledged writes are gone."""
+    harness = LmdbHarness(written)
+    harness.start()
+    position = position_of(ENTRIES[-1])
+    for number in range(1, more + 1):
+        (entry,) = entries_after(position, 1)
+        position = position_of(entry)
+        await harness.persist(batch(number, [entry]))
+        await harness.flush(position, changes({1: b"new"}))
+    harness.storage.close()
+    data = written / environment / "data.mdb"
+    older = 1 - newest_meta_page(data)
+    number_at = older * PAGE + 144
+    content = data.read_bytes()
+    number = int.from_bytes(content[number_at : number_at + 8], "little")
+    data.write_bytes(content[:number_at] + (number + 2).to_bytes(8, "little") + content[number_at + 8 :])
+    with pytest.raises(CorruptStorageError, match="is that of an older one"):
+        open_small(written)
+
+
+@pytest.mark.parametrize("environment", ["log", "state-1"])
 async def test_rolled_back_environment_is_proven_by_the_watermark(written: Path, environment: str) -> None:
     """An older but sound data file beside a newer watermark: the commits between were acknowledged and are gone."""
     data = written / environment / "data.mdb"
