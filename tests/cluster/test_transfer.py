@@ -99,6 +99,7 @@ def test_no_request_fails_twice_over_twenty_hand_overs_under_load(tmp_path: Path
     )
     assert handed_over == TRANSFERS
     assert not_taken == 0
+    assert max(stops_s) < 5
     for tree in trees:
         values = {node["key"]: node["value"] for node in tree}
         assert values == {f"/transfer/{n}": str(writer.written - 1) for n, writer in enumerate(writers)}

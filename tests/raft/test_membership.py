@@ -210,6 +210,28 @@ def test_new_server_catches_up_from_nothing() -> None:
     assert cluster.servers[4].raft.configuration == Configuration.of([1, 2, 3, 4])
 
 
+def test_cluster_grows_from_one_to_five_and_shrinks_to_one() -> None:
+    """One server at a time, through the even sizes; at each of them every server has what was proposed there."""
+    cluster = Cluster([1])
+    cluster.elect(1)
+    written: list[bytes] = []
+    voters = [1]
+    for change in (2, 3, 4, 5, 5, 4, 3, 2):
+        if change in voters:
+            voters.remove(change)
+        else:
+            voters.append(change)
+            cluster.add(change, Disk(Configuration.of([])))
+        configure(cluster, voters)
+        cluster.settle()
+        written.append(b"%d" % len(written))
+        cluster.propose(written[-1])
+        cluster.settle()
+        cluster.run(30)
+        assert [cluster.commands(server_id) for server_id in voters] == [written] * len(voters)
+    assert cluster.leader().raft.configuration == Configuration.of([1])
+
+
 def test_configuration_survives_compaction_and_restart() -> None:
     """What was in force at the new base stays known after its entry is gone."""
     cluster = Cluster([1, 2, 3])

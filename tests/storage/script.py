@@ -32,7 +32,7 @@ from tests.storage.child import FAILED_EXIT, open_small
 from tests.storage.support import batch, changes, entries_after
 
 COMMITS: Final = 220
-HIT_AT: Final = 2000
+HIT_AT: Final = 700
 """More calls of a kind than any thread makes by itself."""
 THREADS: Final = ("main", "kvraft-log", "kvraft-state")
 CALLS: Final = (

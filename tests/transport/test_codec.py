@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, PeerHello, Refusal, RefusalKind, StateHash
@@ -341,6 +341,17 @@ def test_a_refusal_of_a_kind_unknown_here_still_says_why() -> None:
     """A later version may have more reasons; its text is for people."""
     data = pb.FramesAnswer(refusal=pb.Refusal(kind=99, detail="later")).SerializeToString()  # type: ignore[arg-type]  # unknown on purpose
     assert envelope.decode_answer(data) == Refusal(RefusalKind.OTHER, "later")
+
+
+@settings(max_examples=25)
+@given(st.lists(FRAMES, min_size=1, max_size=3))
+def test_fields_of_a_later_version_are_ignored(frames: list[Frame]) -> None:
+    """Inside a frame and beside the frames: what is known of the message means what it meant."""
+    message = pb.FramesMessage.FromString(codec.encode_frames(frames))
+    unknown = bytes.fromhex("c0bb782a")  # field 123,000, a varint of 42
+    for frame in message.frames:
+        frame.MergeFromString(unknown)
+    assert codec.decode_frames(message.SerializeToString() + unknown) == frames
 
 
 def test_a_snapshot_message_is_never_a_frame() -> None:

@@ -60,6 +60,45 @@ async def test_a_stranger_is_disconnected_and_members_do_not_notice(data: bytes)
         assert first.events.disconnects == 0
 
 
+async def test_requests_that_are_reset_as_fast_as_they_are_made_hold_nobody_up() -> None:
+    """HTTP/2 "rapid reset" (CVE-2023-44487), twenty thousand times, then a bare CONTINUATION (fault O7)."""
+    path = b"/kvraft.peer.v1.Peer/Frames"
+    block = b"\x83\x86\x44" + bytes([len(path)]) + path + b"\x41\x01a" + b"\x5f\x10application/grpc"
+    block += b"\x40\x02te\x08trailers"
+
+    def request(stream: int) -> bytes:
+        number = stream.to_bytes(4, "big")
+        headers = len(block).to_bytes(3, "big") + b"\x01\x04" + number + block
+        return headers + b"\x00\x00\x04\x03\x00" + number + b"\x00\x00\x00\x08"
+
+    async with support.cluster(2, SHORT) as (first, second):
+        reader, writer = await asyncio.open_connection("127.0.0.1", first.transport.ports[0])
+        writer.write(PREFACE + SETTINGS_FRAME)
+
+        async def attack() -> None:
+            for stream in range(1, 40_001, 2):
+                writer.write(request(stream))
+                await writer.drain()
+            writer.write(b"\x00\x00\x01\x09\x00\x00\x00\x00\x01\x00")
+
+        async def drain() -> None:
+            while await reader.read(65536):
+                pass  # Settings, resets, GOAWAY: gRPC's business.
+
+        attacking = asyncio.create_task(attack())
+        draining = asyncio.create_task(drain())
+        for clock_ms in range(1, 21):
+            second.transport.send(1, (Heartbeat(3, 0, clock_ms, 1),))
+            async with asyncio.timeout(support.WAIT_S):
+                await first.events.until(lambda events, wanted=clock_ms: len(events.frames) >= wanted)  # type: ignore[misc]  # bound at once
+        async with asyncio.timeout(support.WAIT_S):
+            outcomes = await asyncio.gather(attacking, draining, return_exceptions=True)
+        writer.close()
+        assert all(outcome is None or isinstance(outcome, ConnectionError) for outcome in outcomes), outcomes
+        assert first.events.connected == {2}
+        assert first.events.disconnects == 0
+
+
 async def test_a_port_scan_leaves_no_descriptors_behind() -> None:
     """Sixty connections that say nothing are closed with all that belongs to them (fault N9)."""
     async with support.cluster(1, SHORT) as (member,):
