@@ -70,9 +70,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         except CorruptStorageError as error:
             if not given.is_on("rebuild"):
                 raise
-            rebuild = str(error).removesuffix(
-                f"; {REMEDY}"
-            )  # Then the flags say again whose it is, as on the first start.
+            # The flags say again whose data it is, as on the first start.
+            rebuild = str(error).removesuffix(f"; {REMEDY}")
         member_settings = settings.from_flags(given, stored)
     except (SettingsError, StorageError) as error:
         sys.stderr.write(f"kvraft: {error}\n")
