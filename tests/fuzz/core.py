@@ -39,6 +39,8 @@ from kvraft.raft.messages import (
     Message,
     ReadIndexReply,
     ReadIndexRequest,
+    RebuildReply,
+    RebuildRequest,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -125,6 +127,7 @@ ENTRIES: Final = st.lists(
 KINDS: Final = (
     "append", "append", "append reply", "append reply", "heartbeat", "heartbeat reply", "read", "read reply",
     "pre-vote", "pre-vote reply", "vote", "vote reply", "vote reply", "snapshot", "timeout now",
+    "rebuild", "rebuild reply",
 )  # fmt: skip
 LIES: Final = st.builds(
     Lie,
@@ -276,6 +279,10 @@ class Server:
                 return RequestVote(term, first, min(second, term - 1) if term else 0, lie.yes)
             case "vote reply":
                 return RequestVoteReply(term, lie.yes)
+            case "rebuild":
+                return RebuildRequest(term, first)
+            case "rebuild reply":
+                return RebuildReply(term, first, second, min(third, term), blank=False)
             case "snapshot":
                 payload = next((p for _, kind, p in lie.entries if kind is EntryKind.CONFIGURATION), b"")
                 with contextlib.suppress(ValueError):
