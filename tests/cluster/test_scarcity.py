@@ -228,7 +228,8 @@ def test_flood_is_refused_in_part_and_costs_no_election(tmp_path: Path) -> None:
             await asyncio.gather(*(send(number, *connection) for number, connection in enumerate(connections)))
         return answers
 
-    with Cluster(tmp_path / "cluster") as cluster:
+    flags = {"election-timeout": "5000", "heartbeat-interval": "500"}  # two cores serve clients and members alike
+    with Cluster(tmp_path / "cluster", flags=flags) as cluster:
         leader = cluster.leader()
         answers = asyncio.run(flood(leader))
         print(f"{FLOOD} writes of {FLOOD_VALUE_BYTES} bytes at once: {dict(answers)}")
