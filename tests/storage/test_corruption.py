@@ -51,7 +51,7 @@ def _flip_and_check(path: Path, environment: str, seed: int) -> None:
         assert read_everything(path) == (ENTRIES, NODES, HISTORY), f"bit {bit} of byte {offset}, seed {seed}"
     except StorageError as error:
         assert "\n" not in str(error)
-        assert "remove its data directory" in str(error)
+        assert codec.REMEDY in str(error)
 
 
 @pytest.mark.parametrize("environment", ["log", "state-1"])
@@ -101,7 +101,7 @@ def test_damaged_record_size_does_not_kill_the_process(written: Path, environmen
     data.write_bytes(content)
     outcome = run("hold", written, "-")
     assert outcome.exit_code == 1, outcome
-    assert "remove its data directory" in outcome.refusals[0]
+    assert codec.REMEDY in outcome.refusals[0]
 
 
 @pytest.mark.parametrize("environment", ["log", "state-1"])
