@@ -18,10 +18,13 @@
 | transfer | the leader is asked to hand over | | chooses the target |
 | compact | state is flushed and the log compacted as far as it goes | | |
 | disconnect | peers are told that the connection to the target broke | | |
+| depose | every link of the target is cut and both ends are told: a new leader comes while it leads | | |
+| replay | what was sent to the target lately arrives again, in any order | over which it arrives | |
 | burst | so many writes at once | | writes |
 | membership | the leader is asked to add, promote or remove a server | | chooses what |
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import final
 
@@ -150,6 +153,10 @@ class Nemesis:
                 member.keeper.compact(member.disk.state.position.index)
             case "disconnect":
                 self._disconnect(member.server_id)
+            case "depose":
+                return self._depose(fault, member)
+            case "replay":
+                return network.replay(member.server_id, fault.duration_ms * 1000)
             case "membership":
                 return self._change_membership(fault.amount)
             case "burst":
@@ -219,6 +226,20 @@ class Nemesis:
             if other_id != server_id and not self._context.network.is_cut(server_id, other_id):
                 delay_us = self._context.options.latency_us
                 self._context.scheduler.after(delay_us, other.put_if_up, PeerDisconnected(server_id))
+
+    def _depose(self, fault: Fault, member: SimulatedMember) -> bool:
+        """Cut a server off with resets and not in silence: its followers need not wait for their timeouts.
+
+        Until its own CheckQuorum strikes it leads on in its term, which is when its clients would see old state.
+        """
+        links = self._links(dataclasses.replace(fault, kind="isolate"), member.server_id)
+        self._disconnect(member.server_id)
+        for other_id in self._members:
+            if other_id != member.server_id:
+                member.put_if_up(PeerDisconnected(other_id))
+        self._context.network.cut(links)
+        self._context.scheduler.after(fault.duration_ms * 1000, self._mend, links)
+        return bool(links)
 
     def _resume(self, member: SimulatedMember) -> None:
         member.resume()

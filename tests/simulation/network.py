@@ -1,6 +1,6 @@
 """Directed links between servers: delay, loss, duplication, lateness, reordering, cuts."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, final
 
@@ -13,6 +13,8 @@ Link = tuple[int, int]
 
 _DROP_REPORT_US: Final = 50_000
 """A transport notices a dead link at most this often."""
+_REMEMBERED_FRAMES: Final = 1000
+"""So many frames to each server can come again."""
 
 
 @final
@@ -51,6 +53,12 @@ class Network:
         """How often each server has lost its disk. Connections belong to one process, as in the transport."""
         self._heard: dict[Link, int] = {}
         """The latest life of the source that the target has heard: nothing older is read behind it."""
+        self._replay_random = stream(options.seed, 0, "replay")
+        self._remembers = "replay" in options.fault_kinds
+        self._remembered: dict[int, deque[tuple[Link, object, tuple[int, int]]]] = {
+            target: deque(maxlen=_REMEMBERED_FRAMES) for target in options.server_ids
+        }
+        """The latest frames to each server, lost ones too, if this run repeats any."""
 
     def is_cut(self, source: int, target: int) -> bool:
         """Whether nothing gets from `source` to `target` now."""
@@ -85,6 +93,9 @@ class Network:
         link = (source, target)
         random = self._random[link]
         self.counts["sent"] += 1
+        lives = (self.lives[source], self.lives[target])
+        if self._remembers and not once:
+            self._remembered[target].append((link, frame, lives))
         # Always the same number of draws a frame, so that a change of one probability leaves later frames as they were.
         chance = int(random.random() * 1000)
         second = int(random.random() * 1000)
@@ -99,7 +110,6 @@ class Network:
             return
         if self.extra_delay_us:
             delay_us += int(random.random() * self.extra_delay_us)
-        lives = (self.lives[source], self.lives[target])
         arrival_us = self._scheduler.now_us + delay_us
         if self._options.in_order:
             arrival_us = max(arrival_us, self._busy_until_us[link] + 1)
@@ -111,6 +121,17 @@ class Network:
             self.counts["duplicated"] += 1
             self._scheduler.at(arrival_us + int(random.random() * 2_000_000), self._arrive, link, frame, lives)
         self._scheduler.at(arrival_us, self._arrive, link, frame, lives)
+
+    def replay(self, target: int, over_us: int) -> bool:
+        """What was sent to a server lately arrives again, spread over a while. False if nothing was.
+
+        So answers come into terms that never asked for them, as from streams of before a reconnect.
+        """
+        remembered = self._remembered[target]
+        for link, frame, lives in remembered:
+            self.counts["replayed"] += 1
+            self._scheduler.after(int(self._replay_random.random() * over_us), self._arrive, link, frame, lives)
+        return bool(remembered)
 
     def _arrive(self, link: Link, frame: object, lives: tuple[int, int]) -> None:
         source_life, target_life = lives

@@ -30,6 +30,8 @@ FAULT_KINDS: Final = (
     "disconnect",
     "burst",
     "membership",
+    "depose",
+    "replay",
 )
 """Every kind of fault that a schedule draws evenly; `nemesis` says what each does. Wipes are drawn beside them."""
 

@@ -26,10 +26,11 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(catch.row() + "\n")
             sys.stdout.flush()
     missed = [catch for catch in catches if not catch.expected]
-    seconds = sorted(catch.core_s for catch in catches)
+    by_time = sorted(catches, key=lambda catch: catch.core_s)
+    slowest = ", ".join(f"{catch.name} {catch.core_s:.1f} s" for catch in by_time[:-6:-1])
     sys.stdout.write(
         f"{len(catches) - len(missed)} of {len(catches)} found as expected; "
-        f"median {seconds[len(seconds) // 2]:.1f} s, slowest {seconds[-1]:.1f} s\n"
+        f"median {by_time[len(by_time) // 2].core_s:.1f} s, slowest {slowest}\n"
     )
     return 1 if missed else 0
 

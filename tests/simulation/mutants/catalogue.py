@@ -1,6 +1,16 @@
 """All planted bugs, in the order of their numbers."""
 
-from tests.simulation.mutants import applying, election, membership, reads, rebuilding, replication, snapshots, watching
+from tests.simulation.mutants import (
+    applying,
+    election,
+    membership,
+    peers,
+    reads,
+    rebuilding,
+    replication,
+    snapshots,
+    watching,
+)
 from tests.simulation.mutants.planting import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -12,4 +22,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *reads.MUTANTS,
     *watching.MUTANTS,
     *rebuilding.MUTANTS,
+    *peers.MUTANTS,
 )

@@ -1,6 +1,10 @@
 """Searches seeds until a planted bug is found."""
 
 import itertools
+import os
+import pathlib
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import Final, final
@@ -13,6 +17,7 @@ from tests.simulation.world import Outcome, run_seed
 
 SECONDS_MAX: Final = 60.0
 """How long one core may search for one bug."""
+_ROOT: Final = pathlib.Path(__file__).parents[3]
 
 
 @final
@@ -28,7 +33,7 @@ class Catch:
     expected: bool
     """Whether that is what should have found it."""
     seed: int
-    """The seed that found it."""
+    """The seed that found it; 0 if a unit test did."""
     detail: str
     seeds_tried: int
     core_s: float
@@ -36,16 +41,16 @@ class Catch:
     def row(self) -> str:
         """One line of the table."""
         found = self.found_by or "SURVIVED"
+        where = f"seed {self.seed}" if self.seed else "test"
         mark = "" if self.expected or not self.found_by else " (unexpected)"
-        return (
-            f"{self.name:5} {self.title:60.60} {found + mark:10} {self.core_s:5.1f} s  "
-            f"seed {self.seed}  {self.detail:.80}"
-        )
+        return f"{self.name:5} {self.title:60.60} {found + mark:10} {self.core_s:5.1f} s  {where}  {self.detail:.80}"
 
 
 def hunt(name: str, master_seed: int, seconds_max: float = SECONDS_MAX) -> Catch:
     """Plant a bug and run the seeds of a master seed until something is found or the processor time is used up."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    if mutant.test:
+        return _hunt_by_test(mutant, master_seed)
     started_s = time.process_time()
     for number in itertools.count():
         seed = derive(master_seed, number, "run")
@@ -59,10 +64,23 @@ def hunt(name: str, master_seed: int, seconds_max: float = SECONDS_MAX) -> Catch
     raise AssertionError("the loop above ends")
 
 
+def _hunt_by_test(mutant: Mutant, master_seed: int) -> Catch:
+    """Run the test that must fail. Whatever pytest says but "a test failed" is no catch."""
+    before = os.times()
+    command = [sys.executable, "-m", f"{__package__}.under_test", mutant.name]
+    run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    after = os.times()
+    core_s = after.children_user + after.children_system - before.children_user - before.children_system
+    found_by = {0: "", 1: mutant.invariants[0]}.get(run.returncode, "error")
+    detail = mutant.test.rpartition("::")[2] + ("" if found_by else f" passes (pytest: {run.returncode})")
+    return Catch(mutant.name, mutant.title, master_seed, found_by, found_by in mutant.invariants, 0, detail, 1, core_s)
+
+
 def run_planted(mutant: Mutant, seed: int) -> Outcome:
     """One run with a planted bug."""
+    options = mutant.options(draw_options(seed))
     with mutant.plant():
-        return run_seed(seed, options=mutant.options(draw_options(seed)))
+        return run_seed(seed, options=options, schedule=mutant.schedule(options))
 
 
 def _finder(outcome: Outcome) -> str:

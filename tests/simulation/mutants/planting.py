@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 from unittest import mock
 
+from tests.simulation.faults import Fault, draw_schedule
 from tests.simulation.options import Options
 
 
@@ -28,6 +29,10 @@ class Mutant:
     plant: Callable[[], AbstractContextManager[None]]
     options: Callable[[Options], Options] = same_options
     """Options under which it shows soonest, from those of a seed."""
+    schedule: Callable[[Options], tuple[Fault, ...]] = draw_schedule
+    """The faults: those of the seed, or a directed schedule of what the nemesis can do."""
+    test: str = ""
+    """Of a bug outside the simulator: the pytest id that must fail with it."""
 
 
 def wrapped(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], AbstractContextManager[None]]:

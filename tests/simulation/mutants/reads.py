@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from kvraft.raft import reads
+from kvraft.raft import quorum, reads
+from kvraft.raft.core import Raft
 from kvraft.raft.effects import ReadReady
 from kvraft.raft.inputs import ReadRequest
 from kvraft.raft.roles import Leader
@@ -44,7 +45,31 @@ def _join_round(advance: Any, state: State, leader: Leader) -> None:
     advance(state, leader)
 
 
-_DEPOSING = ("isolate", "cut", "cut_one_way", "pause", "transfer")
+def _trust_lease(confirmed: Any, state: State, leader: Leader) -> int:
+    """A majority was in contact within an election timeout: nobody else can lead, if nothing ends a lease early."""
+    heard_ms = quorum.reached_by_majority(
+        [
+            state.now_ms if voter == state.server_id else leader.progress[voter].last_contact_ms
+            for voter in state.configuration.voters
+        ]
+    )
+    if state.now_ms < heard_ms + state.settings.election_timeout_ms:
+        return leader.read_round_id
+    return int(confirmed(state, leader))
+
+
+def _lease_of_an_earlier_look(step: Any, core: Raft, inputs: Any, now_ms: int) -> Any:
+    """Time is looked at before the process is stopped, the reads after it goes on."""
+    leader, state = core._state.role, core._state
+    local = [item for item in inputs if isinstance(item, ReadRequest)]
+    if not isinstance(leader, Leader) or not local or state.commit_index < leader.noop_index:
+        return step(core, inputs, now_ms)
+    effects = step(core, [item for item in inputs if not isinstance(item, ReadRequest)], now_ms)
+    effects.reads_ready.extend(ReadReady(item.read_id, state.commit_index) for item in local)
+    return effects
+
+
+_DEPOSING = ("depose", "isolate", "cut", "cut_one_way", "pause", "transfer")
 
 MUTANTS = (
     Mutant(
@@ -61,10 +86,11 @@ MUTANTS = (
         wrapped(reads, "_confirmed_round", _confirm_itself),
         with_options(
             servers=3,
-            fault_kinds=("drift", "isolate", "isolate", "cut"),
-            drift_per_mille=400,
+            election_timeout_ms=1000,
+            heartbeat_interval_ms=100,
+            fault_kinds=("depose",),
             operations_per_second=50,
-            fault_interval_ms=1000,
+            fault_interval_ms=2000,
         ),
     ),
     Mutant(
@@ -96,6 +122,32 @@ MUTANTS = (
         with_options(
             operations_per_second=200, latency_us=20_000, step_delay_us=50, fault_kinds=("drift",), sync_us=100
         ),
+    ),
+    Mutant(
+        "M39",
+        "a read lease that a transfer of leadership does not void",
+        ("I7",),
+        wrapped(reads, "_confirmed_round", _trust_lease),
+        with_options(
+            servers=3,
+            fault_kinds=("transfer", "transfer", "cut_one_way", "delay"),
+            fault_interval_ms=500,
+            operations_per_second=50,
+        ),
+    ),
+    Mutant(
+        "M39b",
+        "a read lease that a broken connection does not void",
+        ("I7",),
+        wrapped(reads, "_confirmed_round", _trust_lease),
+        with_options(servers=3, fault_kinds=("depose",), operations_per_second=50, fault_interval_ms=2000),
+    ),
+    Mutant(
+        "M39c",
+        "a read lease that a pause of the process does not void",
+        ("I7",),
+        wrapped(Raft, "step", _lease_of_an_earlier_look),
+        with_options(servers=3, fault_kinds=("pause",), operations_per_second=50, fault_interval_ms=2000),
     ),
     Mutant(
         "M40",

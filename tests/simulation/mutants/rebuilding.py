@@ -1,4 +1,4 @@
-"""Planted bugs of servers that lost their disks: M52 to M56."""
+"""Planted bugs of servers that lost their disks: M52."""
 
 from typing import Any
 
@@ -74,28 +74,28 @@ MUTANTS = (
         _WIPED_OFTEN,
     ),
     Mutant(
-        "M53",
+        "M52b",
         "a server that lost its disk takes part after the first answer",
         ("I1", "I4", "I5", "I6", "I8"),
         wrapped(rebuild, "handle_rebuild_reply", _first_answer_will_do),
         _WIPED_OFTEN,
     ),
     Mutant(
-        "M54",
+        "M52c",
         "a server that lost its disk votes by what its log holds since",
         ("I4", "I5", "I8"),
         wrapped(election, "position_to_reach", _own_log_only),
         _WIPED_OFTEN,
     ),
     Mutant(
-        "M55",
+        "M52d",
         "a leader goes on from what a server held before it lost its disk",
         ("I4", "I5", "I8", "I13"),
         wrapped(rebuild, "handle_rebuild_request", _remember_match),
         _WIPED_OFTEN,
     ),
     Mutant(
-        "M56",
+        "M52e",
         "a server that lost its disk acknowledges before it knows its term",
         ("I1", "I4", "I5", "I6", "I8", "I13", "stop"),
         wrapped(Raft, "_receive", _deaf_to_less(AppendEntries, Heartbeat, InstallSnapshot)),
