@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from kvraft.raft.messages import AppendEntriesReply, RequestPreVoteReply, RequestVote, RequestVoteReply
 from tests.simulation.small_scope.bugs import BUGS, Bug
 from tests.simulation.small_scope.scope import Scope, drawn
 from tests.simulation.small_scope.search import Cluster, Search
+from tests.simulation.small_scope.server import answer_term
 from tests.simulation.small_scope.story import tell
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +101,14 @@ def test_a_greater_limit_goes_on_where_a_smaller_one_ended() -> None:
     assert (small.states, small.transitions) == (again.states, again.transitions)
     assert small.states < large.states
     assert Search(scope).run(states_max=small.states).depth <= small.depth
+
+
+def test_only_answers_that_nobody_reads_any_more_leave_the_network_by_themselves() -> None:
+    """A pre-vote of a server in an earlier term still counts, until the term it was asked about has come."""
+    assert answer_term(RequestPreVoteReply(term=0, prospective_term=3, granted=True)) == 2
+    assert answer_term(RequestVoteReply(term=2, granted=True)) == 2
+    assert answer_term(AppendEntriesReply(2, success=True, match_index=1, hint_index=0, hint_term=0)) == 2
+    assert answer_term(RequestVote(2, 0, 0, leadership_transfer=False)) == 0
 
 
 def test_limits_are_drawn_from_a_seed() -> None:

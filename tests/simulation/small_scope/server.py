@@ -42,7 +42,7 @@ CRASH: Final = -5
 RENAMINGS: Final[tuple[Renaming, ...]] = tuple((0, *order) for order in itertools.permutations(SERVERS))
 _NOW_MS: Final = 1 << 20
 """Time stands still; a timer that runs out is set back to here."""
-_ANSWERS: Final = (RequestVoteReply, RequestPreVoteReply, AppendEntriesReply, HeartbeatReply)
+_ANSWERS: Final = (RequestVoteReply, AppendEntriesReply, HeartbeatReply)
 _SETTINGS: Final = RaftSettings(message_bytes_max=1, inflight_messages_max=2, disconnect_delay_ms_max=0)
 """One entry a message, so that each can be lost alone."""
 
@@ -139,7 +139,7 @@ class Cast:
         self.renamed: list[tuple[int, ...]] = []
         """By message: its number under each of `RENAMINGS`."""
         self.answer_term: list[int] = []
-        """By message: its term if it is an answer, which an earlier term than its receiver's makes void; else 0."""
+        """By message: see `answer_term`."""
         self._transitions: dict[tuple[int, int], Transition] = {}
         self.steps = 0
         """Steps of a core that were really taken."""
@@ -284,7 +284,7 @@ class Cast:
             if (*ends, said) not in self._message_numbers:
                 self._message_numbers[*ends, said] = len(self.messages)
                 self.messages.append((*ends, message))
-                self.answer_term.append(message.term if isinstance(message, _ANSWERS) else 0)
+                self.answer_term.append(answer_term(message))
         for each in range(len(self.renamed), len(self.messages)):
             source, target, _ = self.messages[each]
             self.renamed.append(
@@ -334,6 +334,16 @@ class _Work:
         while self.held and self.held[0][0] <= batch.batch_id:
             self.sent.append(self.held.pop(0)[1])
         self.step([Persisted(batch.batch_id)])
+
+
+def answer_term(message: Message) -> int:
+    """The term in which a message is an answer: in a later one its receiver does not read it. 0 for a request.
+
+    A pre-vote counts whatever the term of its sender; what makes it void is that the term asked about has come.
+    """
+    if isinstance(message, RequestPreVoteReply):
+        return message.prospective_term - 1
+    return message.term if isinstance(message, _ANSWERS) else 0
 
 
 def must_wait(_message: Message) -> bool:
