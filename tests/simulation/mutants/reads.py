@@ -9,7 +9,9 @@ from kvraft.raft.inputs import ReadRequest
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
 from tests.simulation.desk import Desk, Read
+from tests.simulation.faults import LEADER, Fault
 from tests.simulation.mutants.planting import Mutant, with_options, wrapped
+from tests.simulation.options import Options
 
 
 def _answer_locally(request_read: Any, state: State, request: ReadRequest) -> None:
@@ -67,6 +69,15 @@ def _lease_of_an_earlier_look(step: Any, core: Raft, inputs: Any, now_ms: int) -
     effects = step(core, [item for item in inputs if not isinstance(item, ReadRequest)], now_ms)
     effects.reads_ready.extend(ReadReady(item.read_id, state.commit_index) for item in local)
     return effects
+
+
+def _handed_over_behind_a_cut(options: Options) -> tuple[Fault, ...]:
+    """A leader has told its successor to stand, and is cut off before that one's vote is on disk."""
+    timeout_ms = options.election_timeout_ms
+    faults = []
+    for at_ms in range(3000, options.safety_ms - 6 * timeout_ms, 6 * timeout_ms):
+        faults += [Fault(at_ms, "transfer", LEADER, 0, 0), Fault(at_ms + 5, "isolate", LEADER, 2 * timeout_ms, 0)]
+    return tuple(faults)
 
 
 _DEPOSING = ("depose", "isolate", "cut", "cut_one_way", "pause", "transfer")
@@ -130,10 +141,17 @@ MUTANTS = (
         wrapped(reads, "_confirmed_round", _trust_lease),
         with_options(
             servers=3,
-            fault_kinds=("transfer", "transfer", "cut_one_way", "delay"),
-            fault_interval_ms=500,
+            spares=0,
+            election_timeout_ms=1000,
+            heartbeat_interval_ms=100,
+            sync_us=10_000,
+            latency_us=500,
+            jitter_us=500,
+            step_delay_us=500,
+            fault_kinds=("transfer", "isolate"),
             operations_per_second=50,
         ),
+        _handed_over_behind_a_cut,
     ),
     Mutant(
         "M39b",
