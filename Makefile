@@ -22,7 +22,7 @@ check: deps ## ruff, mypy, tidy.
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -q --durations=0 --durations-min=1 tests/test_tidy.py
+	$(PYTHON) -m pytest -q --durations=0 --durations-min=1 tests/test_tidy.py tests/test_fault_matrix.py
 
 format: deps ## Write the sources as ruff would.
 	$(PYTHON) -m ruff check --fix .
