@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
 from kvraft.keyspace.events import Event
-from kvraft.keyspace.records import encode_event, encode_key, encode_node
+from kvraft.keyspace.node_hash import node_hash
+from kvraft.keyspace.records import Meta, encode_event, encode_key, encode_meta, encode_node
 from kvraft.keyspace.state_records import StateChanges
 from kvraft.keyspace.tree import INDEX_MASK, AnyNode, Directory
 
@@ -24,7 +25,7 @@ SLICE_RECORDS: Final = 2000
 class DirtyState:
     """Nodes changed and removed between two flushes."""
 
-    __slots__ = ("nodes", "removed", "started_at")
+    __slots__ = ("node_sum", "nodes", "removed", "started_at")
 
     def __init__(self, started_at: int) -> None:
         self.started_at = started_at
@@ -33,10 +34,13 @@ class DirtyState:
         """By node id, the newest form."""
         self.removed: list[int] = []
         """Ids of nodes whose records must go."""
+        self.node_sum = 0
+        """Hashes of what has come, less those of what has gone (see `node_hash.py`)."""
 
     def remove(self, node: AnyNode) -> None:
         """The node has left the tree for good."""
         node_id = node.node_id
+        self.node_sum -= node_hash(node)
         self.nodes.pop(node_id, None)
         if node_id & INDEX_MASK <= self.started_at:
             self.removed.append(node_id)
@@ -53,18 +57,25 @@ class PendingChanges:
         removed_subtrees: "RemovedSubtrees",
         history: list[Event],
         history_floor: int,
-        meta: bytes,
-        on_finished: Callable[[], None],
+        meta: Meta,
+        on_finished: Callable[[], bytes],
     ) -> None:
         self.etcd_index = etcd_index
         """The state's index when the flush began; give it to `Keyspace.mark_durable` once stored."""
-        self.changes = StateChanges(history_floor=history_floor, meta=meta)
+        self.changes = StateChanges(history_floor=history_floor, meta=b"")
         """Complete once `encode_some` has returned False."""
         self._on_finished = on_finished
-        """Called once when all is encoded, so that nobody keeps the records after they are stored."""
+        """Called once when all is encoded, so that nobody keeps the records after they are stored; gives the sum of all
+        nodes then on disk, which is not known before, since removed subtrees are taken apart only now."""
+        self._meta = meta
         self._dirty = dirty
         self._removed_subtrees = removed_subtrees
         self._history = deque(history)
+
+    @property
+    def node_sum(self) -> int:
+        """What these changes come to in the sum of all nodes' hashes."""
+        return self._dirty.node_sum
 
     def encode_some(self, records_max: int = SLICE_RECORDS) -> bool:
         """Encode up to `records_max` records, fewer if they are large; True if more are left."""
@@ -91,7 +102,8 @@ class PendingChanges:
             left -= 1 + (len(record) >> 10)
         if nodes or removed or history:
             return True
-        self._on_finished()
+        self._meta.node_sum = self._on_finished()
+        self.changes.meta = encode_meta(self._meta)
         return False
 
     def preserve(self, directory: Directory) -> None:

@@ -33,7 +33,7 @@ from kvraft.keyspace.json_text import encode_value, escape
 from kvraft.keyspace.listing import Listing, render_file
 from kvraft.keyspace.live_tree import LiveTree
 from kvraft.keyspace.loading import Loading
-from kvraft.keyspace.records import Meta, PublishedMember, encode_meta
+from kvraft.keyspace.records import Meta, PublishedMember
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.keyspace.stats import StoreStats
 from kvraft.keyspace.tree import AnyNode, Directory, File, Lifetime, path_of, ttl_at
@@ -363,6 +363,13 @@ class Keyspace:
             self.history.add(internal_event(self.etcd_index))
         return Acknowledged(int(changed), self.etcd_index)
 
+    def compared_hash(self) -> bytes:
+        """What members compare: `state_hash`, then the hash of all nodes, unless removed ones are not all counted yet.
+
+        The first is a function of the answers so far, the second of what memory holds.
+        """
+        return self.state_hash + self._tree.node_sum()
+
     # Flushing and restoring
 
     def begin_changes(self) -> PendingChanges:
@@ -375,15 +382,15 @@ class Keyspace:
             etcd_index=self.etcd_index,
             state_hash=self.state_hash,
             cluster_version=self.cluster_version,
-            members=self.members,
+            members=dict(self.members),
             history_events_max=history.events_max,
             history_floor=history.floor,
-            history_block_bytes=history.block_bytes,
+            history_block_bytes=dict(history.block_bytes),
         )
         unflushed = history.unflushed(self._flushed_index)
         self._flushed_index = self.etcd_index
         self._flushing_bytes = history.added_bytes
-        return self._tree.begin_changes(self.etcd_index, unflushed, history.floor, encode_meta(meta))
+        return self._tree.begin_changes(self.etcd_index, unflushed, history.floor, meta)
 
     def take_changes(self) -> StateChanges:
         """`begin_changes` and all its slices at once."""
@@ -423,7 +430,7 @@ class Keyspace:
         self.watchers = other.watchers
         self.watchers.resume_after_install(self.history)
 
-    def _restore(self, meta: Meta, newest: list[Event]) -> None:
+    def _restore(self, meta: Meta, newest: list[Event], node_sum: int) -> None:
         """Everything but the tree, once that is built."""
         self.history.events_max = meta.history_events_max
         self.history.restore(meta.history_floor, meta.etcd_index, meta.history_block_bytes, newest)
@@ -432,7 +439,7 @@ class Keyspace:
         self.cluster_version = meta.cluster_version
         self.members = meta.members
         self._flushed_index = meta.etcd_index
-        self._tree.restore(meta.etcd_index)
+        self._tree.restore(meta.etcd_index, node_sum)
 
     # What every change comes to
 

@@ -11,6 +11,8 @@ from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.expiry import Deadlines
 from kvraft.keyspace.listing import Listing
+from kvraft.keyspace.node_hash import node_hash, sum_bytes
+from kvraft.keyspace.records import Meta
 from kvraft.keyspace.removal import SLICE_NODES, RemovedSubtrees
 from kvraft.keyspace.tree import ORDINAL_MAX, ORDINAL_SHIFT, ROOT_ID, AnyNode, Directory, File, Lifetime
 
@@ -23,6 +25,8 @@ class LiveTree:
         self.root = Directory(ROOT_ID, None, b"", 0, None)
         self.deadlines = Deadlines()
         self._dirty = DirtyState(0)
+        self._flushed_sum = 0
+        """The sum of the hashes of all nodes when the last flush began that is encoded."""
         self._removed_subtrees = RemovedSubtrees(self._withdraw, self._preserve)
         self._pending_changes: PendingChanges | None = None
         self._listings: list[Listing] = []
@@ -66,12 +70,8 @@ class LiveTree:
 
     def place(self, parent: Directory, node: AnyNode) -> None:
         """Make `node` the child of that name."""
-        if self._listings:
-            self._preserve(parent)
-        parent.children[node.name] = node
-        self._dirty.nodes[node.node_id] = node
-        if node.lifetime is not None:
-            self.deadlines.add(node)
+        self._dirty.node_sum += node_hash(node)
+        self._put(parent, node)
 
     def replace(self, old: File, node: AnyNode) -> None:
         """Put `node`, which has the same parent, name and id, in the place of `old`."""
@@ -79,7 +79,16 @@ class LiveTree:
             self.deadlines.discard(old, old.lifetime.deadline_ms)
         parent = node.parent
         assert parent is not None
-        self.place(parent, node)
+        self._dirty.node_sum += node_hash(node) - node_hash(old)
+        self._put(parent, node)
+
+    def _put(self, parent: Directory, node: AnyNode) -> None:
+        if self._listings:
+            self._preserve(parent)
+        parent.children[node.name] = node
+        self._dirty.nodes[node.node_id] = node
+        if node.lifetime is not None:
+            self.deadlines.add(node)
 
     def detach(self, node: AnyNode) -> None:
         """Take a node out of the tree in one step, whatever is below it; that is taken apart in slices."""
@@ -102,8 +111,11 @@ class LiveTree:
         for listing in self._listings:
             listing.preserve_lifetime(directory)
         self._withdraw(directory)
+        dirty = self._dirty
+        dirty.node_sum -= node_hash(directory)
         directory.lifetime = lifetime
-        self._dirty.nodes[directory.node_id] = directory
+        dirty.node_sum += node_hash(directory)
+        dirty.nodes[directory.node_id] = directory
         if lifetime is not None:
             self.deadlines.add(directory)
 
@@ -117,7 +129,14 @@ class LiveTree:
         self._listings = [other for other in self._listings if other.open]
         self._listings.append(listing)
 
-    def begin_changes(self, etcd_index: int, history: list[Event], history_floor: int, meta: bytes) -> PendingChanges:
+    def node_sum(self) -> bytes:
+        """The hash of all nodes; empty while removed subtrees are being taken apart, since it is not known then."""
+        if self._removed_subtrees:
+            return b""
+        pending = 0 if self._pending_changes is None else self._pending_changes.node_sum
+        return sum_bytes(self._flushed_sum + pending + self._dirty.node_sum)
+
+    def begin_changes(self, etcd_index: int, history: list[Event], history_floor: int, meta: Meta) -> PendingChanges:
         """What has changed since the previous call, as of now; the previous one must be encoded to its end."""
         assert self._pending_changes is None
         pending = PendingChanges(
@@ -127,12 +146,16 @@ class LiveTree:
         self._pending_changes = pending
         return pending
 
-    def _end_changes(self) -> None:
+    def _end_changes(self) -> bytes:
+        assert self._pending_changes is not None
+        self._flushed_sum += self._pending_changes.node_sum
         self._pending_changes = None
+        return sum_bytes(self._flushed_sum)
 
-    def restore(self, etcd_index: int) -> None:
-        """Root and deadlines were filled from a stored state as of `etcd_index`."""
+    def restore(self, etcd_index: int, node_sum: int) -> None:
+        """Root and deadlines were filled from a stored state as of `etcd_index`; the hashes of its nodes are summed."""
         self._dirty = DirtyState(etcd_index)
+        self._flushed_sum = node_sum
 
     def _preserve(self, directory: Directory) -> None:
         """Tell open listings that a directory's children are about to change."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, final
 
 from kvraft.keyspace.events import Event
+from kvraft.keyspace.node_hash import node_hash, sum_bytes
 from kvraft.keyspace.records import (
     Meta,
     NodeRecord,
@@ -34,7 +35,7 @@ class Loading:
         root: Directory,
         newest_max: int | None,
         add_deadline: Callable[[AnyNode], None],
-        restore: Callable[[Meta, list[Event]], None],
+        restore: Callable[[Meta, list[Event], int], None],
     ) -> None:
         self._add_deadline = add_deadline
         """Called with each node that has a TTL."""
@@ -48,6 +49,8 @@ class Loading:
         """Nodes whose parent has not come yet, by its id: most, since parents made on the way have large ids."""
         self._came_late: list[tuple[Directory, list[AnyNode]]] = []
         """Directories that have come since, with the nodes that waited for them."""
+        self._node_sum = 0
+        """The hashes of all nodes that stand in the tree."""
         self._last_id = ROOT_ID
         self._seen: set[int] | None = None
         """Every id so far; None while they have come in ascending order, as storage gives them."""
@@ -81,7 +84,7 @@ class Loading:
             if left <= 0:
                 return True
         events = [decode_event(decode_key(key), record) for key, record in self._newest]
-        self._restore(self._meta, events)
+        self._restore(self._meta, events, self._node_sum)
         return False
 
     def _take_node(self, node_id: int, record: NodeRecord, etcd_index: int) -> None:
@@ -171,11 +174,19 @@ class Loading:
             raise RecordError(message)
         node.parent = parent
         parent.children[node.name] = node
+        self._node_sum += node_hash(node)
 
     def _expect_complete(self) -> None:
         if self._waiting:
             parent_id, orphans = next(iter(self._waiting.items()))
             message = f"{len(self._waiting)} directories are missing, such as {parent_id} of {orphans[0].name!r:.80}"
+            raise RecordError(message)
+        assert self._meta is not None
+        loaded = sum_bytes(self._node_sum)
+        if self._meta.node_sum not in (b"", loaded):
+            message = (
+                f"the nodes add up to {loaded.hex()}, and not to {self._meta.node_sum.hex()} as when they were stored"
+            )
             raise RecordError(message)
 
     def _expect_nothing(self) -> None:

@@ -97,6 +97,8 @@ class Meta:
     history_events_max: int
     history_floor: int
     history_block_bytes: dict[int, int] = field(default_factory=dict)
+    node_sum: bytes = b""
+    """The hash of all nodes (see `node_hash.py`); empty if nobody has stored it."""
 
 
 def encode_key(number: int) -> bytes:
@@ -249,7 +251,7 @@ def decode_event(etcd_index: int, record: bytes) -> Event:
 
 def encode_meta(meta: Meta) -> bytes:
     """The meta record: a version byte and JSON, since it is small, written once a flush, and read by people in need."""
-    body = {
+    body: dict[str, object] = {
         "etcd_index": meta.etcd_index,
         "state_hash": meta.state_hash.hex(),
         "cluster_version": meta.cluster_version,
@@ -260,6 +262,8 @@ def encode_meta(meta: Meta) -> bytes:
         "history_floor": meta.history_floor,
         "history_block_bytes": sorted(meta.history_block_bytes.items()),
     }
+    if meta.node_sum:
+        body["node_sum"] = meta.node_sum.hex()
     return bytes([META_VERSION]) + json.dumps(body, separators=(",", ":")).encode()
 
 
@@ -285,6 +289,7 @@ def decode_meta(record: bytes) -> Meta:
             history_events_max=int(body["history_events_max"]),
             history_floor=int(body["history_floor"]),
             history_block_bytes={int(block): int(size) for block, size in body["history_block_bytes"]},
+            node_sum=bytes.fromhex(body.get("node_sum", "")),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         # The last two: a number beyond all floats, and arrays nested without end.

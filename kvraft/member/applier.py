@@ -36,7 +36,7 @@ class ApplierEvents(Protocol):
         ...
 
     def on_state_hash(self, index: int, state_hash: bytes) -> None:
-        """The keyspace's hash at a compared index."""
+        """What the keyspace says of itself at a compared index."""
         ...
 
 
@@ -103,7 +103,7 @@ class Applier:
             elif last.kind is EntryKind.CONFIGURATION:
                 self.configuration = Configuration.decode(last.payload)
             if last.index % STATE_HASH_INTERVAL == 0:
-                self._events.on_state_hash(last.index, self.keyspace.state_hash)
+                self._events.on_state_hash(last.index, self.keyspace.compared_hash())
             count += 1
             if count % _CLOCK_CHECK_ENTRIES == 0 and self._monotonic_ms() >= until_ms:
                 break

@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from typing import Final, final
 
+from kvraft.keyspace.records import STATE_HASH_BYTES
+
 _KEPT_INDICES: Final = 64
 """How many compared indices are remembered: members differ in applied index by far less than this many intervals."""
+
+_ANSWERS: Final = slice(0, STATE_HASH_BYTES)
+_NODES: Final = slice(STATE_HASH_BYTES, None)
+"""A member that is still counting what was removed reports no hash of its nodes."""
 
 
 @final
@@ -31,9 +37,12 @@ class StateHashes:
         reports[member_id] = state_hash
         if len(self._reports) > _KEPT_INDICES:
             del self._reports[min(self._reports)]
-        hashes = list(reports.values())
-        for candidate in set(hashes):
-            if hashes.count(candidate) >= self.quorum:
-                astray = tuple(sorted(member for member, value in reports.items() if value != candidate))
-                return Disagreement(index, astray) if astray else None
+        for part in (_ANSWERS, _NODES):
+            parts = {member: value[part] for member, value in reports.items() if value[part]}
+            hashes = list(parts.values())
+            for candidate in set(hashes):
+                if hashes.count(candidate) >= self.quorum:
+                    astray = tuple(sorted(member for member, value in parts.items() if value != candidate))
+                    if astray:
+                        return Disagreement(index, astray)
         return None

@@ -2,39 +2,17 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kvraft.testing.cluster import Cluster, Member
-from tests.jepsen_like.network import run_command
+from kvraft.testing.cluster import Cluster
+from tests.jepsen_like.db import small_disk
 
-DISK_BYTES = 192 << 20
 VALUE_BYTES = 256 << 10
 WRITES = 1000
-"""250 MiB of values, far more than the small disk takes."""
+"""250 MiB of values; the small disk has 192."""
 RESTART_WRITES = 5
-
-
-@contextlib.contextmanager
-def on_small_disk(member: Member) -> Iterator[None]:
-    """The member's data directory is on an ext4 image of its own."""
-    directory = member.data_dir.parent
-    directory.mkdir(exist_ok=True)
-    image, mount = directory / f"{member.name}.image", directory / f"{member.name}.disk"
-    mount.mkdir()
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    run_command("mkfs.ext4", "-q", "-m", "0", str(image))
-    run_command("mount", "-o", "loop", str(image), str(mount))
-    try:
-        (mount / "data").mkdir(mode=0o700)
-        member.data_dir.symlink_to(mount / "data", target_is_directory=True)
-        yield
-    finally:
-        member.kill()
-        run_command("umount", str(mount))
 
 
 @pytest.mark.torture
@@ -46,7 +24,8 @@ def test_member_whose_disk_fills_up_stays_and_the_others_go_on(tmp_path: Path, *
     small, *others = cluster.members
     with contextlib.ExitStack() as stack:
         stack.callback(cluster.stop)
-        stack.enter_context(on_small_disk(small))
+        cluster.directory.mkdir()
+        stack.enter_context(small_disk(small))
         cluster.start()
         while (cluster.leader() is small) is not small_leads:
             leader = cluster.leader()

@@ -163,7 +163,7 @@ def started(
             wrapper = network.wrapper(member.name)
             member.program = dataclasses.replace(cluster.program, wrapper=wrapper, environment=environment)
             if small_disks:
-                stack.enter_context(_small_disk(member))
+                stack.enter_context(small_disk(member))
         stack.callback(cluster.stop)
         cluster.start()
         yield database
@@ -185,7 +185,7 @@ def _clock_environment(database: Database, member: Member) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _small_disk(member: Member) -> Iterator[None]:
+def small_disk(member: Member) -> Iterator[None]:
     """Mount a small ext4 image and have the member's data directory in it."""
     image = member.data_dir.parent / f"{member.name}.image"
     mount = _mount_point(member)

@@ -1,5 +1,6 @@
 """A member whose state went astray is named by the majority."""
 
+from kvraft.keyspace.records import STATE_HASH_BYTES
 from kvraft.member.state_hashes import Disagreement, StateHashes
 
 
@@ -31,3 +32,13 @@ def test_old_indices_are_forgotten() -> None:
     for index in range(1, 200):
         hashes.report(1, index, b"x")
     assert len(hashes._reports) <= 64
+
+
+def test_member_whose_nodes_differ_is_named_though_its_answers_agree() -> None:
+    """The second part is compared among those that report it."""
+    hashes = StateHashes(quorum=2)
+    answers = b"a" * STATE_HASH_BYTES
+    assert hashes.report(1, 1024, answers + b"nodes") is None
+    assert hashes.report(2, 1024, answers) is None  # it is still counting
+    assert hashes.report(3, 1024, answers + b"nodes") is None
+    assert hashes.report(2, 1024, answers + b"astray") == Disagreement(1024, (2,))
