@@ -150,6 +150,9 @@ MUTANTS = (
             wrapped(election, "become_leader", _keep_progress),
             wrapped(election, "become_follower", _note_progress),
         ),
-        with_options(fault_kinds=("transfer", "cut", "cut_one_way", "isolate", "burst", "late", "crash_at", "pause")),
+        with_options(
+            fault_kinds=("transfer", "cut", "cut_one_way", "isolate", "burst", "late", "crash_at", "pause"),
+            wipe_interval_ms=0,
+        ),
     ),
 )
