@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -84,20 +85,29 @@ def run_many(
 ) -> Totals:
     """Run seeds in a pool of processes, until they or the seconds are used up."""
     totals = Totals()
+    count = processes or os.cpu_count() or 1
     deadline_s = time.monotonic() + seconds if seconds is not None else None
+    # The pool would draw all seeds at once: one waits for each process, so that the end is seen when it comes.
+    ahead = threading.Semaphore(2 * count)
+    ended = threading.Event()
 
     def until_deadline() -> Iterator[int]:
         for seed in seeds:
-            if deadline_s is not None and time.monotonic() >= deadline_s:
+            ahead.acquire()
+            if ended.is_set() or (deadline_s is not None and time.monotonic() >= deadline_s):
                 return
             yield seed
 
-    with multiprocessing.get_context("fork").Pool(processes or os.cpu_count() or 1) as pool:
-        for outcome in pool.imap_unordered(run_seed, until_deadline()):
-            totals.add(outcome)
-            if report is not None:
-                report(outcome)
-            if outcome.failed and stop_at_failure:
-                pool.terminate()
-                break
+    with multiprocessing.get_context("fork").Pool(count) as pool:
+        try:
+            for outcome in pool.imap_unordered(run_seed, until_deadline()):
+                ahead.release()
+                totals.add(outcome)
+                if report is not None:
+                    report(outcome)
+                if outcome.failed and stop_at_failure:
+                    break
+        finally:  # the pool's thread that draws seeds must not wait for ever while the pool is ended
+            ended.set()
+            ahead.release()
     return totals
