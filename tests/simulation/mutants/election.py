@@ -11,6 +11,7 @@ from kvraft.raft.state import State
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.member import SimulatedMember
 from tests.simulation.mutants.planting import Mutant, together, with_options, wrapped
+from tests.simulation.mutants.schedules import OVERWRITTEN, overwritten_and_back
 
 
 def _unchecked(_check: Any, _invariants: Invariants, _state: State) -> None:
@@ -150,9 +151,7 @@ MUTANTS = (
             wrapped(election, "become_leader", _keep_progress),
             wrapped(election, "become_follower", _note_progress),
         ),
-        with_options(
-            fault_kinds=("transfer", "cut", "cut_one_way", "isolate", "burst", "late", "crash_at", "pause"),
-            wipe_interval_ms=0,
-        ),
+        OVERWRITTEN,
+        overwritten_and_back,
     ),
 )

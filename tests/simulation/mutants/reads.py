@@ -9,9 +9,8 @@ from kvraft.raft.inputs import ReadRequest
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
 from tests.simulation.desk import Desk, Read
-from tests.simulation.faults import LEADER, Fault
 from tests.simulation.mutants.planting import Mutant, with_options, wrapped
-from tests.simulation.options import Options
+from tests.simulation.mutants.schedules import handed_over_behind_a_cut
 
 
 def _answer_locally(request_read: Any, state: State, request: ReadRequest) -> None:
@@ -69,15 +68,6 @@ def _lease_of_an_earlier_look(step: Any, core: Raft, inputs: Any, now_ms: int) -
     effects = step(core, [item for item in inputs if not isinstance(item, ReadRequest)], now_ms)
     effects.reads_ready.extend(ReadReady(item.read_id, state.commit_index) for item in local)
     return effects
-
-
-def _handed_over_behind_a_cut(options: Options) -> tuple[Fault, ...]:
-    """A leader has told its successor to stand, and is cut off before that one's vote is on disk."""
-    timeout_ms = options.election_timeout_ms
-    faults = []
-    for at_ms in range(3000, options.safety_ms - 6 * timeout_ms, 6 * timeout_ms):
-        faults += [Fault(at_ms, "transfer", LEADER, 0, 0), Fault(at_ms + 5, "isolate", LEADER, 2 * timeout_ms, 0)]
-    return tuple(faults)
 
 
 _DEPOSING = ("depose", "isolate", "cut", "cut_one_way", "pause", "transfer")
@@ -149,9 +139,10 @@ MUTANTS = (
             jitter_us=500,
             step_delay_us=500,
             fault_kinds=("transfer", "isolate"),
+            wipe_interval_ms=0,
             operations_per_second=50,
         ),
-        _handed_over_behind_a_cut,
+        handed_over_behind_a_cut,
     ),
     Mutant(
         "M39b",

@@ -11,10 +11,9 @@ from kvraft.raft.messages import AppendEntries, AppendEntriesReply
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
 from tests.simulation.disk import SimulatedDisk
-from tests.simulation.faults import LEADER, Fault
 from tests.simulation.member import SimulatedMember
 from tests.simulation.mutants.planting import Mutant, together, with_options, wrapped
-from tests.simulation.options import Options
+from tests.simulation.mutants.schedules import OVERWRITTEN, overwritten_and_back, overwritten_by_two
 
 
 def _believe_previous(handle: Any, state: State, from_server: int, message: AppendEntries) -> None:
@@ -93,26 +92,6 @@ def _forget_batches(_lower: Any, log: Log, index: int) -> None:
     log.durable_index = min(log.durable_index, index)
 
 
-def _overwritten_and_back(options: Options) -> tuple[Fault, ...]:
-    """Again and again a leader and one follower hold entries that the other three overwrite; then it leads once more.
-
-    Old answers of that follower now name indices that it lost and that the leader has filled anew.
-    """
-    timeout_ms = options.election_timeout_ms
-    faults = []
-    for at_ms in range(2000, options.safety_ms - 20 * timeout_ms, 14 * timeout_ms):
-        faults += [
-            Fault(at_ms, "transfer", LEADER, 0, 1),
-            Fault(at_ms + 2 * timeout_ms, "cut", 1, 5 * timeout_ms, 0b000110),
-            Fault(at_ms + 2 * timeout_ms + 20, "burst", 1, 0, 100),
-            Fault(at_ms + 9 * timeout_ms, "transfer", LEADER, 0, 1),
-            Fault(at_ms + 10 * timeout_ms, "burst", 1, 0, 20),
-            Fault(at_ms + 10 * timeout_ms, "replay", 1, timeout_ms, 0),
-            Fault(at_ms + 10 * timeout_ms + 100, "burst", 1, 0, 100),
-        ]
-    return tuple(faults)
-
-
 _TROUBLED = ("transfer", "cut", "cut_one_way", "isolate", "burst", "late", "crash_at", "pause", "slow_disk")
 
 MUTANTS = (
@@ -124,6 +103,8 @@ MUTANTS = (
             wrapped(replication, "handle_append_entries", _believe_previous),
             wrapped(replication, "_verified_count", _verify_nothing),
         ),
+        OVERWRITTEN,
+        overwritten_by_two,
     ),
     Mutant(
         "M12",
@@ -186,17 +167,8 @@ MUTANTS = (
         "takes an acknowledgement of an earlier term",
         ("I4", "I3"),
         wrapped(Raft, "_receive", _take_old_acknowledgement),
-        with_options(
-            servers=5,
-            spares=0,
-            election_timeout_ms=300,
-            heartbeat_interval_ms=30,
-            sync_us=10_000,
-            latency_us=500,
-            jitter_us=500,
-            fault_kinds=("cut", "burst", "transfer", "replay"),
-        ),
-        _overwritten_and_back,
+        OVERWRITTEN,
+        overwritten_and_back,
     ),
     Mutant(
         "M21",

@@ -1,0 +1,68 @@
+"""Directed schedules: faults that the nemesis may draw, in the order in which a planted bug shows soonest."""
+
+from collections.abc import Callable
+from typing import Final
+
+from tests.simulation.faults import LEADER, Fault
+from tests.simulation.mutants.planting import with_options
+from tests.simulation.options import Options
+
+OVERWRITTEN: Final[Callable[[Options], Options]] = with_options(
+    servers=5,
+    spares=0,
+    election_timeout_ms=300,
+    heartbeat_interval_ms=30,
+    sync_us=10_000,
+    latency_us=500,
+    jitter_us=500,
+    fault_kinds=("cut", "burst", "transfer", "replay"),
+    wipe_interval_ms=0,
+)
+"""The options of `overwritten_and_back`."""
+
+
+def overwritten_and_back(options: Options) -> tuple[Fault, ...]:
+    """Again and again a leader and one follower hold entries that the other three overwrite; then it leads once more.
+
+    Old answers of that follower now name indices that it lost and that the leader has filled anew.
+    """
+    timeout_ms = options.election_timeout_ms
+    faults = []
+    for at_ms in range(2000, options.safety_ms - 20 * timeout_ms, 14 * timeout_ms):
+        faults += [
+            Fault(at_ms, "transfer", LEADER, 0, 1),
+            Fault(at_ms + 2 * timeout_ms, "cut", 1, 5 * timeout_ms, 0b000110),
+            Fault(at_ms + 2 * timeout_ms + 20, "burst", 1, 0, 100),
+            Fault(at_ms + 9 * timeout_ms, "transfer", LEADER, 0, 1),
+            Fault(at_ms + 10 * timeout_ms, "burst", 1, 0, 20),
+            Fault(at_ms + 10 * timeout_ms, "replay", 1, timeout_ms, 0),
+            Fault(at_ms + 10 * timeout_ms + 100, "burst", 1, 0, 100),
+        ]
+    return tuple(faults)
+
+
+def overwritten_by_two(options: Options) -> tuple[Fault, ...]:
+    """A leader and one follower hold entries that two later leaders, one after the other, overwrite.
+
+    The second one begins to send behind entries of the first, which those two servers have in another term.
+    """
+    timeout_ms = options.election_timeout_ms
+    faults = []
+    for at_ms in range(2000, options.safety_ms - 20 * timeout_ms, 16 * timeout_ms):
+        faults += [
+            Fault(at_ms, "transfer", LEADER, 0, 1),
+            Fault(at_ms + 2 * timeout_ms, "cut", 1, 10 * timeout_ms, 0b000110),
+            Fault(at_ms + 2 * timeout_ms + 20, "burst", 1, 0, 100),
+            Fault(at_ms + 7 * timeout_ms, "burst", 1, 0, 20),
+            Fault(at_ms + 9 * timeout_ms, "transfer", LEADER, 0, 4),
+        ]
+    return tuple(faults)
+
+
+def handed_over_behind_a_cut(options: Options) -> tuple[Fault, ...]:
+    """A leader has told its successor to stand, and is cut off before that one's vote is on disk."""
+    timeout_ms = options.election_timeout_ms
+    faults = []
+    for at_ms in range(3000, options.safety_ms - 6 * timeout_ms, 6 * timeout_ms):
+        faults += [Fault(at_ms, "transfer", LEADER, 0, 0), Fault(at_ms + 5, "isolate", LEADER, 2 * timeout_ms, 0)]
+    return tuple(faults)
