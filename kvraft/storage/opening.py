@@ -17,6 +17,7 @@ from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.log_store import LogStore
+from kvraft.storage.spool import Spool
 from kvraft.storage.state_store import StateStore
 from kvraft.storage.writer import FailureLatch
 
@@ -137,7 +138,10 @@ def create_stores(
 
 
 def open_stores(
-    directory: Directory, identity: Identity, open_file: OpenFile
+    directory: Directory,
+    identity: Identity,
+    open_file: OpenFile,
+    open_spool: Callable[[Directory], Spool] | None = None,
 ) -> tuple[LogStore, StateStore, FailureLatch]:
     """Verify both environments and what lies between them.
 
@@ -159,7 +163,8 @@ def open_stores(
             applied = state_tables.read_head(transaction, state.where).position
         latch = FailureLatch()
         log = LogStore(log_file, log_recovery.recover(log_file, head, applied), latch)
-        store = StateStore(directory, identity, state, log, latch, open_file)
+        spool = open_spool(directory) if open_spool else Spool(directory.spool_path, directory.free_bytes)
+        store = StateStore(directory, identity, state, log, latch, open_file, spool)
     except BaseException:
         for file in opened:
             file.close()

@@ -34,6 +34,7 @@ class StateStore:
         log: LogStore,
         latch: FailureLatch,
         open_file: OpenFile,
+        spool: Spool,
     ) -> None:
         self._directory: Final = directory
         self._identity: Final = identity
@@ -49,7 +50,7 @@ class StateStore:
             self._head = state_tables.read_head(transaction, state.where)
         self._floor = self._head.history_floor
         """The state thread's, which may be ahead of `_head` by a flush."""
-        self.spool: Final = Spool(directory.spool_path, directory.free_bytes)
+        self.spool: Final = spool
 
     def start(self, thread: Jobs | None = None) -> None:
         """Begin to write, on a thread of its own unless one is given. The latch knows the loop."""

@@ -9,6 +9,15 @@ class StormError(Exception):
     """Far more events than time could explain: something answers itself for ever."""
 
 
+class DiskStopError(Exception):
+    """A server's process ends in the middle of what it does, because of its disk."""
+
+    def __init__(self, server_id: int, reason: str) -> None:
+        super().__init__(reason)
+        self.server_id = server_id
+        self.reason = reason
+
+
 @final
 class Scheduler:
     """A queue of actions. Time is in whole microseconds and starts at 0."""
@@ -18,6 +27,8 @@ class Scheduler:
         self.events_run = 0
         self.events_max = 1 << 62
         """`run_until` raises `StormError` beyond so many events in all."""
+        self.on_disk_stop: Callable[[DiskStopError], None] = _unexpected
+        """Called when the disk of a server has ended what the server was doing."""
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._sequence = 0
 
@@ -49,8 +60,15 @@ class Scheduler:
             self.events_run += 1
             if self.events_run > self.events_max:
                 raise StormError(f"{self.events_run} events by {self.now_ms} ms")
-            action(*arguments)
+            try:
+                action(*arguments)
+            except DiskStopError as stop:
+                self.on_disk_stop(stop)
             if done is not None and done():
                 return True
         self.now_us = end_us
         return False
+
+
+def _unexpected(stop: DiskStopError) -> None:
+    raise AssertionError(stop)
