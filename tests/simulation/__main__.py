@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         _print(totals.table())
         hours = round(totals.virtual_ms / 3_600_000)
         _print(tried.line({"seeds": totals.runs, "cluster-hours": hours, "faults": totals.faults.total()}))
-        return 1 if totals.failures else 0
+        return 1 if totals.failures or totals.incomplete else 0
     schedule = schedule_from_json(chosen.schedule) if chosen.schedule else None
     outcome = run_seed(chosen.seed, schedule=schedule, sink=None if chosen.quiet else _print)
     _print(f"seed {outcome.seed}: {outcome.summary()}; {outcome.at_ms} ms; trace {outcome.trace_hash}")

@@ -7,10 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
+from tests.simulation.ledger import REQUIRED
 from tests.simulation.streams import derive
 from tests.simulation.world import Outcome, run_seed
+
+RUNS_THAT_REACH_ALL: Final = 300
+"""With fewer seeds a required state may be missed by chance."""
 
 
 def seeds_of(master_seed: int, count: int) -> list[int]:
@@ -54,6 +58,15 @@ class Totals:
         if outcome.failed:
             self.failures.append(outcome)
 
+    def missed(self) -> list[str]:
+        """Required rare states that no run has reached."""
+        return [name for name in REQUIRED if not self.reached[name]]
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether so many seeds should have reached more."""
+        return self.runs >= RUNS_THAT_REACH_ALL and bool(self.missed())
+
     def table(self) -> str:
         """The totals as a person reads them."""
         hours = self.virtual_ms / 3_600_000
@@ -67,6 +80,9 @@ class Totals:
             "messages: " + _listing(self.messages),
             "reached:  " + _listing(self.reached),
         ]
+        lines.append(f"{sum(1 for count in self.reached.values() if count)} rare states reached")
+        if missed := self.missed():
+            lines.append("NEVER REACHED: " + ", ".join(missed))
         lines.extend(f"FAILED seed {outcome.seed}: {outcome.summary()}" for outcome in self.failures)
         return "\n".join(lines)
 

@@ -269,6 +269,7 @@ class Checkers:
         self._reached["configuration changed"] += 1
         before, after = server.configuration, Configuration.decode(entry.payload)
         me, index = server.server_id, entry.index
+        self._note_change(me, before, after)
         if len(set(before.voters) ^ set(after.voters)) > 1:
             raise Violation("I12", f"leader {me} goes from {before} to {after} at once")
         if server.configuration_index > core.commit_index:
@@ -276,6 +277,14 @@ class Checkers:
         committed = server.log.entry_at(core.commit_index)
         if committed is not None and committed.term != core.current_term:
             raise Violation("I12", f"leader {me} changes the configuration at {index} before it committed in its term")
+
+    def _note_change(self, leader: int, before: Configuration, after: Configuration) -> None:
+        reached = self._reached
+        reached["configuration: voter added"] += len(after.voters) > len(before.voters)
+        reached["configuration: learner added"] += len(after.learners) > len(before.learners)
+        reached["configuration: learner promoted"] += bool(set(after.voters).intersection(before.learners))
+        reached["configuration: leader removes itself"] += leader not in after.voters
+        reached["configuration: voter removed"] += len(after.voters) < len(before.voters)
 
     def _match(self, server_id: int, previous_hash: bytes, entry: Entry) -> None:
         key = entry.index << _KEY_SHIFT | entry.term

@@ -35,6 +35,10 @@ class Context:
     appended_us: dict[tuple[int, int], int] = field(default_factory=dict)
     """When the entry of each (index, term) first stood in a log."""
 
+    def reach(self, state: str) -> None:
+        """Count a rare state."""
+        self.reached[state] += 1
+
 
 @final
 class Clock:

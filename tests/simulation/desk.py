@@ -66,6 +66,8 @@ class Desk:
         self._writes.clear()
         self._reads.clear()
         self._reads_waiting.clear()
+        if writes:
+            self._context.reach("crash: with writes whose outcome nobody knows")
         for write in writes:
             write.failed(False)
         for read in reads:
@@ -78,6 +80,7 @@ class Desk:
         member = self._member
         core, machine = member.core, member.machine
         if core is None or machine is None or not core.leader_id:
+            self._context.reach("write not sent: no leader known")
             return None
         self._counter += 1
         request_id = _REQUEST_ID.pack(member.server_id, member.boots, self._counter)
@@ -120,6 +123,7 @@ class Desk:
         if core.role is Role.LEADER and core.current_term == frame.term:
             self.propose(from_server, frame.payload)
         else:
+            self._context.reach("forwarded write refused: not the leader any more")
             self._refuse(from_server, frame.payload[:REQUEST_ID_BYTES])
 
     def accepted(self, token: int) -> None:
@@ -181,6 +185,7 @@ class Desk:
             if self.may_answer(read):
                 read.done(member.position.index, member.machine.read(read.path))
             else:
+                self._context.reach("read waits until its index is applied")
                 self._reads_waiting.append(read)
 
     def may_answer(self, read: Read) -> bool:

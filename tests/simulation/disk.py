@@ -118,9 +118,11 @@ class StateFlush:
     changes: StateChanges
 
 
-@final
 class SimulatedDisk:
-    """What one server has on disk, and the syncs under way. Satisfies the core's `LogReader`."""
+    """What one server has on disk, and the syncs under way. Satisfies the core's `LogReader`.
+
+    This is the fast model: records that are kept or lost. `sectors.disk` runs the product's storage below it.
+    """
 
     def __init__(
         self, scheduler: Scheduler, random: random_module.Random, sync_us: int, configuration: Configuration
@@ -152,6 +154,10 @@ class SimulatedDisk:
         self.on_dropped: Callable[[EntryList, int], None] = _ignore
         """Called before a snapshot at an index replaces the log."""
         self.syncs = 0
+        self.reads = 0
+        """How often the core wanted entries that it no longer had in memory."""
+        self.hurt = ""
+        """What was done to the bytes on it; a server that then finds damage may stop. Empty: nothing."""
 
     # What the core reads.
 
@@ -162,6 +168,7 @@ class SimulatedDisk:
 
     def slice(self, first: int, last: int, bytes_max: int) -> list[Entry]:
         """Durable entries `first`..`last`, cut after `bytes_max` but never before the first."""
+        self.reads += 1
         taken: list[Entry] = []
         size = 0
         for index in range(first, last + 1):
@@ -292,6 +299,13 @@ class SimulatedDisk:
         self.configurations = [(self.state.position.index, self.state.configuration)]
 
     # Crash and recovery.
+
+    def snapshot(self) -> StoredState:
+        """A copy of the durable state, to send or to store."""
+        return self.state.copy()
+
+    def scrub(self, entries_max: int) -> None:
+        """Verify a part of the log that no start has verified."""
 
     def crash(self) -> int:
         """Lose what was not synced; a prefix of the waiting batches may have got through all the same.

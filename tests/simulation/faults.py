@@ -2,6 +2,7 @@
 
 import json
 import random as random_module
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -56,17 +57,28 @@ def _draw_wipes(options: Options) -> tuple[Fault, ...]:
 
 def _draw_usual(options: Options) -> tuple[Fault, ...]:
     random = stream(options.seed, 0, "nemesis")
-    faults: list[Fault] = []
+    faults = [
+        _draw(random, options, random.choice(options.fault_kinds), at_ms)
+        for at_ms in _times(random, options, options.fault_interval_ms)
+    ]
+    if options.sectors:
+        random = stream(options.seed, 0, "disk nemesis")
+        times = _times(random, options, options.disk_fault_interval_ms)
+        faults += [_draw(random, options, random.choice(options.disk_fault_kinds), at_ms) for at_ms in times]
+        faults.sort(key=lambda fault: fault.at_ms)
+    return tuple(faults)
+
+
+def _times(random: random_module.Random, options: Options, interval_ms: int) -> Iterator[int]:
     at_ms = 1000
     while True:
-        at_ms += 1 + int(random.expovariate(1 / options.fault_interval_ms))
+        at_ms += 1 + int(random.expovariate(1 / interval_ms))
         if at_ms >= options.safety_ms:
-            return tuple(faults)
-        faults.append(_draw(random, options, at_ms))
+            return
+        yield at_ms
 
 
-def _draw(random: random_module.Random, options: Options, at_ms: int) -> Fault:
-    kind = random.choice(options.fault_kinds)
+def _draw(random: random_module.Random, options: Options, kind: str, at_ms: int) -> Fault:
     target = LEADER if random.random() < 0.4 else random.choice(options.server_ids)
     timeout_ms = options.election_timeout_ms
     duration_ms = random.choice((timeout_ms // 10, timeout_ms, 3 * timeout_ms, 8 * timeout_ms))

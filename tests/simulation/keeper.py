@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EXPIRY_CHECK_US: Final = 100_000
 _SYNC_RETRY_MS: Final = 500
+_SCRUB_ENTRIES: Final = 50
 
 
 class Keeper:
@@ -80,6 +81,7 @@ class Keeper:
 
     def _flush_tick(self) -> None:
         if self._alive:
+            self._member.disk.scrub(_SCRUB_ENTRIES)
             self.flush()
             self._context.scheduler.after(self._context.options.flush_ms * 1000, self._flush_tick)
 
@@ -111,7 +113,9 @@ class Keeper:
             return
         member.disk.compact(index)
         member.log.drop_through(index)
-        self._context.reached["log compacted"] += 1
+        self._context.reach("log compacted")
+        if index == member.disk.log.last_index:
+            self._context.reach("log compacted to nothing")
         base = member.disk.log.base
         member.put(LogCompacted(base.index, base.term, base.chain_hash, base.clock_ms))
 
@@ -136,7 +140,7 @@ class Keeper:
         )
         context.reached["snapshot sent"] += 1
         member.note(22, position.index, f"-> {to_server} snapshot {position.index}")
-        context.network.send(member.server_id, to_server, SnapshotStream(message, state.copy()))
+        context.network.send(member.server_id, to_server, SnapshotStream(message, member.disk.snapshot()))
         delay_us = 2 * (context.options.latency_us + context.options.jitter_us) + 1000
         context.scheduler.after(delay_us, self._snapshot_sent, to_server, position.index)
 
@@ -144,10 +148,14 @@ class Keeper:
         """The stream ended; whether all of it arrived is known only as far as the link is whole."""
         if self._alive:
             broken = self._context.network.is_cut(self._member.server_id, to_server)
+            if broken:
+                self._context.reach("snapshot lost on its way")
             self._member.put(SnapshotSent(to_server, 0 if broken else index))
 
     def spool(self, stream: SnapshotStream) -> None:
         """A snapshot has arrived whole."""
+        if self._spooled:
+            self._context.reach("snapshot superseded before its install")
         self._spooled[stream.message.snapshot_id] = stream.state
 
     def install(self, message: InstallSnapshot) -> None:

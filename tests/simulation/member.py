@@ -24,14 +24,17 @@ from kvraft.raft.inputs import (
 )
 from kvraft.raft.messages import Message
 from kvraft.raft.restored import LogPosition
+from kvraft.storage.errors import StorageError
 from tests.simulation.checkers import Violation
 from tests.simulation.context import Clock, Context
 from tests.simulation.desk import Desk, Write
 from tests.simulation.disk import EntryList, SimulatedDisk, StoredState
 from tests.simulation.frames import Forwarded, ForwardRefused, SnapshotStream
 from tests.simulation.keeper import Keeper
+from tests.simulation.ledger import Ledger
 from tests.simulation.machine import Machine
 from tests.simulation.model import Result
+from tests.simulation.sectors.disk import SectorDisk
 from tests.simulation.streams import stream
 
 AT_BOUNDARY: Final = "at a boundary"
@@ -42,14 +45,13 @@ AT_BOUNDARY: Final = "at a boundary"
 class SimulatedMember:
     """A server that can crash at any moment and start again from its disk."""
 
-    def __init__(self, context: Context, server_id: int, configuration: Configuration) -> None:
+    def __init__(self, context: Context, server_id: int, configuration: Configuration, ledger: Ledger) -> None:
         self.context = context
+        self.ledger = ledger
         self.server_id = server_id
         options = context.options
         self.clock = Clock(context.scheduler)
-        self.disk = SimulatedDisk(
-            context.scheduler, stream(options.seed, server_id, "disk"), options.sync_us, configuration
-        )
+        self.disk = self._new_disk(configuration)
         self.disk.on_durable = self.durable
         self.disk.on_dropped = self._log_dropped
         self.disk.on_failure = self.sync_failed
@@ -65,6 +67,16 @@ class SimulatedMember:
         self.log = EntryList(LogPosition())
         self._random = stream(options.seed, server_id, "boots")
         self._clear()
+
+    def _new_disk(self, configuration: Configuration) -> SimulatedDisk:
+        context, options = self.context, self.context.options
+        random = stream(options.seed, self.server_id, "disk")
+        if not options.sectors:
+            return SimulatedDisk(context.scheduler, random, options.sync_us, configuration)
+        of_device = stream(options.seed, self.server_id, "sectors")
+        return SectorDisk(
+            context.scheduler, random, options.sync_us, configuration, self.server_id, context.reach, of_device
+        )
 
     def _clear(self) -> None:
         """Forget everything that lives in memory."""
@@ -108,10 +120,16 @@ class SimulatedMember:
         """Start the process: recover from the disk, build core and machine."""
         self.boots += 1
         self._clear()
-        self.up = True
         self.paused = False
         self.clock.restart(self._random.randrange(1, 1 << 40))
-        restored = self.disk.recover()
+        try:
+            restored = self.disk.recover()
+        except StorageError as error:
+            self.context.reached["start refused"] += 1
+            self.note(7, self.boots, f"does not start: {error}")
+            return
+        self.up = True
+        self.ledger.started(self, restored)
         state = self.disk.state
         self.position = state.position
         self.log = EntryList(restored.base)
@@ -134,6 +152,7 @@ class SimulatedMember:
         """Kill the process: what was in memory or waited for a sync is gone."""
         if not self.up:
             return
+        self.ledger.crashing(self)
         self.up = False  # What becomes durable in the crash itself has nobody any more to tell of it.
         lost = self.disk.crash()
         self.note(2, lost, f"crashes ({reason}), {lost} unsynced batches lost")
@@ -214,6 +233,7 @@ class SimulatedMember:
             case ForwardRefused(request_id):
                 self.desk.write_refused(request_id)
             case SnapshotStream(message):
+                self.ledger.received(self, message)
                 index = message.last_included_index
                 self.note(21, index, f"<- {from_server} snapshot {index}")
                 self.keeper.spool(frame)
@@ -221,6 +241,7 @@ class SimulatedMember:
             case _:
                 if self.context.trace.keeps_lines:
                     self.note(20, from_server, f"<- {from_server} {frame}")
+                self.ledger.received(self, cast("Message", frame))
                 self.put(Received(from_server, cast("Message", frame)))
 
     # Stepping.
@@ -303,13 +324,15 @@ class SimulatedMember:
             self.wake(0)
 
     def _role_changed(self, change: RoleChange) -> None:
-        self.context.reached[f"became {change.role}"] += 1
+        self.context.reach(f"became {change.role}")
+        self.ledger.role_changed(self, change)
         self.note(12, change.leader_id, f"is {change.role} in term {change.term}, leader {change.leader_id}")
 
     # Disk and network.
 
     def _write_log(self, batch: Persist) -> None:
         assert self.keeper is not None
+        self.ledger.writing(self, batch.truncate_from)
         for entry in batch.entries:
             self.context.appended_us.setdefault((entry.index, entry.term), self.context.scheduler.now_us)
         self.log.write(batch.truncate_from, batch.entries)
@@ -338,6 +361,7 @@ class SimulatedMember:
         self.on_crash(self, "its sync failed")
 
     def _log_dropped(self, log: EntryList, position_index: int) -> None:
+        self.ledger.resetting(self, position_index)
         self.context.checkers.resetting(self.server_id, log, position_index)
 
     def hold_until_durable(self, messages: list[Outgoing]) -> None:
@@ -353,12 +377,14 @@ class SimulatedMember:
         """Give messages to the network."""
         for outgoing in messages:
             self.context.checkers.sending(self, outgoing.to_server, outgoing.message)
+            self.ledger.sending(self, outgoing.to_server, outgoing.message)
             self.context.network.send(self.server_id, outgoing.to_server, outgoing.message)
 
     # Applying.
 
     def _committed(self, core: Raft, entries: list[Entry]) -> None:
         context = self.context
+        self.ledger.committed(self, entries)
         known = context.checkers.committed_index
         context.checkers.called_committed(self, core.current_term, entries)
         for entry in entries:

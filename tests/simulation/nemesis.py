@@ -32,9 +32,12 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Role
 from kvraft.raft.inputs import PeerDisconnected, TransferLeadership
 from tests.simulation.context import Context
+from tests.simulation.disk_nemesis import DiskNemesis
 from tests.simulation.faults import LEADER, Fault
 from tests.simulation.member import AT_BOUNDARY, SimulatedMember
 from tests.simulation.network import Link
+from tests.simulation.options import DISK_FAULT_KINDS
+from tests.simulation.scheduler import DiskStopError
 
 
 @final
@@ -50,6 +53,8 @@ class Nemesis:
         for member in members.values():
             member.on_crash = self._crashed_at_boundary
         self._down_ms: dict[int, int] = {}
+        self.disks = DiskNemesis(context, members, self._crash, self._restart)
+        context.scheduler.on_disk_stop = self._stopped_by_disk
         self._used: set[int] = set()
         """Spares that some change has named: an id is used once."""
 
@@ -62,6 +67,10 @@ class Nemesis:
         """End the safety phase: servers of `core` come back and stay, and nothing new strikes."""
         self._over = True
         self._spared = core
+        self.disks.calm()
+        for member in self._members.values():
+            if self.disks.may_come_back(member):
+                self._wipe(member, 0)
         for server_id in sorted(core):
             member = self._members[server_id]
             member.armed_crash = -1
@@ -162,7 +171,9 @@ class Nemesis:
             case "burst":
                 self._burst(fault.amount)
             case _:
-                raise AssertionError(fault.kind)
+                assert fault.kind in DISK_FAULT_KINDS
+                self._down_ms[member.server_id] = fault.duration_ms
+                return self.disks.strike(fault, member)
         return True
 
     def _change_membership(self, choice: int) -> bool:
@@ -214,11 +225,23 @@ class Nemesis:
         if reason == AT_BOUNDARY:
             self._context.reached["crash at a boundary"] += 1
         self._disconnect(member.server_id)
-        self._context.scheduler.after(self._down_ms[member.server_id] * 1000, self._restart, member)
+        self._context.scheduler.after(self._down_ms.get(member.server_id, 1000) * 1000, self._restart, member)
+
+    def _stopped_by_disk(self, stop: DiskStopError) -> None:
+        member = self._members[stop.server_id]
+        member.crash(stop.reason)
+        self._disconnect(stop.server_id)
+        self._context.scheduler.after(self._down_ms.get(stop.server_id, 1000) * 1000, self._restart, member)
 
     def _restart(self, member: SimulatedMember) -> None:
         if not member.up and (not self._over or member.server_id in self._spared):
             member.start()
+            self._way_back(member)
+
+    def _way_back(self, member: SimulatedMember) -> None:
+        """A server that found its disk damaged gets another one, and everything back from the others (--rebuild)."""
+        if not member.up and self.disks.may_come_back(member) and self._wipe(member, 0):
+            self._context.scheduler.after(1_000_000, self._restart, member)
 
     def _disconnect(self, server_id: int) -> None:
         """Peers that can hear it notice that a process closed its connections."""

@@ -35,6 +35,22 @@ FAULT_KINDS: Final = (
 )
 """Every kind of fault that a schedule draws evenly; `nemesis` says what each does. Wipes are drawn beside them."""
 
+DISK_FAULT_KINDS: Final = (
+    "power_cut",
+    "power_cut_all",
+    "disk_full",
+    "flip",
+    "unreadable",
+    "astray",
+    "lie",
+    "rollback",
+    "swap",
+)
+"""Those of a disk with sectors, beside the others; `disk_nemesis` says what each does."""
+
+_ON_SECTORS: Final = 1 / 4
+"""Share of the seeds. They cost about twice the time of the others."""
+
 
 @final
 @dataclass(slots=True, frozen=True)
@@ -86,6 +102,10 @@ class Options:
     """In the liveness phase heal only a random quorum, leave the rest as broken as it is."""
     wipe_interval_ms: int = 0
     """About so often a server loses its whole disk; 0 for never."""
+    sectors: bool = False
+    """Disks of sectors below the product's own storage, with faults of their own; else records kept or lost."""
+    disk_fault_interval_ms: int = 8000
+    disk_fault_kinds: tuple[str, ...] = ()
 
     @property
     def server_ids(self) -> tuple[int, ...]:
@@ -130,6 +150,7 @@ def draw_options(seed: int) -> Options:
     spares = random.choice((0, 0, 1, 2)) if "membership" in kinds else 0
     if not spares:
         kinds = [kind for kind in kinds if kind != "membership"] or ["crash", "cut"]
+    sectors = stream(seed, 0, "sectors")
     drawn = Options(
         seed=seed,
         servers=random.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7)),
@@ -160,6 +181,10 @@ def draw_options(seed: int) -> Options:
         fault_interval_ms=random.choice((1000, 2000, 3000, 6000)),
         fault_kinds=tuple(kinds),
         quorum_core_only=spares == 0 and random.random() < 0.4,
+        sectors=sectors.random() < _ON_SECTORS,
+        disk_fault_interval_ms=sectors.choice((2000, 5000, 10_000)),
+        disk_fault_kinds=tuple(kind for kind in DISK_FAULT_KINDS if sectors.random() < 0.6) or ("power_cut",),
     )
     wipe_ms = _wipe_interval_ms(seed, drawn.servers, drawn.spares, quorum_core_only=drawn.quorum_core_only)
-    return dataclasses.replace(drawn, wipe_interval_ms=wipe_ms)
+    # On sectors it is the damaged servers that lose their disks, when they have found it.
+    return dataclasses.replace(drawn, wipe_interval_ms=0 if drawn.sectors else wipe_ms)

@@ -15,6 +15,7 @@ from tests.simulation.checkers import Checkers, Violation
 from tests.simulation.context import Context
 from tests.simulation.faults import Fault, draw_schedule
 from tests.simulation.history import History
+from tests.simulation.ledger import Ledger
 from tests.simulation.machine import KeyspaceMachine
 from tests.simulation.member import SimulatedMember
 from tests.simulation.nemesis import Nemesis
@@ -92,11 +93,12 @@ class World:
             commands=commands,
             reached=reached,
         )
+        ledger = Ledger(self.context, self.members)
         first = Configuration.of(range(1, options.servers + 1))
         for server_id in options.server_ids:
             # A server that is yet to be added knows nobody: it learns the configuration from the log.
             known = first if server_id in first.voters else Configuration.of(())
-            self.members[server_id] = SimulatedMember(self.context, server_id, known)
+            self.members[server_id] = SimulatedMember(self.context, server_id, known, ledger)
         self.workload = Workload(self.context, self.members)
         self.watches = Watches(self.context, self.members)
         self.nemesis = Nemesis(self.context, self.members, self.workload.burst)
@@ -115,6 +117,14 @@ class World:
         Raises:
             Violation: an invariant does not hold.
         """
+        self.play()
+        core = self._choose_core()
+        self.workload.stop()
+        self._heal(core)
+        self.converge(core)
+
+    def play(self) -> None:
+        """The safety phase."""
         if self.context.trace.keeps_lines:
             self.context.trace.line(0, 0, 0, self.options.as_json())
         for member in self.members.values():
@@ -123,10 +133,6 @@ class World:
         self.watches.start()
         self.nemesis.run(self.schedule)
         self.advance(self.options.safety_ms)
-        core = self._choose_core()
-        self.workload.stop()
-        self._heal(core)
-        self.converge(core)
 
     def advance(self, until_ms: int, done: Callable[[], bool] | None = None) -> bool:
         """Run to a time, a virtual second at a go, each with a limit on events."""
@@ -142,11 +148,11 @@ class World:
         return False
 
     def _choose_core(self) -> frozenset[int]:
-        servers = sorted(self.members)
+        usable = sorted(self.nemesis.disks.usable())
         if self.options.spares or not self.options.quorum_core_only:
-            return frozenset(servers)
+            return frozenset(usable)
         random = stream(self.options.seed, 0, "core")
-        return frozenset(random.sample(servers, len(servers) // 2 + 1))
+        return frozenset(random.sample(usable, len(self.members) // 2 + 1))
 
     def _heal(self, core: frozenset[int]) -> None:
         network = self.context.network
@@ -281,6 +287,9 @@ def run_seed(
     except Exception:  # noqa: BLE001 -- whatever breaks inside a run is a finding, to be reported with its seed
         outcome.error = traceback.format_exc()
     context = world.context
+    context.reached["entries read from disk"] += sum(member.disk.reads for member in world.members.values())
+    if options.sectors:
+        context.reach("run on disks of sectors")
     if sink is not None and outcome.failed:
         sink(f"FAILED at {context.scheduler.now_ms} ms: {outcome.summary()}")
         sink(outcome.error)

@@ -2,6 +2,7 @@
 
 from tests.simulation.mutants import (
     applying,
+    disks,
     election,
     membership,
     peers,
@@ -23,4 +24,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *watching.MUTANTS,
     *rebuilding.MUTANTS,
     *peers.MUTANTS,
+    *disks.MUTANTS,
 )

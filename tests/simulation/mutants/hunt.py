@@ -1,5 +1,6 @@
 """Searches seeds until a planted bug is found."""
 
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -78,7 +79,7 @@ def _hunt_by_test(mutant: Mutant, master_seed: int) -> Catch:
 
 def run_planted(mutant: Mutant, seed: int) -> Outcome:
     """One run with a planted bug."""
-    options = mutant.options(draw_options(seed))
+    options = mutant.options(dataclasses.replace(draw_options(seed), sectors=False))
     with mutant.plant():
         return run_seed(seed, options=options, schedule=mutant.schedule(options))
 

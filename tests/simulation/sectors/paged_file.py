@@ -47,7 +47,7 @@ class SectorFile(Pages):
         if create:
             for page in (0, 1):
                 device.write_meta(page, _meta_page(page, 0, 1, 0))
-            device.write_watermark(commit_marks.encode_watermark(0, 0, device.read(0)))
+            device.write_watermark(commit_marks.encode_watermark(0, 0, device.read(0), device.read(1)))
             device.sync_watermark()
         else:
             self._open()
@@ -58,7 +58,7 @@ class SectorFile(Pages):
         try:
             first, second = device.read(0), device.read(1)
             pages = commit_marks.last_page_of(where, first, second, PAGE_BYTES) + 1
-            newest = max((first, second), key=_commit_of)
+            newest, oldest = sorted((first, second), key=_commit_of, reverse=True)
             self._transaction_id = _commit_of(newest)
             watermark = device.read_watermark()
             commit_marks.check_watermark(where, watermark, self._transaction_id, newest)
@@ -75,7 +75,9 @@ class SectorFile(Pages):
                     used.update(_pages_of(leaf, self))
             if max(used) >= pages:
                 raise StructureError("a page stands behind the end")
-            self._free = [page for page in range(pages - 1, 1, -1) if page not in used]
+            # No root stands where that of the commit before last stood: the watermark relies on it.
+            self._freed = [page for page in _NEXT.unpack_from(oldest, _ROOT_OFFSET) if page and page not in used]
+            self._free = [page for page in range(pages - 1, 1, -1) if page not in used and page not in self._freed]
         except (StructureError, struct.error, OSError) as error:
             raise CorruptStorageError(f"{where} cannot be read: {error}; {REMEDY}") from error
 
@@ -109,8 +111,9 @@ class SectorFile(Pages):
         """Commit, then move the watermark."""
         transaction.commit()
         failpoints.hit("commit.before_watermark")
-        meta = self._device.read(self._transaction_id & 1)
-        self._device.write_watermark(commit_marks.encode_watermark(self._transaction_id, label, meta))
+        number = self._transaction_id
+        meta, before = self._device.read(number & 1), self._device.read(1 - (number & 1))
+        self._device.write_watermark(commit_marks.encode_watermark(number, label, meta, before))
 
     def size_bytes(self) -> int:
         """The length of the file."""

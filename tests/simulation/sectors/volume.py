@@ -161,6 +161,11 @@ class Volume:
         log.work_off()
         return Stores(log, state, latch)
 
+    def wipe(self, configuration: Configuration) -> None:
+        """New devices, for a member that gets everything back from the others."""
+        self.devices.clear()
+        create_stores(self, self._identity, configuration, cast("OpenFile", self._open_file), rebuilding=True)
+
     def swap_with(self, other: "Volume") -> None:
         """The disks of two servers change places."""
         mine = {path.name: device for path, device in self.devices.items()}
