@@ -127,7 +127,8 @@ class DiskNemesis:
             case _:
                 if member.up:
                     self._crash(member, fault.duration_ms)
-                device.roll_back_newest_meta()
+                if not device.roll_back_newest_meta():
+                    return False
         disk.hurt = f"{disk.hurt}, {fault.kind}" if disk.hurt else fault.kind
         return True
 

@@ -1,5 +1,6 @@
 """Planted bugs of storage, in the product's own code on disks of sectors: M19c, M23b, M49b to M51b, M53."""
 
+import contextlib
 from typing import Any
 
 from kvraft.storage import codec, commit_marks, log_recovery, log_tables, state_tables
@@ -45,11 +46,9 @@ def _cut_off(recover: Any, file: EnvironmentFile, head: LogHead, applied: Any) -
     except CorruptStorageError:
         sound = applied.index
         with file.reading() as transaction:
-            try:
+            with contextlib.suppress(CorruptStorageError):
                 for position, _ in log_tables.verify_chain(transaction, applied, log_tables.INDEX_MAX, ""):
                     sound = position.index
-            except CorruptStorageError:
-                pass
         with file.writing() as transaction:
             with transaction.cursor() as cursor:
                 more = cursor.set_range(codec.group_key(sound + 1))

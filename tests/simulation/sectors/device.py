@@ -71,6 +71,8 @@ class Device:
         """What the last write of a meta page has replaced."""
         self._watermark = b""
         self._watermark_on_platter = b""
+        self._watermark_is_newest = True
+        """Whether it is that of the last commit whose watermark was written."""
         self.keeps_watermark = False
         """No power cut loses it: the system writes it back in time."""
         self.pages = 2
@@ -152,6 +154,7 @@ class Device:
         """Write the watermark file, which is never synced."""
         self._plan.operation()
         self._watermark = content
+        self._watermark_is_newest = True
         if self._plan.random.random() < _WRITEBACK:
             self._watermark_on_platter = content
 
@@ -176,6 +179,7 @@ class Device:
         self._unsynced.clear()
         self._shown.clear()
         if not self.keeps_watermark and random.random() < 0.5:
+            self._watermark_is_newest &= self._watermark == self._watermark_on_platter
             self._watermark = self._watermark_on_platter
         self._watermark_on_platter = self._watermark
         self.version += 1
@@ -206,10 +210,16 @@ class Device:
         self._unreadable.add(page)
         self.version += 1
 
-    def roll_back_newest_meta(self) -> None:
-        """The meta page written last is again what it was before: the disk lost that write, long after it."""
+    def roll_back_newest_meta(self) -> bool:
+        """The meta page written last is again what it was before: the disk lost that write, long after it.
+
+        Not if a power cut has taken the watermark of that commit: then nothing on this disk could tell. False then.
+        """
+        if not self._watermark_is_newest:
+            return False
         self._platter[self._newest_meta] = self._replaced_meta
         self.version += 1
+        return True
 
     def _store(self, page: int, content: bytes) -> None:
         self._platter[page] = content
