@@ -45,10 +45,9 @@ def _cut_off(recover: Any, file: EnvironmentFile, head: LogHead, applied: Any) -
         return recover(file, head, applied)
     except CorruptStorageError:
         sound = applied.index
-        with file.reading() as transaction:
-            with contextlib.suppress(CorruptStorageError):
-                for position, _ in log_tables.verify_chain(transaction, applied, log_tables.INDEX_MAX, ""):
-                    sound = position.index
+        with file.reading() as transaction, contextlib.suppress(CorruptStorageError):
+            for position, _ in log_tables.verify_chain(transaction, applied, log_tables.INDEX_MAX, ""):
+                sound = position.index
         with file.writing() as transaction:
             with transaction.cursor() as cursor:
                 more = cursor.set_range(codec.group_key(sound + 1))
