@@ -27,6 +27,7 @@ from kvraft.storage.codec import FORMAT, REMEDY
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, NewerFormatError, WrongDirectoryError
 
 ASIDE_PREFIX: Final = "damaged-"
+_OURS: Final = frozenset({"identity", "identity.new", "reading", "log", "spool"})
 
 _log = logs.get(__name__)
 
@@ -127,11 +128,17 @@ def set_aside(directory: DataDirectory, reason: str) -> None:
     """Move everything that the directory holds into `damaged-<time>` below it. Nothing is deleted.
 
     The identity goes last: whoever starts after a crash in the middle finds a damaged directory, not an empty one.
+
+    Raises:
+        WrongDirectoryError: it never was a data directory; the files of somebody else stay where they are.
     """
     ours = (entry for entry in directory.path.iterdir() if not _is_kept(entry.name))
     entries = sorted(ours, key=lambda entry: (entry.name == "identity", entry.name))
     if not entries:
         return
+    foreign = [entry.name for entry in entries if entry.name not in _OURS and not entry.name.startswith("state-")]
+    if foreign and not (directory.path / "identity").exists():
+        raise _foreign(directory, foreign[0])
     moment = clock.utc_text(clock.wall_ns() // 1_000_000_000).replace(":", "")
     aside = directory.path / f"{ASIDE_PREFIX}{moment}Z"
     while aside.exists():
@@ -148,6 +155,17 @@ def set_aside(directory: DataDirectory, reason: str) -> None:
         directory=aside,
         bytes=held_bytes,
         reason=reason,
+    )
+
+
+def has_set_aside(directory: DataDirectory) -> bool:
+    """Whether a rebuild has begun here at some time: then this member is no new one, however empty the directory."""
+    return any(directory.path.glob(f"{ASIDE_PREFIX}*"))
+
+
+def _foreign(directory: DataDirectory, name: str) -> WrongDirectoryError:
+    return WrongDirectoryError(
+        f"data directory {directory.path} holds {name} but no identity: choose an empty directory"
     )
 
 
@@ -171,9 +189,7 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
             if entry.name != "identity.new" and not _is_kept(entry.name)
         )
         if foreign:
-            raise WrongDirectoryError(
-                f"data directory {directory.path} holds {foreign[0]} but no identity: choose an empty directory"
-            )
+            raise _foreign(directory, foreign[0])
         _write_identity(path, identity, complete=False)
         directory.fresh = True
         return True

@@ -12,7 +12,14 @@ import lmdb
 from kvraft.founding import Identity
 from kvraft.raft.configuration import Configuration
 from kvraft.storage import codec, failpoints, log_recovery, state_tables
-from kvraft.storage.environment import DataDirectory, claim, complete_creation, lock_directory, set_aside
+from kvraft.storage.environment import (
+    DataDirectory,
+    claim,
+    complete_creation,
+    has_set_aside,
+    lock_directory,
+    set_aside,
+)
 from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile
@@ -104,7 +111,8 @@ def open_storage(
         if claim(directory, identity):
             for leftover in (directory.log_path, *directory.path.glob("state-*")):
                 shutil.rmtree(leftover, ignore_errors=True)
-            create_stores(directory, identity, configuration, open_file, rebuilding=bool(rebuild))
+            rebuilding = bool(rebuild) or has_set_aside(directory)
+            create_stores(directory, identity, configuration, open_file, rebuilding=rebuilding)
             failpoints.hit("directory.created")
             complete_creation(directory, identity)
         directory.begin_reading()

@@ -10,7 +10,7 @@ import pytest
 from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.storage import failpoints, lmdb_file
 from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity
-from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, StorageFailedError
+from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, StorageFailedError, WrongDirectoryError
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
 from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after
@@ -78,6 +78,33 @@ def test_rebuild_of_a_directory_that_is_not_there_sets_nothing_aside(data_path: 
     storage = open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason")
     assert storage.log.restored().hard_state.rebuilding == Rebuilding(asking=True)
     storage.close()
+    assert list(data_path.glob("damaged-*")) == []
+
+
+@pytest.mark.parametrize("where", ["identity.before_rename", "directory.created"])
+def test_rebuild_that_dies_after_it_has_set_aside_goes_on(data_path: Path, where: str) -> None:
+    """The next start needs no flag: it is not a new member, as what it had lies there."""
+    open_small(data_path).close()
+
+    def fail() -> None:
+        raise OSError(5, "killed here")
+
+    failpoints.register(where, fail)
+    with pytest.raises(OSError, match="killed here"):
+        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason")
+    failpoints.clear()
+    storage = open_small(data_path)
+    assert storage.log.restored().hard_state.rebuilding == Rebuilding(asking=True)
+    storage.close()
+
+
+def test_rebuild_moves_nothing_of_a_directory_that_is_not_ours(data_path: Path) -> None:
+    """A mistyped --data-dir with --initial-cluster-state=existing: somebody's files stay where they are."""
+    data_path.mkdir()
+    (data_path / "thesis.tex").write_text("mine")
+    with pytest.raises(WrongDirectoryError, match=r"holds thesis.tex but no identity"):
+        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="it holds no member's data")
+    assert (data_path / "thesis.tex").read_text() == "mine"
     assert list(data_path.glob("damaged-*")) == []
 
 
