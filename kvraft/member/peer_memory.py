@@ -57,6 +57,7 @@ class PeerMemory:
     def judge(self, hello: PeerHello) -> Refusal | None:
         """Refuse a member that has forgotten what this one remembers of it, unless it knows and asks for it."""
         if hello.rebuilding:
+            self.saw(hello.member_id, 1)  # It has taken part, or it would have nothing to forget.
             return None
         remembered = self._log_store.peer_seen(hello.member_id)
         if remembered is None:

@@ -1,6 +1,7 @@
 """Tells the operator how far a member is that lost its data, and keeps clients away until it has it back."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final, final
 
 from kvraft import logs
@@ -36,8 +37,19 @@ class RebuildWatch:
             self.ended.set()
         elif self._told_ms is None or now_ms - self._told_ms >= _TELL_EVERY_MS:
             self._told_ms = now_ms
-            if self._raft.unanswered:
-                missing = ",".join(map(self._cluster.peer_name, self._raft.unanswered))
-                log.warning("rebuilding: every other member must answer once", member=name, missing=missing)
+            missing = [peer for peer in self._raft.unanswered if peer not in self._raft.lost_as_well]
+            if missing:
+                log.warning(
+                    "rebuilding: every other member must answer once", member=name, missing=self._names(missing)
+                )
+            elif self._raft.unanswered:
+                log.error(
+                    "rebuilding: too many members have lost their data: stop one and give it back what it had",
+                    member=name,
+                    lost=self._names(self._raft.unanswered),
+                )
             else:
                 log.info("rebuilding: getting the log", member=name, index=self._raft.last_log_index)
+
+    def _names(self, peers: Iterable[int]) -> str:
+        return ",".join(map(self._cluster.peer_name, peers))

@@ -5,7 +5,7 @@ order in which the caller owes it.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, final
 
 from kvraft.raft import election, membership, reads, rebuild, replication, snapshots
@@ -148,6 +148,11 @@ class Raft:
     def unanswered(self) -> Sequence[int]:
         """Who must answer before this server, which lost its disk, takes part."""
         return () if self._asking is None else rebuild.unanswered(self._state, self._asking)
+
+    @property
+    def lost_as_well(self) -> Collection[int]:
+        """Who of those has answered that it lost its disk, too. If it is all of them, too many have."""
+        return () if self._asking is None else self._asking.blank.intersection(self.unanswered)
 
     def log_clock_ms(self, now_ms: int) -> int:
         """The log clock (design decision 7): a leader's runs, any other server's stands at what it last heard."""

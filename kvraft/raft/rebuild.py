@@ -6,6 +6,7 @@ everything back from the others in two stages, and each is durable:
 
 1. *Asking.* It is dead to all but these two messages: no vote, no acknowledgement, no answer to a heartbeat. It asks
    every other voter for its term and the end of its log. A leader that is asked forgets what it knew of this server.
+   One in term 0 is silent: it may have lost its disk without knowing it yet.
 2. *Below the floor.* All have answered. It takes the greatest term of the answers, M, with its vote in M spent, and
    the greatest (term, index) of their logs as its floor. From now on it follows, acknowledges and votes, but as if its
    log reached to the floor at least: no candidate below it gets its vote, and it does not stand itself.
@@ -23,7 +24,9 @@ Why that is safe:
 - *Old messages.* What this server sent before the loss must not reach a server behind the question. Streams of peers
   belong to one process, and its question comes on the streams that replaced them, so nothing older is read behind it.
 - *Several at once.* One that asks answers others that it knows nothing. That is enough as long as each majority with
-  this server in it contains one that knows: fewer than a majority may have lost their disks.
+  this server in it contains one that knows: fewer than a majority may have lost their disks. Until it lost its own, it
+  may have led and counted a forgotten vote or acknowledgement, though, together with those of servers that had answered
+  before they gave theirs. So after the first such answer of a server all others are asked again.
 
 The price is that *all* other voters must answer once: a candidate's term may stand on its disk alone.
 What an operator can do besides is to restore the disk, or (with membership changes) to replace the member.
@@ -46,20 +49,29 @@ _NONCE_BITS: Final = 62
 class Asking:
     """The answers so far. They live in memory: a crash in the middle begins anew, with another nonce."""
 
-    __slots__ = ("next_ms", "nonce", "replies")
+    __slots__ = ("blank", "next_ms", "nonce", "random", "replies")
 
     def __init__(self, rng: random.Random, now_ms: int) -> None:
+        self.random = rng
         self.nonce = rng.getrandbits(_NONCE_BITS)
-        """Answers to an earlier run say nothing about what happened since."""
+        """Answers to an earlier question say nothing about what happened since."""
         self.replies: dict[int, RebuildReply] = {}
+        """Of those that know something."""
+        self.blank: set[int] = set()
+        """Who has answered that it has lost its disk, too."""
         self.next_ms = now_ms
         """When those that have not answered are asked again."""
+
+    def begin_anew(self, now_ms: int) -> None:
+        """Ask everyone again; what they said before, or say now to the question before, does not count."""
+        self.nonce = self.random.getrandbits(_NONCE_BITS)
+        self.replies.clear()
+        self.next_ms = now_ms
 
 
 def unanswered(state: State, asking: Asking) -> list[int]:
     """The voters whose answer is missing; one that knows nothing may answer better later."""
-    others = [voter for voter in state.configuration.voters if voter != state.server_id]
-    return [voter for voter in others if voter not in asking.replies or asking.replies[voter].blank]
+    return [voter for voter in state.configuration.voters if voter not in {state.server_id, *asking.replies}]
 
 
 def ask(state: State, asking: Asking) -> None:
@@ -80,6 +92,8 @@ def handle_rebuild_request(state: State, from_server: int, message: RebuildReque
     if rebuilding is not None and rebuilding.asking:
         state.send(from_server, RebuildReply(0, message.nonce, 0, 0, True))
         return
+    if state.current_term == 0:
+        return  # Either it is new, or it has lost its disk and will hear so from somebody who remembers it.
     role = state.role
     log = state.log
     if isinstance(role, Leader) and from_server in role.progress:
@@ -94,17 +108,19 @@ def handle_rebuild_reply(state: State, asking: Asking, from_server: int, message
     voters = state.configuration.voters
     if message.nonce != asking.nonce or from_server not in voters:
         return False
-    asking.replies[from_server] = message
-    if any(voter not in asking.replies for voter in voters if voter != state.server_id):
+    if not message.blank:
+        asking.replies[from_server] = message
+    elif from_server not in asking.blank:
+        asking.blank.add(from_server)
+        asking.begin_anew(state.now_ms)
         return False
-    knowing = [reply for reply in asking.replies.values() if not reply.blank]
-    if len(knowing) <= len(voters) - majority(len(voters)):
+    knowing = asking.replies.values()
+    if not asking.blank.issuperset(unanswered(state, asking)) or len(knowing) <= len(voters) - majority(len(voters)):
         return False
     term = max(reply.term for reply in knowing)
     last_log_term, last_log_index = max((reply.last_log_term, reply.last_log_index) for reply in knowing)
     become_follower(state, term, 0)
-    if term:
-        state.voted_for = state.server_id  # Whomever it was given to: it is spent.
+    state.voted_for = state.server_id  # Whomever it was given to: it is spent.
     state.rebuilding = Rebuilding(False, last_log_term, last_log_index)
     return True
 

@@ -95,10 +95,12 @@ class Servicer:
             self._owner.on_refusing(member_id, context.peer(), refusal)
             await context.write(encode_answer(refusal))
             return
-        await context.write(encode_answer(self._gate.greeting(member_id, theirs.lane)))
+        # Before the answer, without which nothing is sent on it: so streams take one another's place in the order of
+        # their processes, and none of an earlier process is read behind one of a later (`kvraft/raft/rebuild.py`).
         inbound = self._links.inbound_up(member_id, theirs.lane, theirs.instance)
-        self._owner.on_greeted(member_id, theirs.instance)
         try:
+            await context.write(encode_answer(self._gate.greeting(member_id, theirs.lane)))
+            self._owner.on_greeted(member_id, theirs.instance)
             await self._receive(context, inbound)
         finally:
             self._links.inbound_down(inbound)

@@ -71,6 +71,7 @@ class ScriptedRaft:
         self.commit_index = 0
         self.is_rebuilding = False
         self.unanswered: list[int] = []
+        self.lost_as_well: list[int] = []
         self.last_log_index = 0
         self.first_log_index = 1
         self.next_deadline_ms = 1 << 60

@@ -71,6 +71,18 @@ def test_fresh_member_is_welcome_once_and_refused_after_it_took_part(tmp_path: p
     virtual_time.run(story())
 
 
+def test_member_that_knows_what_it_lost_is_remembered(tmp_path: pathlib.Path) -> None:
+    """It has taken part, if not here: should it lose its disk once more, it must not pass for a new one."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        assert made.memory.judge(dataclasses.replace(hello(0, term=0), rebuilding=True)) is None
+        refusal = made.memory.judge(hello(0, term=0, fresh=True))
+        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+
+    virtual_time.run(story())
+
+
 def test_member_that_knows_what_it_lost_is_not_judged_by_memory(tmp_path: pathlib.Path) -> None:
     """It promises nothing that it does not hold; its own greeting says so, and never that it is new."""
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState, Rebuilding, Role
 from kvraft.raft.inputs import Received
 from kvraft.raft.messages import (
@@ -20,7 +21,7 @@ from kvraft.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from tests.raft.cluster import Cluster, Server
+from tests.raft.cluster import Cluster, Disk, Server
 
 
 def led(voters: int = 3) -> Cluster:
@@ -230,6 +231,47 @@ def test_two_of_five_at_once_come_back() -> None:
     cluster.run(300)
     assert not any(server.raft.is_rebuilding for server in servers)
     assert cluster.commands(2) == cluster.commands(3) == [b"a", b"b"]
+
+
+def test_answers_count_from_when_another_has_forgotten_what_it_counted() -> None:
+    """Committed by 1 with 3, which has forgotten it, and 2, which had answered 3 before; then 1 forgets it as well."""
+    cluster = led(5)
+    cluster.drop = lambda flight: isinstance(flight.message, AppendEntries) and flight.to_server != 3
+    cluster.propose(b"kept")
+    cluster.settle()
+    server = cluster.wipe(3)
+    cluster.drop = lambda flight: (
+        {flight.from_server, flight.to_server} == {1, 3} or isinstance(flight.message, AppendEntries)
+    )
+    cluster.run(1)
+    assert list(server.raft.unanswered) == [1]
+    cluster.drop = lambda flight: flight.to_server != 2 and flight.from_server != 2
+    cluster.run(30)
+    assert cluster.commands(1) == [b"a", b"b", b"kept"]
+    cluster.drop = lambda flight: 2 in (flight.from_server, flight.to_server)
+    cluster.wipe(1)
+    cluster.run(1000)
+    assert list(server.raft.unanswered) == [1, 2], "neither knows what 2 holds by now"
+    assert all(each.raft.role is not Role.LEADER for each in cluster.servers.values())
+    cluster.drop = lambda _flight: False
+    cluster.run(500)
+    assert [cluster.commands(each)[-1] for each in cluster.servers] == [b"kept"] * 5
+
+
+def test_server_that_may_have_forgotten_without_knowing_it_says_nothing() -> None:
+    """A disk that was lost looks like a first start until somebody refuses it; once in a term, it knows something."""
+    cluster = led()
+    cluster.crash(1)
+    started = cluster.add(1, Disk(Configuration.of([1, 2, 3])))
+    cluster.drop = lambda flight: 2 in (flight.from_server, flight.to_server)
+    server = cluster.wipe(3)
+    assert replied(cluster, started, 3, question(cluster, server)) == []
+    cluster.run(20)
+    assert list(server.raft.unanswered) == [1, 2]
+    cluster.drop = lambda _flight: False
+    cluster.run(500)
+    assert cluster.leader().server_id == 2
+    assert not server.raft.is_rebuilding
 
 
 def test_majority_without_memory_stays_dead() -> None:
