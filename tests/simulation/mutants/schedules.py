@@ -15,6 +15,12 @@ OVERWRITTEN: Final[Callable[[Options], Options]] = with_options(
     sync_us=10_000,
     latency_us=500,
     jitter_us=500,
+    loss_per_mille=0,
+    message_bytes_max=65536,
+    inflight_messages_max=64,
+    snapshot_entries=1000,
+    operations_per_second=20,
+    quorum_core_only=False,
     fault_kinds=("cut", "burst", "transfer", "replay"),
     wipe_interval_ms=0,
 )
@@ -37,6 +43,8 @@ def overwritten_and_back(options: Options) -> tuple[Fault, ...]:
             Fault(at_ms + 10 * timeout_ms, "burst", 1, 0, 20),
             Fault(at_ms + 10 * timeout_ms, "replay", 1, timeout_ms, 0),
             Fault(at_ms + 10 * timeout_ms + 100, "burst", 1, 0, 100),
+            # A leader that is told to hand over to itself hands over to another: it must not lead when this begins.
+            Fault(at_ms + 13 * timeout_ms, "transfer", LEADER, 0, 3),
         ]
     return tuple(faults)
 
