@@ -71,9 +71,7 @@ class DiskNemesis:
         for member in self._members.values():
             disk = member.disk
             if isinstance(disk, SectorDisk):
-                plan = disk.plan
-                plan.operations_to_power_cut = -1
-                plan.full = plan.sync_fails = plan.sync_lies = plan.write_goes_astray = False
+                disk.plan.disarm()
 
     def strike(self, fault: Fault, member: SimulatedMember) -> bool:
         """Do it. False if there was nothing to do it to."""

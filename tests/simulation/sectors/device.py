@@ -40,6 +40,11 @@ class FaultPlan:
         """At the next sync one page lands in the place of another."""
         self.operations = 0
 
+    def disarm(self) -> None:
+        """Nothing will go wrong any more."""
+        self.operations_to_power_cut = -1
+        self.full = self.sync_fails = self.sync_lies = self.write_goes_astray = False
+
     def operation(self) -> None:
         """Before each operation.
 

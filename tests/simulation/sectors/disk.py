@@ -252,7 +252,7 @@ class SectorDisk(SimulatedDisk):
 
     def wipe(self) -> None:
         super().wipe()
-        self.plan.sync_lies = self.plan.write_goes_astray = False
+        self.plan.disarm()
         self.volume.wipe(self._founders)
         self.hurt = ""
         self._in_doubt = None
