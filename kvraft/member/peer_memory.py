@@ -61,10 +61,10 @@ class PeerMemory:
             return None
         remembered = self._log_store.peer_seen(hello.member_id)
         if remembered is None:
-            if not hello.fresh and hello.current_term > 0:
+            if hello.last_log_index > 0:  # That is on its disk; its term may not be, and then has promised nothing yet.
                 self.saw(hello.member_id, hello.current_term)
             return None
-        if hello.fresh:
+        if hello.fresh or hello.current_term == 0:  # What it sent here came out of a term that was on its disk.
             return Refusal(
                 RefusalKind.WIPED,
                 f"its data directory is empty but it has taken part before: {REMEDY}",

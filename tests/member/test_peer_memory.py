@@ -71,6 +71,29 @@ def test_fresh_member_is_welcome_once_and_refused_after_it_took_part(tmp_path: p
     virtual_time.run(story())
 
 
+def test_wiped_member_is_refused_at_its_second_start_too(tmp_path: pathlib.Path) -> None:
+    """Then its directory is not empty any more, but it still is in no term; and some remember no index of it."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        made.memory.saw(2, 1)
+        refusal = made.memory.judge(hello(0, term=0))
+        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+
+    virtual_time.run(story())
+
+
+def test_term_of_a_greeting_alone_is_no_proof(tmp_path: pathlib.Path) -> None:
+    """It need not be on disk yet, and may be gone after a crash that broke no promise; a log is."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        assert made.memory.judge(hello(0, term=1)) is None
+        assert made.memory.judge(hello(0, term=0)) is None
+
+    virtual_time.run(story())
+
+
 def test_member_that_knows_what_it_lost_is_remembered(tmp_path: pathlib.Path) -> None:
     """It has taken part, if not here: should it lose its disk once more, it must not pass for a new one."""
 
@@ -98,7 +121,7 @@ def test_member_that_knows_what_it_lost_is_not_judged_by_memory(tmp_path: pathli
     virtual_time.run(story())
 
 
-def test_greeting_with_a_term_is_remembered(tmp_path: pathlib.Path) -> None:
+def test_greeting_with_a_log_is_remembered(tmp_path: pathlib.Path) -> None:
     """It has taken part before this member saw it."""
 
     async def story() -> None:
