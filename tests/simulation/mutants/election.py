@@ -135,7 +135,9 @@ MUTANTS = (
         "a leader that hears nobody goes on (no CheckQuorum)",
         ("I13",),
         wrapped(election, "leader_tick", _trust_silence),
-        with_options(quorum_core_only=True, servers=3, fault_kinds=("transfer", "pause", "cut")),
+        with_options(
+            quorum_core_only=True, safety_ms=15_000, servers=3, spares=0, fault_kinds=("transfer", "pause", "cut")
+        ),
     ),
     Mutant(
         "M9",
