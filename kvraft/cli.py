@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     member_settings = _within_open_files(member_settings)
     try:
+        if member_settings.rebuild and stored is None and not rebuild:
+            _check_named_others(member_settings)
         if member_settings.initial_cluster_state == "existing" and stored is None:
             rebuild = rebuild or _without_data(member_settings)
         return _run_once_or_twice(member_settings, rebuild)
@@ -123,6 +125,15 @@ def _stored_identity(data_dir: pathlib.Path) -> Identity | None:
 def _unusable(data_dir: pathlib.Path, error: OSError) -> SettingsError:
     remedy = "give a directory that this user can write, on a disk with room"
     return SettingsError(f"--data-dir={data_dir}: {error.strerror or error}: {remedy}")
+
+
+def _check_named_others(wanted: Settings) -> None:
+    """An empty member that may rebuild must know from whom: alone it would found a cluster of one, and serve that."""
+    if len(wanted.initial_cluster) == 1:
+        raise SettingsError(
+            f"--rebuild: {wanted.data_dir} holds no member's data, and --initial-cluster names no other member to get "
+            "it from: name all of them, or leave --rebuild out to begin a new cluster of one"
+        )
 
 
 def _without_data(wanted: Settings) -> str:

@@ -81,6 +81,16 @@ def test_empty_member_does_not_found_a_cluster_when_told_that_one_exists(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_empty_member_that_shall_rebuild_does_not_found_a_cluster_of_its_own(tmp_path: pathlib.Path) -> None:
+    """With its data the names of the others are lost, too: a unit file of --name and --data-dir is not enough then."""
+    ended = _on_free_ports("--name=n1", f"--data-dir={tmp_path}/d", "--rebuild")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"kvraft: --rebuild: {tmp_path}/d holds no member's data, and --initial-cluster"), (
+        ended.stderr
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_few_open_files_mean_fewer_connections_and_a_line_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
