@@ -67,7 +67,6 @@ class Nemesis:
         """End the safety phase: servers of `core` come back and stay, and nothing new strikes."""
         self._over = True
         self._spared = core
-        self.disks.calm()
         for member in self._members.values():
             if self.disks.may_come_back(member):
                 self._wipe(member, 0)

@@ -118,6 +118,7 @@ class World:
             Violation: an invariant does not hold.
         """
         self.play()
+        self.nemesis.disks.calm()  # First of all each server gets its own disk again: it may have to give of it.
         core = self._choose_core()
         self.workload.stop()
         self._heal(core)
