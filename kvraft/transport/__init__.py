@@ -3,6 +3,7 @@
 Files, from the wire to the member:
 
 - `codec`: frames and protobuf; `envelope`: greetings, refusals and snapshots; both check everything;
+- `sealing`: the checksum behind every message;
 - `handshake`: decides whether a greeting is accepted (pure);
 - `lanes`: which stream a frame takes, and the bounded queue in front of it (no I/O);
 - `channels`: gRPC's options, on both sides;

@@ -19,6 +19,7 @@ from kvraft.transport.codec import WireError, encode_fragments, encode_frames, f
 from kvraft.transport.envelope import decode_answer, encode_dialler_refusal, encode_greeting
 from kvraft.transport.handshake import Gate, Greeting, Lane
 from kvraft.transport.lanes import OutboundQueue, lane_of
+from kvraft.transport.sealing import seal, unseal
 from kvraft.transport.settings import TransportSettings
 
 _METHOD: Final = f"/{SERVICE}/{FRAMES}"
@@ -158,7 +159,7 @@ class PeerStream:
 
     async def _open(self, channel: grpc.aio.Channel, url: str, lane: Lane) -> tuple[Call, Greeting]:
         """Open one stream, greet, and judge the answer."""
-        call: Call = channel.stream_stream(_METHOD, None, None)(None)
+        call: Call = channel.stream_stream(_METHOD, seal, unseal)(None)
         await call.write(encode_greeting(self._gate.greeting(self.member_id, lane)))
         data = await call.read()
         if not isinstance(data, bytes):

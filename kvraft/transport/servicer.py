@@ -13,6 +13,7 @@ from kvraft.transport.codec import Fragment, WireError, decode_frame, decode_fra
 from kvraft.transport.envelope import decode_greeting, encode_answer
 from kvraft.transport.handshake import Gate, Lane
 from kvraft.transport.links import Inbound, Links
+from kvraft.transport.sealing import seal, unseal
 from kvraft.transport.settings import TransportSettings
 
 Context = grpc.aio.ServicerContext[object, bytes]
@@ -63,12 +64,12 @@ class Servicer:
         self._settings = settings
 
     def handler(self, snapshot: _Handler) -> "grpc.GenericRpcHandler[bytes, bytes]":
-        """The handlers of the whole service; `snapshot` serves `Peer.Snapshot`. Messages stay bytes on both."""
+        """The handlers of the whole service; `snapshot` serves `Peer.Snapshot`. Messages stay bytes, with a seal."""
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                FRAMES: grpc.stream_stream_rpc_method_handler(self.serve),
-                SNAPSHOT: grpc.stream_stream_rpc_method_handler(snapshot),
+                FRAMES: grpc.stream_stream_rpc_method_handler(self.serve, unseal, seal),
+                SNAPSHOT: grpc.stream_stream_rpc_method_handler(snapshot, unseal, seal),
             },
         )
 

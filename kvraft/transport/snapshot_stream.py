@@ -32,6 +32,7 @@ from kvraft.transport.envelope import (
 )
 from kvraft.transport.handshake import Gate, Lane
 from kvraft.transport.interfaces import SnapshotSink, SnapshotSpool
+from kvraft.transport.sealing import seal, unseal
 from kvraft.transport.servicer import Context, read_first
 from kvraft.transport.settings import TransportSettings
 
@@ -82,7 +83,7 @@ class SnapshotSender:
             await channel.close(None)
 
     async def _transfer(self, channel: grpc.aio.Channel, header: SnapshotHeader, path: str) -> str | None:
-        call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(_METHOD, None, None)(None)
+        call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(_METHOD, seal, unseal)(None)
         async with asyncio.timeout(self._settings.connect_timeout_ms / 1000):
             await call.write(encode_snapshot_start(self._gate.greeting(self._member_id, Lane.SNAPSHOT), header))
             data = await call.read()

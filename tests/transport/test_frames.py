@@ -10,6 +10,7 @@ from kvraft.testing import ports
 from kvraft.transport.channels import FRAMES, SERVICE, channel_opener
 from kvraft.transport.envelope import encode_greeting
 from kvraft.transport.handshake import Greeting, Lane
+from kvraft.transport.sealing import seal, unseal
 from tests.transport import support
 
 
@@ -159,7 +160,7 @@ async def test_streams_to_an_earlier_process_of_a_peer_are_given_up_when_its_suc
     async with support.cluster(2) as (first, second):
         greeting = Greeting(support.hello(2), 1, Lane.CONTROL, b"newer me")
         async with channel_opener(support.QUICK, None)(support.url(first.transport.ports[0])) as channel:
-            method = channel.stream_stream(f"/{SERVICE}/{FRAMES}", None, None)
+            method = channel.stream_stream(f"/{SERVICE}/{FRAMES}", seal, unseal)
             call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None)
             await call.write(encode_greeting(greeting))
             assert isinstance(await call.read(), bytes)

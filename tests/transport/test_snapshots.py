@@ -22,6 +22,7 @@ from kvraft.testing import ports
 from kvraft.transport.channels import SERVICE, SNAPSHOT, channel_opener
 from kvraft.transport.envelope import SnapshotHeader, encode_chunk, encode_snapshot_start
 from kvraft.transport.handshake import Greeting, Lane
+from kvraft.transport.sealing import seal, unseal
 from tests.transport import support
 
 CONFIGURATION: Final = Configuration.of([1, 2])
@@ -308,7 +309,7 @@ async def test_a_newer_transfer_takes_the_place_of_one_that_stands_still(tmp_pat
         header = SnapshotHeader("3e7-3-" + "0" * 32, 1000, 999, 3)
         follower_url = support.url(both.follower.transport.ports[0])
         async with channel_opener(SETTINGS, None)(follower_url) as channel:
-            method = channel.stream_stream(f"/{SERVICE}/{SNAPSHOT}", None, None)
+            method = channel.stream_stream(f"/{SERVICE}/{SNAPSHOT}", seal, unseal)
             call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None)
             await call.write(encode_snapshot_start(silent, header))
             assert isinstance(await call.read(), bytes)
@@ -331,7 +332,7 @@ async def test_a_chunk_out_of_place_ends_the_transfer() -> None:
         for header_bytes, chunk in ((1000, (10, b"x")), (1000, (0, b"x" * 1001))):
             header = SnapshotHeader("3e7-3-" + "0" * 32, header_bytes, 999, 3)
             async with channel_opener(SETTINGS, None)(support.url(both.follower.transport.ports[0])) as channel:
-                method = channel.stream_stream(f"/{SERVICE}/{SNAPSHOT}", None, None)
+                method = channel.stream_stream(f"/{SERVICE}/{SNAPSHOT}", seal, unseal)
                 call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None)
                 await call.write(encode_snapshot_start(greeting, header))
                 assert isinstance(await call.read(), bytes)

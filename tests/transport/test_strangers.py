@@ -16,6 +16,7 @@ from kvraft.transport.codec import encode_frames
 from kvraft.transport.envelope import encode_chunk, encode_greeting
 from kvraft.transport.handshake import Greeting, Lane
 from kvraft.transport.pb import raft_pb2 as pb
+from kvraft.transport.sealing import seal, unseal
 from tests.transport import support
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -118,7 +119,9 @@ async def _status(port: int, method: str, messages: list[bytes]) -> grpc.StatusC
     """What a stream that sends these messages ends with."""
     settings = dataclasses.replace(support.QUICK, message_bytes_max=64 << 20)
     async with channel_opener(settings, None)(support.url(port)) as channel:
-        call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(f"/{SERVICE}/{method}", None, None)(None)
+        call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(f"/{SERVICE}/{method}", seal, unseal)(
+            None
+        )
         try:
             for message in messages:
                 await call.write(message)
