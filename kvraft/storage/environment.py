@@ -127,10 +127,13 @@ def stored_identity(path: Path) -> Identity | None:
 def set_aside(directory: DataDirectory, reason: str) -> None:
     """Move everything that the directory holds into `damaged-<time>` below it. Nothing is deleted.
 
-    The identity goes last: whoever starts after a crash in the middle finds a damaged directory, not an empty one.
+    The identity goes last: whoever starts after a crash in the middle finds a damaged directory, not an empty one, and
+    goes on where that one stopped. A second time is refused: a disk that fails again and again would be filled with
+    copies of copies, and the first of them may hold what nobody else has.
 
     Raises:
-        WrongDirectoryError: it never was a data directory; the files of somebody else stay where they are.
+        WrongDirectoryError: it never was a data directory, and the files of somebody else stay where they are; or what
+            an earlier rebuild has set aside is still there.
     """
     ours = (entry for entry in directory.path.iterdir() if not _is_kept(entry.name))
     entries = sorted(ours, key=lambda entry: (entry.name == "identity", entry.name))
@@ -139,11 +142,16 @@ def set_aside(directory: DataDirectory, reason: str) -> None:
     foreign = [entry.name for entry in entries if entry.name not in _OURS and not entry.name.startswith("state-")]
     if foreign and not (directory.path / "identity").exists():
         raise _foreign(directory, foreign[0])
+    earlier = sorted(directory.path.glob(f"{ASIDE_PREFIX}*"))
+    finished = next((path for path in earlier if (path / "identity").exists()), None)
+    if finished is not None:
+        raise WrongDirectoryError(
+            f"{reason}: --rebuild would set aside a second time, and {finished} is still there: "
+            "look at the disk, move that directory away, and start again"
+        )
     moment = clock.utc_text(clock.wall_ns() // 1_000_000_000).replace(":", "")
-    aside = directory.path / f"{ASIDE_PREFIX}{moment}Z"
-    while aside.exists():
-        aside = aside.with_name(f"{aside.name}-again")
-    aside.mkdir(mode=0o700)
+    aside = earlier[-1] if earlier else directory.path / f"{ASIDE_PREFIX}{moment}Z"
+    aside.mkdir(mode=0o700, exist_ok=True)
     held_bytes = sum(path.stat().st_blocks * 512 for entry in entries for path in (entry, *entry.rglob("*")))
     for entry in entries:
         entry.rename(aside / entry.name)

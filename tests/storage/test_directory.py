@@ -68,9 +68,20 @@ def test_rebuild_sets_everything_aside_and_remembers_that_it_asks(data_path: Pat
     assert not storage.fresh
     assert storage.log.restored().hard_state.rebuilding == Rebuilding(asking=True)
     storage.close()
-    for _ in range(2):
-        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="another, in the same second perhaps").close()
-    assert len(list(data_path.glob("damaged-*"))) == 3
+
+
+def test_rebuild_is_refused_while_what_an_earlier_one_set_aside_is_there(data_path: Path) -> None:
+    """A failing disk under a supervisor would fill itself; and the oldest copy may be the one that is needed."""
+    open_small(data_path).close()
+    open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
+    (aside,) = data_path.glob("damaged-*")
+    with pytest.raises(WrongDirectoryError, match=f"another reason: .*{aside.name} is still there: .*move"):
+        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="another reason")
+    assert list(data_path.glob("damaged-*")) == [aside]
+    open_small(data_path).close()
+    aside.rename(data_path.with_name("elsewhere"))
+    open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="another reason").close()
+    assert len(list(data_path.glob("damaged-*"))) == 1
 
 
 def test_rebuild_of_a_directory_that_is_not_there_sets_nothing_aside(data_path: Path) -> None:
@@ -132,6 +143,8 @@ def test_rebuild_that_dies_while_it_sets_aside_leaves_a_damaged_directory(
     storage = open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="again")
     assert storage.log.restored().hard_state.rebuilding is not None
     storage.close()
+    (aside,) = data_path.glob("damaged-*")
+    assert {"log", "identity"} <= {entry.name for entry in aside.iterdir()}, "it went on where it stopped"
 
 
 async def test_floor_of_a_rebuild_is_durable_with_its_term_and_goes_with_the_log(lmdb_harness: LmdbHarness) -> None:
