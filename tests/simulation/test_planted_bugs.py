@@ -3,8 +3,7 @@
 import pytest
 
 from tests.simulation.mutants.catalogue import MUTANTS
-from tests.simulation.mutants.hunt import hunt
-from tests.simulation.options import draw_options
+from tests.simulation.mutants.hunt import hunt, options_of
 from tests.simulation.shrinking import shrink
 
 ALWAYS_HUNTED = ("M1", "M15", "M19", "M36")
@@ -26,7 +25,7 @@ def test_failing_schedule_shrinks_to_few_faults() -> None:
     """What is left of a failing schedule still fails by the same invariant, with fewer faults."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "M49")
     catch = hunt("M49", 1)
-    options = mutant.options(draw_options(catch.seed))
+    options = options_of(mutant, catch.seed)
     with mutant.plant():
         small = shrink(catch.seed, lambda _line: None, options)
     assert small.violation is not None

@@ -12,7 +12,7 @@ from typing import Final, final
 
 from tests.simulation.mutants.catalogue import MUTANTS
 from tests.simulation.mutants.planting import Mutant
-from tests.simulation.options import draw_options
+from tests.simulation.options import Options, draw_options
 from tests.simulation.streams import derive
 from tests.simulation.world import Outcome, run_seed
 
@@ -77,9 +77,14 @@ def _hunt_by_test(mutant: Mutant, master_seed: int) -> Catch:
     return Catch(mutant.name, mutant.title, master_seed, found_by, found_by in mutant.invariants, 0, detail, 1, core_s)
 
 
+def options_of(mutant: Mutant, seed: int) -> Options:
+    """What a seed draws, as the planted bug wants it; on the fast disk unless it asks for the other."""
+    return mutant.options(dataclasses.replace(draw_options(seed), sectors=False))
+
+
 def run_planted(mutant: Mutant, seed: int) -> Outcome:
     """One run with a planted bug."""
-    options = mutant.options(dataclasses.replace(draw_options(seed), sectors=False))
+    options = options_of(mutant, seed)
     with mutant.plant():
         return run_seed(seed, options=options, schedule=mutant.schedule(options))
 
