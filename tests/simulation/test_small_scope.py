@@ -50,8 +50,8 @@ def test_no_state_within_small_limits_breaks_a_rule(scope: Scope) -> None:
 @pytest.mark.parametrize("scope", BEGUN, ids=str)
 def test_no_state_near_the_start_breaks_a_rule(scope: Scope) -> None:
     """With all kinds of events together."""
-    found = Search(scope).run(states_max=10_000)
-    assert found.states >= 10_000
+    found = Search(scope).run(states_max=20_000)
+    assert found.states >= 20_000
     assert found.depth >= 6
     assert not found.finding, "\n".join(tell(Search(scope), found))
 
