@@ -13,7 +13,7 @@ Link = tuple[int, int]
 
 _DROP_REPORT_US: Final = 50_000
 """A transport notices a dead link at most this often."""
-_REMEMBERED_FRAMES: Final = 1000
+_REMEMBERED_FRAMES: Final = 300
 """So many frames to each server can come again."""
 
 
