@@ -1,5 +1,6 @@
 """Many seeds on all cores of the machine, and the table of what they did."""
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -91,6 +92,12 @@ def _listing(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counter.items()))
 
 
+def _collect_seldom() -> None:
+    """A run leaves hardly any garbage in cycles: looking for it as often as Python does costs a fifteenth of the time."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def run_many(
     seeds: Iterable[int],
     *,
@@ -114,7 +121,7 @@ def run_many(
                 return
             yield seed
 
-    with multiprocessing.get_context("fork").Pool(count) as pool:
+    with multiprocessing.get_context("fork").Pool(count, _collect_seldom) as pool:
         try:
             for outcome in pool.imap_unordered(run_seed, until_deadline()):
                 ahead.release()
