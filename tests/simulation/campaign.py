@@ -93,7 +93,7 @@ def _listing(counter: Counter[str]) -> str:
 
 
 def _collect_seldom() -> None:
-    """A run leaves hardly any garbage in cycles: looking for it as often as Python does costs a fifteenth of the time."""
+    """A run leaves hardly any garbage in cycles: looking for it as often as Python does costs a fifteenth of it."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
