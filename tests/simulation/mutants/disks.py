@@ -69,7 +69,8 @@ def _accept(*_arguments: Any) -> None:
 
 
 def _on_sectors(*kinds: str, others: tuple[str, ...] = ("crash", "crash_at", "burst", "compact"), **more: Any) -> Any:
-    fixed = {"sectors": True, "servers": 3, "spares": 0, "disk_fault_interval_ms": 1000, **more}
+    # A lost disk beside a damaged one would be a majority, which nobody can bring back.
+    fixed = {"sectors": True, "wipe_interval_ms": 0, "servers": 3, "spares": 0, "disk_fault_interval_ms": 1000, **more}
     return with_options(fault_kinds=others, disk_fault_kinds=kinds, **fixed)
 
 
