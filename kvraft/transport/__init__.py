@@ -28,5 +28,5 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 # gRPC's own sockets and poller instead of those of its event engine, which passes each message through two more
-# threads: a write of a lone client takes 2.2 ms instead of 2.7 (three members on 2 cores, grpcio 1.85).
+# threads: a lone client writes 4 to 30 % more (three members on 2 cores, grpcio 1.85; docs/decisions.md).
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
