@@ -322,9 +322,18 @@ class WatcherHub:
         self._live_count += 1
 
     def deliver(self, watcher: Watcher, event: Event, size: int) -> None:
-        """Call back with one event, or close the watcher if too much is unconsumed."""
+        """Call back with one event, or close the watcher if too much is unconsumed.
+
+        After an install the events come faster than anyone wrote them, so nobody is closed for not keeping up: such a
+        watcher goes on by itself, from the history and as fast as it consumes.
+        """
         if watcher.unconsumed_bytes and watcher.unconsumed_bytes + size > WATCHER_BYTES_MAX:
-            self.close(watcher, CloseReason.OVERFLOW)
+            if self._behind_index:
+                self._leave_trie(watcher)
+                watcher._next_index = event.etcd_index  # noqa: SLF001 -- hub and watcher are one thing in two classes
+                self._catching_up[watcher] = None
+            else:
+                self.close(watcher, CloseReason.OVERFLOW)
             return
         watcher.unconsumed_bytes += size
         if not watcher.stream:
@@ -342,11 +351,14 @@ class WatcherHub:
         if not watcher.open:
             return
         watcher.open = False
-        point = watcher._point  # noqa: SLF001 -- hub and watcher are one thing in two classes
-        if point is None:
+        if watcher.live:
+            self._leave_trie(watcher)
+        else:
             del self._catching_up[watcher]
-            return
-        watcher._point = None  # noqa: SLF001 -- see above
+
+    def _leave_trie(self, watcher: Watcher) -> None:
+        point, watcher._point = watcher._point, None  # noqa: SLF001 -- hub and watcher are one thing in two classes
+        assert point is not None
         del point.watchers[watcher]
         self._live_count -= 1
         while not point.watchers and not point.children and point.parent is not None:

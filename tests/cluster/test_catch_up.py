@@ -45,21 +45,19 @@ def test_follower_catches_up_by_snapshot_with_a_watch_open_on_it(tmp_path: Path)
         serving = next(member for member in cluster.members if member is not away)
 
         async def story() -> list[int]:
-            watching = await Connection.open(away.client_url)
-            await watching.stream("/v2/keys/away?wait=true&recursive=true&stream=true")
-            await write_many(serving.client_url, 10, "/away/before-")
-            missed_from = int(serving.http("GET", "/v2/keys/").header("X-Raft-Index") or "") + 1
-            away.pause()
-            await write_many(serving.client_url, MISSED_WRITES, "/away/k", distinct=KEYS)
-            await asyncio.to_thread(write_until_compacted, cluster.leader(), missed_from)
-            away.resume()
-            writing = asyncio.create_task(write_many(serving.client_url, 2_000, "/away/meanwhile-"))
-            await asyncio.to_thread(away.wait_for_log, "snapshot installed", 60)
-            await writing
-            serving.http("PUT", "/v2/keys/away/end", form={"value": "the end"})
-            indices = await _events_until(watching, "the end")
-            await watching.close()
-            return indices
+            async with await Connection.open(away.client_url) as watching:
+                await watching.stream("/v2/keys/away?wait=true&recursive=true&stream=true")
+                await write_many(serving.client_url, 10, "/away/before-")
+                missed_from = int(serving.http("GET", "/v2/keys/").header("X-Raft-Index") or "") + 1
+                away.pause()
+                await write_many(serving.client_url, MISSED_WRITES, "/away/k", distinct=KEYS)
+                await asyncio.to_thread(write_until_compacted, cluster.leader(), missed_from)
+                away.resume()
+                writing = asyncio.create_task(write_many(serving.client_url, 2_000, "/away/meanwhile-"))
+                await asyncio.to_thread(away.wait_for_log, "snapshot installed", 60)
+                await writing
+                serving.http("PUT", "/v2/keys/away/end", form={"value": "the end"})
+                return await _events_until(watching, "the end")
 
         indices = asyncio.run(story())
         assert len(indices) == 10 + MISSED_WRITES + 2_000 + 1

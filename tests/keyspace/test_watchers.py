@@ -539,3 +539,35 @@ def test_an_install_beyond_the_floor_closes_who_would_miss_something() -> None:
         pass
     done(installed, Set(b"/a", b"2"))
     assert (affected.events, patient.indices, patient.closed) == ([], [101], [])
+
+
+def test_what_an_install_skipped_comes_as_fast_as_a_client_consumes_it() -> None:
+    """Nobody wrote these events as fast as they come now, so no client is closed for not keeping up with them."""
+    leader = Keyspace()
+    follower = Keyspace()
+    for _ in range(200):
+        done(leader, Set(b"/big", b"x" * 20_000))
+    disk = Disk()
+    disk.store(leader.take_changes())
+    slow = watch(follower.watchers, b"/big")
+    slow.consuming = False
+    fast = watch(follower.watchers, b"/", recursive=True)
+    installed = Keyspace()
+    installed.load(disk.image())
+    installed.succeed(follower)
+    while installed.watchers.catch_up(7):
+        pass
+    assert fast.indices == list(range(1, 201))
+    assert slow.watcher is not None
+    assert slow.closed == []
+    rounds = 0
+    while not slow.watcher.live:
+        assert slow.watcher.unconsumed_bytes <= watchers.WATCHER_BYTES_MAX
+        slow.watcher.consumed()
+        slow.catch_up()
+        rounds += 1
+    assert rounds > 3
+    slow.watcher.consumed()
+    done(installed, Set(b"/big", b"2"))
+    assert (slow.indices, slow.closed) == (list(range(1, 202)), [])
+    assert installed.watchers.count == 2
