@@ -23,20 +23,22 @@ class RebuildWatch:
         """Set for a member that lost nothing, or has everything back."""
         self._raft = raft
         self._cluster = cluster
-        self._told_ms: int | None = None
+        self._told: tuple[int, ...] | None = None
+        """Who was missing when it was last told."""
+        self._told_ms = 0
         if not raft.is_rebuilding:
             self.ended.set()
 
     def look(self, now_ms: int) -> None:
-        """Say every few seconds what is missing, and once that nothing is."""
+        """Say what is missing whenever that changes and every few seconds, and once that nothing is."""
         if self.ended.is_set():
             return
         name = self._cluster.own.name
         if not self._raft.is_rebuilding:
             log.info("everything is back from the other members", member=name, index=self._raft.last_log_index)
             self.ended.set()
-        elif self._told_ms is None or now_ms - self._told_ms >= _TELL_EVERY_MS:
-            self._told_ms = now_ms
+        elif (unanswered := tuple(self._raft.unanswered)) != self._told or now_ms - self._told_ms >= _TELL_EVERY_MS:
+            self._told, self._told_ms = unanswered, now_ms
             missing = [peer for peer in self._raft.unanswered if peer not in self._raft.lost_as_well]
             if missing:
                 log.warning(

@@ -80,11 +80,12 @@ def test_every_figure_moves_or_is_known_to_stand_still(tmp_path: Path) -> None:
         others[0].kill()
         others[1].kill()
         leader.wait_for("loss of the leader", lambda: leader.http("GET", "/health").status == 503, 10)
-        assert leader.http("GET", "/v2/keys/k?quorum=true").status == 500
-        with Connection(leader.client_url) as writing:
+        with Connection(leader.client_url) as reading, Connection(leader.client_url) as writing:
+            reading.send(keys_request("GET", "/k", query="quorum=true"))
             writing.send(keys_request("PUT", "/k", "value=no"))
             leader.wait_for("a waiting write", lambda: figures(leader)["etcd_server_proposals_pending"] > 0, 5)
             look()
+            assert reading.receive("GET").status == 500
             assert writing.receive("PUT").status == 500
         look()
     seen_names = {name for seen in pages for page in seen for name in page}
