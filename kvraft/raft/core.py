@@ -171,7 +171,7 @@ class Raft:
         state = self._state
         state.now_ms = max(state.now_ms, now_ms)
         state.effects = effects = Effects()
-        before = (state.role.kind, state.current_term, state.leader_id, state.configuration)
+        before = (state.role.kind, state.current_term, state.leader_id, state.configurations[-1][1])
         for item in inputs:
             if isinstance(item, Propose):
                 replication.propose(state, item)
@@ -316,8 +316,10 @@ class Raft:
         if isinstance(role, Leader):
             election.leader_tick(state, role)
         elif isinstance(role, Follower):
-            reads.fail_overdue_reads(state, role)
-            election.follower_tick(state, role)
+            if role.reads:
+                reads.fail_overdue_reads(state, role)
+            if state.now_ms >= role.election_deadline_ms:
+                election.follower_timed_out(state, role)
         elif isinstance(role, PreCandidate):
             election.pre_candidate_tick(state, role)
         elif isinstance(role, Candidate):
@@ -330,24 +332,27 @@ class Raft:
         if isinstance(role, Leader):
             replication.advance_commit_index(state, role)
             if not membership.leave_if_removed(state, role):
-                membership.advance_transfer(state, role)
-                reads.advance_reads(state, role)
+                if role.transfer is not None:
+                    membership.advance_transfer(state, role, role.transfer)
+                if role.waiting_reads or role.read_round is not None:
+                    reads.advance_reads(state, role)
                 replication.send_to_followers(state, role)
-        elif isinstance(role, Follower):
+        elif isinstance(role, Follower) and role.unsent_reads:
             reads.ask_leader(state, role, self._read_ids)
         if state.rebuilding is not None:
             rebuild.settle(state)
-        state.deliver_committed()
+        if state.delivered_index < state.commit_index:
+            state.deliver_committed()
         state.log.bound_tail(state.commit_index)
         state.close_step()
 
     def _set_deadline(self) -> None:
         state = self._state
-        if state.more_to_deliver:
+        if state.delivered_index < state.commit_index and state.more_to_deliver:
             self._next_deadline_ms = state.now_ms
             return
         deadline_ms = state.role.deadline_ms
         if self._asking is not None:
             deadline_ms = min(deadline_ms, self._asking.next_ms)
         store_ms = state.commit_store_deadline_ms
-        self._next_deadline_ms = deadline_ms if store_ms is None else min(deadline_ms, store_ms)
+        self._next_deadline_ms = deadline_ms if store_ms is None or deadline_ms < store_ms else store_ms

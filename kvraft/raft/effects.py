@@ -1,7 +1,7 @@
 """What comes out of the core: the caller carries out one `Effects` after each step, in the order of its fields."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 from kvraft.raft.configuration import Configuration
@@ -135,7 +135,7 @@ class Divergence:
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Effects:
     """The caller's duties after a step.
 
@@ -143,22 +143,44 @@ class Effects:
     so far, this one included, is durable. `committed` goes to the applier in order, never twice.
     """
 
-    persist: Persist | None = None
-    messages_now: list[Outgoing] = field(default_factory=list)
-    messages_after_persist: list[Outgoing] = field(default_factory=list)
-    committed: list[Entry] = field(default_factory=list)
+    persist: Persist | None
+    messages_now: list[Outgoing]
+    messages_after_persist: list[Outgoing]
+    committed: list[Entry]
     """Consecutive; bounded in bytes a step (the rest comes with later steps, see `Raft.next_deadline_ms`)."""
-    accepted: list[Accepted] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    reads_ready: list[ReadReady] = field(default_factory=list)
-    reads_failed: list[int] = field(default_factory=list)
+    accepted: list[Accepted]
+    refused: list[Refused]
+    reads_ready: list[ReadReady]
+    reads_failed: list[int]
     """Read ids without an answer (leader lost or unknown); retry with a fresh id."""
-    send_snapshots: list[SendSnapshot] = field(default_factory=list)
-    install: InstallSnapshot | None = None
+    send_snapshots: list[SendSnapshot]
+    install: InstallSnapshot | None
     """Replace state and log by this spooled snapshot, durably, then feed `SnapshotInstalled`."""
-    configuration: Configuration | None = None
+    configuration: Configuration | None
     """The configuration in force, when this step changed it."""
-    role_change: RoleChange | None = None
-    divergence: Divergence | None = None
-    corrupt_from: list[int] = field(default_factory=list)
+    role_change: RoleChange | None
+    divergence: Divergence | None
+    corrupt_from: list[int]
     """Servers of which an entry arrived that does not fit its own hash. It was dropped as if lost; count and log it."""
+
+    def __init__(
+        self,
+        persist: Persist | None = None,
+        messages_now: list[Outgoing] | None = None,
+        messages_after_persist: list[Outgoing] | None = None,
+    ) -> None:
+        """Nothing to do beside what is given. Every step makes one, and default factories take twice as long."""
+        self.persist = persist
+        self.messages_now = [] if messages_now is None else messages_now
+        self.messages_after_persist = [] if messages_after_persist is None else messages_after_persist
+        self.committed = []
+        self.accepted = []
+        self.refused = []
+        self.reads_ready = []
+        self.reads_failed = []
+        self.send_snapshots = []
+        self.install = None
+        self.configuration = None
+        self.role_change = None
+        self.divergence = None
+        self.corrupt_from = []

@@ -190,10 +190,8 @@ def peer_disconnected(state: State, server: int) -> None:
 # -- time
 
 
-def follower_tick(state: State, follower: Follower) -> None:
+def follower_timed_out(state: State, follower: Follower) -> None:
     """An election timeout without a leader leads to PreVote; a server that may not campaign only notes the loss."""
-    if state.now_ms < follower.election_deadline_ms:
-        return
     if state.may_campaign:
         become_pre_candidate(state)
         return

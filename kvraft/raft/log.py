@@ -267,13 +267,15 @@ class Log:
 
     def check(self) -> None:
         """Assert what every method above relies on; cheap enough for every step."""
-        assert len(self._entries) == len(self._ends), "each entry in memory has its end"
-        assert self._tail_first + len(self._entries) == self.last_index + 1, "the tail reaches to the last entry"
-        assert self.base.index <= self.durable_index <= self.issued_index <= self.last_index, "positions are in order"
-        assert self._tail_first <= self.durable_index + 1, "what is not durable is in memory"
-        if self._entries:
-            assert self._entries[0].index == self._tail_first, "the tail begins where it says"
-            assert self._entries[-1].chain_hash == self.last_hash, "the last hash is the last entry's"
+        entries, tail_first, last_index = self._entries, self._tail_first, self.last_index
+        count = len(entries)
+        assert count == len(self._ends), "each entry in memory has its end"
+        assert tail_first + count == last_index + 1, "the tail reaches to the last entry"
+        assert self.base.index <= self.durable_index <= self.issued_index <= last_index, "positions are in order"
+        assert tail_first <= self.durable_index + 1, "what is not durable is in memory"
+        if entries:
+            assert entries[0].index == tail_first, "the tail begins where it says"
+            assert entries[-1].chain_hash == self.last_hash, "the last hash is the last entry's"
 
     # -- helpers
 

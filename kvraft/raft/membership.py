@@ -92,11 +92,8 @@ def transfer_leadership(state: State, request: TransferLeadership) -> None:
     leader.transfer = Transfer(target, state.now_ms + state.settings.election_timeout_ms)
 
 
-def advance_transfer(state: State, leader: Leader) -> None:
+def advance_transfer(state: State, leader: Leader, transfer: Transfer) -> None:
     """Tell a target that holds the whole log to campaign; again each heartbeat interval, since messages get lost."""
-    transfer = leader.transfer
-    if transfer is None:
-        return
     if state.now_ms >= transfer.deadline_ms:
         leader.transfer = None
         return

@@ -53,8 +53,6 @@ def read_request(state: State, request: ReadRequest) -> None:
 
 def ask_leader(state: State, follower: Follower, ids: RequestIds) -> None:
     """Send one request for all reads of this step. It fails after an election timeout without answer."""
-    if not follower.unsent_reads:
-        return
     request_id = ids.next()
     deadline_ms = state.now_ms + state.settings.election_timeout_ms
     follower.reads[request_id] = (deadline_ms, follower.unsent_reads)

@@ -23,6 +23,7 @@ _MESSAGES_PER_STEP_MAX: Final = 4
 acknowledgements ask for the rest."""
 
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
+_PROBE: Final = ProgressState.PROBE
 
 
 # -- the leader's half
@@ -101,8 +102,11 @@ def send_to_followers(state: State, leader: Leader) -> None:
     if leader.heartbeat_wanted:
         leader.heartbeat_wanted = False
         _broadcast_heartbeat(state, leader)
+    last_index = state.log.last_index
     for server, progress in leader.progress.items():
-        _send_appends(state, leader, server, progress)
+        # In PROBE there is more to ask than what to send.
+        if progress.next_index <= last_index or progress.state is _PROBE:
+            _send_appends(state, leader, server, progress)
     if leader.commit_notice_ms is not None:
         if leader.awaited:
             _tell_who_waits(state, leader)

@@ -6,12 +6,12 @@ from typing import ClassVar, final
 from kvraft.raft.effects import Role
 from kvraft.raft.messages import ReadIndexReply
 from kvraft.raft.progress import Progress
-from kvraft.raft.state import RoleVariables, State
+from kvraft.raft.state import State
 
 
 @final
 @dataclass(slots=True)
-class Follower(RoleVariables):
+class Follower:
     """Follows the leader of its term, if it knows one."""
 
     kind: ClassVar[Role] = Role.FOLLOWER
@@ -28,8 +28,9 @@ class Follower(RoleVariables):
     @property
     def deadline_ms(self) -> int:
         """The election, or the oldest unanswered read."""
-        for read_deadline_ms, _ in self.reads.values():
-            return min(read_deadline_ms, self.election_deadline_ms)
+        if self.reads:
+            oldest_ms = next(iter(self.reads.values()))[0]
+            return min(oldest_ms, self.election_deadline_ms)
         return self.election_deadline_ms
 
     def check(self, state: State) -> None:
@@ -40,7 +41,7 @@ class Follower(RoleVariables):
 
 @final
 @dataclass(slots=True)
-class PreCandidate(RoleVariables):
+class PreCandidate:
     """Asks whether it would be elected, without disturbing anybody (thesis section 9.6)."""
 
     kind: ClassVar[Role] = Role.PRE_CANDIDATE
@@ -61,7 +62,7 @@ class PreCandidate(RoleVariables):
 
 @final
 @dataclass(slots=True)
-class Candidate(RoleVariables):
+class Candidate:
     """Stands for election in the current term (section 5.2)."""
 
     kind: ClassVar[Role] = Role.CANDIDATE
@@ -108,7 +109,7 @@ class ReadRound:
 
 @final
 @dataclass(slots=True)
-class Leader(RoleVariables):
+class Leader:
     """Leads the current term."""
 
     kind: ClassVar[Role] = Role.LEADER

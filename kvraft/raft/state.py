@@ -4,9 +4,8 @@ Only `core.Raft` makes one. The other modules are functions over it: they change
 """
 
 import random
-from abc import ABC, abstractmethod
 from collections import deque
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final
 
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Divergence, Effects, HardState, Outgoing, Persist, Role, RoleChange
@@ -17,20 +16,22 @@ from kvraft.raft.restored import LogReader, Restored
 from kvraft.raft.settings import RaftSettings
 
 
-class RoleVariables(ABC):
-    """What only a server in one role needs. Made when the role begins, so nothing of an earlier one can leak in."""
+class RoleVariables(Protocol):
+    """What only a server in one role needs. Made when the role begins, so nothing of an earlier one can leak in.
 
-    __slots__ = ()
+    Not a base class: `isinstance` of a class under `abc` runs Python code, and a step asks for the role many times.
+    """
+
     kind: ClassVar[Role]
 
     @property
-    @abstractmethod
     def deadline_ms(self) -> int:
         """When time alone must be looked at again."""
+        ...
 
-    @abstractmethod
     def check(self, state: "State") -> None:
         """Assert what holds in this role at the end of every step."""
+        ...
 
 
 @final
@@ -288,5 +289,6 @@ class State:
         kind = self.role.kind
         if kind is not role or self.current_term != term or self.leader_id != leader_id:
             self.effects.role_change = RoleChange(kind, self.current_term, self.leader_id)
-        if self.configuration is not configuration and self.configuration != configuration:
-            self.effects.configuration = self.configuration
+        now = self.configurations[-1][1]
+        if now is not configuration and now != configuration:
+            self.effects.configuration = now

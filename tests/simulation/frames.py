@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from kvraft.raft.messages import InstallSnapshot
+from kvraft.raft.messages import InstallSnapshot, Message
 from tests.simulation.disk import StoredState
 
 
@@ -31,3 +31,7 @@ class SnapshotStream:
 
     message: InstallSnapshot
     state: StoredState
+
+
+Frame = Message | Forwarded | ForwardRefused | SnapshotStream
+"""Whatever travels between servers."""

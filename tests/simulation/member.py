@@ -6,7 +6,7 @@ so that a planted bug can replace one of them.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast, final
+from typing import Final, final
 
 from kvraft.keyspace.state_records import StateImage
 from kvraft.raft.configuration import Configuration
@@ -22,14 +22,13 @@ from kvraft.raft.inputs import (
     Received,
     TransferLeadership,
 )
-from kvraft.raft.messages import Message
 from kvraft.raft.restored import LogPosition
 from kvraft.storage.errors import StorageError
 from tests.simulation.checkers import Violation
 from tests.simulation.context import Clock, Context
 from tests.simulation.desk import Desk, Write
 from tests.simulation.disk import EntryList, SimulatedDisk, StoredState
-from tests.simulation.frames import Forwarded, ForwardRefused, SnapshotStream
+from tests.simulation.frames import Forwarded, ForwardRefused, Frame, SnapshotStream
 from tests.simulation.keeper import Keeper
 from tests.simulation.ledger import Ledger
 from tests.simulation.machine import Machine
@@ -39,6 +38,8 @@ from tests.simulation.streams import stream
 
 AT_BOUNDARY: Final = "at a boundary"
 """Reason of a crash that was armed."""
+_OURS: Final = (Forwarded, ForwardRefused, SnapshotStream)
+"""What the member takes itself. Everything else is the core's."""
 
 
 @final
@@ -222,27 +223,31 @@ class SimulatedMember:
         self._step_scheduled = True
         self.context.scheduler.after(delay_us + self.extra_step_us, self._step_if_running, self.boots)
 
-    def receive(self, from_server: int, frame: object) -> None:
+    def receive(self, from_server: int, frame: Frame) -> None:
         """A frame arrives. A dead process receives nothing; a paused one finds it when it resumes."""
         if not self.up:
             return
-        assert self.keeper is not None
+        if isinstance(frame, _OURS):
+            self._receive_ours(from_server, frame)
+            return
+        if self.context.trace.keeps_lines:
+            self.note(20, from_server, f"<- {from_server} {frame}")
+        self.ledger.received(self, frame)
+        self.put(Received(from_server, frame))
+
+    def _receive_ours(self, from_server: int, frame: Forwarded | ForwardRefused | SnapshotStream) -> None:
         match frame:
             case Forwarded():
                 self.desk.take_forwarded(from_server, frame)
             case ForwardRefused(request_id):
                 self.desk.write_refused(request_id)
             case SnapshotStream(message):
+                assert self.keeper is not None
                 self.ledger.received(self, message)
                 index = message.last_included_index
                 self.note(21, index, f"<- {from_server} snapshot {index}")
                 self.keeper.spool(frame)
                 self.put(Received(from_server, message))
-            case _:
-                if self.context.trace.keeps_lines:
-                    self.note(20, from_server, f"<- {from_server} {frame}")
-                self.ledger.received(self, cast("Message", frame))
-                self.put(Received(from_server, cast("Message", frame)))
 
     # Stepping.
 
@@ -262,8 +267,9 @@ class SimulatedMember:
         if was_rebuilding and not core.is_rebuilding:
             self.note(6, core.last_log_index, "has everything back")
             self.context.reached["disk rebuilt"] += 1
+        context = self.context
         position = core.current_term << 32 | core.last_log_index
-        self.context.trace.note(self.context.scheduler.now_us, self.server_id, 10, position, len(inputs))
+        context.trace.note(context.scheduler.now_us, self.server_id, 10, position, len(inputs))
         boot = self.boots
         self._carry_out(core, effects)
         if boot == self.boots and self.up:
@@ -282,8 +288,10 @@ class SimulatedMember:
             if self.crashes_at(0):
                 return
             self._write_log(effects.persist)
-        self.send_now(effects.messages_now)
-        self.hold_until_durable(effects.messages_after_persist)
+        if effects.messages_now:
+            self.send_now(effects.messages_now)
+        if effects.messages_after_persist:
+            self.hold_until_durable(effects.messages_after_persist)
         if effects.committed:
             self._committed(core, effects.committed)
         self.context.checkers.stepped(self, core)
@@ -295,7 +303,8 @@ class SimulatedMember:
             self.desk.read_ready(ready)
         for read_id in effects.reads_failed:
             self.desk.read_failed(read_id)
-        self._carry_out_snapshots(effects)
+        if effects.send_snapshots or effects.install is not None:
+            self._carry_out_snapshots(effects)
 
     def _carry_out_snapshots(self, effects: Effects) -> None:
         assert self.keeper is not None
@@ -305,10 +314,12 @@ class SimulatedMember:
             self.keeper.install(effects.install)
 
     def _arm_timer(self, core: Raft) -> None:
-        when_us = max(self.clock.when_us(core.next_deadline_ms), self.context.scheduler.now_us)
-        if self._timer_us < 0 or when_us < self._timer_us:
+        scheduler = self.context.scheduler
+        when_us = self.clock.when_us(core.next_deadline_ms)
+        when_us = max(when_us, scheduler.now_us)
+        if when_us < self._timer_us or self._timer_us < 0:
             self._timer_us = when_us
-            self.context.scheduler.at(when_us, self._timer_fired, self.boots, when_us)
+            scheduler.at(when_us, self._timer_fired, self.boots, when_us)
 
     def _timer_fired(self, boot: int, when_us: int) -> None:
         if boot != self.boots or not self.up or when_us != self._timer_us:
@@ -366,8 +377,6 @@ class SimulatedMember:
 
     def hold_until_durable(self, messages: list[Outgoing]) -> None:
         """Send once every synced batch issued so far is durable."""
-        if not messages:
-            return
         if self._durable_batch >= self._issued_batch:
             self.send_now(messages)
         else:
@@ -375,10 +384,12 @@ class SimulatedMember:
 
     def send_now(self, messages: list[Outgoing]) -> None:
         """Give messages to the network."""
+        checkers, ledger, network = self.context.checkers, self.ledger, self.context.network
         for outgoing in messages:
-            self.context.checkers.sending(self, outgoing.to_server, outgoing.message)
-            self.ledger.sending(self, outgoing.to_server, outgoing.message)
-            self.context.network.send(self.server_id, outgoing.to_server, outgoing.message)
+            to_server, message = outgoing.to_server, outgoing.message
+            checkers.sending(self, to_server, message)
+            ledger.sending(self, to_server, message)
+            network.send(self.server_id, to_server, message)
 
     # Applying.
 

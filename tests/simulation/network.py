@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, final
 
+from tests.simulation.frames import Frame
 from tests.simulation.options import Options
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.streams import stream
@@ -19,18 +20,19 @@ _REMEMBERED_FRAMES: Final = 300
 
 @final
 class Network:
-    """Carries frames between servers. What a frame is does not matter here."""
+    """Carries frames between servers. What is in a frame does not matter here."""
 
     def __init__(
         self,
         scheduler: Scheduler,
         options: Options,
-        deliver: Callable[[int, int, object], None],
+        deliver: Callable[[int, int, Frame], None],
         dropped: Callable[[int, int], None],
     ) -> None:
         """`deliver(to, from, frame)` hands a frame over; `dropped(from, to)` tells a sender that its link lost one."""
         self._scheduler = scheduler
-        self._options = options
+        self._in_order = options.in_order
+        self._reports_drops = options.reports_drops
         self._deliver = deliver
         self._dropped = dropped
         self._random = {
@@ -49,13 +51,13 @@ class Network:
         self.jitter_us = options.jitter_us
         self.extra_delay_us = 0
         self.counts: Counter[str] = Counter()
-        self.lives: Counter[int] = Counter()
+        self.lives: dict[int, int] = dict.fromkeys(options.server_ids, 0)
         """How often each server has lost its disk. Connections belong to one process, as in the transport."""
-        self._heard: dict[Link, int] = {}
+        self._heard: dict[Link, int] = dict.fromkeys(self._random, 0)
         """The latest life of the source that the target has heard: nothing older is read behind it."""
         self._replay_random = stream(options.seed, 0, "replay")
         self._remembers = "replay" in options.fault_kinds
-        self._remembered: dict[int, deque[tuple[Link, object, tuple[int, int]]]] = {
+        self._remembered: dict[int, deque[tuple[Link, Frame, tuple[int, int]]]] = {
             target: deque(maxlen=_REMEMBERED_FRAMES) for target in options.server_ids
         }
         """The latest frames to each server, lost ones too, if this run repeats any."""
@@ -88,18 +90,18 @@ class Network:
         self.late_per_mille = 0
         self.extra_delay_us = 0
 
-    def send(self, source: int, target: int, frame: object, *, once: bool = False) -> None:
+    def send(self, source: int, target: int, frame: Frame, *, once: bool = False) -> None:
         """Send a frame on its way, or lose it. With `once` it is not duplicated: a stream does not repeat frames."""
         link = (source, target)
-        random = self._random[link]
+        random = self._random[link].random
         self.counts["sent"] += 1
         lives = (self.lives[source], self.lives[target])
         if self._remembers and not once:
             self._remembered[target].append((link, frame, lives))
         # Always the same number of draws a frame, so that a change of one probability leaves later frames as they were.
-        chance = int(random.random() * 1000)
-        second = int(random.random() * 1000)
-        delay_us = self.latency_us + int(random.random() * self.jitter_us)
+        chance = int(random() * 1000)
+        second = int(random() * 1000)
+        delay_us = self.latency_us + int(random() * self.jitter_us)
         if link in self._cuts:
             self.counts["cut"] += 1
             self._report(link)
@@ -109,17 +111,19 @@ class Network:
             self._report(link)
             return
         if self.extra_delay_us:
-            delay_us += int(random.random() * self.extra_delay_us)
+            delay_us += int(random() * self.extra_delay_us)
         arrival_us = self._scheduler.now_us + delay_us
-        if self._options.in_order:
-            arrival_us = max(arrival_us, self._busy_until_us[link] + 1)
+        if self._in_order:
+            busy_until_us = self._busy_until_us[link]
+            if arrival_us <= busy_until_us:
+                arrival_us = busy_until_us + 1
             self._busy_until_us[link] = arrival_us
         if second < self.late_per_mille:
             self.counts["late"] += 1
-            arrival_us += int(random.random() * 5_000_000)
+            arrival_us += int(random() * 5_000_000)
         elif second >= 1000 - self.duplicate_per_mille and not once:
             self.counts["duplicated"] += 1
-            self._scheduler.at(arrival_us + int(random.random() * 2_000_000), self._arrive, link, frame, lives)
+            self._scheduler.at(arrival_us + int(random() * 2_000_000), self._arrive, link, frame, lives)
         self._scheduler.at(arrival_us, self._arrive, link, frame, lives)
 
     def replay(self, target: int, over_us: int) -> bool:
@@ -133,9 +137,9 @@ class Network:
             self._scheduler.after(int(self._replay_random.random() * over_us), self._arrive, link, frame, lives)
         return bool(remembered)
 
-    def _arrive(self, link: Link, frame: object, lives: tuple[int, int]) -> None:
+    def _arrive(self, link: Link, frame: Frame, lives: tuple[int, int]) -> None:
         source_life, target_life = lives
-        if target_life < self.lives[link[1]] or source_life < self._heard.get(link, 0):
+        if target_life < self.lives[link[1]] or source_life < self._heard[link]:
             self.counts["stale"] += 1
             return
         if link in self._cuts:
@@ -146,7 +150,7 @@ class Network:
         self._deliver(link[1], link[0], frame)
 
     def _report(self, link: Link) -> None:
-        if not self._options.reports_drops:
+        if not self._reports_drops:
             return
         now_us = self._scheduler.now_us
         if now_us - self._reported_us.get(link, -_DROP_REPORT_US) >= _DROP_REPORT_US:

@@ -1,7 +1,7 @@
 """Virtual time: actions run in order of their time, ties in order of their scheduling."""
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import final
 
 
@@ -40,12 +40,14 @@ class Scheduler:
     def at(self, when_us: int, action: Callable[..., None], *arguments: object) -> None:
         """Run `action(*arguments)` at `when_us`, or now if that has passed."""
         self._sequence += 1
-        heapq.heappush(self._heap, (max(when_us, self.now_us), self._sequence, action, arguments))
+        when_us = max(when_us, self.now_us)
+        heappush(self._heap, (when_us, self._sequence, action, arguments))
 
     def after(self, delay_us: int, action: Callable[..., None], *arguments: object) -> None:
         """Run `action(*arguments)` after `delay_us`."""
         self._sequence += 1
-        heapq.heappush(self._heap, (self.now_us + max(delay_us, 0), self._sequence, action, arguments))
+        when_us = self.now_us + delay_us if delay_us > 0 else self.now_us
+        heappush(self._heap, (when_us, self._sequence, action, arguments))
 
     def run_until(self, end_us: int, done: Callable[[], bool] | None = None) -> bool:
         """Run everything due by `end_us` and set the time to it; stop early, at the time reached, once `done()` holds.
@@ -55,7 +57,7 @@ class Scheduler:
         """
         heap = self._heap
         while heap and heap[0][0] <= end_us:
-            when_us, _, action, arguments = heapq.heappop(heap)
+            when_us, _, action, arguments = heappop(heap)
             self.now_us = when_us
             self.events_run += 1
             if self.events_run > self.events_max:

@@ -19,8 +19,8 @@ class Trace:
         """Lines are costly to build: callers ask before they do."""
 
     def note(self, now_us: int, server: int, code: int, first: int = 0, second: int = 0) -> None:
-        """Add one step to the hash. `code` names what happened, the numbers say to what."""
-        self._digest.update(_RECORD.pack(now_us, server, code, first & 0xFFFFFFFFFFFFFFFF, second & 0xFFFFFFFFFFFFFFFF))
+        """Add one step to the hash. `code` names what happened, the numbers, none negative, say to what."""
+        self._digest.update(_RECORD.pack(now_us, server, code, first, second))
 
     def line(self, now_us: int, server: int, term: int, what: str) -> None:
         """Write `[ms] server@term what`; server 0 is the world outside."""

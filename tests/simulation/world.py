@@ -14,6 +14,7 @@ from kvraft.raft.inputs import PeerUnreachable
 from tests.simulation.checkers import Checkers, Violation
 from tests.simulation.context import Context
 from tests.simulation.faults import Fault, draw_schedule
+from tests.simulation.frames import Frame
 from tests.simulation.history import History
 from tests.simulation.ledger import Ledger
 from tests.simulation.machine import KeyspaceMachine
@@ -103,7 +104,7 @@ class World:
         self.watches = Watches(self.context, self.members)
         self.nemesis = Nemesis(self.context, self.members, self.workload.burst)
 
-    def _deliver(self, to_server: int, from_server: int, frame: object) -> None:
+    def _deliver(self, to_server: int, from_server: int, frame: Frame) -> None:
         self.members[to_server].receive(from_server, frame)
 
     def _dropped(self, from_server: int, to_server: int) -> None:
