@@ -118,7 +118,7 @@ class Nemesis:
                 member.armed_crash = fault.amount
                 self._down_ms[member.server_id] = fault.duration_ms
             case "wipe":
-                return self._wipe(member, fault.duration_ms)
+                return not self._strands(member) and self._wipe(member, fault.duration_ms)
             case "pause":
                 if not member.up or member.paused:
                     return False
@@ -210,6 +210,25 @@ class Nemesis:
             self._crash(member, down_ms)
         member.wipe()
         return True
+
+    def _strands(self, member: SimulatedMember) -> bool:
+        """Whether others may wait for ever for what only this disk holds: entries that nobody else has, in their floor.
+
+        With half of the servers below their floors the rest is no majority, and an end of a log that never was
+        committed can keep them all from electing (raft/rebuild.py). Safe, but nothing that heals: two disks are gone.
+        """
+        others = [other for other in self._members.values() if other is not member]
+        forgetful = [other for other in others if other.disk.hard_state.rebuilding is not None]
+        rest = [other for other in others if other.disk.hard_state.rebuilding is None]
+        if not forgetful or 2 * len(rest) > len(self._members):
+            return False
+        reach = max((_end_of_log(other) for other in rest), default=(0, 0))
+        floors = [
+            (rebuilding.last_log_term, rebuilding.last_log_index)
+            for other in forgetful
+            if (rebuilding := other.disk.hard_state.rebuilding) is not None
+        ]
+        return max(_end_of_log(member), *floors) > reach
 
     def _crash(self, member: SimulatedMember, down_ms: int) -> bool:
         if not member.up:
@@ -304,3 +323,9 @@ class Nemesis:
     def _cut_one(self, link: Link) -> None:
         if not self._over:
             self._context.network.cut([link])
+
+
+def _end_of_log(member: SimulatedMember) -> tuple[int, int]:
+    """(term, index) of the last durable entry."""
+    last = member.disk.log.last
+    return last.term, last.index
