@@ -163,7 +163,7 @@ class DurableState:
             return
         entry = entries[0]
         self._log_store.compact(LogPosition(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
-        self._loop.put(LogCompacted(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
+        self._loop.add(LogCompacted(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
         log.info("log compacted", index=entry.index)
 
     def _is_log_crowded(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Protocol, final
 
 from kvraft.member.interfaces import Frame, LogStore, Transport
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, Outgoing, Persist
+from kvraft.raft.effects import Effects, Outgoing, Persist, Role
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import Applied, Input, Persisted, SnapshotInstalled
 from kvraft.raft.messages import AppendEntries
@@ -66,6 +66,8 @@ class RaftLoop:
         self._timer_at_ms = 0
         self._issued_batch = 0
         self._durable_batch = 0
+        self._reported_batch = 0
+        """The core knows that batches up to this one are durable."""
         self._durable = log_store.restored().last
         self._batch_ends: deque[tuple[int, Entry]] = deque()
         """(batch id, its last entry), for batches on their way to disk."""
@@ -118,11 +120,15 @@ class RaftLoop:
         if self._stopped:
             return
         self._mark_durable(batch_id)
-        self.wake()
+        self._report_if_it_counts()
+
+    def _report_if_it_counts(self) -> None:
+        """A leader commits by what is durable here. Any other core can wait: what it held back for it has been sent."""
+        if self._reported_batch < self._durable_batch and self.raft.role is Role.LEADER:
+            self.wake()
 
     def _mark_durable(self, batch_id: int) -> None:
         self._durable_batch = batch_id
-        self._inbox.append(Persisted(batch_id))
         while self._batch_ends and self._batch_ends[0][0] <= batch_id:
             last = self._batch_ends.popleft()[1]
             self._durable = LogPosition(last.index, last.term, last.chain_hash, last.clock_ms)
@@ -137,6 +143,9 @@ class RaftLoop:
         try:
             self._owner.before_step(now_ms)
             inputs, self._inbox = self._inbox, []
+            if self._reported_batch < self._durable_batch:
+                self._reported_batch = self._durable_batch
+                inputs.insert(0, Persisted(self._durable_batch))
             effects = self.raft.step(inputs, now_ms)
             if effects.divergence is None:
                 self._carry_out(effects)
@@ -148,6 +157,7 @@ class RaftLoop:
         self._arm_timer(now_ms)
         if self._inbox:
             self.wake()
+        self._report_if_it_counts()
 
     def _carry_out(self, effects: Effects) -> None:
         self._send(effects.messages_now)
@@ -184,7 +194,7 @@ class RaftLoop:
         if self._postponed is batch and not self._stopped:
             self._postponed = None
             self._commit_here(batch)
-            self.wake()
+            self._report_if_it_counts()
 
     def _hand_over_postponed(self) -> None:
         """More has come before the postponed batch was committed here: batches become durable in order."""

@@ -46,6 +46,9 @@ class Inbox:
     def put(self, *inputs: Input) -> None:
         self.put_in += inputs
 
+    def add(self, item: Input) -> None:
+        self.put_in.append(item)
+
 
 @final
 class State:

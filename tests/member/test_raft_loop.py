@@ -6,9 +6,9 @@ from typing import cast, final
 
 from kvraft.member.interfaces import LogStore
 from kvraft.member.raft_loop import RaftLoop
-from kvraft.raft.effects import Effects, HardState, Outgoing, Persist
+from kvraft.raft.effects import Effects, HardState, Outgoing, Persist, Role
 from kvraft.raft.entries import Entry
-from kvraft.raft.inputs import Applied, Persisted
+from kvraft.raft.inputs import Applied, Input, Persisted
 from kvraft.raft.messages import Heartbeat
 from tests.member import virtual_time
 from tests.member.fakes import ManualLog, RecordingTransport, ScriptedRaft, log_of
@@ -107,7 +107,7 @@ def test_batch_without_sync_holds_up_nothing() -> None:
 
 
 def test_small_batch_of_a_follower_is_committed_at_once() -> None:
-    """Nothing else waits: its reply leaves in the same step, and the core hears of it with the next."""
+    """Nothing else waits: its reply leaves in the same step, and the core hears of it with whatever comes next."""
 
     async def story() -> None:
         desk = Desk()
@@ -116,9 +116,29 @@ def test_small_batch_of_a_follower_is_committed_at_once() -> None:
         assert desk.sent() == [3]
         assert desk.loop.durable_position().index == 1
         await virtual_time.turns()
-        assert desk.raft.given == [Persisted(1)]
+        assert desk.raft.given == []
+        desk.loop.put(Applied(1))
+        await virtual_time.turns()
+        assert desk.raft.given == [Persisted(1), Applied(1)]
 
     virtual_time.run(story())
+
+
+def test_only_a_leader_is_woken_because_its_disk_has_a_batch() -> None:
+    """It may commit by it. A follower's answer has been sent already: a step would only note that it is durable."""
+
+    async def story(role: Role) -> list[Input]:
+        desk = Desk()
+        desk.raft.role = role
+        desk.step(Effects(batch(1, ENTRIES[:10])), Effects(batch(2, ENTRIES[10:20]), [], message(7)))
+        desk.durable(1)
+        desk.durable(2)
+        assert desk.sent() == [7]
+        await virtual_time.turns()
+        return desk.raft.given
+
+    assert virtual_time.run(story(Role.FOLLOWER)) == []
+    assert virtual_time.run(story(Role.LEADER)) == [Persisted(2)]
 
 
 def test_small_batch_of_a_leader_is_committed_once_its_messages_have_left() -> None:
@@ -126,12 +146,14 @@ def test_small_batch_of_a_leader_is_committed_once_its_messages_have_left() -> N
 
     async def story() -> None:
         desk = Desk()
+        desk.raft.role = Role.LEADER
         desk.step(Effects(batch(1, ENTRIES[:1]), message(1), message(2)))
         assert desk.journal == []
         assert desk.sent() == [1]
         await virtual_time.turns()
         assert desk.journal == ["commit 1"]
         assert desk.sent() == [2]
+        assert desk.raft.given == [Persisted(1)]
 
     virtual_time.run(story())
 

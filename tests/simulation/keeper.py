@@ -117,7 +117,7 @@ class Keeper:
         if index == member.disk.log.last_index:
             self._context.reach("log compacted to nothing")
         base = member.disk.log.base
-        member.put(LogCompacted(base.index, base.term, base.chain_hash, base.clock_ms))
+        member.put(LogCompacted(base.index, base.term, base.chain_hash, base.clock_ms), soon=False)
 
     # Snapshots.
 

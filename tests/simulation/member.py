@@ -11,7 +11,7 @@ from typing import Final, final
 from kvraft.keyspace.state_records import StateImage
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, Outgoing, Persist, RoleChange
+from kvraft.raft.effects import Effects, Outgoing, Persist, Role, RoleChange
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.inputs import (
     Applied,
@@ -207,16 +207,16 @@ class SimulatedMember:
 
     # Inputs.
 
-    def put(self, item: Input) -> None:
-        """Add an input and step soon."""
+    def put(self, item: Input, *, soon: bool = True) -> None:
+        """Add an input, and step soon unless it can wait for the next step, as in the product (member/raft_loop.py)."""
         self._inbox.append(item)
-        if not self._step_scheduled:
+        if soon and not self._step_scheduled:
             self.wake(self.context.options.step_delay_us)
 
     def put_if_up(self, item: PeerDisconnected | PeerUnreachable | TransferLeadership) -> None:
         """The transport noticed something, or an operator asks."""
         if self.up:
-            self.put(item)
+            self.put(item, soon=not isinstance(item, PeerUnreachable))
 
     def wake(self, delay_us: int) -> None:
         """Step after a while."""
@@ -364,7 +364,9 @@ class SimulatedMember:
             self.send_now(self._held.popleft()[1])
             if self.crashes_at(2):
                 return
-        self.put(Persisted(batch.batch_id))
+        core = self.core
+        assert core is not None
+        self.put(Persisted(batch.batch_id), soon=core.role is Role.LEADER)
 
     def sync_failed(self) -> None:
         """Any error on the durable path stops the process: a retry could succeed without the lost data."""
@@ -437,7 +439,9 @@ class SimulatedMember:
         for write, index, result in answers:
             write.done(index, result)
         self.desk.answer_reads()
-        self.put(Applied(self.position.index))
+        core = self.core
+        assert core is not None
+        self.put(Applied(self.position.index), soon=core.commit_index > self.position.index)
 
     def _check_state(self) -> None:
         """Compare the state after an entry with every other server's."""
