@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _EXPIRY_CHECK_US: Final = 100_000
 _SYNC_RETRY_MS: Final = 500
+_SCRUB_INTERVAL_MS: Final = 500
 _SCRUB_ENTRIES: Final = 50
+"""The whole of a run's log is verified again and again, within seconds each time."""
 
 
 class Keeper:
@@ -31,6 +33,7 @@ class Keeper:
         self.configurations = list(configurations)
         """(index, configuration) of the log as this server sees it, the one in force at its base first."""
         self._sync_again_ms = 0
+        self._scrub_again_ms = 0
         self._spooled: dict[str, StoredState] = {}
         self._context.scheduler.after(_EXPIRY_CHECK_US, self._check_expiry)
         self._context.scheduler.after(self._context.options.flush_ms * 1000, self._flush_tick)
@@ -81,9 +84,15 @@ class Keeper:
 
     def _flush_tick(self) -> None:
         if self._alive:
-            self._member.disk.scrub(_SCRUB_ENTRIES)
+            self._scrub_if_due()
             self.flush()
             self._context.scheduler.after(self._context.options.flush_ms * 1000, self._flush_tick)
+
+    def _scrub_if_due(self) -> None:
+        now_ms = self._context.scheduler.now_ms
+        if now_ms >= self._scrub_again_ms:
+            self._scrub_again_ms = now_ms + _SCRUB_INTERVAL_MS
+            self._member.disk.scrub(_SCRUB_ENTRIES)
 
     def flush(self) -> None:
         """Write the applied state behind, if it moved and the durable log covers it."""
