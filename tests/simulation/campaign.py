@@ -92,7 +92,7 @@ def _listing(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counter.items()))
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """A run leaves hardly any garbage in cycles: looking for it as often as Python does costs a fifteenth of it."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -121,7 +121,7 @@ def run_many(
                 return
             yield seed
 
-    with multiprocessing.get_context("fork").Pool(count, _collect_seldom) as pool:
+    with multiprocessing.get_context("fork").Pool(count, collect_seldom) as pool:
         try:
             for outcome in pool.imap_unordered(run_seed, until_deadline()):
                 ahead.release()

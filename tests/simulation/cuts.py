@@ -16,6 +16,7 @@ from typing import Final
 
 from kvraft.keyspace.commands import Set
 from kvraft.raft.effects import Role
+from tests.simulation.campaign import collect_seldom
 from tests.simulation.checkers import Violation
 from tests.simulation.member import SimulatedMember
 from tests.simulation.network import Link
@@ -155,5 +156,5 @@ def _play_pair(pair: tuple[int, int]) -> tuple[int, str]:
 def play_all(servers: int, masks: Iterable[int], processes: int | None = None) -> list[tuple[int, str]]:
     """Play masks in a pool of processes; returns (mask, what is wrong) of those with something wrong."""
     pairs = [(servers, mask) for mask in masks]
-    with multiprocessing.get_context("fork").Pool(processes or os.cpu_count() or 1) as pool:
+    with multiprocessing.get_context("fork").Pool(processes or os.cpu_count() or 1, collect_seldom) as pool:
         return [(mask, problem) for mask, problem in pool.imap_unordered(_play_pair, pairs, chunksize=8) if problem]
