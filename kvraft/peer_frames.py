@@ -48,7 +48,20 @@ class StateHash:
     state_hash: bytes
 
 
-Frame = Message | ForwardedCommand | ForwardRefused | StateHash
+@final
+@dataclass(slots=True, frozen=True)
+class MatchIndices:
+    """What the leader knows each member to hold on its disk, itself included: committed entries only, which stay.
+
+    Everybody remembers it of everybody, so that a member that got an old copy of its disk back is found out also by one
+    that never led.
+    """
+
+    indices: tuple[tuple[int, int], ...]
+    """Pairs of member id and index, as `matchIndex` in the paper's figure 2."""
+
+
+Frame = Message | ForwardedCommand | ForwardRefused | StateHash | MatchIndices
 """Whatever members send each other on the control and entry streams."""
 
 

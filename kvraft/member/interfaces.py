@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
-from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, Refusal, StateHash
+from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, MatchIndices, Refusal, StateHash
 from kvraft.raft.effects import Persist
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, LogReader, Restored, SnapshotFile
@@ -17,6 +17,7 @@ __all__ = (
     "ForwardedCommand",
     "Frame",
     "LogStore",
+    "MatchIndices",
     "SnapshotFile",
     "StateHash",
     "StateStore",

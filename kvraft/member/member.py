@@ -25,7 +25,16 @@ from kvraft.member.figures import Figures
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.garbage import FullCollections
 from kvraft.member.handover import Handover
-from kvraft.member.interfaces import ForwardedCommand, ForwardRefused, Frame, LogStore, StateHash, StateStore, Transport
+from kvraft.member.interfaces import (
+    ForwardedCommand,
+    ForwardRefused,
+    Frame,
+    LogStore,
+    MatchIndices,
+    StateHash,
+    StateStore,
+    Transport,
+)
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.reads import ReadBarriers
@@ -397,11 +406,13 @@ class Member:
 
     def on_state_hash(self, index: int, state_hash: bytes) -> None:
         """Tell the others and compare with what they told."""
-        frame = (StateHash(index, state_hash),)
+        self._tell_others(StateHash(index, state_hash))
+        self._compare_hash(self.member_id, index, state_hash)
+
+    def _tell_others(self, frame: Frame) -> None:
         for member_id in self.cluster.founders:
             if member_id != self.member_id:
-                self._transport.send(member_id, frame)
-        self._compare_hash(self.member_id, index, state_hash)
+                self._transport.send(member_id, (frame,))
 
     def _compare_hash(self, member_id: int, index: int, state_hash: bytes) -> None:
         disagreement = self._hashes.report(member_id, index, state_hash)
@@ -461,6 +472,8 @@ class Member:
                 self._on_forward_refused(frame)
             elif isinstance(frame, StateHash):
                 self._compare_hash(from_member, frame.index, frame.state_hash)
+            elif isinstance(frame, MatchIndices):
+                self._memory.remember(frame)
             else:
                 if self._disk.is_exhausted and isinstance(frame, AppendEntries) and frame.entries:
                     continue  # as if lost: Raft repeats it, and the leader's heartbeats go on being heard
@@ -540,7 +553,8 @@ class Member:
         self._chores.publish()
         self._durable.look_around(now_ms)
         self._chores.expire()
-        self._memory.remember_acknowledged()
+        if (held := self._memory.look_around(now_ms)) is not None:
+            self._tell_others(held)
         self._watch_disk()
         for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected):
             self._transport.send(member_id, refusals)

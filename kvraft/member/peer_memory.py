@@ -2,16 +2,21 @@
 
 A member that lost its disk, or got an old copy of it back, has forgotten votes and acknowledgements that the others
 counted. It must not take part as if it remembered. So each member keeps durably which peers it has seen promise
-something, and the highest committed index that each has acknowledged.
+something, and the highest committed index that each is known to hold. The leader knows those and tells everybody, its
+own among them: whom it has not told could otherwise form a majority with the one that forgot.
 """
 
 from collections.abc import Callable
 from typing import Final, final
 
 from kvraft.member.interfaces import LogStore
-from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import MatchIndices, PeerHello, Refusal, RefusalKind
 from kvraft.raft.core import Raft
+from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
+
+_TELL_EVERY_MS: Final = 1000
+"""Though nothing has changed, for those that were not connected."""
 
 REMEDY: Final = "start it once with --rebuild, or restore its newest data directory"
 
@@ -37,6 +42,8 @@ class PeerMemory:
         self._durable_position = durable_position
         self._created_now = created_now
         self._seen: set[int] = set()
+        self._told: MatchIndices | None = None
+        self._told_ms = 0
 
     def local_hello(self) -> PeerHello:
         """This member now. Fresh as long as it has promised nothing: no term, so no vote, and no entry."""
@@ -83,9 +90,25 @@ class PeerMemory:
             self._seen.add(member_id)
             self._log_store.remember_peer(member_id, 0)
 
-    def remember_acknowledged(self) -> None:
-        """Keep what each follower is known to hold and is committed; never more, as the rest may be truncated."""
+    def look_around(self, now_ms: int) -> MatchIndices | None:
+        """On a leader: remember what each member holds and is committed; the others are to hear it if it is returned.
+
+        Never more than what is committed, as the rest may be truncated.
+        """
+        if self._raft.role is not Role.LEADER:
+            return None
         commit_index = self._raft.commit_index
-        for member_id, progress in self._raft.progress.items():
-            if progress.match_index:
-                self._log_store.remember_peer(member_id, min(progress.match_index, commit_index))
+        held = {self._member_id: self._durable_position().index}
+        held |= {member_id: progress.match_index for member_id, progress in self._raft.progress.items()}
+        found = MatchIndices(tuple((member, min(index, commit_index)) for member, index in held.items() if index))
+        if not found.indices or not commit_index or (found == self._told and now_ms - self._told_ms < _TELL_EVERY_MS):
+            return None
+        self._told, self._told_ms = found, now_ms
+        self.remember(found)
+        return found
+
+    def remember(self, told: MatchIndices) -> None:
+        """Keep what a leader says about others than this member."""
+        for member_id, index in told.indices:
+            if member_id != self._member_id:
+                self._log_store.remember_peer(member_id, index)

@@ -16,7 +16,15 @@ from typing import Final, assert_never, final
 
 from google.protobuf.message import DecodeError
 
-from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, Refusal, RefusalKind, StateHash
+from kvraft.peer_frames import (
+    ForwardedCommand,
+    ForwardRefused,
+    Frame,
+    MatchIndices,
+    Refusal,
+    RefusalKind,
+    StateHash,
+)
 from kvraft.raft.entries import HASH_BYTES, ZERO_HASH, Entry, entries_from_wire
 from kvraft.raft.messages import (
     AppendEntries,
@@ -214,6 +222,9 @@ def _fill(slot: pb.Frame, frame: Frame) -> None:  # noqa: C901, PLR0912, PLR0915
     elif isinstance(frame, StateHash):
         slot.state_hash.index = frame.index
         slot.state_hash.state_hash = frame.state_hash
+    elif isinstance(frame, MatchIndices):
+        for member_id, index in frame.indices:
+            slot.match_indices.members.add(member_id=member_id, index=index)
     elif isinstance(frame, InstallSnapshot):
         raise TypeError("a snapshot travels by send_snapshot, never as a frame")
     else:
@@ -375,6 +386,17 @@ def _state_hash(frame: pb.Frame) -> StateHash:
     return StateHash(body.index, body.state_hash)
 
 
+def _match_indices(frame: pb.Frame) -> MatchIndices:
+    indices = tuple((each.member_id, each.index) for each in frame.match_indices.members)
+    for member_id, index in indices:
+        _numbers("match index", index)
+        if not member_id or not index:
+            raise WireError(f"match index {index} of member {member_id:x}")
+    if not indices or len(indices) != len(dict(indices)):
+        raise WireError(f"match indices of {len(indices)} members")
+    return MatchIndices(indices)
+
+
 _DECODERS: Final[dict[str, Callable[[pb.Frame], Frame]]] = {
     "append_entries": _append_entries,
     "append_entries_reply": _append_entries_reply,
@@ -382,6 +404,7 @@ _DECODERS: Final[dict[str, Callable[[pb.Frame], Frame]]] = {
     "forwarded_command": _forwarded_command,
     "heartbeat": _heartbeat,
     "heartbeat_reply": _heartbeat_reply,
+    "match_indices": _match_indices,
     "read_index_reply": _read_index_reply,
     "read_index_request": _read_index_request,
     "rebuild_reply": _rebuild_reply,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kvraft import clock
 from kvraft.testing.cluster import Cluster, Member
 
 pytestmark = [pytest.mark.slow]
@@ -145,6 +146,30 @@ def test_old_copy_of_a_directory_is_replaced(tmp_path: Path) -> None:
         old.start()
         _served_everything(cluster, old, ["before", *keys])
         assert len(_aside(old)) == 1
+
+
+def test_old_copy_of_a_leaders_directory_is_refused(tmp_path: Path) -> None:
+    """Nobody acknowledged its own entries to anybody; what it told of itself is remembered by those that never led."""
+    with Cluster(tmp_path / "cluster") as cluster:
+        old, follower = cluster.followers()
+        assert old.terminate() == 0
+        copy = tmp_path / "copy"
+        shutil.copytree(old.data_dir, copy)
+        old.start()
+        old.wait_ready()
+        while (leader := cluster.leader()) is not old:  # one of the two others is elected
+            leader.kill()
+            leader.start()
+            leader.wait_ready()
+        deadline_ms = clock.monotonic_ms() + 1500  # what is told every 0.1 s is durable 0.5 s later
+        while clock.monotonic_ms() < deadline_ms:
+            _write(old, "after", "1")
+        old.kill()
+        follower.kill()
+        shutil.rmtree(old.data_dir)
+        shutil.copytree(copy, old.data_dir)
+        follower.start()
+        assert "is an old copy; start it once with --rebuild" in _refused(old)
 
 
 def test_only_member_has_nobody_to_rebuild_from(tmp_path: Path) -> None:

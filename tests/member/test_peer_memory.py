@@ -9,7 +9,8 @@ from typing import cast, final
 import pytest
 
 from kvraft.member.peer_memory import PeerMemory
-from kvraft.peer_frames import PeerHello, RefusalKind
+from kvraft.peer_frames import MatchIndices, PeerHello, RefusalKind
+from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
 from kvraft.storage.memory import MemoryDisk, MemoryLogStore, open_memory
 from tests.member import virtual_time
@@ -142,16 +143,50 @@ def test_what_is_remembered_is_acknowledged_and_committed(
 
     async def story() -> None:
         made = Memory(tmp_path / "a")
-        made.raft.commit_index = commit_index
+        made.raft.role, made.raft.commit_index = Role.LEADER, commit_index
         made.raft.progress = {2: cast("object", SimpleNamespace(match_index=match_index))}
-        made.memory.remember_acknowledged()
+        made.memory.look_around(0)
         assert made.log.peer_seen(2) == remembered
         if remembered is not None:
             assert made.memory.judge(hello(remembered)) is None
             refusal = made.memory.judge(hello(remembered - 1))
             assert refusal is not None and refusal.kind is RefusalKind.SHORTER_LOG
             made.raft.progress = {2: SimpleNamespace(match_index=2)}
-            made.memory.remember_acknowledged()
+            made.memory.look_around(1)
             assert made.log.peer_seen(2) == remembered
+
+    virtual_time.run(story())
+
+
+def test_leader_tells_what_everybody_holds_itself_included(tmp_path: pathlib.Path) -> None:
+    """Of its own log what is on its disk, which may be less than is committed. Again when it changed, or after 1 s."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        made.raft.progress = {2: SimpleNamespace(match_index=9), 3: SimpleNamespace(match_index=0)}
+        made.raft.commit_index, made.last = 7, LogPosition(4, 1)
+        assert made.memory.look_around(0) is None, "only leaders know"
+        made.raft.role, made.raft.commit_index = Role.LEADER, 0
+        assert made.memory.look_around(0) is None, "nothing is committed"
+        made.raft.commit_index = 7
+        told = MatchIndices(((1, 4), (2, 7)))
+        assert [made.memory.look_around(now_ms) for now_ms in (0, 1, 999, 1000)] == [told, None, None, told]
+        made.last = LogPosition(8, 1)
+        assert made.memory.look_around(1001) == MatchIndices(((1, 7), (2, 7)))
+        assert made.log.peer_seen(1) is None
+
+    virtual_time.run(story())
+
+
+def test_old_copy_of_a_leaders_disk_is_refused_by_whom_it_told(tmp_path: pathlib.Path) -> None:
+    """It counted its own entries for their commit, and nobody acknowledged them to anybody else."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        made.memory.remember(MatchIndices(((2, 6), (1, 6), (3, 5))))
+        assert made.memory.judge(hello(6)) is None
+        refusal = made.memory.judge(hello(5))
+        assert refusal is not None and refusal.kind is RefusalKind.SHORTER_LOG
+        assert (made.log.peer_seen(1), made.log.peer_seen(3)) == (None, 5)
 
     virtual_time.run(story())

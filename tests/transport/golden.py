@@ -8,7 +8,16 @@ import json
 from pathlib import Path
 from typing import Final
 
-from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, PeerHello, Refusal, RefusalKind, StateHash
+from kvraft.peer_frames import (
+    ForwardedCommand,
+    ForwardRefused,
+    Frame,
+    MatchIndices,
+    PeerHello,
+    Refusal,
+    RefusalKind,
+    StateHash,
+)
 from kvraft.raft.entries import ZERO_HASH, EntryKind, make_entry
 from kvraft.raft.messages import (
     AppendEntries,
@@ -47,6 +56,7 @@ FRAMES: Final[dict[str, Frame]] = {
     "forwarded_command": ForwardedCommand(5, b"\x00\x01request and command"),
     "heartbeat": Heartbeat(5, 3, 1005, 17),
     "heartbeat_reply": HeartbeatReply(5, 17, 3),
+    "match_indices": MatchIndices(((0xA1, 3), (0xA2, 2))),
     "read_index_reply": ReadIndexReply(5, 9, 3),
     "read_index_request": ReadIndexRequest(5, 9),
     "rebuild_reply": RebuildReply(5, 99, 3, 4, blank=False),

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, PeerHello, Refusal, RefusalKind, StateHash
+from kvraft.peer_frames import (
+    ForwardedCommand,
+    ForwardRefused,
+    Frame,
+    MatchIndices,
+    PeerHello,
+    Refusal,
+    RefusalKind,
+    StateHash,
+)
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.entries import HASH_BYTES, ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.messages import (
@@ -75,6 +84,10 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     _vote_requests(),
     st.builds(RequestVoteReply, NUMBER, st.booleans()),
     st.builds(StateHash, TERM, st.binary(min_size=1, max_size=64)),
+    st.builds(
+        lambda indices: MatchIndices(tuple(indices.items())),
+        st.dictionaries(st.integers(1, 2**64 - 1), TERM, min_size=1, max_size=5),
+    ),
     st.builds(TimeoutNow, TERM),
     st.builds(RebuildRequest, NUMBER, NUMBER),
     st.builds(
@@ -232,6 +245,11 @@ def _append(**changes: object) -> pb.Frame:
         (pb.Frame(rebuild_reply=pb.RebuildReply(term=1, blank=True)), "of term 1"),
         (pb.Frame(forwarded_command=pb.ForwardedCommand(term=1)), "without a payload"),
         (pb.Frame(forward_refused=pb.ForwardRefused(reason="x")), "without a request id"),
+        (pb.Frame(match_indices=pb.MatchIndices()), "of 0 members"),
+        (pb.Frame(match_indices=pb.MatchIndices(members=[pb.MatchIndex(index=1)])), "of member 0"),
+        (pb.Frame(match_indices=pb.MatchIndices(members=[pb.MatchIndex(member_id=1)])), "match index 0"),
+        (pb.Frame(match_indices=pb.MatchIndices(members=[pb.MatchIndex(member_id=1, index=2**63)])), "2^63"),
+        (pb.Frame(match_indices=pb.MatchIndices(members=[pb.MatchIndex(member_id=1, index=2)] * 2)), "of 2 members"),
         (pb.Frame(state_hash=pb.StateHash(index=1)), "0 bytes"),
         (pb.Frame(state_hash=pb.StateHash(state_hash=b"x")), "index 0"),
     ],

@@ -104,7 +104,7 @@ class Fragment(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., frame_bytes: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("request_pre_vote", "request_pre_vote_reply", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "read_index_request", "read_index_reply", "timeout_now", "forwarded_command", "forward_refused", "state_hash", "rebuild_request", "rebuild_reply")
+    __slots__ = ("request_pre_vote", "request_pre_vote_reply", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "read_index_request", "read_index_reply", "timeout_now", "forwarded_command", "forward_refused", "state_hash", "rebuild_request", "rebuild_reply", "match_indices")
     REQUEST_PRE_VOTE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_PRE_VOTE_REPLY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_VOTE_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +121,7 @@ class Frame(_message.Message):
     STATE_HASH_FIELD_NUMBER: _ClassVar[int]
     REBUILD_REQUEST_FIELD_NUMBER: _ClassVar[int]
     REBUILD_REPLY_FIELD_NUMBER: _ClassVar[int]
+    MATCH_INDICES_FIELD_NUMBER: _ClassVar[int]
     request_pre_vote: RequestPreVote
     request_pre_vote_reply: RequestPreVoteReply
     request_vote: RequestVote
@@ -137,7 +138,8 @@ class Frame(_message.Message):
     state_hash: StateHash
     rebuild_request: RebuildRequest
     rebuild_reply: RebuildReply
-    def __init__(self, request_pre_vote: _Optional[_Union[RequestPreVote, _Mapping]] = ..., request_pre_vote_reply: _Optional[_Union[RequestPreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forwarded_command: _Optional[_Union[ForwardedCommand, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., state_hash: _Optional[_Union[StateHash, _Mapping]] = ..., rebuild_request: _Optional[_Union[RebuildRequest, _Mapping]] = ..., rebuild_reply: _Optional[_Union[RebuildReply, _Mapping]] = ...) -> None: ...
+    match_indices: MatchIndices
+    def __init__(self, request_pre_vote: _Optional[_Union[RequestPreVote, _Mapping]] = ..., request_pre_vote_reply: _Optional[_Union[RequestPreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forwarded_command: _Optional[_Union[ForwardedCommand, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., state_hash: _Optional[_Union[StateHash, _Mapping]] = ..., rebuild_request: _Optional[_Union[RebuildRequest, _Mapping]] = ..., rebuild_reply: _Optional[_Union[RebuildReply, _Mapping]] = ..., match_indices: _Optional[_Union[MatchIndices, _Mapping]] = ...) -> None: ...
 
 class RequestPreVote(_message.Message):
     __slots__ = ("term", "last_log_index", "last_log_term")
@@ -304,6 +306,20 @@ class StateHash(_message.Message):
     index: int
     state_hash: bytes
     def __init__(self, index: _Optional[int] = ..., state_hash: _Optional[bytes] = ...) -> None: ...
+
+class MatchIndices(_message.Message):
+    __slots__ = ("members",)
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[MatchIndex]
+    def __init__(self, members: _Optional[_Iterable[_Union[MatchIndex, _Mapping]]] = ...) -> None: ...
+
+class MatchIndex(_message.Message):
+    __slots__ = ("member_id", "index")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    member_id: int
+    index: int
+    def __init__(self, member_id: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
 
 class SnapshotHeader(_message.Message):
     __slots__ = ("term", "index", "size_bytes", "snapshot_id")
