@@ -28,7 +28,9 @@ Why that is safe:
   may have led and counted a forgotten vote or acknowledgement, though, together with those of servers that had answered
   before they gave theirs. So after the first such answer of a server all others are asked again.
 
-The price is that *all* other voters must answer once: a candidate's term may stand on its disk alone.
+The price is that *all* other voters must answer once: a candidate's term may stand on its disk alone. And a floor may
+name what never was committed: if its only holder loses its disk, too, and the two are half of the voters, nobody can be
+elected any more (simulator: `Nemesis._strands`).
 What an operator can do besides is to restore the disk, or (with membership changes) to replace the member.
 """
 
