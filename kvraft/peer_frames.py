@@ -109,3 +109,12 @@ class Refusal:
     kind: RefusalKind
     detail: str
     """One sentence for the operator of the refused member: what is wrong and what to do."""
+    remembered_index: int = 0
+    """What a member that seems to have forgotten is remembered to hold on its disk; 0 if no index is."""
+
+    def is_overtaken(self, durable_index: int) -> bool:
+        """Whether the refused member, whose log reaches to `durable_index`, holds all that it is said to lack.
+
+        A greeting may be under way for long, and the leader tells meanwhile what its sender has acknowledged since.
+        """
+        return 0 < self.remembered_index <= durable_index

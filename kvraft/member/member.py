@@ -445,9 +445,9 @@ class Member:
         """What this member says about itself to a peer."""
         return self._memory.local_hello()
 
-    def judge(self, hello: PeerHello) -> Refusal | None:
+    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
         """Whether a peer may take part."""
-        return self._memory.judge(hello)
+        return self._memory.judge(hello, instance)
 
     # -- Transport ----------------------------------------------------------------------------------------------
 

@@ -42,6 +42,8 @@ class PeerMemory:
         self._durable_position = durable_position
         self._created_now = created_now
         self._seen: set[int] = set()
+        self._accepted: dict[int, bytes] = {}
+        """The process of each peer that was last accepted."""
         self._told: MatchIndices | None = None
         self._told_ms = 0
 
@@ -61,8 +63,19 @@ class PeerMemory:
             rebuilding,
         )
 
-    def judge(self, hello: PeerHello) -> Refusal | None:
-        """Refuse a member that has forgotten what this one remembers of it, unless it knows and asks for it."""
+    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
+        """Refuse a member that has forgotten what this one remembers of it, unless it knows and asks for it.
+
+        A process that was accepted once has not lost its disk since, whatever its next greeting did not know yet.
+        """
+        if self._accepted.get(hello.member_id) == instance:
+            return None
+        refusal = self._judge(hello)
+        if refusal is None:
+            self._accepted[hello.member_id] = instance
+        return refusal
+
+    def _judge(self, hello: PeerHello) -> Refusal | None:
         if hello.rebuilding:
             self.saw(hello.member_id, 1)  # It has taken part, or it would have nothing to forget.
             return None
@@ -75,12 +88,14 @@ class PeerMemory:
             return Refusal(
                 RefusalKind.WIPED,
                 f"its data directory is empty but it has taken part before: {REMEDY}",
+                remembered,
             )
         if hello.last_log_index < remembered:
             return Refusal(
                 RefusalKind.SHORTER_LOG,
                 f"its log ends at {hello.last_log_index} but it has acknowledged {remembered}: its data directory is "
                 f"an old copy; {REMEDY}",
+                remembered,
             )
         return None
 

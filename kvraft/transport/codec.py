@@ -138,7 +138,8 @@ def refusal_from_wire(wire: pb.Refusal) -> Refusal:
     """A peer's refusal. One of a kind that only later versions know is taken for its text."""
     known = wire.kind in {kind.value for kind in RefusalKind}
     kind = RefusalKind(wire.kind) if known else RefusalKind.OTHER
-    return Refusal(kind, wire.detail[:REFUSAL_CHARACTERS_MAX])
+    _numbers("refusal", wire.remembered_index)
+    return Refusal(kind, wire.detail[:REFUSAL_CHARACTERS_MAX], wire.remembered_index)
 
 
 def _parse(message: pb.FramesMessage | pb.Frame, data: bytes) -> None:

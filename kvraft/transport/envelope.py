@@ -227,7 +227,8 @@ def _greeting_from_wire(wire: pb.Greeting) -> Greeting:
 
 def _refusal_to_wire(refusal: Refusal) -> pb.Refusal:
     kind = f"REFUSAL_KIND_{refusal.kind.name}"
-    return pb.Refusal(kind=kind, detail=refusal.detail[:REFUSAL_CHARACTERS_MAX])
+    detail = refusal.detail[:REFUSAL_CHARACTERS_MAX]
+    return pb.Refusal(kind=kind, detail=detail, remembered_index=refusal.remembered_index)
 
 
 def _header_from_wire(wire: pb.SnapshotHeader) -> SnapshotHeader:

@@ -55,13 +55,17 @@ class Gate:
         self.members: frozenset[int] = frozenset()
         """The peers in the configuration; the transport keeps it."""
 
+    def local_hello(self) -> PeerHello:
+        """What is true of this member now."""
+        return self._local.local_hello()
+
     def greeting(self, to_member_id: int, lane: Lane) -> Greeting:
         """Our greeting, with what is true now."""
-        return Greeting(self._local.local_hello(), to_member_id, lane, self._instance)
+        return Greeting(self.local_hello(), to_member_id, lane, self._instance)
 
     def judge(self, theirs: Greeting) -> Refusal | None:
         """Why a dialler's greeting is not accepted, or None."""
-        return judge_greeting(theirs, self._local.local_hello(), self.members, self._local.judge)
+        return judge_greeting(theirs, self.local_hello(), self.members, self._local.judge)
 
     def judge_answer(self, theirs: Greeting, dialled: int, lane: Lane) -> Refusal | None:
         """Why an acceptor's greeting is not accepted, or None: it must also be the member dialled, on this lane."""
@@ -78,7 +82,7 @@ class Gate:
 
 
 def judge_greeting(
-    theirs: Greeting, ours: PeerHello, members: Container[int], judge: Callable[[PeerHello], Refusal | None]
+    theirs: Greeting, ours: PeerHello, members: Container[int], judge: Callable[[PeerHello, bytes], Refusal | None]
 ) -> Refusal | None:
     """Why this greeting is not accepted, or None.
 
@@ -88,7 +92,7 @@ def judge_greeting(
     return (
         _protocol(theirs)
         or _identity(theirs, ours)
-        or judge(theirs.hello)
+        or judge(theirs.hello, theirs.instance)
         or (None if theirs.hello.member_id in members else _unknown(theirs.hello.member_id, ours.member_id))
     )
 

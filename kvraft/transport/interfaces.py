@@ -18,9 +18,10 @@ class LocalMember(Protocol):
         """What this member says about itself now. Called for every greeting."""
         ...
 
-    def judge(self, hello: PeerHello) -> Refusal | None:
+    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
         """Whether a peer may take part, by what is durably remembered of it; None if it may.
 
+        `instance` is the name that its process gave itself at its start.
         Cluster, member id and protocol version are already checked. Called before anything else of the peer is read.
         """
         ...

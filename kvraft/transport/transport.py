@@ -267,6 +267,9 @@ class GrpcTransport:
 
     def on_refused_by(self, member_id: int, refusal: Refusal) -> None:
         """A peer does not accept this member: say so once, and report it every time."""
+        if refusal.is_overtaken(self._gate.local_hello().last_log_index):
+            _log.info("greeted too late", peer=f"{member_id:x}", remembered=refusal.remembered_index)
+            return  # What comes next greets anew.
         fatal = self._is_fatal(member_id, refusal)
         if self._repeats.is_news(f"refused by {member_id:x}", f"{fatal} {refusal.detail}"):
             write = _log.error if fatal else _log.warning

@@ -118,7 +118,7 @@ def check(data: bytes) -> str:
 def _use(value: Any) -> str:
     match value:
         case Greeting():
-            refusal = judge_greeting(value, OURS, {2, 3}, lambda _hello: None)
+            refusal = judge_greeting(value, OURS, {2, 3}, lambda _hello, _instance: None)
             assert refusal is None or refusal.detail.isprintable()
             assert envelope.decode_greeting(envelope.encode_greeting(value)) == value
             return "greeting"

@@ -5,6 +5,7 @@ Frames of one `send` arrive together or not at all. Nothing arrives twice, as no
 """
 
 import asyncio
+import itertools
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.storage.spool import Spool, installation
 
+_INSTANCES: Final = itertools.count()
+"""Each start of a member has a transport of its own."""
 _REDIAL_S: Final = 0.1
 _SILENCE_S: Final = 1.0
 """A cut is noticed after this long: the transport's keepalive."""
@@ -25,7 +28,7 @@ class Local(TransportEvents, Protocol):
     """A member, as the transport sees it."""
 
     def local_hello(self) -> PeerHello: ...
-    def judge(self, hello: PeerHello) -> Refusal | None: ...
+    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None: ...
 
 
 @final
@@ -160,9 +163,13 @@ class Network:
         gone = first.stopped or second.stopped
         if gone or pair in self._up:
             return
-        refusals = first.local.judge(hellos[1]), second.local.judge(hellos[0])
+        refusals = first.local.judge(hellos[1], second.instance), second.local.judge(hellos[0], first.instance)
         for judge, judged, refusal in ((first, second, refusals[0]), (second, first, refusals[1])):
-            if refusal is not None:
+            if refusal is None:
+                continue
+            if refusal.is_overtaken(judged.local.local_hello().last_log_index):
+                self._dial_soon(judge.member_id, judged.member_id)
+            else:
                 judged.local.on_refused(judge.member_id, refusal, fatal=True)
         if refusals == (None, None):
             self._up.add(pair)
@@ -178,6 +185,7 @@ class LinkTransport:
         self.local = local
         self.member_id = member_id
         self.stopped = False
+        self.instance = next(_INSTANCES).to_bytes(8)
         self.spool = spool
         self._network = network
 

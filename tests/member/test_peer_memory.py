@@ -2,14 +2,15 @@
 
 import asyncio
 import dataclasses
+import itertools
 import pathlib
 from types import SimpleNamespace
-from typing import cast, final
+from typing import Final, cast, final
 
 import pytest
 
 from kvraft.member.peer_memory import PeerMemory
-from kvraft.peer_frames import MatchIndices, PeerHello, RefusalKind
+from kvraft.peer_frames import MatchIndices, PeerHello, Refusal, RefusalKind
 from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
 from kvraft.storage.memory import MemoryDisk, MemoryLogStore, open_memory
@@ -31,6 +32,14 @@ class Memory:
         self.last = LogPosition()
         self.log: MemoryLogStore = self.storage.log
         self.memory = PeerMemory(7, 1, self.raft.core, self.log, lambda: self.last, created_now=created_now)
+
+
+_INSTANCES: Final = itertools.count()
+
+
+def judged(memory: PeerMemory, greeting: PeerHello) -> Refusal | None:
+    """What it thinks of the greeting of a process that has just started."""
+    return memory.judge(greeting, b"%8d" % next(_INSTANCES))
 
 
 def hello(last_log_index: int, *, term: int = 1, fresh: bool = False) -> PeerHello:
@@ -57,16 +66,16 @@ def test_fresh_member_is_welcome_once_and_refused_after_it_took_part(tmp_path: p
 
     async def story() -> None:
         made = Memory(tmp_path / "a")
-        assert made.memory.judge(hello(0, term=0, fresh=True)) is None
-        assert made.memory.judge(hello(0, term=0, fresh=True)) is None
+        assert judged(made.memory, hello(0, term=0, fresh=True)) is None
+        assert judged(made.memory, hello(0, term=0, fresh=True)) is None
         made.memory.saw(2, 0)
         assert made.log.peer_seen(2) is None
         made.memory.saw(2, 1)
-        refusal = made.memory.judge(hello(0, term=0, fresh=True))
+        refusal = judged(made.memory, hello(0, term=0, fresh=True))
         assert refusal is not None and refusal.kind is RefusalKind.WIPED
         await virtual_time.turns()
         made.storage.crash()
-        again = Memory(tmp_path / "a", made.disk, created_now=False).memory.judge(hello(0, term=0, fresh=True))
+        again = judged(Memory(tmp_path / "a", made.disk, created_now=False).memory, hello(0, term=0, fresh=True))
         assert again is not None and again.kind is RefusalKind.WIPED
 
     virtual_time.run(story())
@@ -78,7 +87,7 @@ def test_wiped_member_is_refused_at_its_second_start_too(tmp_path: pathlib.Path)
     async def story() -> None:
         made = Memory(tmp_path / "a")
         made.memory.saw(2, 1)
-        refusal = made.memory.judge(hello(0, term=0))
+        refusal = judged(made.memory, hello(0, term=0))
         assert refusal is not None and refusal.kind is RefusalKind.WIPED
 
     virtual_time.run(story())
@@ -89,8 +98,8 @@ def test_term_of_a_greeting_alone_is_no_proof(tmp_path: pathlib.Path) -> None:
 
     async def story() -> None:
         made = Memory(tmp_path / "a")
-        assert made.memory.judge(hello(0, term=1)) is None
-        assert made.memory.judge(hello(0, term=0)) is None
+        assert judged(made.memory, hello(0, term=1)) is None
+        assert judged(made.memory, hello(0, term=0)) is None
 
     virtual_time.run(story())
 
@@ -100,8 +109,8 @@ def test_member_that_knows_what_it_lost_is_remembered(tmp_path: pathlib.Path) ->
 
     async def story() -> None:
         made = Memory(tmp_path / "a")
-        assert made.memory.judge(dataclasses.replace(hello(0, term=0), rebuilding=True)) is None
-        refusal = made.memory.judge(hello(0, term=0, fresh=True))
+        assert judged(made.memory, dataclasses.replace(hello(0, term=0), rebuilding=True)) is None
+        refusal = judged(made.memory, hello(0, term=0, fresh=True))
         assert refusal is not None and refusal.kind is RefusalKind.WIPED
 
     virtual_time.run(story())
@@ -114,7 +123,7 @@ def test_member_that_knows_what_it_lost_is_not_judged_by_memory(tmp_path: pathli
         made = Memory(tmp_path / "a")
         made.memory.saw(2, 1)
         made.log.remember_peer(2, 9)
-        assert made.memory.judge(dataclasses.replace(hello(0, term=0), rebuilding=True)) is None
+        assert judged(made.memory, dataclasses.replace(hello(0, term=0), rebuilding=True)) is None
         made.raft.is_rebuilding = True
         mine = made.memory.local_hello()
         assert (mine.rebuilding, mine.fresh) == (True, False)
@@ -127,9 +136,9 @@ def test_greeting_with_a_log_is_remembered(tmp_path: pathlib.Path) -> None:
 
     async def story() -> None:
         made = Memory(tmp_path / "a")
-        assert made.memory.judge(hello(5)) is None
+        assert judged(made.memory, hello(5)) is None
         assert made.log.peer_seen(2) == 0
-        refusal = made.memory.judge(hello(0, fresh=True))
+        refusal = judged(made.memory, hello(0, fresh=True))
         assert refusal is not None and refusal.kind is RefusalKind.WIPED
 
     virtual_time.run(story())
@@ -148,8 +157,8 @@ def test_what_is_remembered_is_acknowledged_and_committed(
         made.memory.look_around(0)
         assert made.log.peer_seen(2) == remembered
         if remembered is not None:
-            assert made.memory.judge(hello(remembered)) is None
-            refusal = made.memory.judge(hello(remembered - 1))
+            assert judged(made.memory, hello(remembered)) is None
+            refusal = judged(made.memory, hello(remembered - 1))
             assert refusal is not None and refusal.kind is RefusalKind.SHORTER_LOG
             made.raft.progress = {2: SimpleNamespace(match_index=2)}
             made.memory.look_around(1)
@@ -184,9 +193,39 @@ def test_old_copy_of_a_leaders_disk_is_refused_by_whom_it_told(tmp_path: pathlib
     async def story() -> None:
         made = Memory(tmp_path / "a")
         made.memory.remember(MatchIndices(((2, 6), (1, 6), (3, 5))))
-        assert made.memory.judge(hello(6)) is None
-        refusal = made.memory.judge(hello(5))
+        assert judged(made.memory, hello(6)) is None
+        refusal = judged(made.memory, hello(5))
         assert refusal is not None and refusal.kind is RefusalKind.SHORTER_LOG
         assert (made.log.peer_seen(1), made.log.peer_seen(3)) == (None, 5)
+
+    virtual_time.run(story())
+
+
+def test_greeting_that_the_leaders_word_overtook_refuses_nobody_for_good(tmp_path: pathlib.Path) -> None:
+    """It says how far its sender was when it left; by the time it is judged, the sender may have acknowledged more."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        for late in (hello(5), hello(0, term=0, fresh=True)):
+            made.memory.remember(MatchIndices(((2, 9),)))
+            refusal = judged(made.memory, late)
+            assert refusal is not None
+            assert [refusal.is_overtaken(durable_index) for durable_index in (8, 9, 10)] == [False, True, True]
+
+    virtual_time.run(story())
+
+
+def test_process_that_was_accepted_once_is_not_judged_again(tmp_path: pathlib.Path) -> None:
+    """Its second stream may greet with what was true before its first one carried a vote; a later process is judged."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        fresh = hello(0, term=0, fresh=True)
+        assert made.memory.judge(fresh, b"process1") is None
+        made.memory.saw(2, 1)
+        assert made.memory.judge(fresh, b"process1") is None
+        refusal = made.memory.judge(fresh, b"process2")
+        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+        assert not refusal.is_overtaken(10), "no index is remembered that it could have reached"
 
     virtual_time.run(story())

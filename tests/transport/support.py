@@ -32,7 +32,7 @@ class Local:
     def local_hello(self) -> PeerHello:
         return self.hello
 
-    def judge(self, hello: PeerHello) -> Refusal | None:
+    def judge(self, hello: PeerHello, _instance: bytes) -> Refusal | None:
         return self.verdict(hello)
 
 

@@ -149,10 +149,10 @@ def test_greetings_come_back_as_they_were_sent(greeting: Greeting) -> None:
     assert envelope.decode_answer(envelope.encode_answer(greeting)) == greeting
 
 
-@given(st.sampled_from(RefusalKind), st.text(max_size=50))
-def test_refusals_come_back_as_they_were_sent(kind: RefusalKind, detail: str) -> None:
+@given(st.sampled_from(RefusalKind), st.text(max_size=50), NUMBER)
+def test_refusals_come_back_as_they_were_sent(kind: RefusalKind, detail: str, remembered_index: int) -> None:
     """On every stream and in both directions."""
-    refusal = Refusal(kind, detail)
+    refusal = Refusal(kind, detail, remembered_index)
     assert envelope.decode_answer(envelope.encode_answer(refusal)) == refusal
     assert codec.decode_frames(envelope.encode_dialler_refusal(refusal)) == refusal
     assert envelope.decode_snapshot_answer(envelope.encode_snapshot_answer(refusal)) == refusal

@@ -56,6 +56,24 @@ async def test_a_member_that_forgot_is_refused_for_good(caplog: pytest.LogCaptur
     assert _lines(caplog, "refused by peer") == [{**expected, "peer": "1"}]
 
 
+async def test_a_refusal_that_was_overtaken_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
+    """The member holds what it is said to lack: its greeting was under way for too long, and the next one is heard."""
+    caplog.set_level(logging.INFO, "kvraft")
+    reservation = ports.reserve(2)
+    port_of = dict(enumerate(reservation.ports, start=1))
+    overtaken = [dataclasses.replace(SHORTER, remembered_index=9)]
+    holding = dataclasses.replace(support.hello(2), last_log_index=9, last_log_term=3)
+    local = support.Local(support.hello(1), lambda _hello: overtaken.pop() if overtaken else None)
+    refusing = support.make_peer(1, port_of, local=local)
+    refused = support.make_peer(2, port_of, local=support.Local(holding))
+    async with support.running(refusing), support.running(refused):
+        await refused.events.until(lambda events: 1 in events.connected)
+    reservation.release()
+    assert not overtaken
+    assert refused.events.refused == []
+    assert _lines(caplog, "refused by peer") == []
+
+
 async def test_a_member_of_another_cluster_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     """Both refuse each other; each says it once on its own side and once about the other."""
     refusing, refused = await _two(caplog, support.hello(2, cluster_id=0xBAD))

@@ -68,12 +68,14 @@ class Greeting(_message.Message):
     def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., to_member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., last_log_hash: _Optional[bytes] = ..., current_term: _Optional[int] = ..., fresh: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ..., instance: _Optional[bytes] = ..., rebuilding: _Optional[bool] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("kind", "detail")
+    __slots__ = ("kind", "detail", "remembered_index")
     KIND_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_INDEX_FIELD_NUMBER: _ClassVar[int]
     kind: RefusalKind
     detail: str
-    def __init__(self, kind: _Optional[_Union[RefusalKind, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+    remembered_index: int
+    def __init__(self, kind: _Optional[_Union[RefusalKind, str]] = ..., detail: _Optional[str] = ..., remembered_index: _Optional[int] = ...) -> None: ...
 
 class FramesMessage(_message.Message):
     __slots__ = ("greeting", "refusal", "frames", "fragment")
