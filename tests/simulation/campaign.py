@@ -121,7 +121,8 @@ def run_many(
                 return
             yield seed
 
-    with multiprocessing.get_context("fork").Pool(count, collect_seldom) as pool:
+    # Not forked: the test run has a large heap by now, of which every page that is looked at would be copied.
+    with multiprocessing.get_context("spawn").Pool(count, collect_seldom) as pool:
         try:
             for outcome in pool.imap_unordered(run_seed, until_deadline()):
                 ahead.release()

@@ -15,4 +15,3 @@ def _little_garbage() -> Iterator[None]:
     collect_seldom()
     yield
     gc.set_threshold(*threshold)
-    gc.unfreeze()
