@@ -20,6 +20,7 @@ from tests import tried
 ROOT: Final = pathlib.Path(__file__).parents[1]
 OVERTIME_S: Final = 1200
 """A run may end so long after its share: the last round has to be judged too. What takes longer hangs."""
+MILLION_KEYS: Final = "tests/cluster/test_million_keys.py"
 STORAGE_S: Final = 4500
 """What the exhaustive tests of storage take with their usual counts."""
 
@@ -112,13 +113,48 @@ def failover(_seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
 def storage(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     """Kills and failures at system calls, flipped bits, power cuts; as many as the time allows."""
     scale = f"{min(1.0, seconds / STORAGE_S):.3f}"
-    module = ["-m", "pytest", "tests/storage", "-m", "torture", "-q", "-p", "no:cacheprovider"]
-    return [*module, "--torture-seed", str(seed), "--torture-scale", scale]
+    return [*torture_tests(seed, "tests/storage"), "--torture-scale", scale]
+
+
+def torture_tests(seed: int, *arguments: str) -> list[str]:
+    """Tests marked torture, in an order drawn from the seed."""
+    module = ["-m", "pytest", *arguments, "-m", "torture", "-q", "-p", "no:cacheprovider"]
+    return [*module, "--torture-seed", str(seed), f"--randomly-seed={seed}"]
+
+
+def real_members(seed: int, _seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Bugs, stalls and scarcity inside real members, bad disks and links; once through is some minutes."""
+    elsewhere = [MILLION_KEYS, "tests/jepsen_like/test_kill_rounds.py"]  # each has a part of its own
+    return torture_tests(seed, "tests/cluster", "tests/jepsen_like", *(f"--deselect={path}" for path in elsewhere))
+
+
+def million_keys(seed: int, _seconds: int, _directory: pathlib.Path) -> list[str]:
+    """A million keys written, listed and removed; some ten minutes."""
+    return torture_tests(seed, MILLION_KEYS)
 
 
 def fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     """Every fuzzer, HTTP against a whole member."""
     return ["-m", "tests.fuzz", "--member", "--seconds", str(seconds), "--seed", str(seed)]
+
+
+def all_parts() -> list[Part]:
+    """Every part; the shares add up to 1. tests/test_fault_matrix.py holds the commands to the fault matrix."""
+    return [
+        Part("simulation", 0.12, simulation),
+        Part("small-scope", 0.05, small_scope),
+        Part("cuts", 0.05, cuts),
+        Part("members", 0.1, members),
+        Part("differential-1", 0.05, differential(1)),
+        Part("differential-3", 0.1, differential(3)),
+        Part("kill-rounds", 0.1, kill_rounds),
+        Part("mixed-faults", 0.15, mixed_faults),
+        Part("real-members", 0.05, real_members),
+        Part("million-keys", 0.03, million_keys),
+        Part("failover", 0.05, failover),
+        Part("storage", 0.1, storage),
+        Part("fuzz", 0.05, fuzzers),
+    ]
 
 
 def torture(parts: list[Part], minutes: float, results: pathlib.Path) -> int:
@@ -171,19 +207,7 @@ def main() -> int:
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "torture-results")
     parser.add_argument("part", nargs="*")
     given = parser.parse_args()
-    every = [
-        Part("simulation", 0.15, simulation),
-        Part("small-scope", 0.05, small_scope),
-        Part("cuts", 0.05, cuts),
-        Part("members", 0.1, members),
-        Part("differential-1", 0.05, differential(1)),
-        Part("differential-3", 0.1, differential(3)),
-        Part("kill-rounds", 0.1, kill_rounds),
-        Part("mixed-faults", 0.2, mixed_faults),
-        Part("failover", 0.05, failover),
-        Part("storage", 0.1, storage),
-        Part("fuzz", 0.05, fuzzers),
-    ]
+    every = all_parts()
     unknown = set(given.part) - {part.name for part in every}
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in every)}")
