@@ -1,4 +1,8 @@
-"""The configuration: which servers vote and which only learn (paper section 6, thesis section 4)."""
+"""The configuration: which servers vote and which only learn (paper section 6, thesis section 4), and which never will.
+
+Two forms on disk and on the wire. Form 1: voters and learners. Form 2: those removed as well. A configuration from
+which nobody was removed is written in form 1, so bytes from before form 2 and those written now are the same.
+"""
 
 import struct
 from collections.abc import Iterable
@@ -6,24 +10,39 @@ from dataclasses import dataclass
 from typing import Final, final
 
 _COUNTS: Final = struct.Struct("<BHH")
+_REMOVED_COUNT: Final = struct.Struct("<I")
+"""Behind the counts in form 2: the one list that only grows."""
 _SERVER: Final = struct.Struct("<Q")
 _FORMAT: Final = 1
+_FORMAT_WITH_REMOVED: Final = 2
 
 
 @final
 @dataclass(slots=True, frozen=True)
 class Configuration:
-    """A set of servers. Order does not matter: both tuples are kept sorted and free of duplicates."""
+    """A set of servers. Order does not matter: all tuples are kept sorted and free of duplicates."""
 
     voters: tuple[int, ...]
     """Server ids whose votes and acknowledgements count."""
     learners: tuple[int, ...] = ()
     """Server ids that receive entries and never count."""
+    removed: tuple[int, ...] = ()
+    """Server ids that an earlier configuration had: used up for good.
+
+    A server that comes back under its id may have an older log, or none, than what it once acknowledged and voted on,
+    and peers that have not heard of the removal still count it. etcd remembers removed members for the same reason
+    (`membership.RaftCluster.removed`).
+    """
 
     @staticmethod
-    def of(voters: Iterable[int], learners: Iterable[int] = ()) -> "Configuration":
+    def of(voters: Iterable[int], learners: Iterable[int] = (), removed: Iterable[int] = ()) -> "Configuration":
         """A configuration from ids in any order."""
-        return Configuration(tuple(sorted(set(voters))), tuple(sorted(set(learners))))
+        return Configuration(tuple(sorted(set(voters))), tuple(sorted(set(learners))), tuple(sorted(set(removed))))
+
+    def followed_by(self, voters: Iterable[int], learners: Iterable[int]) -> "Configuration":
+        """The configuration after this one: whoever is in neither list any more is removed, like those before."""
+        after = Configuration.of(voters, learners)
+        return Configuration.of(voters, learners, {*self.removed, *self.servers}.difference(after.servers))
 
     @property
     def servers(self) -> tuple[int, ...]:
@@ -32,8 +51,12 @@ class Configuration:
 
     def encode(self) -> bytes:
         """The payload of a CONFIGURATION entry, and the form in snapshots."""
-        parts = [_COUNTS.pack(_FORMAT, len(self.voters), len(self.learners))]
-        parts.extend(_SERVER.pack(server) for server in (*self.voters, *self.learners))
+        parts = [
+            _COUNTS.pack(_FORMAT_WITH_REMOVED if self.removed else _FORMAT, len(self.voters), len(self.learners)),
+        ]
+        if self.removed:
+            parts.append(_REMOVED_COUNT.pack(len(self.removed)))
+        parts.extend(_SERVER.pack(server) for server in (*self.voters, *self.learners, *self.removed))
         return b"".join(parts)
 
     @staticmethod
@@ -41,18 +64,26 @@ class Configuration:
         """The configuration that `encode` wrote.
 
         Raises:
-            ValueError: another format version, or a length that does not fit the counts.
+            ValueError: another format version, a length that does not fit the counts, or a server both removed and in.
         """
         if len(payload) < _COUNTS.size:
             message = f"configuration of {len(payload)} bytes is too short"
             raise ValueError(message)
         version, voter_count, learner_count = _COUNTS.unpack_from(payload)
-        if version != _FORMAT:
-            message = f"configuration format {version}, expected {_FORMAT}"
+        if version not in {_FORMAT, _FORMAT_WITH_REMOVED}:
+            message = f"configuration format {version}, expected {_FORMAT} or {_FORMAT_WITH_REMOVED}"
             raise ValueError(message)
-        expected = _COUNTS.size + _SERVER.size * (voter_count + learner_count)
+        start, removed_count = _COUNTS.size, 0
+        if version == _FORMAT_WITH_REMOVED:
+            removed_count = int.from_bytes(payload[start : start + _REMOVED_COUNT.size], "little")
+            start += _REMOVED_COUNT.size
+        in_count = voter_count + learner_count
+        expected = start + _SERVER.size * (in_count + removed_count)
         if len(payload) != expected:
             message = f"configuration of {len(payload)} bytes, expected {expected}"
             raise ValueError(message)
-        servers = [server for (server,) in _SERVER.iter_unpack(payload[_COUNTS.size :])]
-        return Configuration.of(servers[:voter_count], servers[voter_count:])
+        servers = [server for (server,) in _SERVER.iter_unpack(payload[start:])]
+        if not set(servers[:in_count]).isdisjoint(servers[in_count:]):
+            message = f"configuration has servers that it says were removed: {servers}"
+            raise ValueError(message)
+        return Configuration.of(servers[:voter_count], servers[voter_count:in_count], servers[in_count:])

@@ -26,6 +26,7 @@ class RefusalReason(enum.StrEnum):
     TOO_MANY = "too many requests"
     """The limit on uncommitted bytes is reached (back-pressure)."""
     CONFIGURATION = "configuration change not allowed now"
+    REMOVED = "a removed server never returns: add it under a new id"
 
 
 @final

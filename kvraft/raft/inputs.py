@@ -36,6 +36,7 @@ class ProposeConfiguration:
 
     token: int
     configuration: Configuration
+    """The voters and learners to have. Who was removed the core knows itself; what stands here of it is not read."""
 
 
 @final

@@ -3,6 +3,9 @@
 A configuration takes effect when it is appended. Safety rests on three rules: consecutive configurations differ by one
 server, so their majorities overlap; a change waits until the one before it is committed; and a leader must have
 committed an entry of its own term first (the correction of 2015: raft-dev, "bug in single-server membership changes").
+
+A server that is removed never returns under its id. The configuration itself says who was removed, so it is agreed on,
+compacted, sent in snapshots and, if the removal is truncated, forgotten as the rest of it is.
 """
 
 from kvraft.raft.configuration import Configuration
@@ -25,10 +28,16 @@ def propose_configuration(state: State, proposal: ProposeConfiguration) -> None:
     if leader.transfer is not None:
         state.effects.refused.append(Refused(proposal.token, RefusalReason.TRANSFERRING))
         return
-    if not _change_allowed(state, leader, proposal.configuration):
+    wanted = proposal.configuration
+    # While the removal itself may still be taken back, "not now" is the whole truth.
+    settled = state.configurations[-1][0] <= state.commit_index
+    if settled and not set(wanted.servers).isdisjoint(state.configuration.removed):
+        state.effects.refused.append(Refused(proposal.token, RefusalReason.REMOVED))
+        return
+    if not _change_allowed(state, leader, wanted):
         state.effects.refused.append(Refused(proposal.token, RefusalReason.CONFIGURATION))
         return
-    configuration = Configuration.of(proposal.configuration.voters, proposal.configuration.learners)
+    configuration = state.configuration.followed_by(wanted.voters, wanted.learners)
     index = state.append_new(EntryKind.CONFIGURATION, configuration.encode(), leader.clock_ms(state.now_ms))
     state.configurations.append((index, configuration))
     follow_configuration(state, leader)

@@ -112,9 +112,10 @@ PLUS: Final = st.sampled_from((0, 0, 0, 1, -1, 2, -2, 5, HUGE, 2**62))
 NUMBERS: Final = st.builds(Number, st.sampled_from(("last", "commit", "durable", "term", "base", "read", "zero")), PLUS)
 TERMS: Final = st.builds(Number, st.just("term"), st.sampled_from((0, 0, 0, 0, 1, 1, -1, 2, 7, 2**62)))
 CONFIGURATIONS: Final = st.builds(
-    lambda voters, learners: Configuration.of(voters, learners).encode(),
+    lambda voters, learners, removed: Configuration.of(voters, learners, removed).encode(),
     st.lists(st.sampled_from((0, 1, 2, 3, STRANGER)), max_size=4),
     st.lists(st.sampled_from((1, 2, 8)), max_size=2),
+    st.lists(st.sampled_from((3, 8, 9)), max_size=2),
 )
 ENTRIES: Final = st.lists(
     st.tuples(

@@ -31,6 +31,7 @@ from tests.fuzz.engine import Check, Target
 
 REPOSITORY: Final = pathlib.Path(__file__).resolve().parents[2]
 CONFIGURATION: Final = Configuration.of((1, 2, 3), (4,))
+WITH_REMOVED: Final = Configuration.of((1, 3), (4,), (2, 5))
 POSITION: Final = LogPosition(9, 2, b"h" * 16, 7000)
 ENTRIES: Final = [make_entry(ZERO_HASH, index, 1, EntryKind.COMMAND, index, b"x" * index) for index in range(3, 8)]
 
@@ -124,7 +125,7 @@ PLAIN: Final[dict[str, tuple[st.SearchStrategy[bytes], Callable[[bytes], Any]]]]
     "node": (st.sampled_from([record for _, record in NODES]), decode_node),
     "event": (st.sampled_from([record for _, record in STATE.history]), lambda record: decode_event(9, record)),
     "meta": (metas(), decode_meta),
-    "configuration": (st.just(CONFIGURATION.encode()), Configuration.decode),
+    "configuration": (st.sampled_from((CONFIGURATION.encode(), WITH_REMOVED.encode())), Configuration.decode),
     "entry": (
         st.sampled_from([entry.chain_hash + entry.record for entry in ENTRIES]),
         lambda data: entries_from_wire([data]),

@@ -54,15 +54,35 @@ def test_configuration_is_sorted_and_free_of_duplicates() -> None:
 
 
 def test_configuration_comes_back_from_its_bytes() -> None:
-    """Voters and learners keep their places."""
-    configuration = Configuration.of([1, 2, (1 << 64) - 1], [7])
-    assert Configuration.decode(configuration.encode()) == configuration
+    """Voters, learners and those removed keep their places."""
+    for removed in ([], [8], [3, 8, 9]):
+        configuration = Configuration.of([1, 2, (1 << 64) - 1], [7], removed)
+        assert Configuration.decode(configuration.encode()) == configuration
+
+
+def test_configuration_says_who_was_removed_in_a_form_of_its_own() -> None:
+    """Form 2 has a third list; form 1, which earlier data directories hold, says that nobody was removed."""
+    two = "02" + "0100" + "0000" + "01000000" + "0100000000000000" + "0300000000000000"
+    assert Configuration.of([1], removed=[3]).encode().hex() == two
+    one = "01" + "0100" + "0000" + "0100000000000000"
+    assert Configuration.decode(bytes.fromhex(one)) == Configuration((1,), (), ())
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"\x01\x00", b"\x02\x00\x00\x00\x00", b"\x01\x01\x00\x00\x00", b"\x01" + bytes(5)]
+    "payload",
+    [
+        b"",
+        b"\x01\x00",
+        b"\x02\x00\x00\x00\x00",
+        b"\x01\x01\x00\x00\x00",
+        b"\x01" + bytes(5),
+        b"\x02" + bytes(7),
+        b"\x02" + bytes(4) + b"\xff" * 4,
+        b"\x03" + bytes(4),
+        b"\x02\x01\x00\x00\x00\x01\x00\x00\x00" + b"\x05".ljust(8, b"\x00") * 2,
+    ],
 )
 def test_impossible_configurations_are_refused(payload: bytes) -> None:
-    """Too short, another format, a length that does not fit the counts."""
+    """Too short, another format, a length that does not fit the counts, a server that is in and removed."""
     with pytest.raises(ValueError, match="configuration"):
         Configuration.decode(payload)

@@ -229,7 +229,7 @@ def test_cluster_grows_from_one_to_five_and_shrinks_to_one() -> None:
         cluster.settle()
         cluster.run(30)
         assert [cluster.commands(server_id) for server_id in voters] == [written] * len(voters)
-    assert cluster.leader().raft.configuration == Configuration.of([1])
+    assert cluster.leader().raft.configuration == Configuration.of([1], removed=[2, 3, 4, 5])
 
 
 def test_configuration_survives_compaction_and_restart() -> None:

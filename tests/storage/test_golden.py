@@ -23,6 +23,7 @@ CHANGE = make_entry(
 )
 NOOP = make_entry(CHANGE.chain_hash, 10, 5, EntryKind.NOOP, 1_700_000_000_202, b"")
 CONFIGURATIONS = [(7, Configuration.of([1, 2, 3])), (9, Configuration.of([1, 2, 3], [9]))]
+WITH_REMOVED = Configuration.of([1, 3], [9], [2, 4])
 HEADER = SpoolHeader(0xC1, POSITION, Configuration.of([1, 2, 3]).encode(), b"keyspace", 5, 1, 1)
 
 
@@ -45,6 +46,10 @@ def records() -> dict[str, tuple[bytes, bytes]]:
         "entries": group,
         "position": (codec.POSITION_KEY, codec.encode_position(codec.POSITION_KEY, POSITION)),
         "configuration": (codec.CONFIGURATION_KEY, codec.seal(codec.CONFIGURATION_KEY, HEADER.configuration)),
+        "configuration with removed servers": (
+            codec.CONFIGURATION_KEY,
+            codec.seal(codec.CONFIGURATION_KEY, WITH_REMOVED.encode()),
+        ),
         "keyspace": (codec.KEYSPACE_KEY, codec.seal(codec.KEYSPACE_KEY, b"keyspace")),
         "history floor": (codec.HISTORY_FLOOR_KEY, codec.encode_number(codec.HISTORY_FLOOR_KEY, 5)),
         "node": (node, codec.seal(node, b"a node")),
@@ -78,6 +83,12 @@ def test_every_record_of_format_1_is_still_read() -> None:
     assert codec.decode_position(codec.POSITION_KEY, held["position"][1], where) == POSITION
     assert codec.decode_configurations(held["configurations"][1], where) == CONFIGURATIONS
     assert codec.decode_number(codec.GENERATION_KEY, held["generation"][1], where) == 3
+    for name, encoded in (
+        ("configuration", HEADER.configuration),
+        ("configuration with removed servers", WITH_REMOVED.encode()),
+    ):
+        stored = codec.unseal(codec.CONFIGURATION_KEY, held[name][1], where)
+        assert Configuration.decode(stored) == Configuration.decode(encoded)
     assert codec.member_of_peer_key(held["peer"][0]) == 0xA2
     assert codec.decode_number(held["peer"][0], held["peer"][1], where) == 8
     key, group = held["entries"]

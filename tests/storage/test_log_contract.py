@@ -292,7 +292,7 @@ async def test_compaction_of_the_whole_log_keeps_its_end(harness: Harness) -> No
 async def test_configurations_follow_appends_truncations_and_compaction(harness: Harness) -> None:
     """The core restarts with the configuration at the base and each later one that is still in the log."""
     harness.start()
-    first, second = Configuration.of([1, 2]), Configuration.of([1, 2, 3], [4])
+    first, second = Configuration.of([1, 2]), Configuration.of([1, 2, 3], [4], [5, 6])
     entries = entries_after(ORIGIN, 2)
     entries += entries_after(position_of(entries[-1]), 1, payload=first.encode(), kind=EntryKind.CONFIGURATION)
     entries += entries_after(position_of(entries[-1]), 2)
