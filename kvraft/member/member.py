@@ -473,7 +473,7 @@ class Member:
             elif isinstance(frame, StateHash):
                 self._compare_hash(from_member, frame.index, frame.state_hash)
             elif isinstance(frame, MatchIndices):
-                self._memory.remember(frame)
+                self._on_match_indices(from_member, frame)
             else:
                 if self._disk.is_exhausted and isinstance(frame, AppendEntries) and frame.entries:
                     continue  # as if lost: Raft repeats it, and the leader's heartbeats go on being heard
@@ -483,6 +483,13 @@ class Member:
         if refused:
             self._transport.send(from_member, refused)
         self._loop.wake()
+
+    def _on_match_indices(self, from_member: int, frame: MatchIndices) -> None:
+        wrong = self._memory.contradiction(frame)
+        if wrong is not None:
+            self.fail(f"{self.cluster.peer_name(from_member)} knows of more: {wrong}", rebuild_helps=True)
+        elif not self._disk.is_exhausted:
+            self._memory.remember(frame)
 
     def _count(self, from_member: int, message: Message) -> None:
         if isinstance(message, AppendEntries):
@@ -553,8 +560,10 @@ class Member:
         self._chores.publish()
         self._durable.look_around(now_ms)
         self._chores.expire()
-        if (held := self._memory.look_around(now_ms)) is not None:
-            self._tell_others(held)
+        if not self.failure.done() and not self._disk.is_exhausted:
+            held = self._memory.look_around(now_ms)
+            if held is not None:
+                self._tell_others(held)
         self._watch_disk()
         for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected):
             self._transport.send(member_id, refusals)

@@ -66,13 +66,15 @@ class PeerMemory:
     def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
         """Refuse a member that has forgotten what this one remembers of it, unless it knows and asks for it.
 
-        A process that was accepted once has not lost its disk since, whatever its next greeting did not know yet.
+        A process that was accepted once has not lost its disk since: its next stream may greet with what was true
+        before its first one carried a vote. Not so where an index tells how old a greeting is: the whole machine of a
+        member may be rolled back, memory and all.
         """
-        if self._accepted.get(hello.member_id) == instance:
-            return None
         refusal = self._judge(hello)
         if refusal is None:
             self._accepted[hello.member_id] = instance
+        elif not refusal.remembered_index and self._accepted.get(hello.member_id) == instance:
+            return None
         return refusal
 
     def _judge(self, hello: PeerHello) -> Refusal | None:
@@ -93,8 +95,7 @@ class PeerMemory:
         if hello.last_log_index < remembered:
             return Refusal(
                 RefusalKind.SHORTER_LOG,
-                f"its log ends at {hello.last_log_index} but it has acknowledged {remembered}: its data directory is "
-                f"an old copy; {REMEDY}",
+                _shorter(hello.last_log_index, remembered),
                 remembered,
             )
         return None
@@ -123,7 +124,25 @@ class PeerMemory:
         return found
 
     def remember(self, told: MatchIndices) -> None:
-        """Keep what a leader says about others than this member."""
+        """Keep what a leader says about the others."""
         for member_id, index in told.indices:
             if member_id != self._member_id:
                 self._log_store.remember_peer(member_id, index)
+
+    def contradiction(self, told: MatchIndices) -> str | None:
+        """What is wrong with this member, if it does not hold what a leader says that it does.
+
+        It passed as new, or as it was, with a peer that remembered nothing of it.
+        """
+        last_index = self._durable_position().index
+        held = dict(told.indices).get(self._member_id, 0)
+        if held <= last_index or self._raft.is_rebuilding:
+            return None
+        return (
+            f"its log ends at {last_index} but it has acknowledged {held}: its data directory is an old copy; {REMEDY}"
+        )
+
+
+def _shorter(last_index: int, acknowledged: int) -> str:
+    known = f"its log ends at {last_index} but it has acknowledged {acknowledged}"
+    return f"{known}: its data directory is an old copy; {REMEDY}"

@@ -61,6 +61,10 @@ class _RefusedError(Exception):
     """One side does not accept the other; it has been reported."""
 
 
+class _OvertakenError(Exception):
+    """The greeting told too little by the time that it was judged; the next one will do."""
+
+
 @final
 class PeerStream:
     """The streams to one peer. `run` never ends by itself."""
@@ -151,6 +155,8 @@ class PeerStream:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else repr(error)
             _log.debug("no connection to peer", peer=f"{self.member_id:x}", url=url, error=reason)
+        except _OvertakenError:
+            _log.info("greeted too late", peer=f"{self.member_id:x}", url=url)
         except WireError as error:
             _log.warning("peer speaks another protocol", peer=f"{self.member_id:x}", url=url, error=error)
         finally:
@@ -160,12 +166,15 @@ class PeerStream:
     async def _open(self, channel: grpc.aio.Channel, url: str, lane: Lane) -> tuple[Call, Greeting]:
         """Open one stream, greet, and judge the answer."""
         call: Call = channel.stream_stream(_METHOD, seal, unseal)(None)
+        await call.wait_for_connection()  # What it says shall not be older than it must.
         await call.write(encode_greeting(self._gate.greeting(self.member_id, lane)))
         data = await call.read()
         if not isinstance(data, bytes):
             raise WireError("the stream ended without an answer to the greeting")
         answer = decode_answer(data)
         if isinstance(answer, Refusal):
+            if answer.is_overtaken(self._gate.local_hello().last_log_index):
+                raise _OvertakenError
             self._owner.on_refused_by(self.member_id, answer)
             raise _RefusedError
         refusal = self._gate.judge_answer(answer, self.member_id, lane)

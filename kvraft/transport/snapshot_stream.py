@@ -85,6 +85,7 @@ class SnapshotSender:
     async def _transfer(self, channel: grpc.aio.Channel, header: SnapshotHeader, path: str) -> str | None:
         call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(_METHOD, seal, unseal)(None)
         async with asyncio.timeout(self._settings.connect_timeout_ms / 1000):
+            await call.wait_for_connection()
             await call.write(encode_snapshot_start(self._gate.greeting(self._member_id, Lane.SNAPSHOT), header))
             data = await call.read()
         answer = decode_snapshot_answer(data if isinstance(data, bytes) else b"")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import shutil
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def test_old_copy_of_a_directory_is_replaced(tmp_path: Path) -> None:
 def test_old_copy_of_a_leaders_directory_is_refused(tmp_path: Path) -> None:
     """Nobody acknowledged its own entries to anybody; what it told of itself is remembered by those that never led."""
     with Cluster(tmp_path / "cluster") as cluster:
-        old, follower = cluster.followers()
+        old, judge = cluster.followers()
         assert old.terminate() == 0
         copy = tmp_path / "copy"
         shutil.copytree(old.data_dir, copy)
@@ -161,15 +162,20 @@ def test_old_copy_of_a_leaders_directory_is_refused(tmp_path: Path) -> None:
             leader.kill()
             leader.start()
             leader.wait_ready()
+        led_at = int(old.http("PUT", "/v2/keys/leading", form={"value": "1"}).header("X-Raft-Index") or "")
         deadline_ms = clock.monotonic_ms() + 1500  # what is told every 0.1 s is durable 0.5 s later
         while clock.monotonic_ms() < deadline_ms:
             _write(old, "after", "1")
-        old.kill()
-        follower.kill()
+        for member in cluster.members:
+            member.kill()
         shutil.rmtree(old.data_dir)
         shutil.copytree(copy, old.data_dir)
-        follower.start()
-        assert "is an old copy; start it once with --rebuild" in _refused(old)
+        judge.start()
+        line = _refused(old)
+        assert "is an old copy; start it once with --rebuild" in line
+        acknowledged = re.search(r"it has acknowledged (\d+)", line)
+        assert acknowledged is not None
+        assert int(acknowledged[1]) >= led_at, "what it acknowledged as a follower proves nothing about a leader"
 
 
 def test_only_member_has_nobody_to_rebuild_from(tmp_path: Path) -> None:

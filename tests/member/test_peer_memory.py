@@ -227,5 +227,23 @@ def test_process_that_was_accepted_once_is_not_judged_again(tmp_path: pathlib.Pa
         refusal = made.memory.judge(fresh, b"process2")
         assert refusal is not None and refusal.kind is RefusalKind.WIPED
         assert not refusal.is_overtaken(10), "no index is remembered that it could have reached"
+        assert made.memory.judge(hello(5), b"process1") is None
+        made.memory.remember(MatchIndices(((2, 9),)))
+        rolled_back = made.memory.judge(hello(5), b"process1")
+        assert rolled_back is not None and rolled_back.kind is RefusalKind.SHORTER_LOG
+
+    virtual_time.run(story())
+
+
+def test_member_hears_that_it_lacks_what_it_acknowledged(tmp_path: pathlib.Path) -> None:
+    """Its peer may have remembered nothing of it when it greeted. One that is being rebuilt knows."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        made.last = LogPosition(5, 1)
+        assert made.memory.contradiction(MatchIndices(((1, 5), (2, 9)))) is None
+        assert "ends at 5 but it has acknowledged 6" in (made.memory.contradiction(MatchIndices(((1, 6),))) or "")
+        made.raft.is_rebuilding = True
+        assert made.memory.contradiction(MatchIndices(((1, 6),))) is None
 
     virtual_time.run(story())
