@@ -11,6 +11,7 @@ nemesis.py          kinds of faults, and schedules that follow from a seed
 workloads/          what clients do and how it is judged, one file a workload
 session.py history.py event_log.py    a client, what it notes down, and a watcher
 linearizability.py  a search for a legal order, key by key; index_order.py: is the order by index legal?
+histories.py        good and bad histories, for the tests of both
 run.py report.py    one run, and its page of results
 failover.py         how long nobody's write is acknowledged after a leader's death, beside etcd
 

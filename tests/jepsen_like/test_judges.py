@@ -73,6 +73,30 @@ def another_value(run: Run) -> None:
     run.records[4].value = "c"
 
 
+def absent(run: Run) -> None:
+    run.records[4] = record("read", "r", None, 40, etcd_index=6)
+
+
+def from_the_future(run: Run) -> None:
+    run.records[4] = record("read", "r", "z", 40, index=99, etcd_index=6)
+
+
+def swapped_twice(run: Run) -> None:
+    run.records.append(record("cas", "r", "c", 31, index=7, compared="a"))
+    run.records[5].index = run.records[5].etcd_index = run.records[6].etcd_index = 8
+
+
+def refused_value(run: Run) -> None:
+    run.records[2] = record("cas", "r", "b", 30, outcome="failed", compared="c", etcd_index=4, why="101")
+
+
+def without_index(run: Run) -> None:
+    run.records[6].etcd_index = None
+
+
+ANOMALIES: Final = [stale_read, resurrected, same_index_twice, another_value, absent, swapped_twice, refused_value]
+
+
 def sets() -> Run:
     nodes = [{"key": f"/jepsen/s0/{number}", "value": f"e{number}"} for number in (0, 1)]
     tree = {"nodes": [{"key": "/jepsen/s0", "nodes": nodes}]}
@@ -196,10 +220,9 @@ def test_good_run_is_accepted(build: Callable[[], Run], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "spoil"),
     [
-        (registers, stale_read),
-        (registers, resurrected),
-        (registers, same_index_twice),
-        (registers, another_value),
+        *((registers, spoil) for spoil in ANOMALIES),
+        (registers, from_the_future),
+        (registers, without_index),
         (sets, lost_element),
         (sets, element_twice),
         (sets, element_of_nobody),
@@ -223,13 +246,42 @@ def test_spoiled_run_is_found(build: Callable[[], Run], spoil: Callable[[Run], N
     assert run.judge(tmp_path) != []
 
 
-@pytest.mark.parametrize("spoil", [stale_read, resurrected, same_index_twice, another_value])
+@pytest.mark.parametrize("spoil", [*ANOMALIES, from_the_future, without_index])
 def test_order_of_indices_finds_each_anomaly_alone(spoil: Callable[[Run], None]) -> None:
     """Without the search for another order."""
     run, verdict = registers(), Verdict()
     spoil(run)
     check_order(run.records, verdict)
     assert verdict.problems != []
+
+
+def test_order_of_indices_lets_unanswered_changes_explain_what_they_can() -> None:
+    """One delete explains one disappearance, one write one swap, and neither what was shown afterwards."""
+    gone = record("read", "r", None, 40, etcd_index=7)
+    lost_delete = record("delete", "r", None, 33, outcome="unknown")
+    lost_write = record("write", "r", "u", 33, outcome="unknown")
+    swap = record("cas", "r", "w", 41, index=9, compared="u")
+    first = [record("write", "r", "a", 10, index=4), record("read", "r", "a", 20, index=4, etcd_index=5)]
+    again = [record("write", "r", "b", 50, index=10), record("read", "r", None, 60, etcd_index=12)]
+    shown = record("read", "r", "a", 46, index=4, etcd_index=8)
+
+    def problems(*records: Record) -> list[str]:
+        verdict = Verdict()
+        check_order([*first, *records], verdict)
+        return verdict.problems
+
+    assert problems(gone) != []
+    assert problems(gone, lost_delete) == []
+    assert problems(gone, lost_delete, shown) != []
+    assert problems(gone, lost_delete, *again) != []
+    assert problems(swap) != []
+    assert problems(swap, lost_write) == []
+    assert problems(swap, lost_write, record("cas", "r", "x", 50, index=10, compared="u")) != []
+    assert problems(record("create", "r", "c", 34, index=7)) != []
+    assert problems(record("create", "r", "c", 34, index=7), lost_delete) == []
+    assert problems(record("create", "r", "c", 34, index=6), lost_delete) != []
+    assert problems(record("create", "r", "c", 34, outcome="failed", etcd_index=6, why="105")) == []
+    assert problems(record("delete", "r", None, 34, outcome="failed", etcd_index=6, why="100")) != []
 
 
 def test_schedule_follows_from_its_seed() -> None:

@@ -1,7 +1,5 @@
 """The checker of linearizability: against a checker that tries every order, and on histories of known quality."""
 
-import dataclasses
-import random
 from collections.abc import Callable
 from typing import Final
 
@@ -9,6 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.jepsen_like import histories, index_order
+from tests.jepsen_like.check import Verdict as JudgesVerdict
+from tests.jepsen_like.histories import ACTIONS, Placed, without_indices
 from tests.jepsen_like.linearizability import (
     OPERATIONS_PER_KEY_MAX,
     Action,
@@ -21,7 +22,6 @@ from tests.jepsen_like.linearizability import (
     check_keys,
 )
 
-ACTIONS: Final[tuple[Action, ...]] = ("read", "read", "write", "cas", "create", "delete")
 BAD_HISTORIES: Final = 250
 """Of each class of anomaly."""
 GOOD_HISTORIES: Final = 1_000
@@ -68,149 +68,73 @@ def test_verdict_is_that_of_trying_every_order(operations: list[Operation]) -> N
     assert check(operations).verdict is expected
 
 
-def simulated_history(seed: int, clients: int = 6, operations: int = 40) -> list[Operation]:
-    """What clients of a correct register see: each operation takes effect at one moment of its interval."""
-    chance = random.Random(seed)
-    busy_until = [0] * clients
-    plans = []
-    for number in range(operations):
-        client = number % clients
-        start = busy_until[client] + chance.randint(1, 20)
-        end = start + chance.randint(2, 40)
-        busy_until[client] = end
-        plans.append((chance.randint(start + 1, end - 1), number, start, end))
-    state: State = None
-    history = []
-    for _, number, start, end in sorted(plans):
-        action: Action = chance.choice(ACTIONS)
-        compared = chance.choice((state, "never")) if action in {"cas", "delete"} else None
-        value = state if action == "read" else None if action == "delete" else f"v{number}"
-        planned = Operation(action, value, start, end, compared=compared)
-        possible, after = apply(state, planned)
-        if possible:
-            state = after
-        lost_answer = action != "read" and chance.random() < 0.03
-        outcome: Outcome = "unknown" if lost_answer else "ok" if possible else "failed"
-        history.append(dataclasses.replace(planned, outcome=outcome, end=None if lost_answer else end))
-    return history
-
-
 def test_history_of_a_correct_register_is_accepted() -> None:
     """A thousand of them, with answers lost and conditions not met."""
     for seed in range(GOOD_HISTORIES):
-        assert check(simulated_history(seed)).verdict is Verdict.LINEARIZABLE, f"seed {seed}"
+        assert check(without_indices(histories.good(seed).history)).verdict is Verdict.LINEARIZABLE, f"seed {seed}"
 
 
 def test_longest_allowed_history_is_decided_quickly() -> None:
     """200 operations by 8 clients, within the steps that a run allows."""
-    history = simulated_history(1, clients=8, operations=OPERATIONS_PER_KEY_MAX)
+    history = without_indices(histories.good(1, clients=8, count=OPERATIONS_PER_KEY_MAX).history)
     result = check(history)
     assert result.verdict is Verdict.LINEARIZABLE
     assert result.steps < 100_000
 
 
-def after_all(history: list[Operation]) -> int:
-    return max(operation.end or operation.start for operation in history) + 1
+@pytest.mark.slow
+def test_history_before_an_anomaly_is_good() -> None:
+    """So what is found in the bad ones is the anomaly."""
+    for seed in range(BAD_HISTORIES):
+        assert check(without_indices(histories.settled(seed).history)).verdict is Verdict.LINEARIZABLE, f"seed {seed}"
 
 
-def settled(seed: int) -> tuple[list[Operation], int]:
-    """A good history that ends, with nothing going on any more, in two writes and a read of the second."""
-    history = [operation for operation in simulated_history(seed) if operation.outcome != "unknown"]
-    at = after_all(history)
-    history.append(Operation("write", "first", at, at + 1))
-    history.append(Operation("write", "second", at + 2, at + 3))
-    history.append(Operation("read", "second", at + 4, at + 5))
-    return history, at + 6
-
-
-def stale_read(seed: int) -> list[Operation]:
-    history, at = settled(seed)
-    return [*history, Operation("read", "first", at, at + 1)]
-
-
-def lost_update(seed: int) -> list[Operation]:
-    """Two swaps of one value both succeed."""
-    history, at = settled(seed)
-    return [
-        *history,
-        Operation("cas", "mine", at, at + 5, compared="second"),
-        Operation("cas", "yours", at + 1, at + 4, compared="second"),
-    ]
-
-
-def lost_write(seed: int) -> list[Operation]:
-    """A write is acknowledged and what stood before it is read."""
-    history, at = settled(seed)
-    return [*history, Operation("write", "lost", at, at + 1), Operation("read", "second", at + 2, at + 3)]
-
-
-def dirty_read(seed: int) -> list[Operation]:
-    """A value is read whose swap was refused."""
-    history, at = settled(seed)
-    return [
-        *history,
-        Operation("cas", "refused", at, at + 1, "failed", "no such value"),
-        Operation("read", "refused", at + 2, at + 3),
-    ]
-
-
-def resurrected_value(seed: int) -> list[Operation]:
-    """A deleted key is back though nobody wrote it."""
-    history, at = settled(seed)
-    return [
-        *history,
-        Operation("delete", None, at, at + 1),
-        Operation("read", None, at + 2, at + 3),
-        Operation("read", "second", at + 4, at + 5),
-    ]
-
-
-def read_goes_back(seed: int) -> list[Operation]:
-    """While a write goes on, one client reads its value and a later one does not."""
-    history, at = settled(seed)
-    return [
-        *history,
-        Operation("write", "third", at, at + 9),
-        Operation("read", "third", at + 1, at + 2),
-        Operation("read", "second", at + 3, at + 4),
-    ]
-
-
-def unknown_write_happens_twice(seed: int) -> list[Operation]:
-    history, at = settled(seed)
-    return [
-        *history,
-        Operation("write", "twice", at, None, "unknown"),
-        Operation("read", "twice", at + 1, at + 2),
-        Operation("write", "third", at + 3, at + 4),
-        Operation("read", "third", at + 5, at + 6),
-        Operation("read", "twice", at + 7, at + 8),
-    ]
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [stale_read, lost_update, lost_write, dirty_read, resurrected_value, read_goes_back, unknown_write_happens_twice],
-)
-def test_each_class_of_anomaly_is_found(spoil: Callable[[int], list[Operation]]) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", histories.ANOMALIES)
+def test_each_class_of_anomaly_is_found(spoil: Callable[[int], list[Placed]]) -> None:
     """Behind 250 different good histories."""
     for seed in range(BAD_HISTORIES):
-        assert check(spoil(seed)).verdict is Verdict.VIOLATED, f"seed {seed}"
+        assert check(without_indices(spoil(seed))).verdict is Verdict.VIOLATED, f"seed {seed}"
+
+
+@pytest.mark.slow
+def test_order_of_indices_accepts_the_histories_of_a_correct_register() -> None:
+    """The same thousand, and those before an anomaly."""
+    for seed in range(GOOD_HISTORIES):
+        assert index_problems(histories.good(seed).history) == [], f"seed {seed}"
+    for seed in range(BAD_HISTORIES):
+        assert index_problems(histories.settled(seed).history) == [], f"seed {seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", histories.ANOMALIES)
+def test_order_of_indices_finds_each_class_of_anomaly(spoil: Callable[[int], list[Placed]]) -> None:
+    """Whether the store that lies shows an index that suits the lie or not."""
+    for seed in range(BAD_HISTORIES):
+        assert index_problems(spoil(seed)) != [], f"seed {seed}"
+
+
+def index_problems(history: list[Placed]) -> list[str]:
+    verdict = JudgesVerdict()
+    index_order.check_order(histories.records(history), verdict)
+    return verdict.problems
 
 
 def test_violation_names_an_operation_that_no_order_explains() -> None:
     """The stale read itself."""
-    assert check(stale_read(1)).stuck_at == stale_read(1)[-1]
+    assert check(without_indices(histories.stale_read(1))).stuck_at == without_indices(histories.stale_read(1))[-1]
 
 
 def test_search_that_takes_too_long_is_no_pass() -> None:
     """It is undecided, which a run counts as a problem."""
-    assert check(simulated_history(1), steps_max=10).verdict is Verdict.UNDECIDED
+    assert check(without_indices(histories.good(1).history), steps_max=10).verdict is Verdict.UNDECIDED
 
 
 def test_keys_are_judged_alone() -> None:
     """One bad key does not hide another."""
-    results = check_keys({"good": simulated_history(1), "bad": stale_read(1)})
+    results = check_keys(
+        {"good": without_indices(histories.good(1).history), "bad": without_indices(histories.stale_read(1))}
+    )
     assert {key: result.verdict for key, result in results.items()} == {
         "good": Verdict.LINEARIZABLE,
         "bad": Verdict.VIOLATED,
