@@ -24,6 +24,15 @@ def test_planted_bug_is_found_from_five_master_seeds(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_read_that_is_never_answered_is_found_by_liveness() -> None:
+    """A read that hangs ends for its client by time-out, under faults as without: only a healed server shows it."""
+    catch = hunt("M40b", 1)
+    assert catch.expected, catch.row()
+    assert catch.seeds_tried == 1, "every seed shows it"
+    assert "linearizable read" in catch.detail
+
+
+@pytest.mark.slow
 def test_failing_schedule_shrinks_to_few_faults() -> None:
     """What is left of a failing schedule still fails by the same invariant, with fewer faults."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "M49")

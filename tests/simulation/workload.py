@@ -75,7 +75,7 @@ class Workload:
         choice = self._random.random()
         member = self._any_member()
         if choice < 0.25:
-            self._read(member, self._key())
+            self.read(member, self._key())
         elif choice < 0.35:
             self._local_read(member, self._key())
         else:
@@ -151,7 +151,8 @@ class Workload:
         """Whether an operation still waits."""
         return number in self._pending
 
-    def _read(self, member: SimulatedMember, key: bytes) -> None:
+    def read(self, member: SimulatedMember, key: bytes) -> int:
+        """Read linearizably through a member; returns the operation's number, which `is_pending` knows."""
         self.started += 1
         number = self.started
         self._pending[number] = None
@@ -171,9 +172,10 @@ class Workload:
 
         if not member.up:
             failed(True)
-            return
+            return number
         member.desk.read(key, done, failed)
         self._context.scheduler.after(_TIMEOUT_US, self._read_timed_out, number)
+        return number
 
     def _read_timed_out(self, number: int) -> None:
         self._pending.pop(number, None)

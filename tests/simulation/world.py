@@ -31,6 +31,7 @@ from tests.simulation.workload import Workload
 _EVENTS_PER_SECOND_MAX: Final = 200_000
 """A healthy cluster of seven makes a few thousand events a virtual second; a message storm makes millions."""
 _LATE_EXPIRY_MS: Final = 3_000
+_FINAL_KEY: Final = b"/k0"
 
 
 @final
@@ -170,14 +171,16 @@ class World:
             self.context.trace.line(self.context.scheduler.now_us, 0, 0, line)
 
     def converge(self, core: frozenset[int]) -> None:
-        """Liveness (I13): a leader within bound, a write through every healed server, then equal states."""
+        """Liveness (I13): a leader within bound, a write and a read through every healed server, then equal states."""
         scheduler, options = self.context.scheduler, self.options
         bound_ms = 15 * options.election_timeout_ms + 5_000
         if not self.advance(scheduler.now_ms + bound_ms, lambda: _all_follow_one(self._serving(core))):
             raise Violation("I13", f"no leader that servers {sorted(core)} follow {bound_ms} ms after healing")
         members = self._serving(core)
         for member in members:
-            self._write_through(member)
+            self._try_through(member, "write", self._final_write)
+        for member in members:
+            self._try_through(member, "linearizable read", self._final_read)
         if not self.advance(scheduler.now_ms + 60_000, lambda: self._is_quiet(members)):
             positions = {member.server_id: member.position.index for member in members}
             raise Violation("I13", f"60 s after healing servers are at {positions}, {self.workload.pending} pending")
@@ -201,16 +204,23 @@ class World:
             return []
         return [self.members[server] for server in leader.configuration.servers if server in core]
 
-    def _write_through(self, member: SimulatedMember) -> None:
+    def _try_through(self, member: SimulatedMember, what: str, begin: Callable[[SimulatedMember], int]) -> None:
+        """An operation that a client tries again until it is answered. One that timed out ended, but proves nothing."""
         deadline_ms = self.context.scheduler.now_ms + 15 * self.options.election_timeout_ms + 20_000
         while self.context.scheduler.now_ms < deadline_ms:
             before = self.workload.answered
-            number = self.workload.write(member, Set(b"/k0", b"final %d" % member.server_id))
+            number = begin(member)
             self.advance(deadline_ms, lambda number=number: not self.workload.is_pending(number))  # type: ignore[misc] # mypy cannot infer lambdas with defaults
             if self.workload.answered > before:
                 return
             self.advance(self.context.scheduler.now_ms + 200)
-        raise Violation("I13", f"no write through server {member.server_id} succeeded after healing")
+        raise Violation("I13", f"no {what} through server {member.server_id} succeeded after healing")
+
+    def _final_write(self, member: SimulatedMember) -> int:
+        return self.workload.write(member, Set(_FINAL_KEY, b"final %d" % member.server_id))
+
+    def _final_read(self, member: SimulatedMember) -> int:
+        return self.workload.read(member, _FINAL_KEY)
 
     def _is_quiet(self, members: list[SimulatedMember]) -> bool:
         if self.workload.pending:

@@ -1,4 +1,4 @@
-"""Planted bugs of linearizable reads: M35 to M40."""
+"""Planted bugs of linearizable reads: M35 to M40, and one that only liveness finds: M40b."""
 
 from typing import Any
 
@@ -32,6 +32,10 @@ def _before_own_term(begin: Any, state: State, leader: Leader) -> None:
 
 def _same_id(_next: Any, _ids: reads.RequestIds) -> int:
     return 7
+
+
+def _swallow(_request_read: Any, _state: State, _request: ReadRequest) -> None:
+    """The client waits until its own time-out."""
 
 
 def _before_applied(_may_answer: Any, _desk: Desk, _read: Read) -> bool:
@@ -164,5 +168,12 @@ MUTANTS = (
         ("I7",),
         wrapped(Desk, "may_answer", _before_applied),
         with_options(operations_per_second=50),
+    ),
+    Mutant(
+        "M40b",
+        "a read is never answered",
+        ("I13",),
+        wrapped(reads, "read_request", _swallow),
+        with_options(safety_ms=20_000),
     ),
 )
