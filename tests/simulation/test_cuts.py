@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.simulation import cuts
 from tests.simulation.cuts import has_connected_majority, mask_count, play, play_all, sampled_masks
 
 CLOUDFLARE = 0b000001 | 0b000100
@@ -22,10 +23,32 @@ def test_leader_cut_off_from_one_of_two_followers_leaves_service_intact() -> Non
     assert play(3, CLOUDFLARE) == ""
 
 
+CONSTRAINED = 197
+"""Of four: place 0 is heard by 2 only, place 2 by 3 only; 3 alone hears and is heard by a majority: 1, 2 and itself."""
+
+
+def test_connected_server_with_the_shorter_log_is_elected_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raft's limit under partial cuts: place 2 got a write from the leader of before, and 3, which needs it, did not.
+
+    With equal logs the same cut has its leader in time.
+    """
+    assert has_connected_majority(4, CONSTRAINED)
+    assert play(4, CONSTRAINED) == ""
+    assert play(4, CONSTRAINED, busy=True) == ""
+    monkeypatch.setattr(cuts, "electable", lambda *_: True)
+    assert "no leader that has committed a write" in play(4, CONSTRAINED, busy=True)
+
+
+def test_cluster_without_a_leader_in_time_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim of five election timeouts can fail: within none of them nobody can have committed."""
+    monkeypatch.setattr(cuts, "_SETTLE_TIMEOUTS", 0)
+    assert "no leader that has committed a write" in play(3, CLOUDFLARE)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_every_cut_of_three_servers() -> None:
-    """All 64 directed cuts."""
+    """All 64 directed cuts, of a cluster at rest and of one that is written to."""
     assert play_all(3, range(mask_count(3))) == []
 
 
