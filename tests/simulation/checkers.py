@@ -129,6 +129,7 @@ class Checkers:
         """The one history: entry of index i at i - 1, from the first server that called it committed."""
         self._committed_in_term: list[int] = []
         self._state_hashes: dict[int, bytes] = {}
+        self._nodes_hashes: dict[int, bytes] = {}
         self._lost: defaultdict[int, list[tuple[EntryList, LogPosition]]] = defaultdict(list)
         """What servers held that lost their disks: log, and position of the state. Until they have everything back."""
         self._spent: dict[int, int] = {}
@@ -403,6 +404,12 @@ class Checkers:
         known = self._state_hashes.setdefault(index, state_hash)
         if known != state_hash:
             raise Violation("I5", f"server {server_id} has another state after entry {index}")
+
+    def holds(self, server_id: int, index: int, nodes_hash: bytes) -> None:
+        """Equal applied index means equal nodes in memory, whatever was answered on the way there."""
+        known = self._nodes_hashes.setdefault(index, nodes_hash)
+        if known != nodes_hash:
+            raise Violation("I5", f"server {server_id} holds other nodes after entry {index}")
 
     def installing(self, server_id: int, snapshot: InstallSnapshot, position: LogPosition) -> None:
         """A snapshot stands where the one history stands."""

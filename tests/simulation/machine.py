@@ -29,7 +29,12 @@ class Machine(Protocol):
 
     @property
     def state_hash(self) -> bytes:
-        """Equal states have equal hashes, different ones do not."""
+        """A chain over the answers: equal histories have equal hashes, different ones do not."""
+        ...
+
+    @property
+    def compared_hash(self) -> bytes:
+        """What members of the product compare: of the answers so far and, if it is longer, of all nodes in memory."""
         ...
 
     def encode(self, command: Command) -> bytes:
@@ -91,6 +96,10 @@ class KeyspaceMachine:
     @property
     def state_hash(self) -> bytes:
         return self.keyspace.state_hash
+
+    @property
+    def compared_hash(self) -> bytes:
+        return self.keyspace.compared_hash()
 
     def encode(self, command: Command) -> bytes:
         return encode_command(command)

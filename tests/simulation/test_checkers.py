@@ -233,6 +233,10 @@ def test_two_histories_are_rejected() -> None:
     cluster.checkers.applied(2, 1, b"a")
     with pytest.raises(Violation, match="I5"):
         cluster.checkers.applied(3, 1, b"b")
+    cluster.checkers.holds(1, 1, b"n")
+    cluster.checkers.holds(2, 1, b"n")
+    with pytest.raises(Violation, match="holds other nodes"):
+        cluster.checkers.holds(3, 1, b"m")
 
 
 def test_term_or_commit_that_goes_back_is_rejected() -> None:
