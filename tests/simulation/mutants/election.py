@@ -10,7 +10,7 @@ from kvraft.raft.roles import Candidate, Leader, PreCandidate
 from kvraft.raft.state import State
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.member import SimulatedMember
-from tests.simulation.mutants.planting import Mutant, together, with_options, wrapped
+from tests.simulation.mutants.planting import ANCHOR_SECONDS_MAX, Mutant, together, with_options, wrapped
 from tests.simulation.mutants.schedules import OVERWRITTEN, overwritten_and_back
 
 
@@ -90,6 +90,7 @@ MUTANTS = (
             wrapped(election, "handle_request_vote", _forget_vote),
             wrapped(Invariants, "check", _unchecked),
         ),
+        seconds_max=ANCHOR_SECONDS_MAX,
     ),
     Mutant(
         "M2",

@@ -4,11 +4,15 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 from unittest import mock
 
 from tests.simulation.faults import Fault, draw_schedule
 from tests.simulation.options import Options
+
+SECONDS_MAX: Final = 60.0
+ANCHOR_SECONDS_MAX: Final = 20.0
+"""For the bugs that every checker of Raft must find: M1, M11, M15, M19, M35."""
 
 
 def same_options(options: Options) -> Options:
@@ -33,6 +37,8 @@ class Mutant:
     """The faults: those of the seed, or a directed schedule of what the nemesis can do."""
     test: str = ""
     """Of a bug outside the simulator: the pytest id that must fail with it."""
+    seconds_max: float = SECONDS_MAX
+    """Of one core; found later is not found."""
 
 
 def wrapped(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], AbstractContextManager[None]]:

@@ -9,7 +9,7 @@ from kvraft.raft.inputs import ReadRequest
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
 from tests.simulation.desk import Desk, Read
-from tests.simulation.mutants.planting import Mutant, with_options, wrapped
+from tests.simulation.mutants.planting import ANCHOR_SECONDS_MAX, Mutant, with_options, wrapped
 from tests.simulation.mutants.schedules import handed_over_behind_a_cut
 
 
@@ -83,6 +83,7 @@ MUTANTS = (
         ("I7",),
         wrapped(reads, "read_request", _answer_locally),
         with_options(fault_kinds=_DEPOSING, operations_per_second=50),
+        seconds_max=ANCHOR_SECONDS_MAX,
     ),
     Mutant(
         "M36",

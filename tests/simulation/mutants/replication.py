@@ -12,7 +12,7 @@ from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.member import SimulatedMember
-from tests.simulation.mutants.planting import Mutant, together, with_options, wrapped
+from tests.simulation.mutants.planting import ANCHOR_SECONDS_MAX, Mutant, together, with_options, wrapped
 from tests.simulation.mutants.schedules import OVERWRITTEN, overwritten_and_back, overwritten_by_two
 
 
@@ -98,13 +98,14 @@ MUTANTS = (
     Mutant(
         "M11",
         "does not compare the previous entry's term",
-        ("I3", "I5", "I8", "I13", "I16"),
+        ("I3",),
         together(
             wrapped(replication, "handle_append_entries", _believe_previous),
             wrapped(replication, "_verified_count", _verify_nothing),
         ),
         OVERWRITTEN,
         overwritten_by_two,
+        seconds_max=ANCHOR_SECONDS_MAX,
     ),
     Mutant(
         "M12",
@@ -129,6 +130,7 @@ MUTANTS = (
         "commits entries of earlier terms by counting (Figure 8)",
         ("I4",),
         wrapped(replication, "advance_commit_index", _count_old_terms),
+        seconds_max=ANCHOR_SECONDS_MAX,
     ),
     Mutant(
         "M16",
@@ -155,6 +157,7 @@ MUTANTS = (
         "acknowledges entries before they are synced",
         ("I6",),
         wrapped(SimulatedMember, "hold_until_durable", _acknowledge_at_once),
+        seconds_max=ANCHOR_SECONDS_MAX,
     ),
     Mutant(
         "M19b",
