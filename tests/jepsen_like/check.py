@@ -9,7 +9,7 @@ check is a sort or a pass (O(n log n)):
 - every acknowledged write is that event: same index, key, value and action; a swap replaced the value it compared with;
 - a write of unknown outcome happened at most once, a failed one never, and nothing happened that nobody asked for;
 - a write that began after another was acknowledged has the higher index (real-time order);
-- the trees of all members are equal, and equal to what the events add up to;
+- the trees of all members are equal, and equal to what the events add up to; each event's `prevNode` is what was there;
 - every key with a TTL that is gone expired by an event of its own.
 """
 
@@ -147,17 +147,30 @@ def check_real_time_order(operations: list[dict[str, Any]], verdict: Verdict) ->
         )
 
 
-def check_dumps(dumps: dict[str, dict[str, Any]], events: dict[int, dict[str, Any]], verdict: Verdict) -> None:
-    """All members hold the same tree at the same indices, and it is what the events add up to."""
-    expected: dict[str, tuple[str, int, int]] = {}
+def replay(events: dict[int, dict[str, Any]], verdict: Verdict) -> dict[str, tuple[str, int, int]]:
+    """What the events add up to, by key; what an event says to have replaced is what the events before it left."""
+    held: dict[str, tuple[str, int, int]] = {}
     for index in sorted(events):
         event = events[index]
-        node = event["node"]
+        node, before = event["node"], event.get("prevNode")
+        key = node["key"]
+        named = None if before is None else (before.get("value", ""), before["modifiedIndex"], before["createdIndex"])
+        verdict.require(
+            named == held.get(key) and (before is None or before["key"] == key),
+            f"event {index} says that it replaced {before}, but {key} was {held.get(key)}",
+        )
+        verdict.counts["events with a prevNode"] += before is not None
         if event["action"] in {"delete", "expire", "compareAndDelete"}:
-            verdict.require(node["key"] in expected, f"event {index} removed {node['key']}, which did not exist")
-            expected.pop(node["key"], None)
+            verdict.require(key in held, f"event {index} removed {key}, which did not exist")
+            held.pop(key, None)
         else:
-            expected[node["key"]] = (node.get("value", ""), node["modifiedIndex"], node["createdIndex"])
+            held[key] = (node.get("value", ""), node["modifiedIndex"], node["createdIndex"])
+    return held
+
+
+def check_dumps(dumps: dict[str, dict[str, Any]], events: dict[int, dict[str, Any]], verdict: Verdict) -> None:
+    """All members hold the same tree at the same indices, and it is what the events add up to."""
+    expected = replay(events, verdict)
     first_name, first = next(iter(dumps.items()), ("none", {}))
     for name, dump in dumps.items():
         for fact in ("etcd_index", "raft_index", "state_hash"):

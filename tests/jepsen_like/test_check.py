@@ -104,7 +104,8 @@ def watchers_are_sent_different_events(run: Run) -> None:
 
 def unknown_write_happens_twice(run: Run) -> None:
     for name in MEMBERS:
-        run.watches[name] += [event(15, "set", "/kill/set/1", "lost"), event(16, "set", "/kill/set/1", "lost")]
+        first = event(15, "set", "/kill/set/1", "lost")
+        run.watches[name] += [first, event(16, "set", "/kill/set/1", "lost", first["node"])]
         run.dumps[name]["etcd_index"] = 16
         node = {"key": "/kill/set/1", "value": "lost", "modifiedIndex": 16, "createdIndex": 16}
         run.dumps[name]["node"]["nodes"].append(node)
@@ -136,6 +137,21 @@ def key_outlives_its_expiry(run: Run) -> None:
     run.dumps["n1"]["node"]["nodes"].append(node)
 
 
+def expiry_of_another_value(run: Run) -> None:
+    for name in MEMBERS:
+        run.watches[name][4]["prevNode"]["value"] = "other"
+
+
+def swap_replaces_another_write_of_the_value(run: Run) -> None:
+    for name in MEMBERS:
+        run.watches[name][2]["prevNode"]["modifiedIndex"] = 10
+
+
+def write_replaces_what_was_not_there(run: Run) -> None:
+    for name in MEMBERS:
+        run.watches[name][0]["prevNode"] = run.watches[name][2]["prevNode"] | {"key": "/kill/set/0"}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -152,6 +168,9 @@ def key_outlives_its_expiry(run: Run) -> None:
         later_write_has_lower_index,
         state_hashes_differ,
         key_outlives_its_expiry,
+        expiry_of_another_value,
+        swap_replaces_another_write_of_the_value,
+        write_replaces_what_was_not_there,
     ],
 )
 def test_spoiled_run_has_problems(spoil: Any, tmp_path: Path) -> None:
@@ -159,3 +178,43 @@ def test_spoiled_run_has_problems(spoil: Any, tmp_path: Path) -> None:
     run = Run()
     spoil(run)
     assert run.judge(tmp_path) != []
+
+
+def history_of_one_key() -> dict[int, dict[str, Any]]:
+    """Every kind of event that replaces or removes something."""
+    actions = {4: "set", 5: "set", 6: "compareAndSwap", 7: "delete", 8: "create", 9: "expire", 10: "create"}
+    events: dict[int, dict[str, Any]] = {}
+    before = None
+    for index, action in actions.items():
+        gone = action in {"delete", "expire"}
+        events[index] = event(index, action, "/kill/k", None if gone else f"v{index}", before)
+        before = None if gone else copy.deepcopy(events[index]["node"])
+    return events
+
+
+def test_replay_accepts_what_each_event_says_to_have_replaced() -> None:
+    """Nothing before a creation, and the node before it otherwise."""
+    verdict = check.Verdict()
+    assert check.replay(history_of_one_key(), verdict) == {"/kill/k": ("v10", 10, 10)}
+    assert verdict.problems == []
+
+
+@pytest.mark.parametrize("index", [5, 6, 7, 9])
+@pytest.mark.parametrize("field", ["value", "modifiedIndex", "createdIndex", "key", "all"])
+def test_replay_finds_a_wrong_prev_node(index: int, field: str) -> None:
+    """Of a set, a swap, a delete and an expiry: another value, index or key, or none."""
+    events, verdict = history_of_one_key(), check.Verdict()
+    if field == "all":
+        del events[index]["prevNode"]
+    else:
+        events[index]["prevNode"][field] = 3 if field.endswith("Index") else "other"
+    check.replay(events, verdict)
+    assert len(verdict.problems) == 1
+
+
+def test_replay_finds_a_prev_node_where_nothing_was() -> None:
+    """After a delete there is nothing to replace."""
+    events, verdict = history_of_one_key(), check.Verdict()
+    events[8]["prevNode"] = events[6]["node"]
+    check.replay(events, verdict)
+    assert len(verdict.problems) == 1
