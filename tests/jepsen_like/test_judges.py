@@ -33,12 +33,15 @@ class Run:
     records: list[Record]
     events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Of each member, with when they came."""
+    missed: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    """The places of the events that a member did not show."""
     final: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def judge(self, directory: Path) -> list[str]:
         history.write(directory / "operations-0.jsonl", self.records)
         for name in MEMBERS:
-            lines = "".join(json.dumps(event) + "\n" for event in self.events)
+            missed = self.missed.get(name, [])
+            lines = "".join(json.dumps(event) + "\n" for at, event in enumerate(self.events) if at not in missed)
             (directory / f"events-{name}.jsonl").write_text(lines)
         (directory / "final.json").write_text(json.dumps(self.final))
         return WORKLOADS[self.workload].judge(directory, quorum=True).problems
@@ -174,6 +177,19 @@ def no_expiry(run: Run) -> None:
     del run.events[1]
 
 
+def expiry_not_on_one_member(run: Run) -> None:
+    run.missed["n3"] = [0]
+
+
+def no_expiry_at_all_on_one_member(run: Run) -> None:
+    run.missed["n3"] = [0, 1]
+
+
+def unanswered_expiry_not_on_one_member(run: Run) -> None:
+    run.records[0] = record("write", "t0", "v", 10, outcome="unknown", details=1)
+    run.missed["n1"] = [0]
+
+
 def expiry_twice(run: Run) -> None:
     event = {"action": "expire", "node": {"key": "/jepsen/t0", "modifiedIndex": 9}}
     run.events.append({"at": 4 * SECOND, "event": event})
@@ -233,6 +249,9 @@ def test_good_run_is_accepted(build: Callable[[], Run], tmp_path: Path) -> None:
         (expiries, early_expiry),
         (expiries, late_expiry),
         (expiries, no_expiry),
+        (expiries, expiry_not_on_one_member),
+        (expiries, no_expiry_at_all_on_one_member),
+        (expiries, unanswered_expiry_not_on_one_member),
         (expiries, expiry_twice),
         (directories, file_outlives_its_directory),
         (directories, lost_directory),

@@ -63,11 +63,13 @@ class Ttls:
         base.count_outcomes(records, verdict)
         faults = history.read_faults(directory)
         expiries = read_expiries(directory, verdict)
+        members = set(event_log.read(directory))
+        verdict.require(len(members) > 1, f"only {members} were watched")
         by_key: dict[str, list[Record]] = defaultdict(list)
         for record in records:
             by_key[record.key].append(record)
         for key, requests in by_key.items():
-            judge_key(key, requests, expiries.pop(key, {}), faults, verdict)
+            judge_key(key, requests, expiries.pop(key, {}), members, faults, verdict)
         verdict.require(not expiries, f"keys expired that nobody wrote: {sorted(expiries)[:3]}")
         return verdict
 
@@ -100,19 +102,24 @@ def read_expiries(directory: Path, verdict: Verdict) -> dict[str, dict[str, tupl
 
 
 def judge_key(
-    key: str, requests: list[Record], expiries: dict[str, tuple[int, int]], faults: list[Fault], verdict: Verdict
+    key: str,
+    requests: list[Record],
+    expiries: dict[str, tuple[int, int]],
+    members: set[str],
+    faults: list[Fault],
+    verdict: Verdict,
 ) -> None:
-    """One key: its expiry is one event, not before the last acknowledged deadline, not long after it."""
+    """One key: its expiry is one event on every member, not before the last acknowledged deadline, not long after."""
     done = [request for request in requests if request.outcome == "ok"]
     unknown = any(request.outcome == "unknown" for request in requests)
     verdict.require(
         len({index for _, index in expiries.values()}) <= 1, f"{key} expired at several indices: {expiries}"
     )
+    seen_by_all = expiries.keys() == members or not (done or expiries)
+    verdict.require(seen_by_all, f"{key} did not expire on {sorted(members - expiries.keys())}: {expiries}")
     if not done:
         verdict.require(unknown or not expiries, f"{key} was never written and has expired")
         return
-    members = verdict.counts["members seen"] = max(verdict.counts["members seen"], len(expiries))
-    verdict.require(len(expiries) == members, f"{key} did not expire on every member: {expiries}")
     if not expiries:
         return
     first = min(at for at, _ in expiries.values())
