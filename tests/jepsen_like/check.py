@@ -9,6 +9,7 @@ check is a sort or a pass (O(n log n)):
 - every acknowledged write is that event: same index, key, value and action; a swap replaced the value it compared with;
 - a write of unknown outcome happened at most once, a failed one never, and nothing happened that nobody asked for;
 - a write that began after another was acknowledged has the higher index (real-time order);
+- no member failed but by saying so as etcd does, 500 with errorCode 300;
 - the trees of all members are equal, and equal to what the events add up to; each event's `prevNode` is what was there;
 - every key with a TTL that is gone expired by an event of its own.
 """
@@ -97,6 +98,9 @@ def check_writes(operations: list[dict[str, Any]], events: dict[int, dict[str, A
         outcome = operation["outcome"]
         name = f"{operation['action']} {operation['value']}"
         verdict.require(len(indices) <= 1, f"{name} ({outcome}) happened {len(indices)} times, at {indices}")
+        status = operation.get("status", 0)
+        broken = status >= 500 and (status, operation.get("error_code")) != (500, 300)
+        verdict.require(not broken, f"{name} was answered {status}: {operation}")
         if outcome == "failed":
             verdict.require(not indices, f"{name} failed but happened at {indices}")
         if outcome == "unknown" and indices:

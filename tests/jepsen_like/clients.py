@@ -127,7 +127,7 @@ class Client:
             self._tally.unknown += 1
             await self._go_to_next_member()
             return record
-        record["end"] = time.monotonic_ns()
+        record |= {"end": time.monotonic_ns(), "status": status, "error_code": answer.get("errorCode")}
         if status in {200, 201}:
             node = answer["node"]
             record |= {"outcome": "ok", "index": node["modifiedIndex"], "node_key": node["key"]}
@@ -156,7 +156,11 @@ class Client:
                 answer = await reader.readexactly(int(after.split(b"\r\n", 1)[0]))
             except (asyncio.IncompleteReadError, ValueError) as error:
                 raise ConnectionLostError(repr(error)) from error
-        return int(answer_head[9:12]), json.loads(answer)
+        status = int(answer_head[9:12])
+        try:
+            return status, json.loads(answer)
+        except ValueError:
+            return status, {"cause": f"no JSON: {answer[:100]!r}"}
 
     async def _go_to_next_member(self) -> None:
         self._disconnect()

@@ -42,6 +42,15 @@ class Record:
     """For every outcome but `ok`: the error."""
     details: Any = None
     """What only its workload understands."""
+    status: int | None = None
+    """Of HTTP; None without an answer."""
+    error_code: int | None = None
+    """etcd's, of an answer that is an error."""
+
+    @property
+    def is_broken(self) -> bool:
+        """A failure that is none of etcd's: only 500 with errorCode 300 says that a fault came in between."""
+        return self.status is not None and self.status >= 500 and (self.status, self.error_code) != (500, 300)
 
 
 def write(path: Path, records: Iterator[Record] | list[Record]) -> None:

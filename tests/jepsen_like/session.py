@@ -57,6 +57,7 @@ class Session:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reply = await self._exchange(method, f"/v2/keys{key}{query}", form)
+            record.status = reply.status
             answer = reply.json()
             _note(record, reply, answer)
         except ConnectionRefusedError:
@@ -105,7 +106,9 @@ def _note(record: Record, reply: raw_http.Answer, answer: Any) -> None:
         record.outcome, record.why = "failed", str(answer.get("errorCode"))
         if record.action == "read" and reply.status == 404:
             record.outcome, record.why = "ok", None
+        record.error_code = answer.get("errorCode")
     else:
+        record.error_code = answer.get("errorCode")
         record.why = answer.get("cause") or answer.get("message")
 
 

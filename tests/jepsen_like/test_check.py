@@ -44,7 +44,16 @@ class Run:
             write(11, "create", "/kill/cas/0", "b"),
             write(12, "compareAndSwap", "/kill/cas/0", "c", compared="b"),
             write(13, "set", "/kill/ttl/d", "d"),
-            {"action": "set", "key": "/kill/set/1", "value": "lost", "outcome": "unknown", "start": 1, "end": 2},
+            {
+                "action": "set",
+                "key": "/kill/set/1",
+                "value": "lost",
+                "outcome": "unknown",
+                "start": 1,
+                "end": 2,
+                "status": 500,
+                "error_code": 300,
+            },
             {
                 "action": "compareAndSwap",
                 "key": "/kill/cas/0",
@@ -142,6 +151,10 @@ def expiry_of_another_value(run: Run) -> None:
         run.watches[name][4]["prevNode"]["value"] = "other"
 
 
+def member_fails_without_a_word(run: Run) -> None:
+    run.history[4]["error_code"] = None
+
+
 def swap_replaces_another_write_of_the_value(run: Run) -> None:
     for name in MEMBERS:
         run.watches[name][2]["prevNode"]["modifiedIndex"] = 10
@@ -169,6 +182,7 @@ def write_replaces_what_was_not_there(run: Run) -> None:
         state_hashes_differ,
         key_outlives_its_expiry,
         expiry_of_another_value,
+        member_fails_without_a_word,
         swap_replaces_another_write_of_the_value,
         write_replaces_what_was_not_there,
     ],

@@ -274,6 +274,23 @@ def test_order_of_indices_finds_each_anomaly_alone(spoil: Callable[[Run], None])
     assert verdict.problems != []
 
 
+@pytest.mark.parametrize("build", [registers, sets, locks, expiries, directories])
+@pytest.mark.parametrize(
+    ("status", "error_code", "found"), [(500, 300, False), (500, None, True), (502, 300, True), (404, 100, False)]
+)
+def test_failure_that_is_none_of_etcds_is_a_problem(
+    build: Callable[[], Run], status: int, error_code: int | None, found: bool, tmp_path: Path
+) -> None:
+    """Of answers from 500 on only etcd's own, with errorCode 300, makes an operation merely unknown."""
+    run = build()
+    action = "add" if run.workload == "set" else "write" if run.workload in {"register", "ttl"} else "acquire"
+    outcome = "failed" if status < 500 else "unknown"
+    run.records.append(
+        record(action, "another", "q", 70, outcome=outcome, status=status, error_code=error_code, details=1)
+    )
+    assert any("errorCode" in problem for problem in run.judge(tmp_path)) is found
+
+
 def test_order_of_indices_lets_unanswered_changes_explain_what_they_can() -> None:
     """One delete explains one disappearance, one write one swap, and neither what was shown afterwards."""
     gone = record("read", "r", None, 40, etcd_index=7)

@@ -110,8 +110,10 @@ async def final_trees(arena: Arena) -> dict[str, tuple[int, Any]]:
 
 
 def count_outcomes(records: list[Record], verdict: Verdict) -> None:
-    """Count what happened, and require that something did."""
+    """Count what happened; require that something did, and that no member failed but by saying so as etcd does."""
     for record in records:
         verdict.counts[f"{record.action} {record.outcome}"] += 1
     verdict.counts["operations"] = len(records)
+    for record in records:
+        verdict.require(not record.is_broken, f"answered {record.status} with errorCode {record.error_code}: {record}")
     verdict.require(any(record.outcome == "ok" for record in records), "no operation succeeded")
