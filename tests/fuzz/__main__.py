@@ -9,7 +9,7 @@ import secrets
 import sys
 
 from tests import tried
-from tests.fuzz.engine import REACHED_WITHIN, Target, fuzz
+from tests.fuzz.engine import Target, fuzz
 from tests.fuzz.targets import targets
 
 
@@ -34,10 +34,9 @@ def run(target: Target, seconds: float, seed: int, *, member: bool) -> bool:
     print(f"{target.name}: {result.inputs} inputs from seed {seed}: {outcomes}")
     print(tried.line({f"{target.name} inputs": result.inputs}), flush=True)
     if result.finding is None:
-        missed = target.outcomes - result.outcomes.keys()
-        if result.inputs < REACHED_WITHIN or not missed:
+        if not result.missed:
             return False
-        print(f"FOUND: never reached: {', '.join(sorted(missed))}", flush=True)
+        print(f"FOUND: never reached: {', '.join(sorted(result.missed))}", flush=True)
         return True
     print(result.finding)
     flag = " --member" if member else ""

@@ -50,28 +50,42 @@ class Result:
     """Of the last batch, the one with the finding if there is one."""
     finding: str | None
     """The traceback of the smallest failing input, with that input; None if nothing was found."""
+    missed: frozenset[str]
+    """What should have come up and did not, though `REACHED_WITHIN` inputs were tried."""
 
 
-def fuzz(target: Target, seconds: float, seed: int) -> Result:
-    """Try inputs for about `seconds`; a finding ends it, once it is shrunk."""
+def fuzz(target: Target, seconds: float, seed: int, *, until_reached: bool = False) -> Result:
+    """Try inputs for about `seconds`; a finding ends it, once it is shrunk.
+
+    `until_reached`: go on after that for the outcomes that should come up, but not beyond `REACHED_WITHIN` inputs.
+    """
     outcomes: collections.Counter[str] = collections.Counter()
+    deadline_ms = 0
+
+    def is_over() -> bool:
+        wanted = until_reached and outcomes.total() < REACHED_WITHIN and target.outcomes - outcomes.keys()
+        return not wanted and clock.monotonic_ms() >= deadline_ms
+
     with target.open() as check:
         deadline_ms = clock.monotonic_ms() + int(seconds * 1000)
         while True:
-            finding = _batch(target, check, seed, deadline_ms, outcomes)
-            if finding is not None or clock.monotonic_ms() >= deadline_ms:
-                return Result(outcomes.total(), outcomes, seed, finding)
+            finding = _batch(target, check, seed, is_over, outcomes)
+            if finding is not None or is_over():
+                missed = target.outcomes - outcomes.keys() if outcomes.total() >= REACHED_WITHIN else frozenset()
+                return Result(outcomes.total(), outcomes, seed, finding, missed)
             seed += 1
 
 
-def _batch(target: Target, check: Check, seed: int, deadline_ms: int, outcomes: collections.Counter[str]) -> str | None:
+def _batch(
+    target: Target, check: Check, seed: int, is_over: Callable[[], bool], outcomes: collections.Counter[str]
+) -> str | None:
     """Try the inputs of one seed; the finding, shrunk and printed as Python, or None."""
     failed = False
 
     def attempt(given: Any) -> None:
         nonlocal failed
         # The first input is tried however long hypothesis took to make ready (on a cold start, over a second).
-        if not failed and outcomes and clock.monotonic_ms() >= deadline_ms:
+        if not failed and outcomes and is_over():
             raise TimeIsUpError
         try:
             outcomes[check(given)] += 1

@@ -33,6 +33,17 @@ _WAITS: Final = re.compile(rb"wait=(true|1|T)\b")
 _REFUSED_TARGET: Final = re.compile(rb"[^?]*%(?![0-9A-Fa-f]{2})")
 """Go refuses a path with a broken escape before any handler."""
 _BODILESS: Final = frozenset({204, 304})
+REACHED: Final = frozenset(
+    {
+        "answered, first 200",
+        "answered, first 404",
+        "answered, first 405",
+        "ended by the first",
+        "doubt, last 200",
+        "doubt, last 400",
+    }
+)
+"""Whole conversations and such as are in doubt, with requests that are served and others that are refused."""
 
 
 class HangError(AssertionError):
@@ -219,4 +230,4 @@ def target(*, member: bool) -> Target:
         with systems.kvraft() if member else systems.memory() as system:
             yield Fuzzed(system.cluster.members[0]).check
 
-    return Target("http", CONVERSATIONS, _open)
+    return Target("http", CONVERSATIONS, _open, REACHED)
