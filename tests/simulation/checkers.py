@@ -1,7 +1,7 @@
 """The online checkers: what must hold after every step of every server, whatever the faults.
 
 Each violation names its invariant by the numbers of the fault matrix: I1 election safety, I2 leader append-only,
-I3 log matching, I4 leader completeness, I5 state-machine safety, I6 monotone and durable before sent.
+I3 log matching, I4 leader completeness, I5 state-machine safety, I6 monotone and durable before sent, I12 membership.
 All look at the durable level or at the first moment that something is claimed, so a bug shows before it does harm.
 """
 
@@ -130,6 +130,10 @@ class Checkers:
         self._committed_in_term: list[int] = []
         self._state_hashes: dict[int, bytes] = {}
         self._nodes_hashes: dict[int, bytes] = {}
+        self._members: set[int] = set()
+        """Servers of the last committed configuration; before the first one, of the founding one."""
+        self._removed: set[int] = set()
+        """Servers of earlier committed configurations only. Kept from the entries' voters and learners alone."""
         self._lost: defaultdict[int, list[tuple[EntryList, LogPosition]]] = defaultdict(list)
         """What servers held that lost their disks: log, and position of the state. Until they have everything back."""
         self._spent: dict[int, int] = {}
@@ -163,6 +167,8 @@ class Checkers:
         if term < promised and not _asks(server.disk.hard_state):
             raise Violation("I6", f"server {server.server_id} restarts in term {term} after it voted in {promised}")
         self._seen[server.server_id] = _Seen(term, commit_index, last_applied)
+        if not self.committed:
+            self._members.update(server.disk.configurations[0][1].servers)
         if server.disk.configurations[-1][1].servers == (server.server_id,):
             # An only voter may lead the same term again after a crash, and nobody saw what it lost.
             last_index = server.disk.log.last_index
@@ -396,8 +402,20 @@ class Checkers:
             elif index == len(self.committed) + 1:
                 self.committed.append(entry)
                 self._committed_in_term.append(term)
+                if entry.kind is EntryKind.CONFIGURATION:
+                    self._configuration_committed(entry)
             else:
                 raise Violation("I5", f"server {server.server_id} skips to {index} after {len(self.committed)}")
+
+    def _configuration_committed(self, entry: Entry) -> None:
+        """A server that was removed never is in a later configuration, whatever that says of removed servers."""
+        members = set(Configuration.decode(entry.payload).servers)
+        if returned := members & self._removed:
+            raise Violation(
+                "I12", f"removed servers {sorted(returned)} are in the configuration of entry {entry.index}"
+            )
+        self._removed |= self._members - members
+        self._members = members
 
     def applied(self, server_id: int, index: int, state_hash: bytes) -> None:
         """Equal applied index means equal state."""

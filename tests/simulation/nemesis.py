@@ -21,12 +21,12 @@
 | depose | every link of the target is cut and both ends are told: a new leader comes while it leads | | |
 | replay | what was sent to the target lately arrives again, in any order | over which it arrives | |
 | burst | so many writes at once | | writes |
-| membership | the leader is asked to add, promote or remove a server | | chooses what |
+| membership | the leader is asked some times to add, promote or remove one, or for a removed one | | chooses what |
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Role
@@ -38,6 +38,9 @@ from tests.simulation.member import AT_BOUNDARY, SimulatedMember
 from tests.simulation.network import Link
 from tests.simulation.options import DISK_FAULT_KINDS
 from tests.simulation.scheduler import DiskStopError
+
+_CHANGES: Final = 3
+"""So often each membership fault asks for a change, an election timeout apart: one alone seldom meets another."""
 
 
 @final
@@ -55,8 +58,8 @@ class Nemesis:
         self._down_ms: dict[int, int] = {}
         self.disks = DiskNemesis(context, members, self._crash, self._restart)
         context.scheduler.on_disk_stop = self._stopped_by_disk
-        self._used: set[int] = set()
-        """Spares that some change has named: an id is used once."""
+        self._seen = set(context.options.server_ids[: context.options.servers])
+        """Servers that some leader's configuration had: who is in it no more was removed, unless that was undone."""
 
     def run(self, schedule: tuple[Fault, ...]) -> None:
         """Put a schedule on the clock."""
@@ -166,6 +169,9 @@ class Nemesis:
             case "replay":
                 return network.replay(member.server_id, fault.duration_ms * 1000)
             case "membership":
+                for again in range(1, _CHANGES):
+                    after_us = again * self._context.options.election_timeout_ms * 1000
+                    scheduler.after(after_us, self._change_again, fault.amount // (again + 1))
                 return self._change_membership(fault.amount)
             case "burst":
                 self._burst(fault.amount)
@@ -176,17 +182,20 @@ class Nemesis:
         return True
 
     def _change_membership(self, choice: int) -> bool:
-        """Ask whoever leads for one of the changes that are possible now. Removed servers never return."""
+        """Ask whoever leads for one of the changes that are possible now, or to take a removed server back."""
         leader = self._members[self._target(Fault(0, "", LEADER, 0, choice))]
         if leader.core is None or leader.core.role is not Role.LEADER:
             return False
         now = leader.configuration
+        self._seen.update(now.servers)
         voters, learners = set(now.voters), set(now.learners)
         wanted = [Configuration.of(voters | {learner}, learners - {learner}) for learner in now.learners]
         wanted += [Configuration.of(voters, learners - {learner}) for learner in now.learners]
         for spare in self._context.options.server_ids[self._context.options.servers :]:
-            if spare not in self._used:
+            if spare not in self._seen:
                 wanted += [Configuration.of(voters, learners | {spare}), Configuration.of(voters | {spare}, learners)]
+        # What the core itself says of them is not asked: it may have forgotten.
+        wanted += [Configuration.of(voters | {gone}, learners) for gone in sorted(self._seen.difference(now.servers))]
         if len(voters) > 1:
             wanted += [Configuration.of(voters - {voter}, learners) for voter in now.voters]
         if not wanted:
@@ -196,10 +205,12 @@ class Nemesis:
             # Two changes in one, which the core must refuse.
             other = wanted[choice // 5 % len(wanted)]
             chosen = Configuration.of(set(chosen.voters) & set(other.voters), {*chosen.learners, *other.learners})
-        else:
-            self._used.update(chosen.servers)
         leader.desk.propose_configuration(chosen)
         return True
+
+    def _change_again(self, choice: int) -> None:
+        if not self._over:
+            self._change_membership(choice)
 
     def _wipe(self, member: SimulatedMember, down_ms: int) -> bool:
         """Every majority must keep one that remembers, or what was committed may be gone for good."""

@@ -249,6 +249,23 @@ def test_term_or_commit_that_goes_back_is_rejected() -> None:
         cluster.checkers.stepped(cluster.servers[1], FakeCore(current_term=2, commit_index=2))
 
 
+def test_removed_server_in_a_later_configuration_is_rejected() -> None:
+    """Once it is committed (I12); a removed voter that stays as a learner never left, and a new one may come."""
+    cluster = Cluster()
+    entries: list[Entry] = []
+    for after in (
+        Configuration.of([1, 2], [3]),
+        Configuration.of([1, 2]),
+        Configuration.of([1, 2], [4]),
+        Configuration.of([1, 2], [3, 4]),
+    ):
+        previous = entries[-1].chain_hash if entries else ZERO_HASH
+        entries.append(make_entry(previous, len(entries) + 1, 1, EntryKind.CONFIGURATION, 0, after.encode()))
+    cluster.checkers.called_committed(cluster.servers[1], 1, entries[:3])
+    with pytest.raises(Violation, match=r"I12: removed servers \[3\] are in the configuration of entry 4"):
+        cluster.checkers.called_committed(cluster.servers[2], 1, entries[3:])
+
+
 def test_snapshot_of_what_nobody_committed_is_rejected() -> None:
     """A snapshot stands on the one history (I3, I4)."""
     cluster = Cluster()

@@ -1,6 +1,6 @@
-"""Planted bugs of membership changes: M25 to M30."""
+"""Planted bugs of membership changes: M25 to M30c."""
 
-from typing import Any
+from typing import Any, cast
 
 from kvraft.raft import membership
 from kvraft.raft.configuration import Configuration
@@ -36,6 +36,15 @@ def _when_committed(state: State) -> Configuration:
 
 def _several_at_once(_allowed: Any, state: State, leader: Leader, wanted: Configuration) -> bool:
     return bool(wanted.voters) and state.commit_index >= leader.noop_index
+
+
+def _forget_removed(followed_by: Any, current: Configuration, *lists: Any) -> Configuration:
+    after = followed_by(current, *lists)
+    return Configuration.of(after.voters, after.learners)
+
+
+def _remember_the_last_removed(followed_by: Any, current: Configuration, *lists: Any) -> Configuration:
+    return cast("Configuration", followed_by(Configuration.of(current.voters, current.learners), *lists))
 
 
 def _learners_too(state: State) -> bool:
@@ -100,6 +109,20 @@ MUTANTS = (
         "adds and removes several servers at once",
         ("I12",),
         wrapped(membership, "_change_allowed", _several_at_once),
+        _FREQUENT,
+    ),
+    Mutant(
+        "M30b",
+        "forgets who was removed, and takes them back",
+        ("I12",),
+        wrapped(Configuration, "followed_by", _forget_removed),
+        _FREQUENT,
+    ),
+    Mutant(
+        "M30c",
+        "remembers a removed server only until the next change",
+        ("I12",),
+        wrapped(Configuration, "followed_by", _remember_the_last_removed),
         _FREQUENT,
     ),
 )
