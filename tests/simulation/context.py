@@ -55,11 +55,13 @@ class Clock:
         self._base_us = self._scheduler.now_us
         self._local_base_us = local_ms * 1000
 
-    def set_rate(self, rate_per_mille: int) -> None:
-        """Run at this rate from now on; 1000 is true."""
+    def set_rate(self, rate_per_mille: int) -> bool:
+        """Run at this rate from now on; 1000 is true. Whether that is another one than before."""
+        changes = rate_per_mille != self._rate_per_mille
         self._local_base_us = self._local_us()
         self._base_us = self._scheduler.now_us
         self._rate_per_mille = rate_per_mille
+        return changes
 
     def _local_us(self) -> int:
         return self._local_base_us + (self._scheduler.now_us - self._base_us) * self._rate_per_mille // 1000

@@ -74,7 +74,7 @@ class DiskNemesis:
                 disk.plan.disarm()
 
     def strike(self, fault: Fault, member: SimulatedMember) -> bool:
-        """Do it. False if there was nothing to do it to."""
+        """Do it. False if nothing came of it, or if it is only armed: then it is counted when it strikes."""
         if fault.kind in DAMAGING:
             if not self._atlas:
                 return False
@@ -83,9 +83,9 @@ class DiskNemesis:
         assert isinstance(disk, SectorDisk)
         match fault.kind:
             case "power_cut":
-                if not member.up:
-                    return False
-                disk.plan.operations_to_power_cut = fault.amount % 50
+                if member.up:
+                    disk.plan.operations_to_power_cut = fault.amount % 50
+                return False
             case "power_cut_all":
                 for other in self._members.values():
                     assert isinstance(other.disk, SectorDisk)
@@ -95,11 +95,21 @@ class DiskNemesis:
             case "disk_full":
                 disk.plan.full = True
                 self._context.scheduler.after(fault.duration_ms * 1000, self._give_space, disk)
+                return member.up
             case "swap":
                 return self._swap(fault, member, disk)
             case _:
                 return self._damage(fault, member, disk)
-        return True
+
+    def is_full(self, member: SimulatedMember) -> bool:
+        """Whether a server's disk refuses every write."""
+        return isinstance(member.disk, SectorDisk) and member.disk.plan.full
+
+    def count_strikes(self) -> None:
+        """At the end of a run: how often a sync lied or a write went astray, of all that were to."""
+        for member in self._members.values():
+            if isinstance(member.disk, SectorDisk):
+                self._context.faults.update(member.disk.plan.struck)
 
     def _give_space(self, disk: SectorDisk) -> None:
         disk.plan.full = False
@@ -128,7 +138,7 @@ class DiskNemesis:
                 if not device.roll_back_newest_meta():
                     return False
         disk.hurt = f"{disk.hurt}, {fault.kind}" if disk.hurt else fault.kind
-        return True
+        return fault.kind not in {"astray", "lie"}
 
     def _device(self, fault: Fault, disk: SectorDisk) -> Device:
         paths = sorted(disk.volume.devices)

@@ -1,4 +1,4 @@
-"""Carries out a schedule of faults.
+"""Carries out a schedule of faults, and counts those that something came of; an armed one when it strikes.
 
 | kind | what happens | duration | amount |
 |---|---|---|---|
@@ -38,6 +38,7 @@ from tests.simulation.member import AT_BOUNDARY, SimulatedMember
 from tests.simulation.network import Link
 from tests.simulation.options import DISK_FAULT_KINDS
 from tests.simulation.scheduler import DiskStopError
+from tests.simulation.sectors.disk import POWER_CUT
 
 _CHANGES: Final = 3
 """So often each membership fault asks for a change, an election timeout apart: one alone seldom meets another."""
@@ -47,7 +48,7 @@ _CHANGES: Final = 3
 class Nemesis:
     """The only one that hurts servers."""
 
-    def __init__(self, context: Context, members: dict[int, SimulatedMember], burst: Callable[[int], None]) -> None:
+    def __init__(self, context: Context, members: dict[int, SimulatedMember], burst: Callable[[int], bool]) -> None:
         self._context = context
         self._members = members
         self._burst = burst
@@ -104,7 +105,7 @@ class Nemesis:
         return max(leaders, key=lambda m: m.core.current_term if m.core is not None else 0).server_id
 
     def _carry_out(self, fault: Fault, member: SimulatedMember) -> bool:
-        """Do it. False if there was nothing to do it to."""
+        """Do it. False if nothing came of it, or if it is only armed: then it is counted when it strikes."""
         network, scheduler = self._context.network, self._context.scheduler
         end_us = scheduler.now_us + fault.duration_ms * 1000
         match fault.kind:
@@ -116,10 +117,10 @@ class Nemesis:
                 ]
                 return any(crashed)
             case "crash_at":
-                if not member.up:
-                    return False
-                member.armed_crash = fault.amount
-                self._down_ms[member.server_id] = fault.duration_ms
+                if member.up:
+                    member.armed_crash = fault.amount
+                    self._down_ms[member.server_id] = fault.duration_ms
+                return False
             case "wipe":
                 return not self._strands(member) and self._wipe(member, fault.duration_ms)
             case "pause":
@@ -130,14 +131,16 @@ class Nemesis:
             case "slow":
                 member.extra_step_us = fault.amount
                 scheduler.at(end_us, self._unslow, member)
+                return member.up
             case "slow_disk":
                 member.disk.extra_sync_us = fault.amount
                 scheduler.at(end_us, self._unslow_disk, member)
+                return member.up
             case "sync_error":
-                if not member.up:
-                    return False
-                member.disk.fails_next = True
-                self._down_ms[member.server_id] = fault.duration_ms
+                if member.up:
+                    member.disk.fails_next = True
+                    self._down_ms[member.server_id] = fault.duration_ms
+                return False
             case "cut" | "cut_one_way" | "isolate":
                 links = self._links(fault, member.server_id)
                 network.cut(links)
@@ -149,21 +152,19 @@ class Nemesis:
                 name = f"{fault.kind}_per_mille"
                 setattr(network, name, fault.amount)
                 scheduler.at(end_us, self._calm, name, getattr(self._context.options, name))
+                return len(self._members) > 1
             case "delay":
                 network.extra_delay_us = fault.amount
                 scheduler.at(end_us, self._calm, "extra_delay_us", 0)
+                return len(self._members) > 1
             case "drift":
-                member.clock.set_rate(1000 + fault.amount - self._context.options.drift_per_mille)
+                return member.clock.set_rate(1000 + fault.amount - self._context.options.drift_per_mille)
             case "transfer":
-                to_server = fault.amount % (len(self._members) + 1)
-                member.put_if_up(TransferLeadership(0 if to_server == member.server_id else to_server))
+                return self._transfer(member, fault.amount % (len(self._members) + 1))
             case "compact":
-                if member.keeper is None:
-                    return False
-                member.keeper.flush()
-                member.keeper.compact(member.disk.state.position.index)
+                return _compact(member)
             case "disconnect":
-                self._disconnect(member.server_id)
+                return self._disconnect(member.server_id) and member.up
             case "depose":
                 return self._depose(fault, member)
             case "replay":
@@ -174,12 +175,21 @@ class Nemesis:
                     scheduler.after(after_us, self._change_again, fault.amount // (again + 1))
                 return self._change_membership(fault.amount)
             case "burst":
-                self._burst(fault.amount)
+                return self._burst(fault.amount)
             case _:
                 assert fault.kind in DISK_FAULT_KINDS
                 self._down_ms[member.server_id] = fault.duration_ms
                 return self.disks.strike(fault, member)
         return True
+
+    def _transfer(self, member: SimulatedMember, to_server: int) -> bool:
+        """Ask for it; in vain where nobody leads or the one that should take over is no voter."""
+        to_server = 0 if to_server == member.server_id else to_server
+        member.put_if_up(TransferLeadership(to_server))
+        if member.core is None or member.core.role is not Role.LEADER:
+            return False
+        successors = {*member.configuration.voters} - {member.server_id}
+        return to_server in successors or (to_server == 0 and bool(successors))
 
     def _change_membership(self, choice: int) -> bool:
         """Ask whoever leads for one of the changes that are possible now, or to take a removed server back."""
@@ -253,11 +263,16 @@ class Nemesis:
         member.crash(reason)
         if reason == AT_BOUNDARY:
             self._context.reached["crash at a boundary"] += 1
+            self._context.faults["crash_at"] += 1
+        elif not self.disks.is_full(member):
+            self._context.faults["sync_error"] += 1
         self._disconnect(member.server_id)
         self._context.scheduler.after(self._down_ms.get(member.server_id, 1000) * 1000, self._restart, member)
 
     def _stopped_by_disk(self, stop: DiskStopError) -> None:
         member = self._members[stop.server_id]
+        if stop.reason == POWER_CUT:
+            self._context.faults["power_cut"] += 1
         member.crash(stop.reason)
         self._disconnect(stop.server_id)
         self._context.scheduler.after(self._down_ms.get(stop.server_id, 1000) * 1000, self._restart, member)
@@ -272,12 +287,15 @@ class Nemesis:
         if not member.up and self.disks.may_come_back(member) and self._wipe(member, 0):
             self._context.scheduler.after(1_000_000, self._restart, member)
 
-    def _disconnect(self, server_id: int) -> None:
-        """Peers that can hear it notice that a process closed its connections."""
+    def _disconnect(self, server_id: int) -> bool:
+        """Peers that can hear it notice that a process closed its connections. False if nobody hears it."""
+        heard = False
         for other_id, other in self._members.items():
             if other_id != server_id and not self._context.network.is_cut(server_id, other_id):
                 delay_us = self._context.options.latency_us
                 self._context.scheduler.after(delay_us, other.put_if_up, PeerDisconnected(server_id))
+                heard = heard or other.up
+        return heard
 
     def _depose(self, fault: Fault, member: SimulatedMember) -> bool:
         """Cut a server off with resets and not in silence: its followers need not wait for their timeouts.
@@ -334,6 +352,16 @@ class Nemesis:
     def _cut_one(self, link: Link) -> None:
         if not self._over:
             self._context.network.cut([link])
+
+
+def _compact(member: SimulatedMember) -> bool:
+    if member.keeper is None:
+        return False
+    before = member.disk.log.base.index
+    was_flushing = member.disk.flushing
+    member.keeper.flush()
+    member.keeper.compact(member.disk.state.position.index)
+    return member.disk.log.base.index > before or member.disk.flushing > was_flushing
 
 
 def _end_of_log(member: SimulatedMember) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.campaign import run_many, seeds_of
-from tests.simulation.faults import draw_schedule, schedule_as_json, schedule_from_json
+from tests.simulation.faults import Fault, draw_schedule, schedule_as_json, schedule_from_json
 from tests.simulation.options import Options, draw_options
 from tests.simulation.streams import stream
 from tests.simulation.world import run_seed
@@ -104,6 +104,19 @@ def test_removing_a_fault_leaves_the_draws_of_others_alone() -> None:
     stream(5, 1, "election").random()
     assert [stream(5, 1, "disk").random() for _ in range(3)] == first
     assert stream(5, 2, "disk").random() != first[0]
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_only_faults_that_struck_are_counted(*, up: bool) -> None:
+    """What is done to a dead server, a clock told to go on as it went, a fault that is armed for nothing: no faults."""
+    small = dataclasses.replace(_short(7), servers=3, spares=0, sectors=False, drift_per_mille=10, wipe_interval_ms=0)
+    options = dataclasses.replace(small, safety_ms=8000)
+    kinds = (("slow", 20_000), ("slow_disk", 20_000), ("crash_at", 0), ("drift", 15 if up else 10), ("disconnect", 0))
+    crash = () if up else (Fault(3000, "crash", 1, 5000, 0),)
+    schedule = (*crash, *(Fault(3500 + 200 * at, kind, 1, 100, amount) for at, (kind, amount) in enumerate(kinds)))
+    outcome = run_seed(7, options=options, schedule=schedule)
+    assert not outcome.failed
+    assert outcome.faults == (dict.fromkeys((kind for kind, _ in kinds), 1) if up else {"crash": 1})
 
 
 def test_a_transcript_reads_as_milliseconds_server_and_term() -> None:

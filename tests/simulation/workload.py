@@ -60,10 +60,12 @@ class Workload:
         mean_s = 1 / self._context.options.operations_per_second
         self._context.scheduler.after(int(self._random.expovariate(1 / mean_s) * 1_000_000), self._next)
 
-    def burst(self, count: int) -> None:
-        """So many writes at once, through all members."""
+    def burst(self, count: int) -> bool:
+        """So many writes at once, through all members. Whether any of them was sent."""
+        before = self.pending
         for _ in range(count):
             self.write(self._any_member(), self._command())
+        return self.pending > before
 
     def _any_member(self) -> SimulatedMember:
         return self._members[self._random.randrange(1, len(self._members) + 1)]

@@ -299,6 +299,7 @@ def run_seed(
     except Exception:  # noqa: BLE001 -- whatever breaks inside a run is a finding, to be reported with its seed
         outcome.error = traceback.format_exc()
     context = world.context
+    world.nemesis.disks.count_strikes()
     context.reached["entries read from disk"] += sum(member.disk.reads for member in world.members.values())
     if options.sectors:
         context.reach("run on disks of sectors")

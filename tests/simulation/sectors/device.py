@@ -8,6 +8,7 @@ for data pages alone.
 
 import errno
 import random as random_module
+from collections import Counter
 from typing import Final, final
 
 PAGE_BYTES: Final = 4096
@@ -39,6 +40,8 @@ class FaultPlan:
         self.write_goes_astray = False
         """At the next sync one page lands in the place of another."""
         self.operations = 0
+        self.struck: Final[Counter[str]] = Counter()
+        """How often a sync lied (`lie`) and a page went `astray`."""
 
     def disarm(self) -> None:
         """Nothing will go wrong any more."""
@@ -126,6 +129,7 @@ class Device:
         unsynced, self._unsynced = self._unsynced, {}
         if plan.sync_lies:
             plan.sync_lies = False
+            plan.struck["lie"] += 1
             self._shown.update(unsynced)
         elif plan.sync_fails:
             plan.sync_fails = False
@@ -137,6 +141,7 @@ class Device:
             raise OSError(errno.EIO, "input/output error")
         elif plan.write_goes_astray and unsynced:
             plan.write_goes_astray = False
+            plan.struck["astray"] += 1
             astray = plan.random.choice([*unsynced])
             for page, content in unsynced.items():
                 if page != astray:
