@@ -99,6 +99,7 @@ class History:
         self.reads = 0
         self.local_reads = 0
         self.expired = 0
+        self._expiries: list[tuple[bytes, int, int]] = []
 
     def committed(self, entry: Entry, appended_us: int, now_us: int) -> None:
         """The next entry of the one history, in order."""
@@ -139,6 +140,8 @@ class History:
             self.events.append(Change(Action.EXPIRE, path, None, node.value, node.modified_index, refresh=False))
             self._changed(path, entry.index)
             self._check_not_early(path, now_us)
+            assert node.deadline_ms is not None
+            self._expiries.append((path, node.deadline_ms, entry.clock_ms))
 
     def _changed(self, path: bytes, index: int) -> None:
         node = self._model.nodes.get(path)
@@ -205,10 +208,15 @@ class History:
         if expected != seen:
             raise Violation("I7", f"{path!r} at index {applied_index} was read as {seen}, the model says {expected}")
 
-    def overdue(self, clock_ms: int, late_ms: int) -> list[bytes]:
-        """Keys that should have expired more than `late_ms` before the log clock `clock_ms`."""
+    def take_expiries(self) -> list[tuple[bytes, int, int]]:
+        """(key, deadline, log time of the expiry) of what has expired since the last call."""
+        taken, self._expiries = self._expiries, []
+        return taken
+
+    def overdue(self, clock_ms: int, late_ms: int) -> list[tuple[bytes, int]]:
+        """Keys that should have expired more than `late_ms` before the log clock `clock_ms`, with their deadlines."""
         return sorted(
-            path
+            (path, node.deadline_ms)
             for path, node in self._model.nodes.items()
             if node.deadline_ms is not None and node.deadline_ms + late_ms < clock_ms
         )

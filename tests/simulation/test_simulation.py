@@ -106,6 +106,7 @@ def test_removing_a_fault_leaves_the_draws_of_others_alone() -> None:
     assert stream(5, 2, "disk").random() != first[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("up", [True, False])
 def test_only_faults_that_struck_are_counted(*, up: bool) -> None:
     """What is done to a dead server, a clock told to go on as it went, a fault that is armed for nothing: no faults."""

@@ -16,6 +16,7 @@ from tests.simulation.context import Context
 from tests.simulation.faults import Fault, draw_schedule
 from tests.simulation.frames import Frame
 from tests.simulation.history import History
+from tests.simulation.lateness import Lateness
 from tests.simulation.ledger import Ledger
 from tests.simulation.machine import KeyspaceMachine
 from tests.simulation.member import SimulatedMember
@@ -103,6 +104,7 @@ class World:
             self.members[server_id] = SimulatedMember(self.context, server_id, known, ledger)
         self.workload = Workload(self.context, self.members)
         self.watches = Watches(self.context, self.members)
+        self.lateness = Lateness(self.context, self.members)
         self.nemesis = Nemesis(self.context, self.members, self.workload.burst)
 
     def _deliver(self, to_server: int, from_server: int, frame: Frame) -> None:
@@ -134,6 +136,7 @@ class World:
             member.start()
         self.workload.start()
         self.watches.start()
+        self.lateness.start()
         self.nemesis.run(self.schedule)
         self.advance(self.options.safety_ms)
 
@@ -300,6 +303,7 @@ def run_seed(
         outcome.error = traceback.format_exc()
     context = world.context
     world.nemesis.disks.count_strikes()
+    context.reached["expiry judged for its lateness"] += world.lateness.judged
     context.reached["entries read from disk"] += sum(member.disk.reads for member in world.members.values())
     if options.sectors:
         context.reach("run on disks of sectors")

@@ -10,6 +10,7 @@ from kvraft.raft.entries import Entry
 from kvraft.raft.state import State
 from tests.simulation.desk import Desk
 from tests.simulation.disk import StoredState
+from tests.simulation.keeper import Keeper
 from tests.simulation.machine import KeyspaceMachine
 from tests.simulation.member import SimulatedMember
 from tests.simulation.mutants.planting import Mutant, with_options, wrapped
@@ -59,6 +60,10 @@ def _order_by_address(pour: Any, deadlines: Deadlines, second: int) -> None:
     flip = next(_CLOCK_NOISE) % 2
     if flip:
         deadlines._near = [(0, -created, path, order, node) for _, created, path, order, node in deadlines._near]
+
+
+def _not_yet(is_due: Any, keeper: Keeper, deadline_ms: int, log_clock_ms: int) -> Any:
+    return is_due(keeper, deadline_ms + 1_500, log_clock_ms)
 
 
 def _compare_at_once(encode: Any, desk: Desk, command: Command) -> Any:
@@ -131,6 +136,12 @@ MUTANTS = (
         "keys expire in an order that differs between members",
         ("I5", "I7", "I11"),
         wrapped(Deadlines, "_pour", _order_by_address),
+    ),
+    Mutant(
+        "M24e",
+        "a leader lets every key live a second and a half too long",
+        ("I11",),
+        wrapped(Keeper, "is_due", _not_yet),
     ),
     Mutant(
         "M49",
