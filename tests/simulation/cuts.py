@@ -7,9 +7,8 @@ asked for, which the checkers watch throughout.
 
 It holds for every cut of a cluster at rest, whose logs are equal. If writes go on while links are cut, a leader that is
 heard and does not hear may lengthen the log of a server that the connected one needs and that cannot win itself: no
-Raft elects anybody then (the "constrained election" of Omni-Paxos; Ng, Haridi and Carbone 2023, section 2), until a
-link is mended. So under load the claim asks for more: a connected server with a majority whose logs are no longer than
-its own.
+Raft elects anybody then (the "constrained election" of Omni-Paxos; Ng, Haridi and Carbone 2023), until a link is
+mended. So under load the claim asks for more: a connected server with a majority whose logs are no longer than its own.
 
 A mask has one bit for each ordered pair of places; place 0 is whoever leads when the links are cut, so that all cuts
 of all leaders are met whichever server is elected.
