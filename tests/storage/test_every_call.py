@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import os
 import random
 import shutil
 import subprocess
@@ -26,6 +27,9 @@ FAULTS: Final = {"killed": "signal=KILL", "EIO": "error=EIO", "ENOSPC": "error=E
 SNAPSHOT_INDEX: Final = 1000
 ANSWER_S: Final = 60.0
 EARLY: Final = 12
+TRIES: Final = 5
+"""A commit that finds the log thread at work is left to it, so a busy machine moves some calls from one thread to the
+other, and the last ones of a thread need not come in every run."""
 
 Point = tuple[str, str, int]
 """Call, thread, and which of its calls."""
@@ -114,14 +118,23 @@ def strike(points: list[Point], fault: str, snapshot: Path, directory: Path) -> 
     for point in points:
         by_call.setdefault(point[0], []).append(point)
     for call, chosen in by_call.items():
-        options = ["-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{FAULTS[fault]}:when={HIT_AT}"]
+        trace = directory / f"{call}.trace"
+        options = ["-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:{FAULTS[fault]}:when={HIT_AT}"]
         if fault != "killed":
             options.append("--seccomp-bpf")  # stops at these calls only; with it strace cannot send a signal
         with serving(directory / call, snapshot, call, *options) as server:
             for _, thread, number in chosen:
                 path = directory / call / f"{thread}-{number}"
                 try:
-                    became[_judge(server.play(path, thread, number), fault, call, server.record)] += 1
+                    code = server.play(path, thread, number)
+                    for _ in range(TRIES - 1):
+                        if code or "(INJECTED)" in trace.read_text():
+                            break
+                        shutil.rmtree(path)
+                        code = server.play(path, thread, number)
+                    struck = code != 0 or "(INJECTED)" in trace.read_text()
+                    became[_judge(code, fault, call, server.record) if struck else "not reached"] += 1
+                    os.truncate(trace, 0)
                     outcome = Outcome(acknowledged=server.record.acknowledged, flushed=server.record.flushed)
                     check_left_behind(path, outcome)
                 except Exception as error:  # noqa: BLE001 -- whatever it is, it is what this test is for
@@ -159,7 +172,7 @@ def test_fault_at_some_calls_loses_nothing_acknowledged(
     ]
     became = strike(chosen, fault, snapshot, tmp_path)
     print(f"{fault} at {len(chosen)} of {len(points)} points: {dict(became)}")
-    assert became["harmless"] == 0
+    assert became["harmless"] == became["not reached"] == 0
 
 
 @pytest.mark.torture
@@ -181,3 +194,4 @@ def test_fault_at_every_call_loses_nothing_acknowledged(
     became = strike(chosen, fault, snapshot, tmp_path)
     print(f"{fault} at {len(chosen)} of {len(points)} points: {dict(became)}")
     assert became.total() == len(chosen)
+    assert became["not reached"] <= len(points) // 100
