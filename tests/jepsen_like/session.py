@@ -96,7 +96,8 @@ class Session:
 
 def _note(record: Record, reply: raw_http.Answer, answer: Any) -> None:
     """What an answer says of an operation."""
-    record.etcd_index = int(reply.header("X-Etcd-Index") or 0) or None
+    index = reply.header("X-Etcd-Index")
+    record.etcd_index = None if index is None else int(index)  # 0 before the very first write
     if reply.status in {200, 201}:
         record.outcome = "ok"
         record.index = answer["node"].get("modifiedIndex")

@@ -10,7 +10,7 @@ from tests.jepsen_like.session import Session
 
 
 def test_client_notes_the_status_of_a_failure_that_is_no_json(tmp_path: Path) -> None:
-    """A bare 500 is told apart from a connection that breaks."""
+    """A bare 500 is told apart from a connection that breaks; and an index of 0 from none."""
 
     async def ask_broken_server(answer: bytes) -> Record:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,3 +36,7 @@ def test_client_notes_the_status_of_a_failure_that_is_no_json(tmp_path: Path) ->
     assert (etcds.outcome, etcds.error_code, etcds.is_broken) == ("unknown", 300, False)
     cut = asyncio.run(ask_broken_server(b"HTTP/1.1 500 Internal Serv"))
     assert (cut.outcome, cut.status, cut.is_broken) == ("unknown", None, False)
+    missing = b'{"errorCode":100,"message":"Key not found","cause":"/jepsen/r","index":0}'
+    head = f"HTTP/1.1 404 Not Found\r\nX-Etcd-Index: 0\r\nContent-Length: {len(missing)}\r\n\r\n".encode()
+    first = asyncio.run(ask_broken_server(head + missing))
+    assert (first.outcome, first.etcd_index) == ("ok", 0), "index 0 is one, too: nothing was written yet"

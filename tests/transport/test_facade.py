@@ -58,7 +58,8 @@ async def test_a_stopped_transport_reports_nothing_and_frees_its_port() -> None:
     first, second = support.make_peer(1, port_of), support.make_peer(2, port_of)
     async with support.running(second):
         async with support.running(first):
-            await first.events.until(lambda events: events.connected)
+            for peer in (first, second):
+                await peer.events.until(lambda events: events.connected)
         assert first.events.disconnects == 0
         assert ports.is_free(port_of[1])
         await second.events.until(lambda events: events.disconnects == 1)
