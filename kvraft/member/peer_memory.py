@@ -138,9 +138,7 @@ class PeerMemory:
         held = dict(told.indices).get(self._member_id, 0)
         if held <= last_index or self._raft.is_rebuilding:
             return None
-        return (
-            f"its log ends at {last_index} but it has acknowledged {held}: its data directory is an old copy; {REMEDY}"
-        )
+        return _shorter(last_index, held)
 
 
 def _shorter(last_index: int, acknowledged: int) -> str:
