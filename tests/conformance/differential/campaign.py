@@ -70,7 +70,8 @@ def difference_in(pair: Pair, sequence: Sequence, coverage: Coverage) -> str | N
     try:
         Run(pair, sequence, coverage).run()
     except (DifferenceError, NoAnswerError) as error:
-        pair.reset()
+        # Events from before the difference may differ as well: a watch of the next sequence must not reach them.
+        pair.reset(above=HISTORY_SIZE)
         return str(error)
     return None
 
