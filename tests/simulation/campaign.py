@@ -74,7 +74,7 @@ class Totals:
         speed = self.virtual_ms / 1000 / self.core_s if self.core_s else 0
         lines = [
             f"{self.runs} seeds, {hours:.2f} cluster-hours, {self.faults.total()} faults",
-            f"{speed:.0f} simulated seconds per core-second (aim: 100)",
+            f"{speed:.0f} simulated seconds per core-second (aim: 100), {self.core_s:.0f} core-seconds",
             f"{self.commits} commits, {self.acknowledged} acknowledged writes, {self.reads} linearizable reads",
             f"{self.expired} expiries, {self.events} watch events, {self.terms} terms with a leader",
             "faults:   " + _listing(self.faults),

@@ -1,11 +1,43 @@
-"""What the tests of the simulator share: garbage is collected seldom while they run."""
+"""What the tests of the simulator share: garbage is collected seldom, and the campaign runs beside all other tests."""
 
 import gc
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
-from tests.simulation.campaign import collect_seldom
+from tests.simulation.background import MASTER_SEED, SEEDS, BackgroundCampaign
+from tests.simulation.campaign import Totals, collect_seldom
+
+_CAMPAIGN: Final = pytest.StashKey[BackgroundCampaign]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever waits for the campaign comes last."""
+    items.sort(key=_waits_for_campaign)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the campaign before the first test, if one waits for it."""
+    if any(map(_waits_for_campaign, session.items)) and not session.config.option.collectonly:
+        session.config.stash[_CAMPAIGN] = BackgroundCampaign(MASTER_SEED, SEEDS)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A run that is interrupted leaves nothing behind."""
+    if (campaign := config.stash.get(_CAMPAIGN, None)) is not None:
+        campaign.close()
+
+
+def _waits_for_campaign(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "campaign" in item.fixturenames
+
+
+@pytest.fixture
+def campaign(pytestconfig: pytest.Config) -> Totals:
+    """What `SEEDS` seeds came to."""
+    return pytestconfig.stash[_CAMPAIGN].totals()
 
 
 @pytest.fixture(autouse=True, scope="package")

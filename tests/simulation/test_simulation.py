@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.campaign import run_many, seeds_of
+from tests.simulation.background import MASTER_SEED, SEEDS
+from tests.simulation.campaign import Totals, seeds_of
 from tests.simulation.faults import Fault, draw_schedule, schedule_as_json, schedule_from_json
 from tests.simulation.options import Options, draw_options
 from tests.simulation.streams import stream
 from tests.simulation.world import run_seed
 
-MASTER_SEED = 1
-SEEDS = 300
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,21 +24,14 @@ def _short(seed: int) -> Options:
     return dataclasses.replace(draw_options(seed), safety_ms=20_000)
 
 
-def _weight(seed: int) -> int:
-    """Roughly how long a seed takes, so that no process still has a long one when the others have ended."""
-    options = draw_options(seed)
-    return len(options.server_ids) * options.operations_per_second
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_no_seed_breaks_an_invariant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_seed_breaks_an_invariant(campaign: Totals, capsys: pytest.CaptureFixture[str]) -> None:
     """Under every kind of fault all invariants hold, and after healing every cluster converges.
 
     A failure names its seed; `python -m tests.simulation replay SEED` shows what happened.
     """
-    longest_first = sorted(seeds_of(MASTER_SEED, SEEDS), key=_weight, reverse=True)
-    totals = run_many(longest_first)
+    totals = campaign
     with capsys.disabled():
         sys.stdout.write(f"\n{totals.table()}\n")
     assert not totals.failures, "\n".join(
