@@ -15,7 +15,7 @@ SEEDS_A_TEST = 12
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(1, 61, SEEDS_A_TEST))
+@pytest.mark.parametrize("first", range(1, 37, SEEDS_A_TEST))
 def test_what_clients_were_told_is_what_every_member_has(first: int, tmp_path: pathlib.Path) -> None:
     """An acknowledged write is in every member exactly once, an unknown one at most once; reads never go back.
 
@@ -48,4 +48,4 @@ def test_a_command_that_is_sent_twice_is_found(tmp_path: pathlib.Path, monkeypat
     # What brings refusals late, and nothing else: one seed in six finds it, where one in a hundred does otherwise.
     monkeypatch.setattr(schedules, "FAULTS", ("transfer", "transfer", "slow links", "heal"))
     with pytest.raises(ScheduleError, match="was applied 2 times"):
-        run_seeds(range(1, 60), tmp_path)
+        run_seeds(range(10, 60), tmp_path)

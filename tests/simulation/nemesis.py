@@ -48,7 +48,9 @@ _CHANGES: Final = 3
 class Nemesis:
     """The only one that hurts servers."""
 
-    def __init__(self, context: Context, members: dict[int, SimulatedMember], burst: Callable[[int], bool]) -> None:
+    def __init__(
+        self, context: Context, members: dict[int, SimulatedMember], burst: Callable[[int, int], bool]
+    ) -> None:
         self._context = context
         self._members = members
         self._burst = burst
@@ -175,7 +177,7 @@ class Nemesis:
                     scheduler.after(after_us, self._change_again, fault.amount // (again + 1))
                 return self._change_membership(fault.amount)
             case "burst":
-                return self._burst(fault.amount)
+                return self._burst(fault.at_ms, fault.amount)
             case _:
                 assert fault.kind in DISK_FAULT_KINDS
                 self._down_ms[member.server_id] = fault.duration_ms

@@ -176,7 +176,7 @@ def draw_options(seed: int) -> Options:
         flush_ms=random.choice((50, 500, 5000)),
         reports_drops=random.random() < 0.5,
         drift_per_mille=random.choice((0, 10, 100)),
-        operations_per_second=random.choice((2, 10, 20, 20, 50)),
+        operations_per_second=random.choice((2, 10, 20, 20, 30)),
         keys=random.choice((2, 6, 20)),
         value_bytes_max=random.choice((10, 100, 3000)),
         history_events_max=random.choice((3, 50, 1000)),

