@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests import tried
+from tests.simulation.background import waits_for_campaign
 
 pytest_plugins = ["kvraft.testing.plugin"]
 
@@ -53,6 +54,12 @@ def scaled(pytestconfig: pytest.Config, record_property: Callable[[str, object],
         return count
 
     return scaled
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The campaign of the simulator runs beside the other tests; those of the cluster tier have the machine alone."""
+    items.sort(key=lambda item: 2 if tier_of(item.nodeid) == "cluster" else int(waits_for_campaign(item)))
 
 
 def pytest_collection_finish() -> None:

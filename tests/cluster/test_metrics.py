@@ -45,7 +45,7 @@ def families(names: Iterable[str]) -> set[str]:
 @pytest.mark.slow
 def test_every_figure_moves_or_is_known_to_stand_still(tmp_path: Path) -> None:
     """Through writes, reads, watches, an expiry, a paused leader, a dead follower, and a member on its own."""
-    flags = {"election-timeout": "500", "heartbeat-interval": "50"}
+    flags = {"election-timeout": "300", "heartbeat-interval": "30"}
     with Cluster(tmp_path / "cluster", flags=flags) as cluster:
         for member in cluster.members:
             member.wait_for("version", lambda: b"not_decided" not in member.http("GET", "/version").body, 10)  # noqa: B023 -- called here

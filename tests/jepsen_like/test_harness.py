@@ -16,7 +16,7 @@ from tests.jepsen_like.run import Settings, run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SEED: Final = 20_261_121
-CUT_S: Final = 4.0
+CUT_S: Final = 3.0
 ELECTION_TIMEOUT_S: Final = 1.0
 
 A_BIT_OF_EVERYTHING: Final = [
@@ -32,7 +32,7 @@ CUT_OFF: Final = [Planned("isolated_follower", 1.0, 1.5, "follower"), Planned("i
 
 def test_registers_stay_linearizable_under_mixed_faults(tmp_path: Path) -> None:
     """Kill, partition, pause with resets, a full disk with loss: no anomaly, no exit that no fault asked for."""
-    verdict = run(Settings(seconds=14, seed=SEED), tmp_path, A_BIT_OF_EVERYTHING)
+    verdict = run(Settings(seconds=13, seed=SEED), tmp_path, A_BIT_OF_EVERYTHING)
     assert verdict.problems == [], f"seed {SEED}"
     assert verdict.counts["keys linearizable"] > 3
     assert (tmp_path / "report.html").exists()
@@ -41,14 +41,14 @@ def test_registers_stay_linearizable_under_mixed_faults(tmp_path: Path) -> None:
 
 def test_etcd_passes_with_quorum_reads(tmp_path: Path) -> None:
     """The control: the harness finds nothing where there is nothing."""
-    verdict = run(Settings(kind="etcd", seconds=6.5, seed=SEED), tmp_path, CUT_OFF)
+    verdict = run(Settings(kind="etcd", seconds=6, seed=SEED), tmp_path, CUT_OFF)
     assert verdict.problems == [], f"seed {SEED}"
     assert verdict.counts["keys linearizable"] > 1
 
 
 def test_etcd_is_not_linearizable_with_default_reads(tmp_path: Path) -> None:
     """The control: the same faults on the same program, and the checker sees its stale reads."""
-    verdict = run(Settings(kind="etcd", quorum=False, seconds=6.5, seed=SEED), tmp_path, CUT_OFF)
+    verdict = run(Settings(kind="etcd", quorum=False, seconds=6, seed=SEED), tmp_path, CUT_OFF)
     assert verdict.counts["keys violated"] >= 1, f"seed {SEED}: {verdict.counts}"
     assert verdict.counts["keys undecided"] == 0
 

@@ -1,7 +1,7 @@
 """The campaign of `make test`, computed while the other tests wait for disks, timers and elections.
 
 It runs in processes of its own under SCHED_IDLE: they take what nobody else wants, and a test that wakes up never
-queues behind them.
+queues behind them. Before the first test of the cluster tier it has ended, as those measure time.
 """
 
 import os
@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, final
 
+import pytest
+
 from kvraft.testing import leash
 from tests.simulation.campaign import Totals, run_many, seeds_of
 from tests.simulation.options import draw_options
@@ -18,6 +20,11 @@ from tests.simulation.options import draw_options
 MASTER_SEED: Final = 1
 SEEDS: Final = 300
 _ROOT: Final = Path(__file__).parents[2]
+
+
+def waits_for_campaign(item: pytest.Item) -> bool:
+    """Whether a test uses the fixture `campaign`."""
+    return isinstance(item, pytest.Function) and "campaign" in item.fixturenames
 
 
 @final

@@ -6,21 +6,15 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.background import MASTER_SEED, SEEDS, BackgroundCampaign
+from tests.simulation.background import MASTER_SEED, SEEDS, BackgroundCampaign, waits_for_campaign
 from tests.simulation.campaign import Totals, collect_seldom
 
 _CAMPAIGN: Final = pytest.StashKey[BackgroundCampaign]()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever waits for the campaign comes last."""
-    items.sort(key=_waits_for_campaign)
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the campaign before the first test, if one waits for it."""
-    if any(map(_waits_for_campaign, session.items)) and not session.config.option.collectonly:
+    if any(map(waits_for_campaign, session.items)) and not session.config.option.collectonly:
         session.config.stash[_CAMPAIGN] = BackgroundCampaign(MASTER_SEED, SEEDS)
 
 
@@ -28,10 +22,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """A run that is interrupted leaves nothing behind."""
     if (campaign := config.stash.get(_CAMPAIGN, None)) is not None:
         campaign.close()
-
-
-def _waits_for_campaign(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and "campaign" in item.fixturenames
 
 
 @pytest.fixture
