@@ -33,11 +33,12 @@ META_PREFIX: Final = b"\x00"
 GROUP_PREFIX: Final = b"\x01"
 IDENTITY_KEY: Final = META_PREFIX + b"identity"
 HARD_STATE_KEY: Final = META_PREFIX + b"hard_state"
-REBUILDING_KEY: Final = META_PREFIX + b"rebuilding"
 BASE_KEY: Final = META_PREFIX + b"base"
 CONFIGURATIONS_KEY: Final = META_PREFIX + b"configurations"
 GENERATION_KEY: Final = META_PREFIX + b"generation"
 PEER_PREFIX: Final = META_PREFIX + b"peer/"
+LOG_META_KEYS: Final = frozenset((IDENTITY_KEY, HARD_STATE_KEY, BASE_KEY, CONFIGURATIONS_KEY, GENERATION_KEY))
+"""In every log, beside one record for each peer that acknowledged something."""
 POSITION_KEY: Final = META_PREFIX + b"position"
 CONFIGURATION_KEY: Final = META_PREFIX + b"configuration"
 KEYSPACE_KEY: Final = META_PREFIX + b"keyspace"
@@ -89,31 +90,28 @@ def _unpack(layout: struct.Struct, key: bytes, content: bytes, where: str) -> tu
 
 
 def encode_hard_state(hard_state: HardState) -> bytes:
-    """Stored under `HARD_STATE_KEY`."""
+    """Stored under `HARD_STATE_KEY`.
+
+    What a member that lost its disk has still to get back is part of it, and not a record of its own: if that went
+    missing, the member would take itself for a new one, and vote again where it had voted.
+    """
     content = _HARD_STATE.pack(hard_state.current_term, hard_state.voted_for, hard_state.commit_index)
+    rebuilding = hard_state.rebuilding
+    if rebuilding is not None:
+        content += _REBUILDING.pack(rebuilding.asking, rebuilding.last_log_term, rebuilding.last_log_index)
     return seal(HARD_STATE_KEY, content)
 
 
 def decode_hard_state(stored: bytes | None, where: str) -> HardState:
     """Raises CorruptStorageError."""
     content = unseal(HARD_STATE_KEY, stored, where)
-    term, vote, commit = _unpack(_HARD_STATE, HARD_STATE_KEY, content, where)
-    return HardState(int(term), int(vote), int(commit))
-
-
-def encode_rebuilding(rebuilding: Rebuilding) -> bytes:
-    """Stored under `REBUILDING_KEY`, beside a hard state that has it; absent otherwise."""
-    content = _REBUILDING.pack(rebuilding.asking, rebuilding.last_log_term, rebuilding.last_log_index)
-    return seal(REBUILDING_KEY, content)
-
-
-def decode_rebuilding(stored: bytes | None, where: str) -> Rebuilding | None:
-    """None for a member that never lost its disk or has everything back. Raises CorruptStorageError."""
-    if stored is None:
-        return None
-    content = unseal(REBUILDING_KEY, stored, where)
-    asking, term, index = _unpack(_REBUILDING, REBUILDING_KEY, content, where)
-    return Rebuilding(bool(asking), int(term), int(index))
+    head, rest = content[: _HARD_STATE.size], content[_HARD_STATE.size :]
+    term, vote, commit = _unpack(_HARD_STATE, HARD_STATE_KEY, head, where)
+    rebuilding = None
+    if rest:
+        asking, last_log_term, last_log_index = _unpack(_REBUILDING, HARD_STATE_KEY, rest, where)
+        rebuilding = Rebuilding(bool(asking), int(last_log_term), int(last_log_index))
+    return HardState(int(term), int(vote), int(commit), rebuilding)
 
 
 def pack_position(position: LogPosition) -> bytes:
@@ -151,6 +149,11 @@ def decode_number(key: bytes, stored: bytes | None, where: str) -> int:
 def peer_key(member_id: int) -> bytes:
     """Where the index of a peer stands."""
     return PEER_PREFIX + _KEY.pack(member_id)
+
+
+def is_peer_key(key: bytes) -> bool:
+    """Whether `peer_key` made it."""
+    return key.startswith(PEER_PREFIX) and len(key) == len(PEER_PREFIX) + _KEY.size
 
 
 def member_of_peer_key(key: bytes) -> int:

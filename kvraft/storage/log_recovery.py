@@ -52,13 +52,13 @@ def create_log(
     origin = LogPosition()
     records = {
         codec.IDENTITY_KEY: codec.encode_identity(identity.cluster_id, identity.member_id, codec.LOG_ENVIRONMENT),
-        codec.HARD_STATE_KEY: codec.encode_hard_state(HardState(0, 0, 0)),
+        codec.HARD_STATE_KEY: codec.encode_hard_state(
+            HardState(0, 0, 0, Rebuilding(asking=True) if rebuilding else None)
+        ),
         codec.BASE_KEY: codec.encode_position(codec.BASE_KEY, origin),
         codec.CONFIGURATIONS_KEY: codec.encode_configurations([(0, configuration)]),
         codec.GENERATION_KEY: codec.encode_number(codec.GENERATION_KEY, 1),
     }
-    if rebuilding:
-        records[codec.REBUILDING_KEY] = codec.encode_rebuilding(Rebuilding(asking=True))
     with file.writing() as transaction:
         for key, value in records.items():
             transaction.put(key, value)
@@ -91,9 +91,8 @@ def read_head(file: EnvironmentFile) -> LogHead:
         if not configurations or configurations[0][0] > base.index:
             raise CorruptStorageError(f"{where}: no configuration is known at index {base.index}; {REMEDY}")
         hard_state = codec.decode_hard_state(transaction.get(codec.HARD_STATE_KEY), where)
-        rebuilding = codec.decode_rebuilding(transaction.get(codec.REBUILDING_KEY), where)
         return LogHead(
-            replace(hard_state, rebuilding=rebuilding),
+            hard_state,
             base,
             tuple(configurations),
             codec.decode_number(codec.GENERATION_KEY, transaction.get(codec.GENERATION_KEY), where),

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final, final
 
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import HardState, Persist, Rebuilding
+from kvraft.raft.effects import HardState, Persist
 from kvraft.raft.entries import Entry, EntryKind, chain
 from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec
@@ -91,8 +91,6 @@ def write_change(transaction: Transaction, shape: LogShape, change: LogChange, w
     hard_state = shape.hard_state
     if change.hard_state is not None:
         refuse_forgetting(hard_state, change.hard_state)
-        if change.hard_state.rebuilding != hard_state.rebuilding:
-            _write_rebuilding(transaction, change.hard_state.rebuilding)
         hard_state = change.hard_state
         transaction.put(codec.HARD_STATE_KEY, codec.encode_hard_state(hard_state))
     if change.truncate_from and change.truncate_from <= last.index:
@@ -119,13 +117,6 @@ def write_change(transaction: Transaction, shape: LogShape, change: LogChange, w
         key = codec.peer_key(member_id)
         transaction.put(key, codec.encode_number(key, index))
     return LogShape(shape.base, last, hard_state, configurations)
-
-
-def _write_rebuilding(transaction: Transaction, rebuilding: Rebuilding | None) -> None:
-    if rebuilding is None:
-        transaction.delete(codec.REBUILDING_KEY)
-    else:
-        transaction.put(codec.REBUILDING_KEY, codec.encode_rebuilding(rebuilding))
 
 
 def truncate(transaction: Transaction, shape: LogShape, first: int, where: str) -> LogPosition:
@@ -258,12 +249,19 @@ def _ends_by(following: bytes, up_to: int) -> bool:
 
 
 def read_peers(transaction: Transaction, where: str) -> dict[int, int]:
-    """Member id to the highest index it is known to hold."""
+    """Member id to the highest index it is known to hold.
+
+    Raises:
+        CorruptStorageError: a record is damaged, or has a key that nobody wrote: then a peer's may be missing.
+    """
     peers = {}
     with transaction.cursor() as cursor:
-        more = cursor.set_range(codec.PEER_PREFIX)
-        while more and cursor.key().startswith(codec.PEER_PREFIX):
+        more = cursor.set_range(codec.META_PREFIX)
+        while more and cursor.key().startswith(codec.META_PREFIX):
             key, value = cursor.item()
-            peers[codec.member_of_peer_key(key)] = codec.decode_number(key, value, where)
+            if codec.is_peer_key(key):
+                peers[codec.member_of_peer_key(key)] = codec.decode_number(key, value, where)
+            elif key not in codec.LOG_META_KEYS:
+                raise CorruptStorageError(f"{where}: record {key!r} is none of ours; {REMEDY}")
             more = cursor.next()
     return peers

@@ -212,7 +212,8 @@ class Checkers:
         """Terms grow only if a majority would elect, or a leader says so; else one cut-off server inflates them."""
         me, term = server.server_id, core.current_term
         voters = server.configuration.voters
-        supporters = self._supporters.pop((me, term), set()) | {me}
+        # Kept: a term that was lost in a crash may be stood in again on the same grants, which may be replayed.
+        supporters = self._supporters.get((me, term), set()) | {me}
         if (me, term - 1) not in self._told_to_stand and 2 * len(supporters.intersection(voters)) <= len(voters):
             raise Violation("I13", f"server {me} stands in term {term}, pre-votes from {sorted(supporters)} only")
 

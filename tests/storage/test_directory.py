@@ -1,6 +1,7 @@
 """The data directory as a whole: first starts that break off, address space, free space, timers."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import lmdb
 import pytest
 
 from kvraft.raft.effects import HardState, Rebuilding
-from kvraft.storage import failpoints, lmdb_file
+from kvraft.storage import codec, failpoints, lmdb_file
 from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, StorageFailedError, WrongDirectoryError
 from kvraft.storage.opening import open_storage
@@ -147,8 +148,47 @@ def test_rebuild_that_dies_while_it_sets_aside_leaves_a_damaged_directory(
     assert {"log", "identity"} <= {entry.name for entry in aside.iterdir()}, "it went on where it stopped"
 
 
+def test_member_that_rebuilds_never_becomes_a_new_one_by_a_flipped_bit(data_path: Path) -> None:
+    """What it has still to get back stands in the hard state: a flip anywhere in that record is found.
+
+    As a record of its own it went missing when a bit of its key flipped (simulator, seed 5510962793363716893).
+    """
+    open_small(data_path).close()
+    open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
+    data = data_path / "log" / "data.mdb"
+    whole = data.read_bytes()
+    assert b"rebuilding" not in whole
+    places = [found.start() for found in re.finditer(re.escape(codec.HARD_STATE_KEY), whole)]
+    assert places
+    record_bytes = len(codec.HARD_STATE_KEY) + len(codec.encode_hard_state(HardState(0, 0, 0, Rebuilding(True))))
+    found = 0
+    for bit in (8 * place + bit for place in places for bit in range(8 * record_bytes)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        data.write_bytes(damaged)
+        try:
+            storage = open_small(data_path)
+        except CorruptStorageError:
+            found += 1
+            continue
+        assert storage.log.restored().hard_state == HardState(0, 0, 0, Rebuilding(asking=True)), f"bit {bit}"
+        storage.close()
+    assert found >= 8 * record_bytes
+
+
+def test_record_that_nobody_wrote_is_found(data_path: Path) -> None:
+    """A peer's record under a flipped key would be forgotten, and with it what that peer acknowledged."""
+    storage = open_small(data_path)
+    storage.close()
+    with lmdb.open(str(data_path / "log"), map_size=1 << 20) as environment, environment.begin(write=True) as writing:
+        writing.put(b"\0peeR/12345678", b"x")
+    (data_path / "log" / "watermark").unlink()
+    with pytest.raises(CorruptStorageError, match=r"peeR/12345678.* is none of ours; .*--rebuild"):
+        open_small(data_path)
+
+
 async def test_floor_of_a_rebuild_is_durable_with_its_term_and_goes_with_the_log(lmdb_harness: LmdbHarness) -> None:
-    """Term, vote and floor are one transaction; once the log reaches it the record is gone."""
+    """Term, vote and floor are one record; once the log reaches it the floor is gone."""
     lmdb_harness.start()
     floor = Rebuilding(False, 4, 9)
     await lmdb_harness.persist(batch(1, hard_state=HardState(5, 0xA1, 0, floor)))

@@ -38,7 +38,10 @@ def records() -> dict[str, tuple[bytes, bytes]]:
         "log identity": (codec.IDENTITY_KEY, codec.encode_identity(0xC1, 0xA1, codec.LOG_ENVIRONMENT)),
         "state identity": (codec.IDENTITY_KEY, codec.encode_identity(0xC1, 0xA1, codec.STATE_ENVIRONMENT)),
         "hard state": (codec.HARD_STATE_KEY, codec.encode_hard_state(HardState(5, 0xA3, 9))),
-        "rebuilding": (codec.REBUILDING_KEY, codec.encode_rebuilding(Rebuilding(False, 4, 99))),
+        "hard state while rebuilding": (
+            codec.HARD_STATE_KEY,
+            codec.encode_hard_state(HardState(5, 0xA3, 9, Rebuilding(False, 4, 99))),
+        ),
         "base": (codec.BASE_KEY, codec.encode_position(codec.BASE_KEY, POSITION)),
         "configurations": (codec.CONFIGURATIONS_KEY, codec.encode_configurations(CONFIGURATIONS)),
         "generation": (codec.GENERATION_KEY, codec.encode_number(codec.GENERATION_KEY, 3)),
@@ -78,7 +81,8 @@ def test_every_record_of_format_1_is_still_read() -> None:
     assert codec.decode_identity(held["log identity"][1], where) == (0xC1, 0xA1, codec.LOG_ENVIRONMENT)
     assert codec.decode_identity(held["state identity"][1], where) == (0xC1, 0xA1, codec.STATE_ENVIRONMENT)
     assert codec.decode_hard_state(held["hard state"][1], where) == HardState(5, 0xA3, 9)
-    assert codec.decode_rebuilding(held["rebuilding"][1], where) == Rebuilding(False, 4, 99)
+    rebuilding = codec.decode_hard_state(held["hard state while rebuilding"][1], where)
+    assert rebuilding == HardState(5, 0xA3, 9, Rebuilding(False, 4, 99))
     assert codec.decode_position(codec.BASE_KEY, held["base"][1], where) == POSITION
     assert codec.decode_position(codec.POSITION_KEY, held["position"][1], where) == POSITION
     assert codec.decode_configurations(held["configurations"][1], where) == CONFIGURATIONS
