@@ -138,13 +138,18 @@ def fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     return ["-m", "tests.fuzz", "--member", "--seconds", str(seconds), "--seed", str(seed)]
 
 
+def guided_fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """What reads bytes with branches of our own, guided by coverage."""
+    return ["-m", "tests.fuzz.guided", "--seconds", str(seconds), "--seed", str(seed)]
+
+
 def all_parts() -> list[Part]:
     """Every part; the shares add up to 1. tests/test_fault_matrix.py holds the commands to the fault matrix."""
     return [
         Part("simulation", 0.12, simulation),
         Part("small-scope", 0.05, small_scope),
         Part("cuts", 0.05, cuts),
-        Part("members", 0.1, members),
+        Part("members", 0.08, members),
         Part("differential-1", 0.05, differential(1)),
         Part("differential-3", 0.1, differential(3)),
         Part("kill-rounds", 0.1, kill_rounds),
@@ -153,7 +158,8 @@ def all_parts() -> list[Part]:
         Part("million-keys", 0.03, million_keys),
         Part("failover", 0.05, failover),
         Part("storage", 0.1, storage),
-        Part("fuzz", 0.05, fuzzers),
+        Part("fuzz", 0.04, fuzzers),
+        Part("guided-fuzz", 0.03, guided_fuzzers),
     ]
 
 

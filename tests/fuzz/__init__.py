@@ -9,7 +9,6 @@
 | settings | command lines and environments | settings, or `SettingsError` in one line |
 | commands | damaged commands to the codec, good ones to a keyspace | a command that applies, or `CommandError` |
 
-`engine` draws with hypothesis, so that a finding is shrunk; the same seed gives the same inputs. Guidance by coverage
-(atheris) was left out: what is fuzzed are short decoders whose every field the grammars name, and protobuf and msgpack
-parse in C, where it would see nothing.
+`engine` draws with hypothesis, so that a finding is shrunk; the same seed gives the same inputs. `guided` is another
+kind: inputs without a grammar, guided by coverage.
 """

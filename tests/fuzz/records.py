@@ -85,10 +85,6 @@ def metas(draw: st.DrawFn) -> bytes:
     return b',"'.join(fields)
 
 
-def _unsealed(stored: bytes) -> bytes:
-    return stored[4:]
-
-
 Decoder = Callable[[bytes, bytes], Any]
 GROUPS: Final = codec.encode_groups(ENTRIES)
 CHUNKS: Final = codec.encode_history(STATE.history)
@@ -161,11 +157,16 @@ def _scratch() -> pathlib.Path:
 FRAMES: Final = _snapshot_frames()
 
 
+def unsealed(name: str) -> bytes:
+    """The good record of this name in `SEALED`, without its checksum."""
+    return SEALED[name][1][4:]
+
+
 @st.composite
 def sealed(draw: st.DrawFn) -> tuple[str, Any]:
     """A record of the storage, damaged below its checksum."""
     name = draw(st.sampled_from(sorted(SEALED)))
-    return name, draw(damaged(st.just(_unsealed(SEALED[name][1]))))
+    return name, draw(damaged(st.just(unsealed(name))))
 
 
 @st.composite

@@ -9,7 +9,7 @@ from kvraft.keyspace.commands import Command, CompareAndSwap, Delete, Set, Sync
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState, Persist, Role
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
-from kvraft.raft.messages import AppendEntriesReply, InstallSnapshot, RequestVoteReply
+from kvraft.raft.messages import AppendEntriesReply, InstallSnapshot, RequestPreVoteReply, RequestVoteReply
 from kvraft.raft.restored import LogPosition
 from tests.simulation.checkers import Checkers, Violation
 from tests.simulation.disk import EntryList, SimulatedDisk
@@ -128,6 +128,19 @@ def test_acknowledgement_before_the_sync_is_rejected() -> None:
     cluster.checkers.sending(cluster.servers[1], 2, AppendEntriesReply(1, True, 2, 0, 0))
     with pytest.raises(Violation, match="I6"):
         cluster.checkers.sending(cluster.servers[1], 2, AppendEntriesReply(1, True, 3, 0, 0))
+
+
+def test_candidate_without_a_majority_of_pre_votes_is_rejected() -> None:
+    """A term is stood in only with grants for it (I13); again, if a crash took it back, on the same ones."""
+    cluster = Cluster()
+    with pytest.raises(Violation, match="stands in term 1, pre-votes from"):
+        cluster.checkers.stepped(cluster.servers[1], FakeCore(Role.CANDIDATE, 1))
+    cluster.checkers.sending(cluster.servers[3], 2, RequestPreVoteReply(0, 1, granted=True))
+    cluster.checkers.stepped(cluster.servers[2], FakeCore(Role.CANDIDATE, 1))
+    cluster.checkers.started(cluster.servers[2], 0, 0, 0)
+    cluster.checkers.stepped(cluster.servers[2], FakeCore(Role.CANDIDATE, 1))
+    with pytest.raises(Violation, match="stands in term 2, pre-votes from"):
+        cluster.checkers.stepped(cluster.servers[2], FakeCore(Role.CANDIDATE, 2))
 
 
 def test_two_entries_at_one_index_and_term_are_rejected() -> None:
