@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import sys
 from typing import Final, final
 
@@ -28,6 +29,7 @@ _LEVELS: Final = {
     for name in names
 }
 """What capnslog, etcd's logging, calls its levels."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _METRICS_HEADERS: Final = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
 
 
@@ -66,19 +68,49 @@ def log_level_answer(method: bytes, body: bytes) -> Answer:
     """PUT /config/local/log `{"Level":"DEBUG"}`: how much this member logs until it restarts."""
     if method != b"PUT":
         return errors.method_not_allowed(b"PUT")
-    try:
-        wanted = json.loads(body)
-    except ValueError:
-        wanted = None
-    if not isinstance(wanted, dict):
+    name = _wanted_level(body)
+    if name is None:
         return errors.message(400, b"Invalid json body")
-    # Go matches field names without regard to case.
-    name = next((value for field, value in wanted.items() if field.lower() == "level"), "")
-    level = _LEVELS.get(name) if isinstance(name, str) else None
+    level = _LEVELS.get(name.upper())
     if level is None:
-        return errors.message(400, f"Invalid log level {name}".encode())
+        return errors.message(400, b"Invalid log level " + name.encode())
     logging.getLogger("kvraft").setLevel(level)
     return Answer(204, b"", b"")
+
+
+def _wanted_level(body: bytes) -> str | None:
+    """The Level in a body, empty without one; None if Go's json.Decoder refuses it for a `struct{Level string}`.
+
+    Deeper than some 1,000 levels is refused here, deeper than 10,000 there.
+    """
+    # A byte that is not UTF-8, and half of a surrogate pair, become U+FFFD.
+    text = _SURROGATE.sub("\ufffd", body.decode("utf-8", "surrogateescape")).lstrip(" \t\r\n")
+    try:
+        # What follows the first value is not looked at.
+        wanted, _ = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    # null leaves the zero value. An object is a tuple here, an array a list.
+    if wanted is not None and not isinstance(wanted, tuple):
+        return None
+    level = ""
+    for field, value in wanted or ():
+        # Go matches field names without regard to case; null changes nothing, and of several fields the last counts.
+        if field.lower() != "level" or value is None:
+            continue
+        if not isinstance(value, str):
+            return None
+        level = value
+    return _SURROGATE.sub("\ufffd", level)
+
+
+def _refuse_constant(name: str) -> object:
+    """NaN and Infinity are no JSON for Go."""
+    raise ValueError(name)
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_constant=_refuse_constant)
+"""Keeps fields that come twice, and takes numbers of any length."""
 
 
 @final

@@ -88,6 +88,41 @@ def test_an_endpoint_answers_every_method_as_etcd_does(both: tuple[System, Syste
     assert not found, "\n".join(found)
 
 
+LEVELS: Final = (
+    b"", b" ", b"\x00", b"-", b"5", b"true", b"tru", b"null", b"nullx", b"NaN", b'"INFO"', b"[]", b"{}", b"[" * 200_000,
+    b'\xef\xbb\xbf{"Level":"INFO"}', b'\xc2\xa0{"Level":"INFO"}', b'\x0b{"Level":"INFO"}', b' \t\r\n{"Level":"INFO"}',
+    b'{"Level":"INFO"', b'{"Level":"INFO",}', b'{"Level":"INFO"}garbage', b'{"level":"debug"}', b'{"LEVEL":"i"}',
+    b'{"Level":"Notice"}', b'{"Level":"3"}', b'{"Level":"LOUD"}', b'{"Level":""}', b'{"Level":" INFO"}',
+    b'{"Level":null}', b'{"Level":5}', b'{"Level":true}', b'{"Level":["INFO"]}', b'{"Level":{"a":"INFO"}}',
+    b'{"Level":NaN}', b'{"Level":1e999}', b'{"Level":' + b"[" * 200_000,
+    b'{"Level":"INFO","Level":null}', b'{"Level":"LOUD","level":"INFO"}', b'{"Level":"INFO","level":"LOUD"}',
+    b'{"Level":"INFO","level":5}', b'{"Level":5,"level":"INFO"}',
+    b'{"x":NaN,"Level":"INFO"}', b'{"x":-Infinity,"Level":"INFO"}', b'{"x":1e999,"Level":"INFO"}',
+    b'{"x":01,"Level":"INFO"}', b'{"x":1.,"Level":"INFO"}', b'{"x":-0,"Level":"INFO"}',
+    b'{"x":' + b"9" * 5000 + b',"Level":"INFO"}', b'{"x":{"Level":5},"Level":"INFO"}',
+    b'{"x":' + b"[" * 500 + b"]" * 500 + b',"Level":"INFO"}',
+    b'{"x":' + b"[" * 20_000 + b"]" * 20_000 + b',"Level":"INFO"}',
+    b'{"Level":"IN\\u0046O"}', b'{"Le\\u0076el":"INFO"}', b'{"Leve\xc5\x82":"INFO"}', b'{"Level":"\\u0131"}',
+    b'{"Level":"\\ud800"}', b'{"Level":"\\ud800x\\udc00"}', b'{"Level":"\\ud83d\\ude00"}', b'{"Level":"\\x"}',
+    b'{"Level":"\xff"}', b'{"Level":"\xed\xa0\x80"}', b'{"Level":"\xf0\x9f\x98"}', b'{"Level":"\xc3\xa4"}',
+    b'{"Level":"IN\nFO"}', b'{"Level":"<&>\\u2028\\n"}', b'{"x":"\x7f","Level":"INFO"}',
+)  # fmt: skip
+"""Bodies for /config/local/log: JSON, nearly JSON, and other types than the one field that is looked for."""
+
+
+def test_a_log_level_is_read_as_go_reads_it(both: tuple[System, System]) -> None:
+    """encoding/json's Decoder into a struct with one string; never a 500."""
+    found = []
+    with Connection(both[0].client_urls[0]) as oracle, Connection(both[1].client_urls[0]) as subject:
+        for body in LEVELS:
+            request = Request("PUT", b"/config/local/log", body)
+            expected, actual = (comparable(connection.ask(request)) for connection in (oracle, subject))
+            words = difference(expected, actual)
+            if words is not None:
+                found.append(f"{body[:40]!r}: {words}")
+    assert not found, "\n".join(found)
+
+
 RAW: Final = {
     "chunked body": b"PUT /v2/keys/raw HTTP/1.1\r\nHost: h\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"6\r\nvalue=\r\n3\r\nabc\r\n0\r\n\r\n" % FORM.encode(),
