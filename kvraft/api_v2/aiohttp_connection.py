@@ -127,12 +127,7 @@ class Handler(web.RequestHandler):
 
     def begin_request(self, request: web.BaseRequest) -> RequestLine:
         """What is asked by the next request; called for each one in the order in which the parser gave them."""
-        if self._lines:
-            self._asked = self._lines.popleft()
-        else:
-            # In doubt, and taken by aiohttp as it came.
-            target = request.raw_path.encode("utf-8", "surrogateescape")
-            self._asked = RequestLine(request.method.encode(), target)
+        self._asked = self._lines.popleft()
         self._content = request.content
         self._end_broken_body()
         return self._asked

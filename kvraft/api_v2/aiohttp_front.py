@@ -141,16 +141,10 @@ def _refuse_odd_framing(request: web.BaseRequest) -> None:
     """Refuse what the parser lets through although a proxy before us might read it differently.
 
     Raises:
-        RefusedError: An HTTP version or transfer coding that is not ours, or a Host that is none.
+        RefusedError: An HTTP version that is not ours, or a Host that is none.
     """
     if request.version not in {HttpVersion10, HttpVersion11}:
         raise RefusedError(errors.bad_request())
-    coding = request.headers.get("Transfer-Encoding")
-    if coding is not None:
-        if coding.lower() != "chunked":
-            raise RefusedError(Answer(501, errors.PLAIN, b"Unsupported transfer encoding", close=True))
-        if request.version != HttpVersion11:
-            raise RefusedError(errors.bad_request())
     if not _HOST.fullmatch(request.headers.get("Host", "")):
         raise RefusedError(errors.bad_request(b"malformed Host header"))
 

@@ -331,5 +331,4 @@ def _may_become_plain(buffer: bytes) -> bool:
     elif not any(method.startswith(buffer) or buffer.startswith(method) for method in _METHODS):
         return False
     # A line feed alone ends a line for some: not for a plain request.
-    line_feed = buffer.find(b"\n")
-    return line_feed < 0 or buffer[line_feed - 1 : line_feed] == b"\r"
+    return buffer.count(b"\n") == buffer.count(b"\r\n")

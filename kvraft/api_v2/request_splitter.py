@@ -4,10 +4,10 @@ aiohttp's parser throws away every request of a packet if one of them is broken,
 above 0x7f in a target, and reads nothing behind a request that offers an upgrade. Go, and so etcd, has none of this
 (measured on etcd 3.4.23). So a request whose frame is beyond doubt reaches the parser in a piece of its own, with a
 request line that it takes for granted and without `Upgrade`, which is never followed; what the client asked for goes
-beside it. Whether the header lines are good, and what is in the body, stays aiohttp's to judge.
+beside it. Whether the values of header lines are good, and what is in the body, stays aiohttp's to judge.
 
-At the first head in doubt the splitter steps aside: everything from there on is aiohttp's as it came, for good. So the
-two cannot be played against each other.
+The first head in doubt is refused, and nothing behind it is read: the parser must not judge it, for it takes what etcd
+refuses (two blanks in a request line, a bare line feed before it). So the two cannot be played against each other.
 """
 
 import re
@@ -20,7 +20,7 @@ _LINE: Final = re.compile(rb"(" + TOKEN + rb") ([^\x00-\x20\x7f]+) (HTTP/[0-9]\.
 _BEGINNING: Final = re.compile(TOKEN + rb"|\r\Z")
 """Of what may still become a request, or an empty line before one."""
 _HEADER: Final = re.compile(rb"(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
-_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_LENGTH: Final = re.compile(rb"0{0,99}[0-9]{1,15}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,12})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
 _CHUNK_LINE_BYTES_MAX: Final = 4096
@@ -28,6 +28,7 @@ _CHUNK_LINE_BYTES_MAX: Final = 4096
 _TAKEN_FOR_GRANTED: Final = b"POST / "
 """How a request line begins that is aiohttp's; of framing it says nothing."""
 _NO_HTTP: Final = b"\0\r\n\r\n"
+"""Refused by the parser, in its turn behind the requests before it."""
 
 
 @final
@@ -49,7 +50,7 @@ class Piece:
 
     data: bytes
     line: RequestLine | None = None
-    """With a head whose frame is beyond doubt; None: more of a body, or in doubt."""
+    """With a head whose frame is beyond doubt; None: more of a body, an empty line, or what must be refused."""
 
 
 @final
@@ -92,7 +93,6 @@ class Splitter:
         "_chunked",
         "_header_bytes_max",
         "_headers_max",
-        "_in_doubt",
         "_last_line",
         "_line_bytes_max",
         "_over",
@@ -111,16 +111,13 @@ class Splitter:
         self._body_left = 0
         self._chunked: _ChunkedBody | None = None
         self._last_line: RequestLine | None = None
-        self._in_doubt = False
         self._over = False
-        """Nothing more is given on."""
+        """Nothing more is given on: a head was in doubt or beyond the limits, or a body cannot be understood."""
         self.too_large = False
-        """A head was beyond the limits: the last piece is what the parser refuses, and nothing follows it."""
+        """A head was beyond the limits."""
 
     def feed(self, data: bytes) -> list[Piece]:
         """What the parser is to be given, in order, now that `data` has come."""
-        if self._in_doubt:
-            return [Piece(data)]
         if self._over:
             return []
         buffer = self._buffer
@@ -133,8 +130,8 @@ class Splitter:
                     break
                 pieces.append(piece)
         except _DoubtError:
-            self._in_doubt = True
-            pieces.append(Piece(bytes(buffer)))
+            self._over = True
+            pieces.append(Piece(_NO_HTTP))
             buffer.clear()
         except _TooLargeError:
             self._over = self.too_large = True
