@@ -103,8 +103,12 @@ class Metrics:
         )
 
         # HTTP.
-        self.http_received: Final = Total(registry, "etcd_http_received", "Requests received.", "method")
-        self.http_failed: Final = Total(registry, "etcd_http_failed", "Requests answered with an error.", "code")
+        self.http_received: Final = Total(
+            registry, "etcd_http_received", "Requests on keys that were understood, watches aside.", "method"
+        )
+        self.http_failed: Final = Total(
+            registry, "etcd_http_failed", "Requests on keys that were understood and not done.", "code", "method"
+        )
 
         # Peers.
         self.peer_sent_bytes: Final = Total(
@@ -139,27 +143,27 @@ class Total(Collector):
     prometheus-client's own Counter takes a lock and a float for each increment, and cannot be set.
     """
 
-    __slots__ = ("_label", "_name", "_text", "values")
+    __slots__ = ("_labels", "_name", "_text", "_values")
 
-    def __init__(self, registry: CollectorRegistry, name: str, text: str, label: str = "") -> None:
+    def __init__(self, registry: CollectorRegistry, name: str, text: str, *labels: str) -> None:
         self._name = name
         self._text = text
-        self._label = label
-        self.values: dict[str, int] = {} if label else {"": 0}
-        """The count by the value of its label; under the empty string if it has no label."""
+        self._labels = labels
+        self._values: dict[tuple[str, ...], int] = {} if labels else {(): 0}
+        """The count by the values of its labels."""
         registry.register(self)
 
-    def add(self, count: int = 1, label: str = "") -> None:
-        """Count more. Called on the event loop only."""
-        self.values[label] = self.values.get(label, 0) + count
+    def add(self, count: int = 1, *labels: str) -> None:
+        """Count more. Called on the event loop only. Values of labels are kept for ever: no client may choose them."""
+        self._values[labels] = self._values.get(labels, 0) + count
 
-    def set(self, count: int, label: str = "") -> None:
+    def set(self, count: int, *labels: str) -> None:
         """Copy a count that is kept elsewhere; it must not be smaller than before."""
-        self.values[label] = count
+        self._values[labels] = count
 
     def collect(self) -> Iterable[Metric]:
         """What the registry asks for."""
-        family = CounterMetricFamily(self._name, self._text, labels=[self._label] if self._label else [])
-        for label, count in self.values.items():
-            family.add_metric([label] if self._label else [], count)
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, count in self._values.items():
+            family.add_metric(labels, count)
         yield family

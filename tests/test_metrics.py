@@ -33,8 +33,10 @@ def test_labelled_totals_show_one_line_a_label() -> None:
     """A label's value appears once it has been counted."""
     metrics = Metrics()
     metrics.store_reads.add(2, "get")
+    metrics.http_failed.add(1, "404", "QGET")
     metrics.store_reads.set(7, "getRecursive")
     page = metrics.render().decode()
+    assert 'etcd_http_failed_total{code="404",method="QGET"} 1.0' in page
     assert 'etcd_debugging_store_reads_total{action="get"} 2.0' in page
     assert 'etcd_debugging_store_reads_total{action="getRecursive"} 7.0' in page
 

@@ -47,10 +47,6 @@ class WayOut:
         """Whether the client takes what it is sent."""
         return not self._handler.writing_paused
 
-    def failed(self, status: int) -> None:
-        """Count an error."""
-        self._handler.server.app.count_failure(status)
-
     def abort(self) -> None:
         """Drop the connection."""
         self._transport.abort()

@@ -73,10 +73,6 @@ class App:
         metrics.server_version.labels(settings.server_version).set(1)
         metrics.before_scrape.append(self._copy_counts)
 
-    def count_failure(self, status: int) -> None:
-        """Count an answer with an error status."""
-        self.metrics.http_failed.add(1, str(status))
-
     def too_many_requests(self) -> Answer:
         """What a client is told that connects when there are too many."""
         error = EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: too many requests")
@@ -92,7 +88,6 @@ class App:
 
     def handle(self, request: Request, exchange: Exchange) -> None:
         """Answer a request, now or later."""
-        self.metrics.http_received.add(1, request.method.decode("latin-1"))
         if request.method == b"OPTIONS":
             exchange.answer(Answer(200, b"", b""))
             return

@@ -21,10 +21,6 @@ class Connection(Protocol):
         """False while the client has left too much unread; `Exchange.on_writable` is called when that is over."""
         ...
 
-    def failed(self, status: int) -> None:
-        """An answer with an error status leaves: count it."""
-        ...
-
     def abort(self) -> None:
         """Drop the connection at once, with what is queued."""
         ...
@@ -72,8 +68,6 @@ class Exchange:
         if connection is None:
             return
         self._connection = self.on_gone = None
-        if answer.status >= 400:
-            connection.failed(answer.status)
         parts, keep_alive = answer_parts(answer, self._framing, connection.common_headers())
         connection.write(parts)
         connection.exchange_over(keep_alive=keep_alive)

@@ -254,7 +254,6 @@ class FastProtocol(asyncio.Protocol):
                 exchange,
             )
             return
-        app.metrics.http_received.add(1, method.decode())
         app.keys.handle(method, key_of(path), query, content_type, body, exchange)
 
     def _hand_over(self) -> None:
@@ -284,10 +283,6 @@ class FastProtocol(asyncio.Protocol):
     def is_writable(self) -> bool:
         """Whether the client takes what it is sent."""
         return not self._writing_paused
-
-    def failed(self, status: int) -> None:
-        """Count an error."""
-        self._front.app.count_failure(status)
 
     def abort(self) -> None:
         """Drop the connection."""

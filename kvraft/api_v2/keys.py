@@ -1,4 +1,8 @@
-"""/v2/keys: asks the member for what a request wants, and answers with what it says."""
+"""/v2/keys: asks the member for what a request wants, and answers with what it says.
+
+Requests and failures are counted where etcd counts them (v3.4.23 etcdserver/api/v2http/client.go, keysHandler): none
+that could not be understood, watches among the failures only, and a quorum read as a method of its own.
+"""
 
 import asyncio
 from typing import Final, final
@@ -14,6 +18,8 @@ from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.listing import Listing
 from kvraft.metrics import Metrics
 
+_LABELS: Final = {method.encode(): method for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}
+"""The methods as they are counted."""
 _GET: Final = b'{"action":"get","node":'
 _END: Final = b"}\n"
 _EASY_BYTES: Final = 64 << 10
@@ -50,9 +56,9 @@ class Keys:
         try:
             request = parse_key_request(method, key, query, content_type, body, backend.wall_ns)
         except EtcdError as error:
-            self._fail(error, exchange)
+            exchange.answer(error_answer(error, backend.cluster_id))
             return
-        self._perform(request, exchange)
+        self._perform(_LABELS[method], request, exchange)
 
     def _handle_laborious(
         self, method: bytes, key: bytes, query: bytes, content_type: bytes | None, body: bytes, exchange: Exchange
@@ -66,29 +72,34 @@ class Keys:
             try:
                 request = future.result()
             except EtcdError as error:
-                self._fail(error, exchange)
+                exchange.answer(error_answer(error, self._backend.cluster_id))
             else:
-                self._perform(request, exchange)
+                self._perform(_LABELS[method], request, exchange)
 
         parsing.add_done_callback(parsed)
 
-    def _perform(self, request: KeyRequest, exchange: Exchange) -> None:
-        """Do what was asked for."""
+    def _perform(self, label: str, request: KeyRequest, exchange: Exchange) -> None:
+        """Do what was asked for. `label` is the method as it is counted."""
         backend = self._backend
         if isinstance(request, Read):
             if request.quorum:
+                self._metrics.http_received.add(1, "QGET")
                 self._read_after_barrier(request, exchange)
             else:
-                self._read(request, exchange)
+                self._metrics.http_received.add(1, label)
+                self._read(label, request, exchange)
         elif isinstance(request, Watch):
             self._metrics.store_watch_requests.add()
-            self._watches.open(request, exchange)
+            error = self._watches.open(request, exchange)
+            if error is not None:
+                self._fail(label, error, exchange)
         else:
+            self._metrics.http_received.add(1, label)
             quiet = request.quiet
 
             def done(outcome: Written | EtcdError) -> None:
                 if isinstance(outcome, EtcdError):
-                    self._fail(outcome, exchange)
+                    self._fail(label, outcome, exchange)
                 else:
                     exchange.answer(written_answer(outcome, backend.cluster_id, quiet=quiet))
 
@@ -98,19 +109,22 @@ class Keys:
         """End every open watch (the server stops)."""
         self._watches.end_all()
 
-    def _fail(self, error: EtcdError, exchange: Exchange) -> None:
-        exchange.answer(error_answer(error, self._backend.cluster_id))
+    def _fail(self, label: str, error: EtcdError, exchange: Exchange) -> None:
+        """Answer that what was asked for was not done."""
+        answer = error_answer(error, self._backend.cluster_id)
+        self._metrics.http_failed.add(1, str(answer.status), label)
+        exchange.answer(answer)
 
     def _read_after_barrier(self, request: Read, exchange: Exchange) -> None:
         def done(error: EtcdError | None) -> None:
             if error is not None:
-                self._fail(error, exchange)
+                self._fail("QGET", error, exchange)
             else:
-                self._read(request, exchange)
+                self._read("QGET", request, exchange)
 
         self._backend.read_barrier(done)
 
-    def _read(self, request: Read, exchange: Exchange) -> None:
+    def _read(self, label: str, request: Read, exchange: Exchange) -> None:
         """Answer from the local keyspace."""
         backend = self._backend
         keyspace = backend.keyspace
@@ -118,7 +132,7 @@ class Keys:
             request.path, recursive=request.recursive, in_order=request.sort, clock_ms=backend.log_clock_ms()
         )
         if isinstance(node, EtcdError):
-            self._fail(node, exchange)
+            self._fail(label, node, exchange)
             return
         headers = key_headers(backend.cluster_id, keyspace.etcd_index, backend.raft_index, backend.raft_term)
         if isinstance(node, bytes):

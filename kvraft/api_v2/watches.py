@@ -12,7 +12,7 @@ from kvraft import logs
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.key_requests import Watch
-from kvraft.api_v2.key_responses import error_answer, event_json, key_headers
+from kvraft.api_v2.key_responses import event_json, key_headers
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.watchers import CloseReason, Watcher
@@ -30,8 +30,8 @@ class Watches:
         self._rendered: tuple[Event, bytes] | None = None
         """The last event and its JSON: an event goes to all its watchers in a row."""
 
-    def open(self, request: Watch, exchange: Exchange) -> None:
-        """Start a watch, or answer 401 if its history is gone."""
+    def open(self, request: Watch, exchange: Exchange) -> EtcdError | None:
+        """Start a watch; the error that is to be answered if its history is gone."""
         backend = self._backend
         watch = _OpenWatch(self, exchange)
         watcher = backend.watchers.watch(
@@ -43,11 +43,11 @@ class Watches:
             on_close=watch.on_close,
         )
         if isinstance(watcher, EtcdError):
-            exchange.answer(error_answer(watcher, backend.cluster_id))
-            return
+            return watcher
         self._open.add(watch)
         exchange.begin(200, key_headers(backend.cluster_id, watcher.start_index, backend.raft_index, backend.raft_term))
         watch.start(watcher)
+        return None
 
     def end_all(self) -> None:
         """End every watch: its client sees a complete body and asks again, here or elsewhere."""

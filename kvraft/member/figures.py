@@ -71,11 +71,11 @@ class Figures:
         metrics.has_leader.set(int(raft.leader_id != 0))
         metrics.is_leader.set(int(raft.role is Role.LEADER))
         metrics.is_learner.set(int(member.member_id in raft.configuration.learners))
-        metrics.leader_changes_seen.values[""] = self._stats.leader_changes
+        metrics.leader_changes_seen.set(self._stats.leader_changes)
         metrics.proposals_committed.set(raft.commit_index)
         metrics.proposals_applied.set(member.raft_index)
         metrics.proposals_pending.set(len(self._waiters))
-        metrics.proposals_failed.values[""] = self._stats.timed_out
+        metrics.proposals_failed.set(self._stats.timed_out)
         metrics.slow_applies.set(self._stats.slow_applies)
         metrics.heartbeat_send_failures.set(self._stats.late_heartbeats)
         metrics.read_indexes_failed.set(self._reads.timed_out)
@@ -87,6 +87,6 @@ class Figures:
             metrics.cluster_version.labels(keyspace.cluster_version).set(1)
         metrics.history_start_index.set(keyspace.history.floor)
         metrics.store_watchers.set(member.watchers.count)
-        metrics.store_expires.values[""] = keyspace.stats.expire_count
+        metrics.store_expires.set(keyspace.stats.expire_count)
         metrics.loop_stall_seconds.set(self._longest_stall_ms / 1000)
         self._longest_stall_ms = 0

@@ -147,18 +147,30 @@ async def test_members_are_listed_by_id_and_machines_sorted(served: Served, clie
     assert head.header("Content-Length") == "22"
 
 
-async def test_metrics_count_requests_and_watches(served: Served, client: Connection) -> None:
-    """Prometheus' text format, with etcd's names."""
+async def test_no_client_makes_the_page_of_metrics_longer(client: Connection) -> None:
+    """A method, a code or a path that somebody makes up is no label: labels are kept for ever."""
     await client.request("GET", "/v2/keys/a")
-    await client.request("GET", "/v2/keys/a?recursive=x")
+    before = (await client.request("GET", "/metrics")).body.count(b"\n")
+    for number in range(20):
+        for path in ("/v2/keys/a", f"/v2/{number}", "/metrics"):
+            await client.request(f"M{number}", path)
+    assert (await client.request("GET", "/metrics")).body.count(b"\n") == before
+
+
+async def test_metrics_count_requests_and_watches(served: Served, client: Connection) -> None:
+    """Prometheus' text format, with etcd's names and labels; what is not understood is not counted."""
+    served.backend.has_quorum = True
+    for method, query in (("GET", ""), ("HEAD", ""), ("GET", "?quorum=true"), ("GET", "?recursive=x"), ("PATCH", "")):
+        await client.request(method, f"/v2/keys/a{query}")
     await client.stream("/v2/keys/a?wait=true")
     async with await served.connect() as other:
         answer = await other.request("GET", "/metrics")
     assert answer.header("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
     page = answer.body.decode()
-    assert 'etcd_http_received_total{method="GET"} 4.0' in page
-    assert 'etcd_http_failed_total{code="404"} 1.0' in page
-    assert 'etcd_http_failed_total{code="400"} 1.0' in page
+    assert [line for line in page.splitlines() if line.startswith("etcd_http_")] == [
+        *(f'etcd_http_received_total{{method="{method}"}} 1.0' for method in ("GET", "HEAD", "QGET")),
+        *(f'etcd_http_failed_total{{code="404",method="{method}"}} 1.0' for method in ("GET", "HEAD", "QGET")),
+    ]
     assert "etcd_debugging_store_watch_requests_total 1.0" in page
     assert 'etcd_debugging_store_reads_total{action="get"} 0.0' in page
     assert 'etcd_server_version{server_version="3.4.23"} 1.0' in page
