@@ -39,9 +39,12 @@ def render(value: object) -> bytes:
 
 def _float(number: float) -> bytes:
     """A float64 as Go prints it: the shortest digits that read back, with an exponent below 1e-6 and from 1e21 on."""
-    if number.is_integer() and abs(number) < 1e21:
-        return b"%d" % int(number)
     text = repr(number)
+    if number.is_integer() and abs(number) < 1e21:
+        # Zeros behind the digits that count.
+        mantissa, _, exponent = text.removesuffix(".0").partition("e+")
+        whole, _, fraction = mantissa.partition(".")
+        return (whole + fraction.ljust(int(exponent or 0), "0")).encode()
     if "e-" in text and abs(number) >= 1e-6:
         mantissa, _, exponent = text.partition("e-")
         sign = "-" if mantissa.startswith("-") else ""

@@ -11,8 +11,8 @@ from kvraft import clock
 from kvraft.raft.effects import Role, RoleChange
 from kvraft.raft.entries import Entry
 
-_INT64_MAX: Final = 9223372036854775807
-"""etcd's `minimum` before the first reply."""
+_NO_MINIMUM: Final = float(1 << 63)
+"""etcd's `minimum` before the first reply: the largest int64 as a float64, 9223372036854776000 as Go prints it."""
 SLOW_APPLY_MS: Final = 100
 """etcd's (v3.4.23 etcdserver/util.go, warnApplyDuration)."""
 _RATE_SAMPLES: Final = 200
@@ -57,11 +57,14 @@ class FollowerStats:
     current: float = 0.0
     average: float = 0.0
     sum_of_squares: float = 0.0
-    minimum: float = float(_INT64_MAX)
+    minimum: float = _NO_MINIMUM
     maximum: float = 0.0
+    failing: bool = False
+    """Whether nothing was acknowledged since the last failure."""
 
     def add(self, milliseconds: float) -> None:
         """Count one acknowledged round trip."""
+        self.failing = False
         total = self.average * self.success
         self.success += 1
         self.current = milliseconds
@@ -70,18 +73,23 @@ class FollowerStats:
         self.minimum = min(self.minimum, milliseconds)
         self.maximum = max(self.maximum, milliseconds)
 
+    def add_failure(self) -> None:
+        """Count one a loss: etcd sends nothing more that it would count before the follower answers again."""
+        if not self.failing:
+            self.failing = True
+            self.fail += 1
+
     def show(self) -> dict[str, object]:
         """As in the answer."""
         deviation = 0.0
         if self.success:
             deviation = math.sqrt(max(0.0, self.sum_of_squares / self.success - self.average * self.average))
-        minimum = _INT64_MAX if self.success == 0 else self.minimum
         return {
             "latency": {
                 "current": self.current,
                 "average": self.average,
                 "standardDeviation": deviation,
-                "minimum": minimum,
+                "minimum": self.minimum,
                 "maximum": self.maximum,
             },
             "counts": {"fail": self.fail, "success": self.success},
@@ -178,7 +186,7 @@ class ServerStats:
     def on_unreachable(self, member_id: int) -> None:
         """Something for a follower was dropped."""
         self._sent_ns.pop(member_id, None)
-        self._follower(member_id).fail += 1
+        self._follower(member_id).add_failure()
 
     def _follower(self, member_id: int) -> FollowerStats:
         return self._followers.setdefault(member_id, FollowerStats())

@@ -129,7 +129,13 @@ def test_plain_data_is_compact_json_as_go_writes_it() -> None:
     assert render(value) == (
         b'{"a":[1,true,null,"\\u003c"],"b":{"c":0.5,"d":3,"e":1e+21,"f":0.00001,"g":1e-7},"h":"\\ufffd"}'
     )
-    assert render(9223372036854775808.0) == b"9223372036854775808"
+    assert render(9223372036854775808.0) == b"9223372036854776000"
+    assert [render(number) for number in (1e15, 12.0, -1e20, 1e21)] == [
+        b"1000000000000000",
+        b"12",
+        b"-100000000000000000000",
+        b"1e+21",
+    ]
     with pytest.raises(TypeError):
         render(object())
 

@@ -1,6 +1,7 @@
 """The figures of /v2/stats, as etcd computes them."""
 
 from kvraft import clock
+from kvraft.api_v2.go_json import render
 from kvraft.member.stats import Rates, ServerStats, append_bytes
 from kvraft.raft.effects import Role
 from tests.member.fakes import log_of
@@ -60,3 +61,28 @@ def test_self_stats_show_rates_of_what_went_through_in_etcds_order() -> None:
     stats.on_append_sent(2, [])
     stats.on_append_sent(3, entries)
     assert list(stats.self_stats(Role.LEADER, 1))[-3:] == ["sendAppendRequestCnt", "sendPkgRate", "sendBandwidthRate"]
+
+
+def test_follower_that_never_answered_is_shown_as_etcd_shows_it() -> None:
+    """One failure however often it is tried, and the minimum of no latencies is the largest int64 as a float64."""
+    stats = ServerStats(1, "n1")
+    for _ in range(100):
+        stats.on_append_sent(2, [])
+        stats.on_unreachable(2)
+    assert render(stats.leader_stats([1, 2])) == (
+        b'{"leader":"1","followers":{"2":{"latency":{"current":0,"average":0,"standardDeviation":0,'
+        b'"minimum":9223372036854776000,"maximum":0},"counts":{"fail":1,"success":0}}}}'
+    )
+
+
+def test_failure_counts_again_after_an_answer() -> None:
+    """What is counted is how often a follower was lost."""
+    stats = ServerStats(1, "n1")
+    for _ in range(3):
+        stats.on_append_sent(2, [])
+        stats.on_append_reply(2)
+        stats.on_unreachable(2)
+        stats.on_unreachable(2)
+    followers = stats.leader_stats([1, 2])["followers"]
+    assert isinstance(followers, dict)
+    assert followers["2"]["counts"] == {"fail": 3, "success": 3}
