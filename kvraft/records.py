@@ -26,6 +26,6 @@ class MemberRecord:
 
     member_id: int
     name: str
-    """Empty until the member has started once."""
+    """A founder's from the beginning; empty only for one that was added later and has not started yet."""
     peer_urls: tuple[str, ...]
     client_urls: tuple[str, ...]

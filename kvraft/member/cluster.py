@@ -1,7 +1,8 @@
 """The cluster's members as this one knows them, and the two facts that each start makes public.
 
-A member's peer URLs come from what the cluster was founded with, as the data directory keeps it; its name and client
-URLs from what it published through the log (as in etcd, where both cost an index).
+A member's peer URLs, and its name until it has started once, come from what the cluster was founded with, as the data
+directory keeps it; its name and client URLs from what it published through the log (as in etcd, where both cost an
+index).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,14 +30,12 @@ class Cluster:
         self._history_events_max = history_events_max
 
     def records(self, keyspace: Keyspace) -> list[MemberRecord]:
-        """Every member by ascending id; name and client URLs are empty until it has published them."""
+        """Every member by ascending id; without client URLs, and under the founder's name, until it has published."""
         records = []
-        for member_id in sorted(self.founders):
+        for member_id, founder in sorted(self.founders.items()):
             published = keyspace.members.get(member_id)
-            name, client_urls = (published.name, published.client_urls) if published else ("", ())
-            records.append(
-                MemberRecord(member_id, name, self.founders[member_id].peer_urls, tuple(sorted(client_urls)))
-            )
+            name, client_urls = (published.name, published.client_urls) if published else (founder.name, ())
+            records.append(MemberRecord(member_id, name, founder.peer_urls, tuple(sorted(client_urls))))
         return records
 
     def peer_name(self, member_id: int) -> str:

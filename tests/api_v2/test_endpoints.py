@@ -135,7 +135,7 @@ async def test_health_needs_a_linearizable_read_in_time(settings: ApiSettings) -
 
 
 async def test_members_are_listed_by_id_and_machines_sorted(served: Served, client: Connection) -> None:
-    """An unstarted member has an empty name and no client URLs, shown as a list."""
+    """One that was added and has not started has an empty name and no client URLs, shown as a list."""
     new = MemberRecord(0x1, "", ("http://127.0.0.1:1",), ())
     other = MemberRecord(MEMBER_ID, "g", ("http://b:1", "http://a:1"), ("http://z:1", "http://y:1"))
     served.backend.members = lambda: [new, other]  # type: ignore[method-assign] # a fake of a fake
