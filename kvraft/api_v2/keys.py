@@ -101,7 +101,7 @@ class Keys:
                 if isinstance(outcome, EtcdError):
                     self._fail(label, outcome, exchange)
                 else:
-                    exchange.answer(written_answer(outcome, backend.cluster_id, quiet=quiet))
+                    self._answer(label, written_answer(outcome, backend.cluster_id, quiet=quiet), exchange)
 
             backend.submit(request.command, done)
 
@@ -111,8 +111,11 @@ class Keys:
 
     def _fail(self, label: str, error: EtcdError, exchange: Exchange) -> None:
         """Answer that what was asked for was not done."""
-        answer = error_answer(error, self._backend.cluster_id)
-        self._metrics.http_failed.add(1, str(answer.status), label)
+        self._answer(label, error_answer(error, self._backend.cluster_id), exchange)
+
+    def _answer(self, label: str, answer: Answer, exchange: Exchange) -> None:
+        if answer.status >= 400:
+            self._metrics.http_failed.add(1, str(answer.status), label)
         exchange.answer(answer)
 
     def _read_after_barrier(self, request: Read, exchange: Exchange) -> None:
