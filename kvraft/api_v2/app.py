@@ -145,7 +145,8 @@ class App:
     def _copy_counts(self) -> None:
         """Copy what the keyspace has counted to the metrics that a page shows."""
         metrics, stats = self.metrics, self._backend.keyspace.stats
-        metrics.store_reads.set(stats.gets_success, "get")
+        metrics.store_reads.set(stats.gets_success + stats.gets_fail - stats.recursive_gets, "get")
+        metrics.store_reads.set(stats.recursive_gets, "getRecursive")
         for action, count in (
             ("set", stats.sets_success),
             ("create", stats.create_success),

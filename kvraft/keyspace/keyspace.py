@@ -97,9 +97,9 @@ class Keyspace:
     def get(self, path: bytes, *, recursive: bool, in_order: bool, clock_ms: int) -> bytes | Listing | EtcdError:
         """The JSON of the `node` object of a GET; see `listing.py` for the form of large ones.
 
-        `ttl` is counted from `clock_ms`, the log clock. A success answers with the `etcd_index` of this moment, which
-        the caller reads before it lets other work run. Counts in `stats`.
+        Counted in `stats`. `ttl` is counted from `clock_ms`; the caller reads `etcd_index` before other work runs.
         """
+        self.stats.recursive_gets += recursive
         node = self._tree.find(path, self.etcd_index)
         if isinstance(node, EtcdError):
             self.stats.gets_fail += 1

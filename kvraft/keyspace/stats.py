@@ -30,6 +30,8 @@ class StoreStats:
     compare_and_delete_success: int = 0
     compare_and_delete_fail: int = 0
     expire_count: int = 0
+    recursive_gets: int = 0
+    """How many of the gets, failed ones too, were recursive: only /metrics shows them apart."""
 
     def json_fields(self, watchers: int) -> dict[str, int]:
         """The answer's fields by their names in etcd, in its order, with the number of open watchers."""

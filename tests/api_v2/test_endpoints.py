@@ -172,7 +172,8 @@ async def test_metrics_count_requests_and_watches(served: Served, client: Connec
         *(f'etcd_http_failed_total{{code="404",method="{method}"}} 1.0' for method in ("GET", "HEAD", "QGET")),
     ]
     assert "etcd_debugging_store_watch_requests_total 1.0" in page
-    assert 'etcd_debugging_store_reads_total{action="get"} 0.0' in page
+    assert 'etcd_debugging_store_reads_total{action="get"} 3.0' in page
+    assert 'etcd_debugging_store_reads_total{action="getRecursive"} 0.0' in page
     assert 'etcd_server_version{server_version="3.4.23"} 1.0' in page
 
 
