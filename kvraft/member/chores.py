@@ -41,10 +41,13 @@ class Chores:
         self._expirer = Expirer(idle_sync_ms)
         self._timer: asyncio.TimerHandle | None = None
         self._publishing = False
+        self._led_since: float | None = None
+        """By the event loop's clock; None: no leader, or it has not looked yet."""
 
     def start_anew(self) -> None:
         """Another leader or term: what was under way may be lost."""
         self._publishing = False
+        self._led_since = None
         self._expirer.reset()
 
     def stop(self) -> None:
@@ -60,7 +63,10 @@ class Chores:
         keyspace = self._applier.keyspace
         command = self._cluster.unpublished(keyspace)
         if command is None and self._raft.role is Role.LEADER:
-            command = self._cluster.leader_duty(keyspace)
+            now = asyncio.get_running_loop().time()
+            if self._led_since is None:
+                self._led_since = now
+            command = self._cluster.leader_duty(keyspace, now - self._led_since)
         if command is not None:
             self._publishing = True
             self._member.submit(command, self._on_published)

@@ -15,6 +15,11 @@ from kvraft.records import MemberRecord
 
 CLUSTER_VERSION: Final = "3.4.0"
 """What `/version` shows as `etcdcluster`: the surface that kvraft has (contract A.14)."""
+MINIMUM_VERSION: Final = "3.0.0"
+"""What it shows while a founder has never been started, whose version nobody can know (etcd's MinClusterVersion)."""
+MISSING_AFTER_S: Final = 4.0
+"""So long a leader waits for all founders before it settles for the minimum: usually all are started together, and the
+minimum would cost them an index. It is how often etcd's leader looks (etcdserver/server.go, monitorVersionInterval)."""
 
 
 @final
@@ -50,12 +55,15 @@ class Cluster:
             return self.own
         return None
 
-    def leader_duty(self, keyspace: Keyspace) -> Command | None:
-        """What a leader has to settle for a young cluster, one command at a time."""
-        if keyspace.cluster_version:
+    def leader_duty(self, keyspace: Keyspace, led_s: float) -> Command | None:
+        """What a leader has to settle for a young cluster, one command at a time, `led_s` after its election."""
+        is_undecided = not keyspace.cluster_version
+        if not is_undecided and keyspace.cluster_version != MINIMUM_VERSION:
             return None
-        if keyspace.history.events_max != self._history_events_max:
+        if is_undecided and keyspace.history.events_max != self._history_events_max:
             return SetHistorySize(self._history_events_max)
         if all(member_id in keyspace.members for member_id in self.founders):
             return SetClusterVersion(CLUSTER_VERSION)
+        if is_undecided and led_s >= MISSING_AFTER_S:
+            return SetClusterVersion(MINIMUM_VERSION)
         return None

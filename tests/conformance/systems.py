@@ -90,7 +90,8 @@ class System:
     def _is_decided(self) -> bool:
         """Whether every member knows the cluster's version: only then no more index goes to internal changes."""
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return all(b"not_decided" not in member.http("GET", "/version").body for member in self.cluster.members)
+            # Before all have started it is 3.0.0.
+            return all(b'"etcdcluster":"3.4' in member.http("GET", "/version").body for member in self.cluster.members)
         return False
 
 

@@ -19,9 +19,17 @@ def members(member: Member) -> list[dict[str, Any]]:
     return sorted(listed, key=lambda fields: str(fields["name"]))
 
 
+def version(member: Member) -> str:
+    """What this member says that the cluster is."""
+    return str(json.loads(member.http("GET", "/version").body)["etcdcluster"])
+
+
 @pytest.mark.parametrize("kind", ["etcd", "kvraft"])
 def test_founder_that_has_not_started_is_known_by_name(tmp_path: pathlib.Path, kind: Kind) -> None:
-    """Two of three are a quorum; etcdctl would show a member without a name as added later and not started."""
+    """Two of three are a quorum, of the lowest version: what the third is able to do is known once it has started.
+
+    etcdctl would show a member without a name as added later and not started.
+    """
     cluster = Cluster(tmp_path / "cluster", kind=kind)
     try:
         cluster.directory.mkdir()
@@ -36,5 +44,8 @@ def test_founder_that_has_not_started_is_known_by_name(tmp_path: pathlib.Path, k
             ("n2", [second.peer_url], [second.client_url]),
             ("n3", [third.peer_url], []),
         ]
+        first.wait_for("minimum version", lambda: version(first) == "3.0.0", WITHIN_S)
+        third.start()
+        first.wait_for("usual version", lambda: version(first) == "3.4.0", WITHIN_S)
     finally:
         cluster.stop()

@@ -9,6 +9,7 @@ from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
 from kvraft.member.chores import Chores
+from kvraft.member.cluster import CLUSTER_VERSION, MINIMUM_VERSION, MISSING_AFTER_S
 from kvraft.member.waiters import TIMED_OUT, Waiters, internal_error
 from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
@@ -86,8 +87,41 @@ def test_leader_settles_history_and_then_the_version_once_all_have_published() -
         for member_id in MEMBER_IDS[1:]:
             desk.keyspace.apply(PublishMember(member_id, f"m{member_id}", ()), 0)
         desk.chores.publish()
-        [version] = desk.carry_out()
-        assert isinstance(version, SetClusterVersion)
+        assert desk.carry_out() == [SetClusterVersion(CLUSTER_VERSION)]
+        desk.chores.publish()
+        await asyncio.sleep(2 * MISSING_AFTER_S)
+        desk.chores.publish()
+        assert desk.waiting == []
+
+    virtual_time.run(story())
+
+
+def test_leader_settles_for_the_minimum_version_while_a_founder_is_missing() -> None:
+    """After a while of its own term, once; when the founder has come at last, the version is the usual one."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.raft.role, desk.raft.leader_id = Role.LEADER, 1
+        for member_id in MEMBER_IDS[:-1]:
+            desk.keyspace.apply(PublishMember(member_id, f"m{member_id}", ()), 0)
+        desk.keyspace.apply(SetHistorySize(HISTORY_EVENTS), 0)
+        desk.chores.publish()
+        await asyncio.sleep(0.75 * MISSING_AFTER_S)
+        desk.chores.start_anew()
+        desk.chores.publish()
+        await asyncio.sleep(0.75 * MISSING_AFTER_S)
+        desk.chores.publish()
+        assert desk.waiting == []
+        await asyncio.sleep(0.25 * MISSING_AFTER_S)
+        desk.chores.publish()
+        assert desk.carry_out() == [SetClusterVersion(MINIMUM_VERSION)]
+        await asyncio.sleep(2 * MISSING_AFTER_S)
+        desk.keyspace.apply(SetHistorySize(10), 0)
+        desk.chores.publish()
+        assert desk.waiting == []
+        desk.keyspace.apply(PublishMember(MEMBER_IDS[-1], "m3", ()), 0)
+        desk.chores.publish()
+        assert desk.carry_out() == [SetClusterVersion(CLUSTER_VERSION)]
 
     virtual_time.run(story())
 
