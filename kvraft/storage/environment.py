@@ -90,9 +90,11 @@ def lock_directory(path: Path) -> DataDirectory:
     """Create the directory if need be, and lock it against other processes.
 
     Raises:
+        WrongDirectoryError: somebody else's files are in it. Nothing is touched.
         DirectoryInUseError: another process holds it.
         OSError: it cannot be created or opened.
     """
+    _refuse_foreign(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -132,16 +134,12 @@ def set_aside(directory: DataDirectory, reason: str) -> None:
     copies of copies, and the first of them may hold what nobody else has.
 
     Raises:
-        WrongDirectoryError: it never was a data directory, and the files of somebody else stay where they are; or what
-            an earlier rebuild has set aside is still there.
+        WrongDirectoryError: what an earlier rebuild has set aside is still there.
     """
     ours = (entry for entry in directory.path.iterdir() if not _is_kept(entry.name))
     entries = sorted(ours, key=lambda entry: (entry.name == "identity", entry.name))
     if not entries:
         return
-    foreign = [entry.name for entry in entries if entry.name not in _OURS and not entry.name.startswith("state-")]
-    if foreign and not (directory.path / "identity").exists():
-        raise _foreign(directory, foreign[0])
     earlier = sorted(directory.path.glob(f"{ASIDE_PREFIX}*"))
     finished = next((path for path in earlier if (path / "identity").exists()), None)
     if finished is not None:
@@ -171,33 +169,51 @@ def has_set_aside(directory: DataDirectory) -> bool:
     return any(directory.path.glob(f"{ASIDE_PREFIX}*"))
 
 
-def _foreign(directory: DataDirectory, name: str) -> WrongDirectoryError:
+def _refuse_foreign(path: Path) -> None:
+    """Before anything is created or changed: a mistyped --data-dir, or the one that etcd had."""
+    try:
+        names = sorted(entry.name for entry in path.iterdir())
+    except FileNotFoundError:
+        return
+    foreign = [name for name in names if name not in _OURS and not name.startswith("state-") and not _is_kept(name)]
+    if not foreign or "identity" in names:
+        return
+    if "member" in names and (path / "member").is_dir():
+        raise WrongDirectoryError(
+            f"--data-dir={path} holds etcd's data, which kvraft does not read: choose an empty directory, and copy the "
+            'keys through the API (docs/operations.md, "Coming from etcd")'
+        )
+    raise _foreign(path, foreign[0])
+
+
+def _foreign(path: Path, name: str) -> WrongDirectoryError:
     return WrongDirectoryError(
-        f"data directory {directory.path} holds {name} but no identity: choose an empty directory"
+        f"--data-dir={path} holds {name} but no identity of a member: choose an empty directory, or kvraft's own"
     )
 
 
 def _is_kept(name: str) -> bool:
-    return name == "lock" or name.startswith(ASIDE_PREFIX)
+    """A fresh file system may be mounted as the data directory: ext4 has put its own directory there."""
+    return name in {"lock", "lost+found"} or name.startswith(ASIDE_PREFIX)
 
 
 def claim(directory: DataDirectory, identity: Identity) -> bool:
     """Check that the directory is this member's. True if its environments still have to be created.
 
     Raises:
-        WrongDirectoryError: another member's, another cluster's, or foreign files.
+        WrongDirectoryError: another member's, or another cluster's.
         NewerFormatError: a newer kvraft wrote it.
         CorruptStorageError: the identity is damaged.
     """
     path = directory.path / "identity"
     if not path.exists():
-        foreign = sorted(
+        rest = sorted(
             entry.name
             for entry in directory.path.iterdir()
             if entry.name != "identity.new" and not _is_kept(entry.name)
         )
-        if foreign:
-            raise _foreign(directory, foreign[0])
+        if rest:
+            raise CorruptStorageError(f"{path} is missing, and {rest[0]} is there; {REMEDY}")
         _write_identity(path, identity, complete=False)
         directory.fresh = True
         return True

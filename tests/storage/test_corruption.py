@@ -14,6 +14,7 @@ from kvraft.storage.codec import position_of
 from kvraft.storage.environment import claim, lock_directory
 from kvraft.storage.errors import CorruptStorageError, NewerFormatError, StorageError, WrongDirectoryError
 from kvraft.storage.lmdb_file import LmdbFile
+from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
 from tests.storage.example import ENTRIES, HISTORY, NODES, PAGE, flip, newest_meta_page, read_everything
 from tests.storage.processes import run
@@ -340,7 +341,7 @@ def test_directory_with_foreign_files_is_refused(data_path: Path) -> None:
     """A wrong --data-dir, such as a home directory, is not filled with our files."""
     data_path.mkdir()
     (data_path / "thesis.tex").write_text("precious")
-    with pytest.raises(WrongDirectoryError, match=r"holds thesis.tex but no identity: choose an empty directory"):
+    with pytest.raises(WrongDirectoryError, match=r"holds thesis.tex but no identity .*: choose an empty directory"):
         open_small(data_path)
 
 
@@ -352,10 +353,13 @@ def test_damaged_identity_is_found(written: Path) -> None:
 
 
 def test_lost_identity_is_no_first_start(written: Path) -> None:
-    """Data without an identity is not overwritten."""
+    """Data without an identity is not overwritten, and a rebuild sets it aside."""
     (written / "identity").unlink()
-    with pytest.raises(WrongDirectoryError, match="but no identity"):
+    with pytest.raises(CorruptStorageError, match=r"identity is missing, and log is there; .*--rebuild"):
         open_small(written)
+    open_storage(written, IDENTITY, CONFIGURATION, rebuild="its identity is missing").close()
+    (aside,) = written.glob("damaged-*")
+    assert (aside / "log" / "data.mdb").exists()
 
 
 def test_interrupted_creation_begins_anew(data_path: Path) -> None:

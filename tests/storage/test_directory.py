@@ -114,10 +114,32 @@ def test_rebuild_moves_nothing_of_a_directory_that_is_not_ours(data_path: Path) 
     """A mistyped --data-dir with --initial-cluster-state=existing: somebody's files stay where they are."""
     data_path.mkdir()
     (data_path / "thesis.tex").write_text("mine")
-    with pytest.raises(WrongDirectoryError, match=r"holds thesis.tex but no identity"):
+    with pytest.raises(WrongDirectoryError, match=r"--data-dir=.* holds thesis.tex but no identity"):
         open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="it holds no member's data")
+    assert [path.name for path in data_path.iterdir()] == ["thesis.tex"]
     assert (data_path / "thesis.tex").read_text() == "mine"
-    assert list(data_path.glob("damaged-*")) == []
+
+
+def test_file_system_that_is_mounted_as_the_directory_is_an_empty_one(data_path: Path) -> None:
+    """What mkfs has put there is nobody's data, at a first start and after a lost disk."""
+    (data_path / "lost+found").mkdir(parents=True)
+    storage = open_small(data_path)
+    assert storage.fresh
+    storage.close()
+    open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
+    assert (data_path / "lost+found").is_dir()
+
+
+def test_directory_of_etcd_is_left_as_it_is_and_the_way_told(data_path: Path) -> None:
+    """A unit file that names etcd's directory: nothing is created in it, and its permissions stay."""
+    (data_path / "member" / "wal").mkdir(parents=True)
+    data_path.chmod(0o750)
+    with pytest.raises(
+        WrongDirectoryError, match=r"--data-dir=.* holds etcd's data, .* empty directory, .*Coming from"
+    ):
+        open_storage(data_path, IDENTITY, CONFIGURATION)
+    assert [path.name for path in data_path.iterdir()] == ["member"]
+    assert data_path.stat().st_mode & 0o777 == 0o750
 
 
 def test_rebuild_that_dies_while_it_sets_aside_leaves_a_damaged_directory(
