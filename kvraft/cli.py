@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import os
 import pathlib
@@ -17,7 +18,7 @@ from typing import Final, final
 
 import uvloop
 
-from kvraft import clock, file_limit, flags, ids, logs, port_holders, settings
+from kvraft import clock, file_limit, flags, ids, logs, port_holders, service_manager, settings
 from kvraft.api_v2.server import ApiServer, Listener, bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
@@ -192,6 +193,8 @@ def _listeners(wanted: Settings) -> Iterator[list[Listener]]:
 
 def _cannot_listen(flag: str, url: Url, error: OSError) -> SettingsError:
     """The line that names who holds the port, if somebody does and this user may see it."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        return SettingsError(f"{flag}={url}: cannot listen: this host does not have that address: choose one it has")
     holder = port_holders.holder_of(url.port)
     reason = f"the port is held by {holder}: stop it" if holder is not None else f"{error.strerror}: free it"
     return SettingsError(f"{flag}={url}: cannot listen: {reason}, or choose another address")
@@ -316,6 +319,13 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
     )
 
 
+def _mention_history_size(wanted: Settings, keyspace: Keyspace) -> None:
+    """It was settled when the cluster was founded; a later wish is ignored, but not without a word."""
+    in_force = keyspace.history.events_max
+    if keyspace.cluster_version and in_force != wanted.history_size:
+        log.warning("--history-size has no effect any more", given=wanted.history_size, in_force=in_force)
+
+
 def _cluster(wanted: Settings) -> Cluster:
     own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
     return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size)
@@ -335,9 +345,12 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
         if await _first(member.start(), stop, member.failure):
             server = await serve(member, listeners, _api_settings(wanted), member.metrics)
             log.info("serving clients", member=wanted.name, url=",".join(map(str, wanted.listen_client_urls)))
+            _mention_history_size(wanted, member.keyspace)
+            service_manager.tell("READY=1")
             await _first(asyncio.get_running_loop().create_future(), stop, member.failure)
         if not member.failure.done():
             log.info("stopping", member=wanted.name)
+            service_manager.tell("STOPPING=1")
             await member.transfer_leadership()
             if server is not None:
                 await server.stop()

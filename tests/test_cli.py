@@ -1,4 +1,5 @@
 import contextlib
+import os
 import pathlib
 import socket
 import subprocess
@@ -6,8 +7,8 @@ import sys
 
 import pytest
 
-from kvraft import cli, file_limit, flags, settings
-from kvraft.testing import ports
+from kvraft import cli, file_limit, flags, service_manager, settings
+from kvraft.testing import ports, raw_http
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -48,6 +49,52 @@ def test_wrong_setting_ends_with_one_line_and_code_1(tmp_path: pathlib.Path) -> 
         "--heartbeat-interval[100ms]: set it to 500 or more\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_address_that_this_host_lacks_is_one_line(tmp_path: pathlib.Path) -> None:
+    """Nobody holds the port, so nothing can be freed: 192.0.2.0/24 is nobody's (RFC 5737)."""
+    url = "http://192.0.2.1:2379"
+    ended = run(f"--data-dir={tmp_path}/d", f"--listen-client-urls={url}", f"--advertise-client-urls={url}")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"kvraft: --listen-client-urls={url}: cannot listen: this host does not have that address: choose one it has\n"
+    )
+
+
+@pytest.mark.slow
+def test_service_manager_is_told_when_clients_are_served_and_when_that_ends(tmp_path: pathlib.Path) -> None:
+    """As etcd tells it under `Type=notify`: not before a request is answered."""
+    reservation = ports.reserve(2)
+    client, peer = (f"http://127.0.0.1:{port}" for port in reservation.ports)
+    urls = (f"--listen-client-urls={client}", f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}")
+    cluster = (f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        command = [sys.executable, "-m", "kvraft", f"--data-dir={tmp_path}/d", *urls, *cluster]
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as member:
+            try:
+                assert manager.recv(100) == b"READY=1"
+                assert raw_http.exchange(client, "GET", "/health").status == 200
+                member.terminate()
+                assert manager.recv(100) == b"STOPPING=1"
+            finally:
+                member.terminate()
+                member.communicate(timeout=30)
+        assert member.returncode == 0
+    reservation.release()
+
+
+def test_service_manager_that_is_gone_stops_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A socket that nobody reads, or no socket: a line in the log at most."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    service_manager.tell("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    service_manager.tell("READY=1")
+    assert [record.getMessage() for record in caplog.records] == ["the service manager cannot be told"]
 
 
 def _on_free_ports(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -21,6 +21,7 @@ FOUNDATION: Final = {
     "logs",
     "metrics",
     "file_limit",
+    "service_manager",
     "port_holders",
     "settings",
     "urls",

@@ -39,10 +39,15 @@ def test_later_start_takes_its_cluster_from_the_data_directory(tmp_path: Path) -
     with Cluster(tmp_path / "cluster", size=1) as cluster:
         member = cluster.members[0]
         _write(member, "a", "1")
+        member.wait_for("version", lambda: b"not_decided" not in member.http("GET", "/version").body, 10)
         before = member.http("GET", "/v2/members").body
         member.terminate()
         token, moved = member.cluster_flags["initial-cluster-token"], f"{member.name}=http://127.0.0.1:1"
-        member.cluster_flags |= {"initial-cluster-token": "other", "initial-cluster": moved}
+        member.cluster_flags |= {
+            "initial-cluster-token": "other",
+            "initial-cluster": moved,
+            "history-size": "1234",
+        }
         member.start()
         member.wait_ready()
         assert member.http("GET", "/v2/keys/a").json()["node"]["value"] == "1"
@@ -54,6 +59,7 @@ def test_later_start_takes_its_cluster_from_the_data_directory(tmp_path: Path) -
             ("--initial-cluster-token=other", token),
         ):
             assert f"{flag} (in force: {held})" in warning
+        assert "WARNING cli: --history-size has no effect any more given=1234 in_force=100000" in member.log_text()
 
 
 def test_data_directory_of_another_member_is_refused(tmp_path: Path) -> None:
