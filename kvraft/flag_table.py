@@ -138,7 +138,7 @@ def _accepted() -> Iterator[Flag]:
         ("experimental-peer-skip-client-san-verification", "TLS is not served by this version", "false"),
         ("initial-election-tick-advance", "a start waits for a leader's word, not for ticks", "true"),
         ("pre-vote", "PreVote is always on", "true"),
-        ("strict-reconfig-check", "the check is always on", "true"),
+        ("strict-reconfig-check", "members cannot be changed in this version", "true"),
     ):
         yield Flag(name, Use.ACCEPTED, why, is_switch=True, fine=frozenset({fine}))
 
@@ -197,7 +197,10 @@ def _refused() -> Iterator[Flag]:
     ):
         yield Flag(name, Use.REFUSED, remedy, fine=frozenset({fine} - {""}))
     for name, remedy in (
-        ("force-new-cluster", "it discards the other members, and is not in this version: start with a new --data-dir"),
+        (
+            "force-new-cluster",
+            "it is not in this version: keep every --data-dir, and bring a majority of the members back",
+        ),
         ("unsafe-no-fsync", "what is acknowledged is on disk, always: leave it out"),
     ):
         yield Flag(name, Use.REFUSED, remedy, is_switch=True, fine=frozenset({"false"}))

@@ -5,12 +5,15 @@ v3.4.23 pkg/flags/flag.go (`SetFlagsFromEnv`).
 """
 
 import dataclasses
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, final
 
 from kvraft.flag_table import ALIASES, FLAGS, Flag, Use
 
 _PREFIX: Final = "ETCD_"
+_NEVER_EMPTY: Final = frozenset({"name", "initial-cluster"})
+"""Without them a member founds a cluster of its own: not what a script meant whose variable is empty."""
 TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 """Go's strconv.ParseBool."""
 FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
@@ -67,7 +70,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
             continue
         flag = _named(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
         if flag is None or variable != variable.upper():
-            notices.append(f"{one_line(variable)} is not a variable that kvraft reads")
+            meant = _alike(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
+            hint = f": did you mean {_PREFIX}{meant.upper().replace('-', '_')}?" if meant else ""
+            notices.append(f"{one_line(variable)} is not a variable that kvraft reads{hint}")
         elif flag.name not in given:
             given[flag.name] = _checked(flag, Value(text, f"{variable}={text}"))
     values = {}
@@ -110,13 +115,17 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     remaining = iter(arguments)
     for argument in remaining:
         if not argument.startswith("-") or argument in {"-", "--"}:
-            raise SettingsError(f"{one_line(argument)!r} is not a flag: give flags only, as in --name=n1")
+            raise SettingsError(
+                f"{one_line(argument)!r} is not a flag: give flags only, as in --name=n1; kvraft --help lists them"
+            )
         word, equals, text = argument.removeprefix("-").removeprefix("-").partition("=")
         if not word or word.startswith("-"):
             raise SettingsError(f"{one_line(argument)}: bad flag syntax: write --name=value")
         flag = _named(word)
         if flag is None:
-            raise SettingsError(f"--{one_line(word)}: flag provided but not defined: see kvraft --help")
+            meant = _alike(word)
+            hint = f"did you mean --{meant}? Otherwise see kvraft --help" if meant else "see kvraft --help"
+            raise SettingsError(f"--{one_line(word)}: flag provided but not defined: {hint}")
         if not equals:
             text = "true" if flag.is_switch else _next(remaining, argument)
         given[flag.name] = _checked(flag, Value(text, f"--{word}={text}"))
@@ -134,7 +143,15 @@ def _checked(flag: Flag, value: Value) -> Value:
     """A switch has one of Go's words for a truth value."""
     if flag.is_switch and value.text not in TRUE | FALSE:
         raise value.error("invalid boolean value: use true or false")
+    if flag.name in _NEVER_EMPTY and not value.text.strip():
+        raise value.error("it is empty, as from a variable that is not set: give a value, or leave the flag out")
     return value
+
+
+def _alike(word: str) -> str | None:
+    """The flag that was probably meant."""
+    close = difflib.get_close_matches(word, [name for name, flag in FLAGS.items() if flag.use is Use.SETTING], 1)
+    return close[0] if close else None
 
 
 def _asks_for_nothing(flag: Flag, text: str) -> bool:

@@ -83,7 +83,7 @@ class Settings:
     cluster_id: int
     """The id of the cluster that they make."""
     initial_cluster_state: Literal["new", "existing"] = "new"
-    """With `existing` and an empty directory, this member joins a cluster that runs already."""
+    """With `existing` and an empty directory, the start is refused, or with `rebuild` gets the member's data back."""
     initial_cluster_token: str = "etcd-cluster"  # noqa: S105 -- no secret: etcd's default, which goes into the ids
     heartbeat_interval_ms: int = 100
     """etcd's default, good for members within one data centre."""
@@ -302,7 +302,7 @@ def _initial_cluster(given: Given, name: str, token: str) -> tuple[Founder, ...]
         try:
             by_name.setdefault(member, []).append(urls.parse(text))
         except ValueError as error:
-            raise value.error(f"{member}: {error}") from None
+            raise value.error(f"{member}: {error} (use {member}=http://host:port)") from None
     every = [str(url) for given_urls in by_name.values() for url in given_urls]
     if twice := sorted({url for url in every if every.count(url) > 1}):
         raise value.error(f"duplicate url {twice[0]}: give each member its own")
@@ -324,6 +324,11 @@ def _own_entry(given: Given, cluster: tuple[Founder, ...], name: str) -> tuple[U
             f'couldn\'t find local name "{name}" in the initial cluster configuration: use one of {names}',
         )
     advertised = tuple(str(url) for url in _urls(given, "initial-advertise-peer-urls"))
+    if len(own.peer_urls) > 1 and not advertised and "initial-cluster" in given.values:
+        raise given.values["initial-cluster"].error(
+            f"{name} stands there {len(own.peer_urls)} times: give every member a name of its own "
+            "(one that has several peer URLs needs --initial-advertise-peer-urls too)"
+        )
     if advertised and advertised != own.peer_urls:
         raise given.values["initial-advertise-peer-urls"].error(
             f"--initial-cluster has {name}={','.join(own.peer_urls)}: make the two the same"

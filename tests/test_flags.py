@@ -55,6 +55,8 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
     """Kubernetes sets ETCD_PORT and the like for a service of that name; a value may be a secret."""
     notices = given(ETCD_PORT="tcp://10.0.0.1:2379", ETCD_EMPTY="", ETCDCTL_API="2", PATH="/bin").notices
     assert notices == ("ETCD_PORT is not a variable that kvraft reads",)
+    notices = flags.read((), {"ETCD_INITAL_CLUSTER": "n1=x"}).notices
+    assert notices == ("ETCD_INITAL_CLUSTER is not a variable that kvraft reads: did you mean ETCD_INITIAL_CLUSTER?",)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
         (["gateway"], "'gateway' is not a flag: give flags only, as in --name=n1"),
         (["--", "--name=x"], "'--' is not a flag: give flags only, as in --name=n1"),
         (["--debug=maybe"], "--debug=maybe: invalid boolean value: use true or false"),
-        (["--force-new-cluster"], "--force-new-cluster=true: it discards the other members"),
+        (["--force-new-cluster"], "--force-new-cluster=true: it is not in this version: keep every --data-dir"),
         (["--cert-file=/a.pem"], "--cert-file=/a.pem: TLS is not served by this version"),
         (["--discovery=http://d/1"], "--discovery=http://d/1: name the members with --initial-cluster"),
         (["--proxy=on"], "--proxy=on: there is no proxy mode"),
@@ -75,6 +77,8 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
         (["-addr=1.2.3.4:4001"], "--addr=1.2.3.4:4001: it was etcd 0.4's: use --advertise-client-urls"),
         (["--host-whitelist=a.example"], "--host-whitelist=a.example: Host is not checked by this version"),
         (["--name\n=x"], "--name\\n: flag provided but not defined"),
+        (["--nmae=x"], "--nmae: flag provided but not defined: did you mean --name?"),
+        (["--name", ""], "--name=: it is empty, as from a variable that is not set"),
     ],
 )
 def test_wrong_flag_is_refused_in_one_line_with_its_remedy(arguments: list[str], line: str) -> None:

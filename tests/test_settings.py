@@ -103,7 +103,8 @@ def test_environment_file_of_a_systemd_unit_works_unchanged() -> None:
 def test_member_with_several_peer_urls_names_each() -> None:
     """A repeated name in --initial-cluster adds a URL, as in etcd."""
     both = "http://127.0.0.1:7001,http://127.0.0.1:2380"
-    member = read("--name=n1", "--initial-cluster=n1=http://127.0.0.1:7001,n1=http://127.0.0.1:2380")
+    cluster = "--initial-cluster=n1=http://127.0.0.1:7001,n1=http://127.0.0.1:2380"
+    member = read("--name=n1", cluster, f"--initial-advertise-peer-urls={both}")
     assert member.initial_advertise_peer_urls == ("http://127.0.0.1:2380", "http://127.0.0.1:7001")
     assert read(f"--initial-advertise-peer-urls={both}").member_id == member.member_id
 
@@ -154,6 +155,14 @@ def test_cluster_across_hosts_with_clients_on_loopback_is_warned_of() -> None:
         (["--snapshot-count=٣"], "--snapshot-count=٣: use a whole number"),
         (["--history-size=10"], "--history-size=10: use a whole number from 1000"),
         (["--initial-cluster-state=old"], "--initial-cluster-state=old: invalid value: use new or existing"),
+        (
+            ["--name=n1", "--peers="],
+            "--peers=: it is empty, as from a variable that is not set: give a value, or leave",
+        ),
+        (
+            ["--name=n1", "--peers=n1=http://127.0.0.1:2380,n1=http://127.0.0.1:2381"],
+            "--peers=n1=http://127.0.0.1:2380,n1=http://127.0.0.1:2381: n1 stands there 2 times: give every member a",
+        ),
         (
             ["--name=n9", f"--initial-cluster={THREE}"],
             '--name=n9: couldn\'t find local name "n9" in the initial cluster configuration: use one of n1, n2, n3',

@@ -101,11 +101,11 @@ def _protocol(theirs: Greeting) -> Refusal | None:
     if theirs.protocol_version_min <= PROTOCOL_VERSION_MAX and theirs.protocol_version_max >= PROTOCOL_VERSION_MIN:
         return None
     newer = theirs.protocol_version_min > PROTOCOL_VERSION_MAX
-    remedy = "upgrade the other members first" if newer else "upgrade this member"
+    remedy = "upgrade the other members first" if newer else "upgrade that member"
     return Refusal(
         RefusalKind.PROTOCOL,
-        f"this member speaks peer protocol {theirs.protocol_version_min} to {theirs.protocol_version_max}, "
-        f"the cluster {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}: {remedy}",
+        f"member {theirs.hello.member_id:x} speaks peer protocol {theirs.protocol_version_min} to "
+        f"{theirs.protocol_version_max}, the cluster {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}: {remedy}",
     )
 
 
@@ -114,14 +114,15 @@ def _identity(theirs: Greeting, ours: PeerHello) -> Refusal | None:
     if hello.cluster_id != ours.cluster_id:
         return Refusal(
             RefusalKind.WRONG_CLUSTER,
-            f"this member belongs to cluster {hello.cluster_id:x}, its peer {ours.member_id:x} to {ours.cluster_id:x}: "
-            "check --initial-cluster and --initial-cluster-token, and that --data-dir is the one of this cluster",
+            f"member {hello.member_id:x} belongs to cluster {hello.cluster_id:x}, member {ours.member_id:x} to "
+            f"{ours.cluster_id:x}: give both the same --initial-cluster and --initial-cluster-token, and each the "
+            "--data-dir of that cluster",
         )
     if theirs.to_member_id != ours.member_id:
         return Refusal(
             RefusalKind.WRONG_MEMBER,
-            f"this member looked for member {theirs.to_member_id:x} where member {ours.member_id:x} listens: "
-            "check the peer URLs in --initial-cluster",
+            f"member {hello.member_id:x} looked for member {theirs.to_member_id:x} where member {ours.member_id:x} "
+            "listens: check the peer URLs in --initial-cluster of both",
         )
     if hello.member_id == ours.member_id:
         return Refusal(
