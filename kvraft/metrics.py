@@ -69,7 +69,7 @@ class Metrics:
             "etcd_server_version", "The etcd version whose API this member speaks.", ["server_version"]
         )
         self.cluster_version: Final = gauge(
-            "etcd_cluster_version", "The version that all members agreed on.", ["cluster_version"]
+            "etcd_cluster_version", "The version that all members agreed on, without its patch.", ["cluster_version"]
         )
         self.kvraft_version: Final = gauge("kvraft_version", "The version of this program.", ["version"])
 
@@ -120,7 +120,9 @@ class Metrics:
         self.peer_sent_failures: Final = Total(
             registry, "etcd_network_peer_sent_failures", "Frames for a peer that were dropped.", "To"
         )
-        self.active_peers: Final = gauge("etcd_network_active_peers", "1 for a peer whose streams are up.", ["Remote"])
+        self.active_peers: Final = gauge(
+            "etcd_network_active_peers", "1 for a peer whose streams are up.", ["Local", "Remote"]
+        )
 
         # The process.
         self.loop_stall_seconds: Final = gauge(

@@ -84,7 +84,7 @@ class Figures:
         metrics.server_id.labels(f"{member.member_id:x}").set(1)
         if keyspace.cluster_version:
             metrics.cluster_version.clear()
-            metrics.cluster_version.labels(keyspace.cluster_version).set(1)
+            metrics.cluster_version.labels(keyspace.cluster_version.rpartition(".")[0]).set(1)
         metrics.history_start_index.set(keyspace.history.floor)
         metrics.store_watchers.set(member.watchers.count)
         metrics.store_expires.set(keyspace.stats.expire_count)

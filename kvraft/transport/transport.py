@@ -166,13 +166,13 @@ class GrpcTransport:
 
     def measure(self, metrics: Metrics) -> None:
         """Copy what was counted to the page that is being made."""
-        traffic = self._traffic
+        traffic, local = self._traffic, f"{self.member_id:x}"
         for member_id in self._peers:
             label = f"{member_id:x}"
             metrics.peer_sent_bytes.set(traffic.sent_bytes[member_id], label)
             metrics.peer_received_bytes.set(traffic.received_bytes[member_id], label)
             metrics.peer_sent_failures.set(traffic.dropped[member_id], label)
-            metrics.active_peers.labels(label).set(int(self.is_connected(member_id)))
+            metrics.active_peers.labels(local, label).set(int(self.is_connected(member_id)))
 
     def is_connected(self, member_id: int) -> bool:
         """Whether frames sent now have a stream to leave on, and their answers one to come back on."""
