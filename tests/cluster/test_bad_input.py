@@ -111,15 +111,35 @@ READ_ONLY: Final = (
     b"/v2/stats/self",
     b"/v2/stats/store",
     b"/v2/stats/leader",
+    b"/debug/vars",
 )
+MEMBERS: Final = (b"/v2/members", b"/v2/members/", b"/v2/members/leader", b"/v2/members/none")
+"""What etcd lets be written too, and kvraft not yet (tests/data/conformance/pending_v2.jsonl)."""
 
 
 def test_methods_that_no_endpoint_knows_are_answered_as_by_etcd(member: Member, oracle: Member) -> None:
     """404 nowhere, 405 with what is allowed, 301 for an unclean path."""
     requests = [Request(method, target) for target in NOWHERE for method in METHODS]
     requests += [Request(method, target) for target in READ_ONLY for method in METHODS if method not in {"GET", "HEAD"}]
+    requests += [Request(method, target) for target in MEMBERS for method in ("PATCH", "OPTIONS", "TRACE", "LINK")]
+    requests += [Request(method, b"/config/local/log") for method in METHODS if method != "PUT"]
     requests += [Request(method, b"/v2/keys/x") for method in ("PATCH", "OPTIONS", "TRACE", "LINK")]
     assert agree(member, oracle, requests) == []
+
+
+def page_head(server: Member, request: Request) -> tuple[object, ...]:
+    """What an answer says of itself, and whether there is a page."""
+    with warmed_up(server) as connection:
+        answer = connection.ask(request)
+    headers = tuple(answer.header(name) for name in ("Content-Type", "Allow", "Location"))
+    return (request, answer.status, headers, bool(answer.body))
+
+
+@pytest.mark.parametrize("target", [b"/metrics", b"/metrics/", b"/debug/vars", b"/config/local/log/"])
+def test_pages_for_operators_have_etcds_heads_under_every_method(member: Member, oracle: Member, target: bytes) -> None:
+    """What they show is a server's own; status, kind of page and presence of one are etcd's."""
+    requests = [Request(method, target) for method in METHODS]
+    assert [page_head(member, request) for request in requests] == [page_head(oracle, request) for request in requests]
 
 
 ODD_TARGETS: Final = (
