@@ -93,6 +93,8 @@ class PeerStream:
         self._instance: bytes | None = None
         self._superseded: asyncio.Future[None] | None = None
         self._knocked = asyncio.Event()
+        self._complain_at_ms = 0
+        """When it is next said that the peer is out of reach; 0: it is not, or was not dialled yet."""
 
     def send(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Queue frames for the next wake-up; returns those that were dropped."""
@@ -151,10 +153,11 @@ class PeerStream:
             async with asyncio.timeout(self._settings.connect_timeout_ms / 1000):
                 control, _ = await self._open(channels[0], url, Lane.CONTROL)
                 entries, greeting = await self._open(channels[1], url, Lane.ENTRIES)
+            self._complain_at_ms = 0
             await self._feed(control, entries, greeting.instance)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else repr(error)
-            _log.debug("no connection to peer", peer=f"{self.member_id:x}", url=url, error=reason)
+            self._out_of_reach(url, reason)
         except _OvertakenError:
             _log.info("greeted too late", peer=f"{self.member_id:x}", url=url)
         except WireError as error:
@@ -162,6 +165,22 @@ class PeerStream:
         finally:
             for channel in channels:
                 await channel.close(None)
+
+    def _out_of_reach(self, url: str, reason: object) -> None:
+        """Log a failed attempt: most of them for those who debug, one a minute for whoever is on duty."""
+        now_ms = clock.monotonic_ms()
+        complain_at_ms = self._complain_at_ms or now_ms + self._settings.unreachable_after_ms
+        if now_ms >= complain_at_ms:
+            complain_at_ms = now_ms + self._settings.unreachable_again_ms
+            _log.warning(
+                "no connection to peer: is it running, and is this its address?",
+                peer=f"{self.member_id:x}",
+                url=url,
+                error=reason,
+            )
+        else:
+            _log.debug("no connection to peer", peer=f"{self.member_id:x}", url=url, error=reason)
+        self._complain_at_ms = complain_at_ms
 
     async def _open(self, channel: grpc.aio.Channel, url: str, lane: Lane) -> tuple[Call, Greeting]:
         """Open one stream, greet, and judge the answer."""

@@ -27,6 +27,10 @@ class TransportSettings:
     """Longest such pause: a peer that comes back is reached within half an election timeout."""
     refused_backoff_ms: int = 3000
     """Pause after a refusal, which only an operator or a configuration change ends."""
+    unreachable_after_ms: int = 5000
+    """A peer that was out of reach for so long is named in the log: members of a cluster are started together."""
+    unreachable_again_ms: int = 60_000
+    """And once more after each such time."""
     control_frames_max: int = 8192
     """Queue to one peer. A full one means that the connection stands still: Raft sends anew what matters."""
     control_bytes_max: int = 16 << 20

@@ -1,5 +1,6 @@
 """A peer that has no business here is refused before anything reaches Raft, with one line on both sides."""
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -165,3 +166,35 @@ async def test_a_refused_member_is_accepted_when_the_reason_is_gone() -> None:
         await refused.events.until(lambda events: events.connected == {1})
         await refusing.events.until(lambda events: events.connected == {2})
     reservation.release()
+
+
+async def test_peer_that_stays_out_of_reach_is_named_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong address or a host that is down: most attempts are for those who debug, a few for whoever is on duty."""
+    settings = dataclasses.replace(support.QUICK, unreachable_after_ms=40, unreachable_again_ms=40)
+    reservation = ports.reserve(2)
+    port_of = dict(enumerate(reservation.ports, start=1))
+    alone = support.make_peer(1, port_of, settings)
+    said, complaints = asyncio.Event(), 0
+
+    class Listening(logging.Handler):
+        """Tells when the second complaint has come."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            nonlocal complaints
+            complaints += record.levelno == logging.WARNING and record.getMessage().startswith("no connection to peer")
+            if complaints == 2:
+                said.set()
+
+    caplog.set_level(logging.DEBUG, "kvraft")
+    handler = Listening()
+    logging.getLogger("kvraft").addHandler(handler)
+    try:
+        async with support.running(alone), asyncio.timeout(30):
+            await said.wait()
+    finally:
+        logging.getLogger("kvraft").removeHandler(handler)
+    reservation.release()
+    lines = [line for line in caplog.records if line.getMessage().startswith("no connection to peer")]
+    assert lines[0].levelno == logging.DEBUG, "members are started together: not at once"
+    (first, *_) = _lines(caplog, "no connection to peer: is it running, and is this its address?")
+    assert (first["peer"], first["url"]) == ("2", support.url(port_of[2]))
