@@ -1,7 +1,8 @@
 import json
+import pathlib
 
 from kvraft import ids
-from kvraft.testing.cluster import Cluster
+from kvraft.testing.cluster import CLUSTER_TOKEN, Cluster
 
 
 def test_ids_of_a_known_etcd_are_reproduced() -> None:
@@ -43,3 +44,10 @@ def test_ids_of_three_real_members_are_reproduced(etcd_cluster: Cluster) -> None
     ours = {member.name: ids.member_id([member.peer_url], "kvraft-testing") for member in etcd_cluster.members}
     assert shown == {name: ids.text(identifier) for name, identifier in ours.items()}
     assert answer.header("X-Etcd-Cluster-Id") == ids.text(ids.cluster_id(ours.values()))
+
+
+def test_readme_shows_the_id_of_the_cluster_of_make_run() -> None:
+    """On the default ports it is always the same, so a reader may compare."""
+    members = [ids.member_id([f"http://127.0.0.1:{port}"], CLUSTER_TOKEN) for port in (2380, 22380, 32380)]
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    assert f"X-Etcd-Cluster-Id: {ids.text(ids.cluster_id(members))}\n" in readme

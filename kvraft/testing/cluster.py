@@ -17,6 +17,7 @@ from kvraft.testing.member import READY_WITHIN_S, ClusterError, Kind, Member, Pr
 
 __all__ = ["MEMORY_DISKS", "READY_WITHIN_S", "Cluster", "ClusterError", "Kind", "Member", "Program"]
 
+CLUSTER_TOKEN: Final = "kvraft-testing"  # noqa: S105 -- no secret: it goes into the ids
 MEMORY_DISKS: Final = frozenset({"tmpfs", "ramfs"})
 """File systems that keep nothing over a power loss."""
 
@@ -74,7 +75,7 @@ class Cluster:
             member.cluster_flags = {
                 "initial-cluster": initial_cluster,
                 "initial-cluster-state": "new",
-                "initial-cluster-token": "kvraft-testing",
+                "initial-cluster-token": CLUSTER_TOKEN,
             }
 
     @property
