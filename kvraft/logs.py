@@ -37,10 +37,6 @@ class Log:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
-    def is_debug(self) -> bool:
-        """Whether DEBUG lines are written, where building their fields would cost something."""
-        return self._logger.isEnabledFor(logging.DEBUG)
-
     def debug(self, event: str, /, **fields: object) -> None:
         """What happens for every message or request."""
         self._write(logging.DEBUG, event, fields)

@@ -19,8 +19,6 @@ from kvraft.urls import Url
 
 ETCD_VERSION: Final = "3.4.23"
 """The etcd whose answers are given: `etcdserver` in /version."""
-ETCD_CLUSTER_VERSION: Final = "3.4.0"
-"""`etcdcluster` in /version once every member speaks it."""
 
 ELECTION_TIMEOUT_MS_MAX: Final = 50_000
 """etcd v3.4.23 embed/config.go, `maxElectionMs`."""

@@ -21,6 +21,7 @@ from typing import Final, final
 import lmdb
 import lmdb.verify
 
+from kvraft import logs
 from kvraft.storage import failpoints
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.commit_marks import META_BYTES, PAGE_BYTES_OFFSET, check_watermark, encode_watermark, last_page_of
@@ -37,6 +38,7 @@ took and gave back. They are filled with zeros before the file is mapped: these 
 beyond the end of its file would kill the process.
 """
 
+_log = logs.get(__name__)
 _verify: Final[Callable[..., list[str]]] = lmdb.verify.verify
 """It carries no types."""
 
@@ -139,6 +141,7 @@ class LmdbFile:
     def _check_watermark(self) -> None:
         stored = os.pread(self._watermark, 64, 0)
         if not stored:
+            _log.warning("there is no watermark: this start cannot tell a lost commit", directory=self.path)
             self._write_watermark(0)
             return
         held = self._environment.info()["last_txnid"]

@@ -16,7 +16,7 @@ from kvraft.storage.errors import CorruptStorageError, NewerFormatError, Storage
 from kvraft.storage.lmdb_file import LmdbFile
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
-from tests.storage.example import ENTRIES, HISTORY, NODES, PAGE, flip, newest_meta_page, read_everything
+from tests.storage.example import ENTRIES, EVERYTHING, HISTORY, NODES, PAGE, flip, newest_meta_page, read_everything
 from tests.storage.processes import run
 from tests.storage.support import (
     CONFIGURATION,
@@ -183,6 +183,18 @@ def test_older_watermark_proves_nothing(written: Path) -> None:
     watermark.write_bytes(older)
     with pytest.raises(CorruptStorageError, match="the state stands at 100"):  # read, and judged by what it holds
         open_small(written)
+
+
+def test_lost_watermark_is_mentioned(written: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It may never have reached the disk; but whoever looks for lost data must know that this start proved nothing."""
+    (written / "log" / "watermark").write_bytes(b"")
+    assert read_everything(written) == EVERYTHING
+    assert [record.getMessage() for record in caplog.records] == [
+        "there is no watermark: this start cannot tell a lost commit"
+    ]
+    caplog.clear()
+    assert read_everything(written) == EVERYTHING
+    assert caplog.records == []
 
 
 def test_damaged_watermark_is_found(written: Path) -> None:
