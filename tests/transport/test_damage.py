@@ -38,18 +38,36 @@ class FlippingProxy:
     def __init__(self, target: int, seed: int) -> None:
         self._target = target
         self._random = random.Random(seed)
+        self._connections: set[asyncio.Task[None]] = set()
         self.flips = 0
         self.flips_wanted = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until either side ends it."""
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        ways = (self._pass_on(reader, there_writer, flip=True), self._pass_on(there_reader, writer, flip=False))
-        tasks = [asyncio.create_task(way) for way in ways]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # whichever side ends it, for both
-        writer.transport.abort()
-        there_writer.transport.abort()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """One connection, until either side or the test ends it."""
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._connections.add(serving)
+        writers, tasks = [writer], []
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            writers.append(there_writer)
+            ways = (self._pass_on(reader, there_writer, flip=True), self._pass_on(there_reader, writer, flip=False))
+            tasks = [asyncio.create_task(way) for way in ways]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # whichever side ends it, for both
+        finally:
+            for each in writers:
+                each.transport.abort()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._connections.discard(serving)
+
+    async def end(self) -> None:
+        """End every connection, and wait until nothing of them is left: the loop is closed next."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, flip: bool) -> None:
         while data := await reader.read(65536):
@@ -72,6 +90,8 @@ async def _proxied(target: int, seed: int) -> AsyncIterator[tuple[FlippingProxy,
         yield proxy, server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await server.wait_closed()
+        await proxy.end()
 
 
 def _has(number: int, events: support.Events) -> bool:
