@@ -1,7 +1,7 @@
 """What systemd is told of a unit with `Type=notify`, as Debian's unit for etcd has it: sd_notify(3).
 
-etcd says `READY=1` once it serves clients (server/embed/etcd.go of 3.5, etcdmain/etcd.go of 3.4). One datagram; the
-libraries for it are bindings to libsystemd, or no longer kept.
+etcd says `READY=1` too (3.4.23, seen on its socket). One datagram; the libraries for it are bindings to libsystemd, or
+no longer kept.
 """
 
 import os
