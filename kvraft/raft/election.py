@@ -15,7 +15,6 @@ from kvraft.raft.messages import (
     RequestVoteReply,
 )
 from kvraft.raft.quorum import VoteResult, reached_by_majority, vote_result
-from kvraft.raft.reads import begin_round
 from kvraft.raft.rebuild import position_to_reach
 from kvraft.raft.roles import (
     Candidate,
@@ -236,6 +235,3 @@ def leader_tick(state: State, leader: Leader) -> None:
             progress.recent_active = progress.recent_active and now_ms < progress.last_contact_ms + timeout_ms
     if now_ms >= leader.heartbeat_deadline_ms:
         leader.heartbeat_wanted = True
-        if leader.read_round is not None:
-            # Merge reads that came since into a new round: its answers confirm the unfinished one as well.
-            begin_round(state, leader)

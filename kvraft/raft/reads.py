@@ -5,9 +5,9 @@ first have committed an entry of its own term, since before that it does not kno
 serves every read that waited when it began; a read that comes later waits for the next round, because only a
 confirmation asked for after the read arrived says anything about it.
 
-Ids are never used twice, not by a retry and not by a restarted server: an answer to an earlier attempt would pass for
-an answer to this one (etcd issue 20418). A follower's requests therefore carry an id of their own, a random number of
-this run above a counter, and not the caller's.
+A follower's ids are never used twice, not by a retry and not by a restarted server: an answer to an earlier attempt
+would pass for an answer to this one (etcd issue 20418). Its requests therefore carry an id of their own, a random
+number of this run above a counter, and not the caller's.
 """
 
 import random
@@ -111,10 +111,13 @@ def _begin_round_if_idle(state: State, leader: Leader) -> None:
 
 
 def begin_round(state: State, leader: Leader) -> None:
-    """Ask for confirmation of all reads that wait, those of an unfinished round included."""
-    earlier = [] if leader.read_round is None else leader.read_round.reads
+    """Ask for confirmation of all reads that wait.
+
+    Until a majority has answered, every heartbeat asks again for the same round, and never for a new one in its place:
+    where an answer takes longer than a heartbeat interval, each would come too late for its round.
+    """
     leader.read_round_id += 1
-    leader.read_round = ReadRound(leader.read_round_id, state.commit_index, earlier + leader.waiting_reads)
+    leader.read_round = ReadRound(leader.read_round_id, state.commit_index, leader.waiting_reads)
     leader.waiting_reads = []
     leader.heartbeat_wanted = True
 

@@ -145,10 +145,12 @@ def _wipe_interval_ms(seed: int, servers: int, spares: int, *, quorum_core_only:
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
     random = stream(seed, 0, "options")
-    election_ms = random.choice((300, 500, 1000, 1000))
+    election_ms = random.choice((300, 1000, 1000, 2000))
     kinds = [kind for kind in FAULT_KINDS if random.random() < 0.6] or ["crash", "cut"]
     inflight, message_bytes = random.choice(((1, 4096), (2, 65536), (8, 512), (64, 64), (64, 4096), (64, 65536)))
-    latency_us, jitter_us = random.choice(((100, 0), (100, 200), (500, 2000), (2000, 2000), (5000, 20_000)))
+    latency_us, jitter_us = random.choice(
+        ((100, 0), (100, 200), (500, 2000), (2000, 2000), (5000, 20_000), (40_000, 10_000))
+    )
     spares = random.choice((0, 0, 1, 2)) if "membership" in kinds else 0
     if not spares:
         kinds = [kind for kind in kinds if kind != "membership"] or ["crash", "cut"]
@@ -176,7 +178,7 @@ def draw_options(seed: int) -> Options:
         flush_ms=random.choice((50, 500, 5000)),
         reports_drops=random.random() < 0.5,
         drift_per_mille=random.choice((0, 10, 100)),
-        operations_per_second=random.choice((2, 10, 20, 20, 30)),
+        operations_per_second=random.choice((2, 5, 10, 10, 20)),
         keys=random.choice((2, 6, 20)),
         value_bytes_max=random.choice((10, 100, 3000)),
         history_events_max=random.choice((3, 50, 1000)),

@@ -42,10 +42,10 @@ def test_no_seed_breaks_an_invariant(campaign: Totals, capsys: pytest.CaptureFix
     assert totals.virtual_ms >= 10 * 3_600_000
     assert totals.commits > 100_000
     # About three quarters of what these seeds do: an oracle that sees much less than that judges little.
-    assert totals.acknowledged >= 200_000
-    assert totals.reads >= 68_000
-    assert totals.expired >= 11_000
-    assert totals.events >= 230_000
+    assert totals.acknowledged >= 110_000
+    assert totals.reads >= 36_000
+    assert totals.expired >= 7_000
+    assert totals.events >= 130_000
     assert not totals.missed(), "a run that never gets there proves little"
 
 

@@ -95,14 +95,14 @@ MUTANTS = (
     Mutant(
         "M22",
         "applies an entry twice after a restart",
-        ("I5", "I7"),
+        ("I5", "I7", "I10"),
         wrapped(SimulatedMember, "apply_entry", _apply_twice),
         with_options(fault_kinds=_RESTARTS),
     ),
     Mutant(
         "M22b",
         "skips an entry after a restart",
-        ("I5", "I7"),
+        ("I5", "I7", "I10"),
         wrapped(SimulatedMember, "apply_entry", _skip_one),
         with_options(fault_kinds=_RESTARTS),
     ),

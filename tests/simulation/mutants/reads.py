@@ -1,4 +1,4 @@
-"""Planted bugs of linearizable reads: M35 to M40, and one that only liveness finds: M40b."""
+"""Planted bugs of linearizable reads: M35 to M40, and two that only liveness finds: M40b and M40c."""
 
 from typing import Any
 
@@ -47,6 +47,14 @@ def _join_round(advance: Any, state: State, leader: Leader) -> None:
     if leader.read_round is not None:
         leader.read_round.reads.extend(leader.waiting_reads)
         leader.waiting_reads = []
+    advance(state, leader)
+
+
+def _begin_anew(advance: Any, state: State, leader: Leader) -> None:
+    """Every heartbeat asks for a new round in place of the unfinished one, whose answers then come too late."""
+    if leader.read_round is not None and state.now_ms >= leader.heartbeat_deadline_ms:
+        leader.waiting_reads = leader.read_round.reads + leader.waiting_reads
+        leader.read_round = None
     advance(state, leader)
 
 
@@ -176,5 +184,12 @@ MUTANTS = (
         ("I13",),
         wrapped(reads, "read_request", _swallow),
         with_options(safety_ms=20_000),
+    ),
+    Mutant(
+        "M40c",
+        "every heartbeat begins the round of the reads anew",
+        ("I13",),
+        wrapped(reads, "advance_reads", _begin_anew),
+        with_options(safety_ms=20_000, heartbeat_interval_ms=30, election_timeout_ms=300, latency_us=40_000),
     ),
 )

@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "M52",
         "a server that lost its disk votes before it knows of what",
-        ("I1", "I4", "I5", "I6", "I8", "I13"),
+        ("I1", "I4", "I5", "I6", "I8", "I13", "stop"),
         together(
             wrapped(Raft, "_receive", _deaf_to_less(RequestVote, RequestPreVote)),
             wrapped(Invariants, "check", _unchecked),
