@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conformance import systems
+from tests.conformance.long_runs import LongRuns, long_runs
 from tests.conformance.systems import System
 
 
@@ -35,3 +36,11 @@ def system(request: pytest.FixtureRequest) -> System:
     running = request.getfixturevalue(request.param)
     assert isinstance(running, System)
     return running
+
+
+@pytest.fixture(scope="session")
+def under_way(request: pytest.FixtureRequest) -> Iterator[LongRuns]:
+    """The long runs of the tests that were selected, all begun with the first that is asked for."""
+    selected = {item.path.stem for item in request.session.items}
+    with long_runs(replays="test_recordings" in selected, generated="test_differential" in selected) as begun:
+        yield begun

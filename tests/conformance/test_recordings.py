@@ -1,57 +1,26 @@
 """Recorded traffic of flannel, kube-apiserver and etcdctl, replayed against three kvraft members and the real etcd."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Final, final
+from dataclasses import replace
+from typing import Final
 
 import pytest
 
 from tests.conformance import recordings, systems
+from tests.conformance.long_runs import LongRuns
 from tests.conformance.replay import replayed
 
 pytestmark = pytest.mark.slow
 
 WORDS_SHOWN: Final = 10
-GROUPS: Final = (("kube-apiserver-1.2.4",), ("flannel-0.7.1", "flannel-0.7.1-renewals", "etcdctl-3.4.23"))
-"""Replayed at the same time, each group on servers of its own: the second one mostly waits for leases to run out."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one replay."""
-
-    summary: str
-    differences: list[str]
-
-
-def replay_group(names: Sequence[str]) -> dict[str, Outcome]:
-    """Replay some recordings, one after the other, on a fresh etcd and three fresh members."""
-    outcomes = {}
-    with systems.etcd() as oracle, systems.subject(3) as three:
-        for name in names:
-            summaries: list[str] = []
-            differences = replayed(recordings.plan(recordings.load(name)), oracle, three, summaries.append)
-            outcomes[name] = Outcome(summaries[0], differences)
-    return outcomes
-
-
-@pytest.fixture(scope="module")
-def replays() -> Iterator[Mapping[str, Future[dict[str, Outcome]]]]:
-    """Every replay under way, by recording."""
-    with ThreadPoolExecutor(len(GROUPS)) as pool:
-        futures = [pool.submit(replay_group, names) for names in GROUPS]
-        yield {name: future for names, future in zip(GROUPS, futures, strict=True) for name in names}
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", recordings.NAMES)
 def test_three_members_answer_recorded_traffic_as_etcd_does(
-    name: str, replays: Mapping[str, Future[dict[str, Outcome]]], capsys: pytest.CaptureFixture[str]
+    name: str, under_way: LongRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Through members in turn: etcd's answers and events in the same run, and equal trees on every member after."""
-    outcome = replays[name].result()[name]
+    outcome = under_way.replays[name].result()[name]
     with capsys.disabled():
         print(f"\n{name}: {outcome.summary}")
     assert not outcome.differences, "\n".join(outcome.differences[:WORDS_SHOWN])
