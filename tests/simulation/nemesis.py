@@ -239,11 +239,16 @@ class Nemesis:
 
         With half of the servers below their floors the rest is no majority, and an end of a log that never was
         committed can keep them all from electing (raft/rebuild.py). Safe, but nothing that heals: two disks are gone.
+        Nor does a rest that is no majority ever leave term 0, in which nobody answers.
         """
         others = [other for other in self._members.values() if other is not member]
         forgetful = [other for other in others if other.disk.hard_state.rebuilding is not None]
         rest = [other for other in others if other.disk.hard_state.rebuilding is None]
-        if not forgetful or 2 * len(rest) > len(self._members):
+        if 2 * len(rest) > len(self._members):
+            return False
+        if any(other.disk.hard_state.current_term == 0 for other in rest):
+            return True
+        if not forgetful:
             return False
         reach = max((_end_of_log(other) for other in rest), default=(0, 0))
         floors = [
