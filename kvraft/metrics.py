@@ -125,6 +125,9 @@ class Metrics:
         )
 
         # The process.
+        self.disk_full: Final = gauge(
+            "kvraft_disk_full", "Whether clients' writes are refused for want of space on the disk: 1 or 0."
+        )
         self.loop_stall_seconds: Final = gauge(
             "kvraft_loop_stall_seconds", "The longest time since the last scrape that the event loop was held."
         )

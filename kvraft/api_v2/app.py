@@ -17,7 +17,7 @@ from kvraft.api_v2.keys import Keys
 from kvraft.api_v2.members import machines_answer, members_answer
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.stats import stats_answer
-from kvraft.api_v2.targets import clean_path, parse_target, redirect_body, redirect_header, redirect_url
+from kvraft.api_v2.targets import Target, clean_path, parse_target, redirect_body, redirect_header, redirect_url
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.metrics import Metrics
 
@@ -111,7 +111,7 @@ class App:
         elif path == b"/config/local/log":
             exchange.answer(misc.log_level_answer(request.method, request.body))
         else:
-            self._route(request.method, path, exchange)
+            self._route(request.method, target, exchange)
 
     def _handle_key(self, request: Request, path: bytes, query: bytes, exchange: Exchange) -> None:
         if request.method not in _KEY_METHODS:
@@ -119,8 +119,8 @@ class App:
             return
         self.keys.handle(request.method, key_of(path), query, request.content_type, request.body, exchange)
 
-    def _route(self, method: bytes, path: bytes, exchange: Exchange) -> None:
-        backend = self._backend
+    def _route(self, method: bytes, target: Target, exchange: Exchange) -> None:
+        backend, path = self._backend, target.path
         if path == b"/v2/members" or path.startswith(b"/v2/members/"):
             exchange.answer(members_answer(method, path, backend))
         elif path == b"/v2/machines":
@@ -134,7 +134,7 @@ class App:
         elif method != b"GET":
             exchange.answer(errors.method_not_allowed(b"GET"))
         elif path == b"/health":
-            self._health.answer(exchange)
+            self._health.answer(target.query, exchange)
         elif path == b"/version":
             exchange.answer(misc.version_answer(self.settings.server_version, backend.cluster_version()))
         elif path == b"/debug/vars":

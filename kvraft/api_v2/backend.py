@@ -65,6 +65,11 @@ class Backend(Clocked, Protocol):
 
     @property
     @abc.abstractmethod
+    def is_disk_full(self) -> bool:
+        """Whether this member refuses clients' writes for want of space: etcd's alarm NOSPACE."""
+
+    @property
+    @abc.abstractmethod
     def name(self) -> str:
         """This member's name."""
 

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from typing import Final, final
+from urllib.parse import parse_qs
 
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
@@ -115,16 +116,20 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float, par
 
 @final
 class Health:
-    """GET /health: healthy means that a leader is known and a linearizable read succeeds in time (etcd 3.4)."""
+    """GET /health: healthy means that a leader is known and a linearizable read succeeds in time (etcd 3.4).
+
+    And that there is no alarm: the only one here is that of a full disk, which `?exclude=NOSPACE` leaves out.
+    """
 
     def __init__(self, backend: Backend, timeout_s: float, metrics: Metrics) -> None:
         self._backend = backend
         self._timeout_s = timeout_s
         self._metrics = metrics
 
-    def answer(self, exchange: Exchange) -> None:
+    def answer(self, query: bytes, exchange: Exchange) -> None:
         """Answer once the member's health is known."""
-        if not self._backend.leader_id:
+        alarmed = self._backend.is_disk_full and b"NOSPACE" not in parse_qs(query).get(b"exclude", ())
+        if alarmed or not self._backend.leader_id:
             self._finish(exchange, healthy=False)
             return
         waiting = True

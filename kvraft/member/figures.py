@@ -38,6 +38,11 @@ class Measured(Protocol):
         """Applied log index."""
         ...
 
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether clients' writes are refused for want of space."""
+        ...
+
 
 @final
 class Figures:
@@ -81,6 +86,7 @@ class Figures:
         metrics.read_indexes_failed.set(self._reads.timed_out)
         metrics.snapshot_apply_in_progress.set(int(self._durable.is_installing))
         metrics.history_events.set(keyspace.history.last_index - keyspace.history.floor + 1)
+        metrics.disk_full.set(int(member.is_disk_full))
         metrics.server_id.labels(f"{member.member_id:x}").set(1)
         if keyspace.cluster_version:
             metrics.cluster_version.clear()

@@ -35,6 +35,7 @@ from kvraft.member.interfaces import (
     StateStore,
     Transport,
 )
+from kvraft.member.leader_watch import LeaderWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.reads import ReadBarriers
@@ -126,6 +127,7 @@ class Member:
         )
         self._disk = DiskWatch(log_store, free_bytes, self._durable.owed_bytes, settings.uncommitted_bytes_max)
         self._rebuilding = RebuildWatch(raft, cluster)
+        self._leader = LeaderWatch(raft, cluster, transport.is_connected)
         self._chores = Chores(cluster, raft, self._applier, self, settings.idle_sync_ms)
         self._disk_was_full = False
         self._forwarding = Forwarding(self._disk.refuses)
@@ -225,6 +227,11 @@ class Member:
     def leader_id(self) -> int:
         """0 while no leader is known."""
         return self._raft.leader_id
+
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether clients' writes are refused for want of space."""
+        return self._disk.is_full
 
     @property
     def name(self) -> str:
@@ -568,6 +575,7 @@ class Member:
         for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected):
             self._transport.send(member_id, refusals)
         self._rebuilding.look(now_ms)
+        self._leader.look(now_ms)
         self._router.release()
         if self._router.unsent or self._reads.wants_round():
             self._loop.wake()

@@ -28,6 +28,7 @@ class MemoryBackend:
         self.keyspace = Keyspace()
         self.record = MemberRecord(MEMBER_ID, "g", ("http://127.0.0.1:33801",), tuple(client_urls))
         self.leader_id = MEMBER_ID
+        self.is_disk_full = False
         self.has_quorum = True
         """False: submitted commands and barriers wait for ever."""
         self.waiting: list[Callable[[EtcdError], None]] = []

@@ -10,6 +10,7 @@ import pytest
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.records import MemberRecord
 from kvraft.testing.raw_http import Connection
+from tests.api_v2.alarms import BODIES, HEALTH_WHEN_FULL
 from tests.api_v2.conftest import Served, start
 from tests.api_v2.memory_backend import MEMBER_ID
 
@@ -119,6 +120,16 @@ async def test_member_without_a_leader_is_unhealthy_and_in_election(served: Serv
     stats = await client.request("GET", "/v2/stats/leader")
     assert (stats.status, stats.body) == (403, b'{"message":"not current leader"}')
     assert (await client.request("GET", "/v2/members")).status == 200
+
+
+@pytest.mark.parametrize("target", HEALTH_WHEN_FULL)
+async def test_member_with_a_full_disk_is_unhealthy_unless_asked_to_leave_that_out(
+    served: Served, client: Connection, target: str
+) -> None:
+    """As etcd under its alarm NOSPACE (`tests/conformance/test_alarm.py`)."""
+    served.backend.is_disk_full = True
+    answer = await client.request("GET", target)
+    assert (answer.status, answer.body) == (HEALTH_WHEN_FULL[target], BODIES[answer.status])
 
 
 async def test_health_needs_a_linearizable_read_in_time(settings: ApiSettings) -> None:

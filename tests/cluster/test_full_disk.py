@@ -45,6 +45,8 @@ def test_member_whose_disk_fills_up_stays_and_the_others_go_on(tmp_path: Path, *
         assert refused <= 2, "until the small one has handed over, its leadership may refuse others' commands"
         answer = small.http("PUT", "/v2/keys/own", form={"value": "x"})
         assert (answer.status, answer.json()["cause"]) == (500, "etcdserver: no space")
+        assert [member.http("GET", "/health").status for member in cluster.members] == [503, 200, 200]
+        assert b"kvraft_disk_full 1.0" in small.http("GET", "/metrics").body
         small.terminate()
         small.start()
         small.wait_listening()

@@ -25,6 +25,7 @@ ELSEWHERE: Final = {
     "etcd_server_slow_apply_total": "tests/member/test_member.py blocks the applier",
     "etcd_disk_backend_snapshot_duration_seconds": "tests/cluster/test_catch_up.py",
     "etcd_server_snapshot_apply_in_progress_total": "tests/member/test_durable_state.py",
+    "kvraft_disk_full": "tests/cluster/test_full_disk.py",
 }
 """Figures that move only in situations that other tests make."""
 _SAMPLE: Final = re.compile(r"([a-z_]+)(\{[^}]*\})? (\S+)")
