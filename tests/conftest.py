@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from tests import tried
-from tests.simulation.background import waits_for_campaign
+from tests.simulation.background import begin_campaign, waits_for_campaign
 
 pytest_plugins = ["kvraft.testing.plugin"]
 
@@ -18,13 +18,14 @@ pytest_plugins = ["kvraft.testing.plugin"]
 hypothesis.settings.register_profile("kvraft", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("kvraft")
 
-TIER_OF_FOLDER: Final = {
-    "cluster": "cluster",
-    "conformance": "conformance",
-    "jepsen_like": "cluster",
-    "simulation": "simulation",
+TIER_OF_PATH: Final = {
+    "tests/cluster": "cluster",
+    "tests/conformance": "conformance",
+    "tests/jepsen_like": "cluster",
+    "tests/member/test_schedules.py": "simulation",
+    "tests/simulation": "simulation",
 }
-"""Whatever is in no such folder is a unit test."""
+"""Whatever is in none of these is a unit test."""
 BUDGET_S: Final = {"unit": 120, "conformance": 240, "cluster": 240, "simulation": 240}
 """On 2 cores; all together stay under 15 minutes. docs/testing.md shows the same table."""
 
@@ -58,8 +59,19 @@ def scaled(pytestconfig: pytest.Config, record_property: Callable[[str, object],
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The campaign of the simulator runs beside the other tests; those of the cluster tier have the machine alone."""
-    items.sort(key=lambda item: 2 if tier_of(item.nodeid) == "cluster" else int(waits_for_campaign(item)))
+    """The unit tests, and those of the cluster tier, have the machine alone; the rest runs beside the campaign."""
+
+    def place(item: pytest.Item) -> int:
+        tier = tier_of(item.nodeid)
+        return 0 if tier == "unit" else 3 if tier == "cluster" else 1 + waits_for_campaign(item)
+
+    items.sort(key=place)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin the campaign before the first test that is no unit test."""
+    if tier_of(item.nodeid) != "unit":
+        begin_campaign(item.session)
 
 
 def pytest_collection_finish() -> None:
@@ -69,9 +81,9 @@ def pytest_collection_finish() -> None:
 
 
 def tier_of(node_id: str) -> str:
-    """The tier of a test, by the folder in which it is."""
-    parts = pathlib.PurePath(node_id.partition("::")[0]).parts
-    return TIER_OF_FOLDER.get(parts[1] if len(parts) > 1 else "", "unit")
+    """The tier of a test, by where it is."""
+    file = pathlib.PurePath(node_id.partition("::")[0])
+    return next((tier for path, tier in TIER_OF_PATH.items() if file.is_relative_to(path)), "unit")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

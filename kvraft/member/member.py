@@ -57,7 +57,7 @@ from kvraft.raft.restored import LogPosition
 from kvraft.records import MemberRecord, Written
 
 _HOUSEKEEPING_S = 0.1
-"""How often what is not urgent is looked at: publishing, flushing, remembering peers, abandoned read rounds."""
+"""How often what is not urgent is looked at: publishing, flushing, remembering peers."""
 
 log = logs.get(__name__)
 
@@ -103,7 +103,8 @@ class Member:
             clock.monotonic_ms,
             settings.apply_slice_ms,
         )
-        self._loop = RaftLoop(raft, log_store, transport, clock.monotonic_ms, self)
+        slow_commit_ms = max(1, settings.heartbeat_interval_ms // 2)
+        self._loop = RaftLoop(raft, log_store, transport, clock.monotonic_ms, self, slow_commit_ms)
         self._handover = Handover(cluster.own.name, self._loop, transport.is_connected, settings.election_timeout_ms)
         self._durable = DurableState(
             self._applier,
@@ -312,7 +313,7 @@ class Member:
         for proposal in self._router.route(self._raft):
             self._loop.add(proposal)
         if self._reads.wants_round() and self._raft.leader_id:
-            self._loop.add(self._reads.start_round(now_ms))
+            self._loop.add(self._reads.start_round())
 
     def after_step(self, effects: Effects, now_ms: int) -> None:
         """Carry out everything but persistence and messages."""
@@ -563,7 +564,6 @@ class Member:
             self._stats.timed_out += 1
             waiter.done(internal_error(self._timeout_cause(waiter)))
         self._reads.sweep(now_ms)
-        self._reads.abandon_round(now_ms, self.settings.election_timeout_ms)
         self._chores.publish()
         self._durable.look_around(now_ms)
         self._chores.expire()

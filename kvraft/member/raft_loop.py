@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, final
 
+from kvraft.member.disk_pace import DiskPace
 from kvraft.member.interfaces import Frame, LogStore, Transport
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, Outgoing, Persist, Role
@@ -19,7 +20,7 @@ from kvraft.raft.restored import LogPosition
 
 _IDLE_COMMIT_ENTRIES = 4
 """An idle member commits batches of up to this many entries on the loop: the hand-over to the log thread and back
-costs more than the sync itself, and little else waits."""
+costs more than the sync itself, and little else waits; unless the disk stalls (`DiskPace`)."""
 
 
 class RaftLoopOwner(Protocol):
@@ -53,12 +54,15 @@ class RaftLoop:
         transport: Transport,
         monotonic_ms: Callable[[], int],
         owner: RaftLoopOwner,
+        slow_commit_ms: int,
     ) -> None:
+        """A commit on the loop must not take `slow_commit_ms`."""
         self.raft = raft
         self._log_store = log_store
         self._transport = transport
         self._monotonic_ms = monotonic_ms
         self._owner = owner
+        self._pace = DiskPace(slow_commit_ms)
         self._inbox: list[Input] = []
         self._scheduled = False
         self._stopped = False
@@ -119,6 +123,7 @@ class RaftLoop:
         """The log thread made batches up to `batch_id` durable."""
         if self._stopped:
             return
+        self._pace.durable(batch_id, self._monotonic_ms())
         self._mark_durable(batch_id)
         self._report_if_it_counts()
 
@@ -176,7 +181,7 @@ class RaftLoop:
             self._batch_ends.append((batch.batch_id, batch.entries[-1]))
         if self._postponed is not None:
             self._hand_over_postponed()
-        elif batch.must_sync and len(batch.entries) <= _IDLE_COMMIT_ENTRIES:
+        elif self._may_commit_here(batch):
             if alone:
                 self._commit_here(batch)
             else:
@@ -184,6 +189,15 @@ class RaftLoop:
                 self._postponed = batch
                 asyncio.get_running_loop().call_soon(self._postpone_once_more, batch)
             return
+        self._hand_over(batch)
+
+    def _may_commit_here(self, batch: Persist) -> bool:
+        small = batch.must_sync and len(batch.entries) <= _IDLE_COMMIT_ENTRIES
+        return small and self._pace.is_quick(self._monotonic_ms())
+
+    def _hand_over(self, batch: Persist) -> None:
+        if batch.must_sync:
+            self._pace.handed_over(batch.batch_id, self._monotonic_ms())
         self._log_store.persist(batch)
 
     def _postpone_once_more(self, batch: Persist) -> None:
@@ -200,11 +214,16 @@ class RaftLoop:
         """More has come before the postponed batch was committed here: batches become durable in order."""
         assert self._postponed is not None
         batch, self._postponed = self._postponed, None
-        self._log_store.persist(batch)
+        self._hand_over(batch)
 
     def _commit_here(self, batch: Persist) -> None:
+        began_ms = self._monotonic_ms()
         if self._log_store.persist_now(batch):
+            now_ms = self._monotonic_ms()
+            self._pace.took(now_ms - began_ms, now_ms)
             self._mark_durable(batch.batch_id)
+        else:
+            self._pace.handed_over(batch.batch_id, began_ms)
 
     def _send(self, messages: list[Outgoing]) -> None:
         if not messages:

@@ -26,7 +26,6 @@ class ReadBarriers:
         """Reads that got no leader's word in time, since the start."""
         self._read_id = 0
         self._round_id = 0
-        self._round_started_ms = 0
         self._waiting: list[tuple[int, Done]] = []
         """(deadline, done), in order of arrival, for the next round."""
         self._in_round: list[tuple[int, Done]] = []
@@ -44,10 +43,9 @@ class ReadBarriers:
         """Whether reads wait and no round is under way."""
         return bool(self._waiting) and self._round_id == 0
 
-    def start_round(self, now_ms: int) -> ReadRequest:
+    def start_round(self) -> ReadRequest:
         """A fresh request that serves every read waiting now."""
         assert not self._in_round
-        self._round_started_ms = now_ms
         self._read_id += 1
         self._round_id = self._read_id
         self._in_round, self._waiting = self._waiting, []
@@ -76,11 +74,6 @@ class ReadBarriers:
         self._waiting = self._in_round + self._waiting
         self._in_round = []
         return True
-
-    def abandon_round(self, now_ms: int, patience_ms: int) -> None:
-        """Give up a round without answer after `patience_ms` (its messages may be lost): its reads join a fresh one."""
-        if self._round_id != 0 and now_ms - self._round_started_ms >= patience_ms:
-            self.failed(self._round_id)
 
     def applied(self, applied_index: int) -> None:
         """Answer the reads whose read index is applied now."""

@@ -317,7 +317,7 @@ class Raft:
             election.leader_tick(state, role)
         elif isinstance(role, Follower):
             if role.reads:
-                reads.fail_overdue_reads(state, role)
+                reads.ask_again(state, role)
             if state.now_ms >= role.election_deadline_ms:
                 election.follower_timed_out(state, role)
         elif isinstance(role, PreCandidate):
@@ -332,6 +332,9 @@ class Raft:
         if isinstance(role, Leader):
             replication.advance_commit_index(state, role)
             if not membership.leave_if_removed(state, role):
+                if role.disk_lags:
+                    role.disk_lags = False
+                    membership.transfer_leadership(state, TransferLeadership(0))
                 if role.transfer is not None:
                     membership.advance_transfer(state, role, role.transfer)
                 if role.waiting_reads or role.read_round is not None:

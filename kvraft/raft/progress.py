@@ -39,6 +39,9 @@ class Progress:
     """Whether it has answered in this term at all, and within the last election timeout."""
     probe_sent: bool = False
     """In PROBE: a message is outstanding, or sending is paused until the next heartbeat is answered."""
+    probe_repeated: bool = False
+    """In PROBE: what was sent last was not answered in time. It may still be under way, on a thin link for long, while
+    heartbeats overtake it: what is sent again is only the question, since copies of the entries would fill the link."""
     sent_ms: int = 0
     """When the last probe or query left, or an acknowledgement came: retries wait one heartbeat interval from here."""
     sent_commit: int = 0
@@ -102,6 +105,7 @@ class Progress:
         if now_ms - self.sent_ms < retry_ms:
             return False
         if self.state is ProgressState.PROBE:
+            self.probe_repeated = self.probe_repeated or self.probe_sent
             self.probe_sent = False
             return False
         if self.state is ProgressState.REPLICATE and self.match_index + 1 < self.next_index:
@@ -135,5 +139,6 @@ class Progress:
         self.state = state
         self.next_index = next_index
         self.probe_sent = False
+        self.probe_repeated = False
         self.inflight.clear()
         self.inflight_bytes = 0

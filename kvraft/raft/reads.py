@@ -5,9 +5,9 @@ first have committed an entry of its own term, since before that it does not kno
 serves every read that waited when it began; a read that comes later waits for the next round, because only a
 confirmation asked for after the read arrived says anything about it.
 
-A follower's ids are never used twice, not by a retry and not by a restarted server: an answer to an earlier attempt
-would pass for an answer to this one (etcd issue 20418). Its requests therefore carry an id of their own, a random
-number of this run above a counter, and not the caller's.
+A follower's id stands for the same reads for ever, and is not used again for others, not even by a restarted server: an
+answer to the earlier ones would pass for theirs (etcd issue 20418). Its requests therefore carry an id of their own, a
+random number of this run above a counter, and not the caller's.
 """
 
 import random
@@ -52,7 +52,7 @@ def read_request(state: State, request: ReadRequest) -> None:
 
 
 def ask_leader(state: State, follower: Follower, ids: RequestIds) -> None:
-    """Send one request for all reads of this step. It fails after an election timeout without answer."""
+    """Send one request for all reads of this step, which is repeated until it is answered or the leader is lost."""
     request_id = ids.next()
     deadline_ms = state.now_ms + state.settings.election_timeout_ms
     follower.reads[request_id] = (deadline_ms, follower.unsent_reads)
@@ -60,11 +60,16 @@ def ask_leader(state: State, follower: Follower, ids: RequestIds) -> None:
     state.send(state.leader_id, ReadIndexRequest(state.current_term, request_id))
 
 
-def fail_overdue_reads(state: State, follower: Follower) -> None:
-    """Fail what the leader has not answered in time: request or answer were lost."""
-    overdue = [key for key, (deadline_ms, _) in follower.reads.items() if deadline_ms <= state.now_ms]
-    for key in overdue:
-        state.effects.reads_failed.extend(follower.reads.pop(key)[1])
+def ask_again(state: State, follower: Follower) -> None:
+    """Repeat what was not answered for an election timeout, under its id: request or answer were lost, or are slow.
+
+    An answer to any of the attempts will do, as each of them left after these very reads had come. With a new id none
+    would ever be in time where three round trips (there, the round under way, their own) take longer than the timeout.
+    """
+    for request_id, (deadline_ms, read_ids) in follower.reads.items():
+        if deadline_ms <= state.now_ms:
+            follower.reads[request_id] = (state.now_ms + state.settings.election_timeout_ms, read_ids)
+            state.send(state.leader_id, ReadIndexRequest(state.current_term, request_id))
 
 
 def handle_read_index_request(state: State, from_server: int, message: ReadIndexRequest) -> None:

@@ -88,6 +88,7 @@ def ask(state: State, asking: Asking) -> None:
 def handle_rebuild_request(state: State, from_server: int, message: RebuildRequest) -> None:
     """A server that lost its disk asks. A leader starts from nothing with it, or else would send what comes behind it.
 
+    It does not count as heard: it cannot vote or acknowledge, and a leader that hears nobody else must step down.
     The answer waits for the disk: its term may be what keeps the asker from voting twice.
     """
     rebuilding = state.rebuilding
@@ -99,7 +100,7 @@ def handle_rebuild_request(state: State, from_server: int, message: RebuildReque
     role = state.role
     log = state.log
     if isinstance(role, Leader) and from_server in role.progress:
-        role.progress[from_server] = Progress(log.last_index, state.now_ms)
+        role.progress[from_server] = Progress(log.last_index, role.progress[from_server].last_contact_ms)
         role.awaited.pop(from_server, None)
     last_term, last_index = position_to_reach(state)
     state.send_after_persist(from_server, RebuildReply(state.current_term, message.nonce, last_index, last_term, False))

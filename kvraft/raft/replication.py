@@ -39,9 +39,13 @@ def propose(state: State, proposal: Propose) -> None:
     if role.transfer is not None:
         effects.refused.append(Refused(proposal.token, RefusalReason.TRANSFERRING))
         return
-    uncommitted = state.log.bytes_beyond(state.commit_index)
-    if uncommitted and uncommitted + len(proposal.payload) > state.settings.uncommitted_bytes_max:
-        effects.refused.append(Refused(proposal.token, RefusalReason.TOO_MANY))
+    # The others may commit what the disk of this server has not taken yet; until then it is held in memory.
+    log = state.log
+    held = log.bytes_beyond(min(state.commit_index, log.durable_index))
+    if held and held + len(proposal.payload) > state.settings.uncommitted_bytes_max:
+        role.disk_lags = log.durable_index < state.commit_index
+        reason = RefusalReason.TRANSFERRING if role.disk_lags else RefusalReason.TOO_MANY
+        effects.refused.append(Refused(proposal.token, reason))
         return
     index = state.append_new(EntryKind.COMMAND, proposal.payload, role.clock_ms(state.now_ms))
     if proposal.for_server:
@@ -186,7 +190,7 @@ def _send_appends(state: State, leader: Leader, server: int, progress: Progress)
         if not progress.may_send(settings.inflight_messages_max, settings.inflight_bytes_max):
             return
         entries: list[Entry] = []
-        if progress.next_index <= last_index:
+        if progress.next_index <= last_index and not (probing and progress.probe_repeated):
             entries = state.log.slice(progress.next_index, last_index, settings.message_bytes_max)
             if not entries:
                 request_snapshot(state, server, progress)

@@ -132,6 +132,8 @@ class Leader:
     heartbeat_wanted: bool = False
     """Heartbeats leave at the end of this step, due or not."""
     transfer: Transfer | None = None
+    disk_lags: bool = False
+    """The others commit, and this server's own disk holds writes up: one of them should lead."""
     read_round_id: int = 0
     read_round: ReadRound | None = None
     waiting_reads: list[tuple[int, int]] = field(default_factory=list)

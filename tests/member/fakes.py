@@ -96,6 +96,8 @@ class ManualLog:
     def __init__(self, journal: list[str]) -> None:
         self.queued: list[Persist] = []
         self.last = LogPosition()
+        self.commit_takes: Callable[[], None] = lambda: None
+        """Called within `persist_now`."""
         self._journal = journal
 
     def restored(self) -> "ManualLog":
@@ -110,6 +112,7 @@ class ManualLog:
         if self.queued:
             self.persist(batch)
             return False
+        self.commit_takes()
         self._journal.append(f"commit {batch.batch_id}")
         return True
 

@@ -26,7 +26,8 @@ class Desk:
         self.log = ManualLog(self.journal)
         self.transport = RecordingTransport()
         store = cast("LogStore", self.log)
-        self.loop = RaftLoop(self.raft.core, store, self.transport, lambda: 0, self)
+        self.now_ms = 0
+        self.loop = RaftLoop(self.raft.core, store, self.transport, lambda: self.now_ms, self, slow_commit_ms=50)
         self.failures: list[str] = []
 
     def before_step(self, now_ms: int) -> None:
@@ -172,6 +173,28 @@ def test_batches_behind_a_postponed_one_do_not_overtake_it() -> None:
         assert desk.loop.durable_position().index == 1
         desk.durable(2)
         assert desk.sent() == [9]
+
+    virtual_time.run(story())
+
+
+def test_disk_that_stalls_is_waited_for_by_the_log_thread() -> None:
+    """A commit on the loop holds up heartbeats: no more of them for ten seconds, and until one was quick again."""
+
+    async def story() -> None:
+        desk = Desk()
+
+        def stall(milliseconds: int) -> None:
+            desk.log.commit_takes = lambda: setattr(desk, "now_ms", desk.now_ms + milliseconds)
+
+        for number, (takes_ms, then_ms) in enumerate(((49, 0), (50, 0), (0, 10_000), (51, 0), (0, 9_999), (0, 1)), 1):
+            stall(takes_ms)
+            desk.step(Effects(batch(number, ENTRIES[number - 1 : number])))
+            if desk.log.queued:
+                desk.now_ms += takes_ms
+                desk.durable(number)
+            desk.now_ms += then_ms
+        desk.step(Effects(batch(7, ENTRIES[6:7])))
+        assert desk.journal == ["commit 1", "commit 2", "queue 3", "commit 4", "queue 5", "queue 6", "commit 7"]
 
     virtual_time.run(story())
 

@@ -127,6 +127,21 @@ def test_lost_probe_is_repeated_when_a_heartbeat_is_answered() -> None:
     assert progress.may_send(1, 1)
 
 
+def test_repeated_probe_only_asks() -> None:
+    """The first one may still be under way on a thin link, which copies of its entries would fill for ever."""
+    progress = Progress(next_index=10, last_contact_ms=0)
+    repeated = [progress.probe_repeated]
+    progress.heartbeat_answered(100, 100)
+    repeated.append(progress.probe_repeated)
+    progress.sent(12, 30, 1000)
+    progress.heartbeat_answered(1100, 100)
+    repeated.append(progress.probe_repeated)
+    progress.sent(9, 0, 1100)
+    progress.rejected(9, 5)
+    repeated.append(progress.probe_repeated)
+    assert repeated == [False, False, True, False]
+
+
 def test_stalled_window_is_asked_about_once_an_interval() -> None:
     """Messages without acknowledgement for an interval may be lost; one empty message finds out."""
     progress = replicating(5)

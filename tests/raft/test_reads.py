@@ -6,6 +6,7 @@ from kvraft.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    Message,
     ReadIndexReply,
     ReadIndexRequest,
     RequestVote,
@@ -165,16 +166,25 @@ def test_read_without_a_leader_fails_at_once() -> None:
     assert cluster.step(2, ReadRequest(5)).reads_failed == [5]
 
 
-def test_read_fails_when_its_answer_does_not_come() -> None:
-    """A lost request or answer costs one election timeout, not for ever."""
+def test_follower_asks_again_under_the_same_id_after_an_election_timeout() -> None:
+    """Request or answer were lost, or take longer: a late answer to the first attempt will do as well."""
     cluster = led()
-    cluster.step(2, ReadRequest(5))
+    (request,) = [out.message for out in cluster.step(2, ReadRequest(5)).messages_now]
+    assert isinstance(request, ReadIndexRequest)
     cluster.lost()
+    asked: list[Message] = []
+    cluster.on_send = lambda flight: asked.extend(
+        [flight.message] if isinstance(flight.message, ReadIndexRequest) else []
+    )
     cluster.drop = lambda flight: isinstance(flight.message, ReadIndexReply)
     cluster.run(99)
+    assert asked == []
+    cluster.run(102)
+    assert asked == [request, request]
+    effects = cluster.step(2, Received(1, ReadIndexReply(1, request.read_id, 2)))
+    assert effects.reads_ready == [ReadReady(5, 2)]
     assert not any(effects.reads_failed for effects in cluster.servers[2].effects)
-    cluster.run(2)
-    assert [effects.reads_failed for effects in cluster.servers[2].effects if effects.reads_failed] == [[5]]
+    assert cluster.step(2, Received(1, ReadIndexReply(1, request.read_id, 3))).reads_ready == []
 
 
 def test_reads_fail_when_the_leader_is_deposed() -> None:

@@ -203,6 +203,17 @@ def test_leader_forgets_what_the_server_held() -> None:
     assert leader.raft.progress[3].match_index == 0
 
 
+def test_leader_that_hears_only_the_server_that_asks_steps_down() -> None:
+    """It can neither vote nor acknowledge: a leader beside it alone is in a minority, and another could be elected."""
+    cluster = led()
+    leader = cluster.leader()
+    server = cluster.wipe(3)
+    cluster.drop = lambda flight: flight.from_server != 3
+    cluster.run(2 * cluster.settings.election_timeout_ms)
+    assert server.raft.unanswered, "it still asks"
+    assert leader.raft.role is not Role.LEADER
+
+
 def test_commit_index_told_by_a_leader_that_was_not_asked_yet_is_no_divergence() -> None:
     """A heartbeat that left before the question may come behind the answers."""
     cluster = led()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kvraft.raft.effects import RefusalReason, Refused
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import PeerUnreachable, Persisted, Propose, Received
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
@@ -255,6 +256,51 @@ def test_lost_acknowledgement_is_replaced_without_sending_entries_again() -> Non
     cluster.run(25)
     assert leader.raft.commit_index == 2
     assert resent == []
+
+
+def test_lost_entries_of_a_probe_come_again_once_the_question_behind_them_is_answered() -> None:
+    """The probe that is repeated carries nothing; what it finds out leads to sending everything."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.run(20)
+    cluster.step(1, PeerUnreachable(2))
+    cluster.propose(b"x", b"y")
+    cluster.drop = lambda flight: isinstance(flight.message, AppendEntries) and bool(flight.message.entries)
+    cluster.run(30)
+    probes: list[int] = []
+    cluster.on_send = lambda flight: probes.extend(
+        [len(flight.message.entries)] if isinstance(flight.message, AppendEntries) and flight.to_server == 2 else []
+    )
+    cluster.step(1, PeerUnreachable(2))
+    cluster.drop = lambda _flight: False
+    cluster.run(30)
+    assert probes[:2] == [0, 2]
+    assert cluster.commands(2) == [b"x", b"y"]
+
+
+def test_leader_whose_own_disk_hangs_hands_over_before_its_memory_is_full() -> None:
+    """The followers commit without it, so what it holds in memory would grow without bound."""
+    settings = RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100, uncommitted_bytes_max=4096)
+    cluster = Cluster([1, 2, 3], settings=settings)
+    leader = cluster.elect(1)
+    cluster.settle()
+    cluster.auto_sync = False
+    accepted = 0
+    refused: list[Refused] = []
+    while not refused:
+        effects = cluster.step(1, Propose(accepted, bytes(1000)))
+        accepted += len(effects.accepted)
+        refused += effects.refused
+        for _ in range(4):
+            cluster.deliver()
+            for follower in (2, 3):
+                cluster.step(follower)
+                cluster.sync(follower)
+            cluster.step(1)
+    assert accepted == 4
+    assert leader.raft.commit_index > leader.disk.last_index
+    assert [each.reason for each in refused] == [RefusalReason.TRANSFERRING]
+    assert cluster.leader().server_id != 1
 
 
 def test_unreachable_follower_is_not_sent_entries_until_it_answers() -> None:

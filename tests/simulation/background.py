@@ -1,4 +1,4 @@
-"""The campaign of `make test`, computed while the other tests wait for disks, timers and elections.
+"""The campaign of `make test`, computed while the conformance tests wait for disks, timers and elections.
 
 It runs in processes of its own under SCHED_IDLE: they take what nobody else wants, and a test that wakes up never
 queues behind them. Before the first test of the cluster tier it has ended, as those measure time.
@@ -25,6 +25,12 @@ _ROOT: Final = Path(__file__).parents[2]
 def waits_for_campaign(item: pytest.Item) -> bool:
     """Whether a test uses the fixture `campaign`."""
     return isinstance(item, pytest.Function) and "campaign" in item.fixturenames
+
+
+def begin_campaign(session: pytest.Session) -> None:
+    """Start the campaign if a test waits for it and it has not begun."""
+    if CAMPAIGN not in session.config.stash and any(map(waits_for_campaign, session.items)):
+        session.config.stash[CAMPAIGN] = BackgroundCampaign(MASTER_SEED, SEEDS)
 
 
 @final
@@ -59,6 +65,10 @@ class BackgroundCampaign:
         self._process.wait()
         leash.let_go(self._process.pid)
         self._results.close()
+
+
+CAMPAIGN: Final = pytest.StashKey[BackgroundCampaign]()
+"""Where the run keeps it."""
 
 
 def _weight(seed: int) -> int:

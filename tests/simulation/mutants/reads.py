@@ -1,4 +1,4 @@
-"""Planted bugs of linearizable reads: M35 to M40, and two that only liveness finds: M40b and M40c."""
+"""Planted bugs of linearizable reads: M35 to M40, and three that only liveness finds: M40b to M40d."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from kvraft.raft import quorum, reads
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import ReadReady
 from kvraft.raft.inputs import ReadRequest
-from kvraft.raft.roles import Leader
+from kvraft.raft.roles import Follower, Leader
 from kvraft.raft.state import State
 from tests.simulation.desk import Desk, Read
 from tests.simulation.mutants.planting import ANCHOR_SECONDS_MAX, Mutant, with_options, wrapped
@@ -56,6 +56,14 @@ def _begin_anew(advance: Any, state: State, leader: Leader) -> None:
         leader.waiting_reads = leader.read_round.reads + leader.waiting_reads
         leader.read_round = None
     advance(state, leader)
+
+
+def _give_up(_ask_again: Any, state: State, follower: Follower) -> None:
+    """A read that is not answered within an election timeout is asked anew with a fresh id: no answer is in time."""
+    for request_id, (deadline_ms, read_ids) in list(follower.reads.items()):
+        if deadline_ms <= state.now_ms:
+            state.effects.reads_failed.extend(read_ids)
+            del follower.reads[request_id]
 
 
 def _trust_lease(confirmed: Any, state: State, leader: Leader) -> int:
@@ -191,5 +199,21 @@ MUTANTS = (
         ("I13",),
         wrapped(reads, "advance_reads", _begin_anew),
         with_options(safety_ms=20_000, heartbeat_interval_ms=30, election_timeout_ms=300, latency_us=40_000),
+    ),
+    Mutant(
+        "M40d",
+        "a read that is not answered in time is asked with a fresh id",
+        ("I13",),
+        wrapped(reads, "ask_again", _give_up),
+        with_options(
+            safety_ms=20_000,
+            heartbeat_interval_ms=30,
+            election_timeout_ms=300,
+            latency_us=85_000,
+            jitter_us=0,
+            sync_us=100,
+            loss_per_mille=0,
+            fault_kinds=("compact",),
+        ),
     ),
 )
