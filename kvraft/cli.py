@@ -285,7 +285,7 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
     def make_transport(member: Member) -> GrpcTransport:
         transport = GrpcTransport(
             member_id=wanted.member_id,
-            listen_addresses=[f"{url.bind_host}:{url.port}" for url in wanted.listen_peer_urls],
+            listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
             peers={peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.name != wanted.name},
             local=member,
             snapshot_sink=storage.state.spool,

@@ -32,6 +32,11 @@ class Url:
         """The address to listen on. `localhost` means IPv4's, which every client tries."""
         return "127.0.0.1" if self.host == "localhost" else self.host
 
+    @property
+    def bind_address(self) -> str:
+        """`bind_host` with the port, as gRPC takes it: an IPv6 address in brackets."""
+        return f"[{self.bind_host}]:{self.port}" if ":" in self.bind_host else f"{self.bind_host}:{self.port}"
+
 
 def parse(text: str) -> Url:
     """One URL of a member.

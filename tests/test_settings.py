@@ -125,6 +125,7 @@ def test_ipv6_and_localhost_urls_are_served() -> None:
     """Brackets belong to the URL, not to the address; localhost is bound as 127.0.0.1."""
     member = read("--listen-client-urls=http://[::1]:2379,http://localhost:4001", "--advertise-client-urls=http://x:1")
     assert [(url.bind_host, url.port) for url in member.listen_client_urls] == [("::1", 2379), ("127.0.0.1", 4001)]
+    assert [url.bind_address for url in member.listen_client_urls] == ["[::1]:2379", "127.0.0.1:4001"]
 
 
 def test_cluster_across_hosts_with_clients_on_loopback_is_warned_of() -> None:

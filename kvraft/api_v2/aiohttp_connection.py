@@ -41,7 +41,8 @@ class WayOut:
 
     def write(self, parts: list[bytes]) -> None:
         """Queue bytes for the client."""
-        self._transport.writelines(parts)
+        if not self._transport.is_closing():  # uvloop raises then, and whoever answers is not to blame
+            self._transport.writelines(parts)
 
     def is_writable(self) -> bool:
         """Whether the client takes what it is sent."""
@@ -53,7 +54,7 @@ class WayOut:
 
     def exchange_over(self, *, keep_alive: bool) -> None:
         """Let aiohttp go on."""
-        if not keep_alive and self._transport.can_write_eof():
+        if not keep_alive and not self._transport.is_closing() and self._transport.can_write_eof():
             # The client sees the end now, also while the rest of what it sends is read and thrown away.
             self._transport.write_eof()
         if not self.over.done():
@@ -88,11 +89,13 @@ class Sent(web.StreamResponse):
 class Handler(web.RequestHandler):
     """aiohttp's connection, with Go's answer to what is not HTTP, and no traceback for anybody."""
 
-    __slots__ = ("_asked", "_content", "_lines", "_splitter", "exchange", "server")
+    __slots__ = ("_asked", "_content", "_lines", "_splitter", "exchange", "has_ended", "server")
 
     server: "Server"
     exchange: Exchange | None
     """What is being answered."""
+    has_ended: bool
+    """The client sends no more, and waits for answers still."""
     _lines: deque[RequestLine]
     """What was asked by the requests that the parser has been given with a line of ours and that are not begun."""
     _asked: RequestLine | None
@@ -105,6 +108,7 @@ class Handler(web.RequestHandler):
         settings = server.app.settings
         self.server = server
         self.exchange = None
+        self.has_ended = False
         self._lines = deque()
         self._asked = self._content = None
         self._splitter = Splitter(settings.request_line_bytes_max, settings.header_bytes_max, settings.headers_max)
@@ -128,6 +132,25 @@ class Handler(web.RequestHandler):
         self._end_broken_body()
         return self._asked
 
+    @property
+    def is_last(self) -> bool:
+        """Whether no request can follow the one that is being answered."""
+        return self.has_ended and not self._is_owed()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio's; aiohttp has None, which closes
+        """True (keep the connection) while answers are owed to a client that only stopped sending, as `nc -N` does."""
+        exchange = self.exchange
+        if exchange is None:
+            self.has_ended = self._is_owed()
+        else:
+            # Go ends a watch when its client stops sending, and what has half a body is never done.
+            self.has_ended = exchange.on_gone is None and (self._content is None or self._content.is_eof())
+        return self.has_ended
+
+    def _is_owed(self) -> bool:
+        """Whether requests wait to be begun: good ones have a line until they are, bad ones wait with the parser."""
+        return bool(self._lines or self._messages)
+
     def _end_broken_body(self) -> None:
         """Wake whoever reads a body of which no more will come, or throws it away; its request is the last."""
         if self._asked is not None and self._asked.body_is_broken and self._content is not None:
@@ -142,6 +165,10 @@ class Handler(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone; aiohttp cancels what is being answered."""
+        # At once: that comes a turn of the loop later, and until then the answer would go to a closed transport.
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.gone()
         super().connection_lost(exc)
         self.server.transports.pop(self, None)
         self.server.note_closed()

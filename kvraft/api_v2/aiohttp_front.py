@@ -61,14 +61,14 @@ class AiohttpFront:
         Args:
             transport: The connection; no answer is pending on it and it is neither paused nor closing.
             received: Bytes for the parser.
-            last: The client will send no more, or nothing more is served: close when `received` is answered.
+            last: The client will send no more: close when `received` is answered.
         """
         protocol = self._server()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(received)
-        if last:
-            protocol.close()
+        if last and not protocol.eof_received():
+            transport.close()
 
     def begin_stop(self) -> None:
         """Close each connection after what it is answering."""
@@ -95,6 +95,8 @@ class AiohttpFront:
         handler = request.protocol
         assert isinstance(handler, Handler)
         line = handler.begin_request(request)
+        if handler.has_ended and not request.content.is_eof():
+            raise asyncio.CancelledError  # the rest of its body will not come
         headers = request.headers
         origin = headers.get("Origin")
         raw_origin = None if origin is None else _raw(origin)
@@ -129,12 +131,14 @@ class AiohttpFront:
             exchange,
         )
         try:
+            if handler.has_ended and exchange.on_gone is not None:
+                raise asyncio.CancelledError  # a watch whose client had stopped sending before it began
             keep_alive = await connection.over
         finally:
             exchange.gone()
             handler.exchange = None
         await _drained(request)
-        return Sent(keep_alive=keep_alive)
+        return Sent(keep_alive=keep_alive and not handler.is_last)
 
 
 def _refuse_odd_framing(request: web.BaseRequest) -> None:
@@ -159,7 +163,7 @@ async def _read_body(request: web.BaseRequest, transport: asyncio.Transport, lin
         raise RefusedError(Answer(417, b"", b"", close=True))
     if line.method not in _BODY_METHODS or not (request.can_read_body or line.body_is_broken):
         return b""
-    if expected is not None:
+    if expected is not None and request.version != HttpVersion10:  # RFC 9110, 10.1.1
         transport.write(_CONTINUE)
     chunks: list[bytes] = []
     size = 0

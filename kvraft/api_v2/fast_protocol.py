@@ -264,7 +264,7 @@ class FastProtocol(asyncio.Protocol):
         self._transport = None
         self._buffer = b""
         self._front.forget(self)
-        self._front.aiohttp_front.adopt(transport, buffer, last=self._eof or self._last)
+        self._front.aiohttp_front.adopt(transport, buffer, last=self._eof)
 
     # -- exchange.Connection ------------------------------------------------------------------------------------
 

@@ -60,12 +60,15 @@ def bind(host: str, port: int) -> Listener:
     Raises:
         OSError: The address is taken or not ours; its text does not name the address.
     """
+    everywhere = host in {"::", "0.0.0.0"} and socket.has_dualstack_ipv6()  # noqa: S104 -- as the operator asked
+    if everywhere:
+        host = "::"  # IPv4 and IPv6 for both, as in Go (net/ipsock_posix.go, favoriteAddrFamily)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not everywhere)
         listening.bind((host, port))
         # Two sockets with SO_REUSEADDR can both be bound until one of them listens (socket(7)).
         listening.listen(_BACKLOG)

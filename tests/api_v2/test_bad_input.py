@@ -6,10 +6,9 @@ import contextlib
 import pytest
 
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
-from kvraft.api_v2.settings import ApiSettings
 from kvraft.keyspace.commands import Set
 from kvraft.testing.raw_http import FORM, Connection
-from tests.api_v2.conftest import Served, start
+from tests.api_v2.conftest import Served
 
 FORM_LINE = f"Content-Type: {FORM}\r\n".encode()
 FORM_HEADER = (("Content-Type", FORM),)
@@ -127,17 +126,49 @@ async def test_request_in_single_bytes_is_understood(served: Served) -> None:
         assert (await client.read_answer()).status == 201
 
 
-async def test_half_closed_connection_gets_the_answers_it_is_owed() -> None:
-    """`printf ... | nc` stops sending before it is answered; aiohttp closes then, so only the fast front."""
-    served = await start(ApiSettings(fast_front=True))
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_half_closed_connection_gets_the_answers_it_is_owed(served: Served, version: bytes) -> None:
+    """`printf ... | nc -N` stops sending before it is answered, and so do proxies that pass that on."""
     async with await served.connect() as client:
-        request = b"PUT /v2/keys/k HTTP/1.1\r\nHost: x\r\n" + FORM_LINE + b"Content-Length: 7\r\n\r\nvalue="
+        head = b"PUT /v2/keys/k HTTP/%b\r\nHost: x\r\nConnection: keep-alive\r\n" % version
+        request = head + FORM_LINE + b"Content-Length: 7\r\n\r\nvalue="
         await client.send_raw(request + b"1" + request + b"2")
         client.writer.write_eof()
         assert (await client.read_answer()).status == 201
         assert (await client.read_answer()).status == 200
         assert await client.reader.read() == b""
-    await served.server.stop()
+
+
+@pytest.mark.parametrize("target", [b"/v2/keys/k?quorum=true", b"/health", b"/version"])
+async def test_half_closed_connection_waits_for_a_late_answer(served: Served, target: bytes) -> None:
+    """Whatever front it has."""
+    served.backend.has_quorum = False
+    async with await served.connect() as client:
+        await client.send_raw(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.writer.write_eof()
+        if target != b"/version":
+            while not served.backend.waiting:  # noqa: ASYNC110 -- the loop is what is waited for
+                await asyncio.sleep(0)
+            served.backend.time_out()
+        assert (await client.read_answer()).status == {b"/version": 200, b"/health": 503}.get(target, 500)
+        assert await client.reader.read() == b""
+
+
+async def test_request_cut_off_by_a_half_close_is_not_done(served: Served) -> None:
+    """What came whole before it is answered, also where both came at once."""
+    request = b"PUT /v2/keys/k HTTP/1.0\r\nConnection: keep-alive\r\n" + FORM_LINE + b"Content-Length: 7\r\n\r\nvalue="
+    async with await served.connect() as client:
+        await client.send_raw(request + b"1" + request)
+        client.writer.write_eof()
+        assert (await client.read_answer()).status == 201
+        assert await client.reader.read() == b""
+    async with await served.connect() as client:
+        await client.send_raw(request)
+        client.writer.write_eof()
+        assert await client.reader.read() == b""
+        # The connection ended without an answer, so nobody was told that it was done.
+    async with await served.connect() as client:
+        assert (await client.request("GET", "/v2/keys/k")).json()["node"]["value"] == "1"
 
 
 async def test_expectation_is_answered_before_the_body_is_sent(client: Connection) -> None:
@@ -147,6 +178,12 @@ async def test_expectation_is_answered_before_the_body_is_sent(client: Connectio
     await client.send_raw(b"value=1")
     assert (await client.read_answer()).status == 201
     assert (await client.request("GET", "/v2/keys/k", headers=(("Expect", "100-continue"),))).status == 200
+
+
+async def test_old_client_is_not_told_to_go_on(served: Served) -> None:
+    """HTTP/1.0 has no 100 Continue: such a client would take it for the answer."""
+    head = b"PUT /v2/keys/k HTTP/1.0\r\nExpect: 100-continue\r\n" + FORM_LINE + b"Content-Length: 7\r\n\r\n"
+    assert (await served.raw(head + b"value=1")).startswith(b"HTTP/1.0 201 ")
 
 
 async def test_unknown_expectation_is_417(served: Served) -> None:

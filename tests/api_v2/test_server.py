@@ -5,12 +5,14 @@ import contextlib
 import dataclasses
 import socket
 import ssl
+import struct
 from pathlib import Path
 from typing import Final
 
 import pytest
 import uvloop
 
+from kvraft.api_v2.aiohttp_connection import Handler
 from kvraft.api_v2.server import bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.keyspace.commands import Set
@@ -22,6 +24,12 @@ from tests.api_v2.memory_backend import MemoryBackend
 FORM_HEADER = (("Content-Type", FORM),)
 TLS: Final = Path(__file__).parents[1] / "data" / "tls"
 """A self-signed certificate for 127.0.0.1, valid for a hundred years, and its key: worth nothing elsewhere."""
+
+
+def has_ipv6() -> bool:
+    """Whether this machine's loopback has IPv6."""
+    addresses = Path("/proc/net/if_inet6")
+    return addresses.exists() and "00000000000000000000000000000001 " in addresses.read_text(encoding="ascii")
 
 
 async def begin_write(served: Served) -> Connection:
@@ -48,6 +56,54 @@ async def test_stop_lets_a_write_under_way_finish_and_then_closes(settings: ApiS
     assert await client.reader.read() == b""
     await stopping
     await client.close()
+
+
+def test_answer_that_comes_while_its_client_goes_is_thrown_away(
+    settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is raised to whoever answers, who may be the member itself; uvloop's transports raise once closed."""
+    told: list[Handler] = []
+
+    async def story() -> None:
+        served = await start(settings)
+        lose = Handler.connection_lost
+
+        def connection_lost(handler: Handler, exc: BaseException | None) -> None:
+            lose(handler, exc)
+            told.append(handler)
+            served.backend.time_out()
+
+        monkeypatch.setattr(Handler, "connection_lost", connection_lost)
+        served.backend.has_quorum = False
+        for target in (b"/health", b"/v2/keys/k?quorum=true"):
+            client = socket.create_connection(("127.0.0.1", served.server.ports[0]))
+            client.sendall(b"GET " + target + b" HTTP/1.0\r\n\r\n")
+            while not served.backend.waiting:  # noqa: ASYNC110 -- the loop is what is waited for
+                await asyncio.sleep(0)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()  # with a reset: after a mere end of what it sends it would still wait for its answer
+            while served.backend.waiting:  # noqa: ASYNC110 -- see above
+                await asyncio.sleep(0)
+        await served.server.stop()
+
+    problems: list[dict[str, object]] = []
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+        runner.run(story())
+    assert len(told) == 2
+    assert not problems
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_every_address_means_both_families(host: str, settings: ApiSettings) -> None:
+    """As with etcd. Without IPv6 on this machine its half cannot be asked for."""
+    listener = bind(host, 0)
+    port = listener.socket.getsockname()[1]
+    server = await serve(MemoryBackend(), [listener], settings, Metrics())
+    for address in ("127.0.0.1", "[::1]") if has_ipv6() else ("127.0.0.1",):
+        async with await Connection.open(f"http://{address}:{port}") as client:
+            assert (await client.request("GET", "/version")).status == 200
+    await server.stop()
 
 
 async def test_stop_cuts_off_what_does_not_finish_in_time(settings: ApiSettings) -> None:

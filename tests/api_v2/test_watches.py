@@ -114,6 +114,17 @@ async def test_half_closed_watch_ends(served: Served) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_watch_that_comes_with_the_end_of_what_its_client_sends_ends(served: Served, version: bytes) -> None:
+    """In one packet, so that the end is seen before the watch is open."""
+    async with await served.connect() as client:
+        await client.send_raw(b"GET /v2/keys/foo?wait=true HTTP/%b\r\nHost: x\r\n\r\n" % version)
+        client.writer.write_eof()
+        async with asyncio.timeout(5):
+            await client.reader.read()
+    await until_watching(served, 0)
+
+
 async def test_reader_that_never_reads_its_stream_is_cut_off(served: Served) -> None:
     """Memory for it is bounded, and it sees that something is missing: its connection ends within the body."""
     slow = await served.connect()

@@ -29,7 +29,7 @@ def test_member_whose_disk_fills_up_stays_and_the_others_go_on(tmp_path: Path, *
         cluster.start()
         while (cluster.leader() is small) is not small_leads:
             leader = cluster.leader()
-            leader.terminate()
+            leader.kill()  # not a hand-over, which prefers the lowest id among equals and may never come here
             leader.start()
             leader.wait_ready()
         value = "x" * VALUE_BYTES
