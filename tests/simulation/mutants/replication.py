@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "M11",
         "does not compare the previous entry's term",
-        ("I3",),
+        ("I3", "I5"),
         together(
             wrapped(replication, "handle_append_entries", _believe_previous),
             wrapped(replication, "_verified_count", _verify_nothing),
