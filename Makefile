@@ -15,7 +15,7 @@ deps: ## Debian's etcd for the tests, .venv, Python packages. Fast when nothing 
 run: deps ## Three members on loopback, data kept under data/. PORT_BASE=3000 moves the ports.
 	@exec $(PYTHON) -m kvraft.testing.run --port-base $(PORT_BASE)
 
-test: deps check ## Everything that must hold; the goal is 15 minutes on 2 cores.
+test: deps check ## Everything that must hold; within 15 minutes on 2 cores.
 	$(PYTHON) -m pytest
 
 check: deps ## ruff, mypy, tidy.
