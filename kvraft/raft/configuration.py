@@ -1,7 +1,8 @@
 """The configuration: which servers vote and which only learn (paper section 6, thesis section 4), and which never will.
 
-Two forms on disk and on the wire. Form 1: voters and learners. Form 2: those removed as well. A configuration from
-which nobody was removed is written in form 1, so bytes from before form 2 and those written now are the same.
+Three forms on disk and on the wire. Form 1: voters and learners. Form 2: those removed as well. Form 3: the founding,
+too, which every configuration has but the one that a cluster starts from. Each is written in the lowest form that holds
+it, so the bytes of a configuration stay the same.
 """
 
 import struct
@@ -15,6 +16,10 @@ _REMOVED_COUNT: Final = struct.Struct("<I")
 _SERVER: Final = struct.Struct("<Q")
 _FORMAT: Final = 1
 _FORMAT_WITH_REMOVED: Final = 2
+_FORMAT_WITH_FOUNDING: Final = 3
+
+FOUNDING_BYTES: Final = 16
+"""Length of a founding: long enough that two of them never meet by accident."""
 
 
 @final
@@ -33,16 +38,32 @@ class Configuration:
     and peers that have not heard of the removal still count it. etcd remembers removed members for the same reason
     (`membership.RaftCluster.removed`).
     """
+    founding: bytes = b""
+    """Tells this history from every other that began with the same servers: random, by the first leader of all, and the
+    same in every later configuration. Empty before. The ids cannot tell them apart: servers that lose their disks and
+    start anew with the same addresses have the same ids.
+    """
 
     @staticmethod
-    def of(voters: Iterable[int], learners: Iterable[int] = (), removed: Iterable[int] = ()) -> "Configuration":
+    def of(
+        voters: Iterable[int], learners: Iterable[int] = (), removed: Iterable[int] = (), founding: bytes = b""
+    ) -> "Configuration":
         """A configuration from ids in any order."""
-        return Configuration(tuple(sorted(set(voters))), tuple(sorted(set(learners))), tuple(sorted(set(removed))))
+        return Configuration(
+            tuple(sorted(set(voters))), tuple(sorted(set(learners))), tuple(sorted(set(removed))), founding
+        )
+
+    def founded_as(self, founding: bytes) -> "Configuration":
+        """This configuration with its founding."""
+        assert not self.founding, "a cluster is founded once"
+        assert len(founding) == FOUNDING_BYTES, "of one length"
+        return Configuration(self.voters, self.learners, self.removed, founding)
 
     def followed_by(self, voters: Iterable[int], learners: Iterable[int]) -> "Configuration":
         """The configuration after this one: whoever is in neither list any more is removed, like those before."""
         after = Configuration.of(voters, learners)
-        return Configuration.of(voters, learners, {*self.removed, *self.servers}.difference(after.servers))
+        removed = {*self.removed, *self.servers}.difference(after.servers)
+        return Configuration.of(voters, learners, removed, self.founding)
 
     @property
     def servers(self) -> tuple[int, ...]:
@@ -51,11 +72,11 @@ class Configuration:
 
     def encode(self) -> bytes:
         """The payload of a CONFIGURATION entry, and the form in snapshots."""
-        parts = [
-            _COUNTS.pack(_FORMAT_WITH_REMOVED if self.removed else _FORMAT, len(self.voters), len(self.learners)),
-        ]
-        if self.removed:
+        form = _FORMAT_WITH_FOUNDING if self.founding else _FORMAT_WITH_REMOVED if self.removed else _FORMAT
+        parts = [_COUNTS.pack(form, len(self.voters), len(self.learners))]
+        if form != _FORMAT:
             parts.append(_REMOVED_COUNT.pack(len(self.removed)))
+        parts.append(self.founding)
         parts.extend(_SERVER.pack(server) for server in (*self.voters, *self.learners, *self.removed))
         return b"".join(parts)
 
@@ -70,13 +91,16 @@ class Configuration:
             message = f"configuration of {len(payload)} bytes is too short"
             raise ValueError(message)
         version, voter_count, learner_count = _COUNTS.unpack_from(payload)
-        if version not in {_FORMAT, _FORMAT_WITH_REMOVED}:
-            message = f"configuration format {version}, expected {_FORMAT} or {_FORMAT_WITH_REMOVED}"
+        if not _FORMAT <= version <= _FORMAT_WITH_FOUNDING:
+            message = f"configuration format {version}, expected {_FORMAT} to {_FORMAT_WITH_FOUNDING}"
             raise ValueError(message)
-        start, removed_count = _COUNTS.size, 0
-        if version == _FORMAT_WITH_REMOVED:
+        start, removed_count, founding = _COUNTS.size, 0, b""
+        if version != _FORMAT:
             removed_count = int.from_bytes(payload[start : start + _REMOVED_COUNT.size], "little")
             start += _REMOVED_COUNT.size
+        if version == _FORMAT_WITH_FOUNDING:
+            founding = payload[start : start + FOUNDING_BYTES]
+            start += FOUNDING_BYTES
         in_count = voter_count + learner_count
         expected = start + _SERVER.size * (in_count + removed_count)
         if len(payload) != expected:
@@ -86,4 +110,4 @@ class Configuration:
         if not set(servers[:in_count]).isdisjoint(servers[in_count:]):
             message = f"configuration has servers that it says were removed: {servers}"
             raise ValueError(message)
-        return Configuration.of(servers[:voter_count], servers[voter_count:in_count], servers[in_count:])
+        return Configuration.of(servers[:voter_count], servers[voter_count:in_count], servers[in_count:], founding)

@@ -134,6 +134,13 @@ class Raft:
         return self._state.configuration
 
     @property
+    def founding(self) -> bytes:
+        """Which history this server's is (`Configuration.founding`); empty while none is known to be committed."""
+        state = self._state
+        committed = [held for index, held in state.configurations if index <= state.commit_index]
+        return committed[-1].founding if committed else b""
+
+    @property
     def progress(self) -> Mapping[int, Progress]:
         """What a leader knows of each other server, for statistics; empty in other roles. Not to be modified."""
         role = self._state.role

@@ -5,6 +5,7 @@ Abraham, "Raft does not guarantee liveness in the face of network faults", 2020)
 asks before it raises the term, voters that hear a leader ignore it, and a leader that hears no majority steps down.
 """
 
+from kvraft.raft.configuration import FOUNDING_BYTES
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.membership import follow_configuration
 from kvraft.raft.messages import (
@@ -63,7 +64,7 @@ def become_candidate(state: State, *, leadership_transfer: bool) -> None:
 
 
 def become_leader(state: State) -> None:
-    """Lead the current term: an empty entry first, so that earlier terms' entries can be committed (section 8)."""
+    """Lead the current term: an entry of its own first, so that those of earlier terms can be committed (section 8)."""
     now_ms = state.now_ms
     settings = state.settings
     leader = Leader(
@@ -76,8 +77,21 @@ def become_leader(state: State) -> None:
     )
     state.role = leader
     state.leader_id = state.server_id
-    state.append_new(EntryKind.NOOP, b"", leader.clock_start_ms)
+    if state.configuration.founding:
+        state.append_new(EntryKind.NOOP, b"", leader.clock_start_ms)
+    else:
+        _found(state, leader)
     follow_configuration(state, leader)
+
+
+def _found(state: State, leader: Leader) -> None:
+    """Begin a history: the leader's first entry gives it the name that tells it from every other.
+
+    It changes no server, so it need not wait for a change before it, as the rules for those ask (thesis section 4.1).
+    """
+    configuration = state.configuration.founded_as(state.random.randbytes(FOUNDING_BYTES))
+    index = state.append_new(EntryKind.CONFIGURATION, configuration.encode(), leader.clock_start_ms)
+    state.configurations.append((index, configuration))
 
 
 def _ask_for_pre_votes(state: State, role: PreCandidate) -> None:

@@ -8,8 +8,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from kvraft.raft.configuration import Configuration
+from kvraft.raft.configuration import FOUNDING_BYTES, Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, HardState, Persist, Rebuilding, Role
 from kvraft.raft.entries import Entry, EntryKind
@@ -26,6 +27,13 @@ from kvraft.raft.inputs import (
 from kvraft.raft.messages import AppendEntries, InstallSnapshot, Message
 from kvraft.raft.restored import LogPosition, Restored
 from kvraft.raft.settings import RaftSettings
+
+FOUNDING: Final = bytes(range(1, FOUNDING_BYTES + 1))
+
+
+def founded(voters: Iterable[int], learners: Iterable[int] = (), removed: Iterable[int] = ()) -> Configuration:
+    """A configuration of the history that every cluster here has begun already, so that its first leader need not."""
+    return Configuration.of(voters, learners, removed, FOUNDING)
 
 
 @dataclass(slots=True)
@@ -156,7 +164,7 @@ class Cluster:
         self.on_step: Callable[[Server, Effects], None] = lambda _server, _effects: None
         self.on_send: Callable[[Flight], None] = lambda _flight: None
         self.sent = 0
-        configuration = Configuration.of(voters, learners)
+        configuration = founded(voters, learners)
         self.servers: dict[int, Server] = {}
         for server_id in configuration.servers:
             self.add(server_id, Disk(configuration))
@@ -190,7 +198,7 @@ class Cluster:
         """Crash a server and start it on an empty disk, which it is told; its connections end with what is on them."""
         self.crash(server_id)
         self.network = [flight for flight in self.network if server_id not in (flight.from_server, flight.to_server)]
-        disk = Disk(Configuration.of(self.servers), hard_state=HardState(0, 0, 0, Rebuilding(asking=True)))
+        disk = Disk(founded(self.servers), hard_state=HardState(0, 0, 0, Rebuilding(asking=True)))
         return self.add(server_id, disk)
 
     # -- one thing at a time

@@ -68,6 +68,15 @@ def test_configuration_says_who_was_removed_in_a_form_of_its_own() -> None:
     assert Configuration.decode(bytes.fromhex(one)) == Configuration((1,), (), ())
 
 
+def test_configuration_says_which_history_it_is_of_in_a_form_of_its_own() -> None:
+    """Form 3: the counts, 16 bytes of the founding, then the three lists."""
+    founding = bytes(range(16))
+    three = "03" + "0100" + "0000" + "01000000" + founding.hex() + "0100000000000000" + "0300000000000000"
+    configuration = Configuration.of([1], removed=[3], founding=founding)
+    assert configuration.encode().hex() == three
+    assert Configuration.decode(bytes.fromhex(three)) == configuration
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -79,6 +88,8 @@ def test_configuration_says_who_was_removed_in_a_form_of_its_own() -> None:
         b"\x02" + bytes(7),
         b"\x02" + bytes(4) + b"\xff" * 4,
         b"\x03" + bytes(4),
+        b"\x03" + bytes(8) + bytes(15),
+        b"\x04" + bytes(4),
         b"\x02\x01\x00\x00\x00\x01\x00\x00\x00" + b"\x05".ljust(8, b"\x00") * 2,
     ],
 )

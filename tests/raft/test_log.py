@@ -2,19 +2,18 @@
 
 import pytest
 
-from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Persist
 from kvraft.raft.entries import Entry
 from kvraft.raft.log import Log
 from kvraft.raft.restored import LogPosition
-from tests.raft.cluster import Disk
+from tests.raft.cluster import Disk, founded
 from tests.raft.made import made_log
 
 
 def log_of(terms: list[int], *, tail_bytes_max: int = 1 << 20) -> tuple[Log, Disk, list[Entry]]:
     """A log with these terms, all durable, over a disk that holds it."""
     entries = made_log(terms)
-    disk = Disk(Configuration.of([1]))
+    disk = Disk(founded([1]))
     log = Log(disk, LogPosition(), LogPosition(), tail_bytes_max)
     log.extend(entries)
     store(log, disk, 1)

@@ -2,18 +2,17 @@
 
 import pytest
 
-from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Effects, Role
 from kvraft.raft.entries import ZERO_HASH, EntryKind, make_entry
 from kvraft.raft.inputs import Propose, ProposeConfiguration, ReadRequest, Received, TransferLeadership
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, RequestVote, TimeoutNow
-from tests.raft.cluster import Cluster, Disk
+from tests.raft.cluster import Cluster, Disk, founded
 from tests.raft.made import made_append, made_log
 
 
 def configure(cluster: Cluster, voters: list[int], learners: list[int] | None = None) -> Effects:
     """Propose a configuration on the leader."""
-    wanted = Configuration.of(voters, learners or [])
+    wanted = founded(voters, learners or [])
     return cluster.step(cluster.leader().server_id, ProposeConfiguration(1, wanted))
 
 
@@ -22,10 +21,10 @@ def test_configuration_is_in_force_once_it_is_appended() -> None:
     cluster = Cluster([1, 2, 3])
     cluster.elect(1)
     effects = configure(cluster, [1, 2, 3, 4])
-    assert effects.configuration == Configuration.of([1, 2, 3, 4])
+    assert effects.configuration == founded([1, 2, 3, 4])
     assert cluster.servers[1].raft.commit_index == 1
     cluster.settle()
-    assert cluster.servers[2].raft.configuration == Configuration.of([1, 2, 3, 4])
+    assert cluster.servers[2].raft.configuration == founded([1, 2, 3, 4])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_changes_of_more_or_less_than_one_server_are_refused(voters: list[int], 
     cluster.elect(1)
     effects = configure(cluster, voters, learners)
     assert [refused.reason.value for refused in effects.refused] == ["configuration change not allowed now"]
-    assert cluster.servers[1].raft.configuration == Configuration.of([1, 2, 3])
+    assert cluster.servers[1].raft.configuration == founded([1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_configuration_goes_with_its_entry() -> None:
     assert cluster.step(1, Received(2, message)).configuration is None
     replacement = make_entry(first.chain_hash, 2, 2, EntryKind.NOOP, 0, b"")
     effects = cluster.step(1, Received(2, AppendEntries(2, 1, 1, first.chain_hash, [replacement], 1, 0)))
-    assert effects.configuration == Configuration.of([1, 2, 3])
+    assert effects.configuration == founded([1, 2, 3])
 
 
 def test_learner_receives_and_does_not_count() -> None:
@@ -202,12 +201,12 @@ def test_new_server_catches_up_from_nothing() -> None:
     cluster.elect(1)
     cluster.propose(b"a", b"b")
     cluster.settle()
-    cluster.add(4, Disk(Configuration.of([])))
+    cluster.add(4, Disk(founded([])))
     configure(cluster, [1, 2, 3, 4])
     cluster.settle()
     cluster.run(30)
     assert cluster.commands(4) == [b"a", b"b"]
-    assert cluster.servers[4].raft.configuration == Configuration.of([1, 2, 3, 4])
+    assert cluster.servers[4].raft.configuration == founded([1, 2, 3, 4])
 
 
 def test_cluster_grows_from_one_to_five_and_shrinks_to_one() -> None:
@@ -221,7 +220,7 @@ def test_cluster_grows_from_one_to_five_and_shrinks_to_one() -> None:
             voters.remove(change)
         else:
             voters.append(change)
-            cluster.add(change, Disk(Configuration.of([])))
+            cluster.add(change, Disk(founded([])))
         configure(cluster, voters)
         cluster.settle()
         written.append(b"%d" % len(written))
@@ -229,7 +228,7 @@ def test_cluster_grows_from_one_to_five_and_shrinks_to_one() -> None:
         cluster.settle()
         cluster.run(30)
         assert [cluster.commands(server_id) for server_id in voters] == [written] * len(voters)
-    assert cluster.leader().raft.configuration == Configuration.of([1], removed=[2, 3, 4, 5])
+    assert cluster.leader().raft.configuration == founded([1], removed=[2, 3, 4, 5])
 
 
 def test_configuration_survives_compaction_and_restart() -> None:
@@ -241,9 +240,9 @@ def test_configuration_survives_compaction_and_restart() -> None:
     cluster.propose(b"a")
     cluster.settle()
     cluster.compact(1, 3)
-    assert cluster.servers[1].raft.configuration == Configuration.of([1, 2, 3, 4])
+    assert cluster.servers[1].raft.configuration == founded([1, 2, 3, 4])
     cluster.crash(1)
-    assert cluster.restart(1).raft.configuration == Configuration.of([1, 2, 3, 4])
+    assert cluster.restart(1).raft.configuration == founded([1, 2, 3, 4])
 
 
 def test_transfer_to_a_follower_that_is_up_to_date_is_immediate() -> None:
@@ -302,7 +301,7 @@ def test_proposals_are_refused_during_a_transfer_and_taken_after_it_failed() -> 
     cluster.elect(1)
     cluster.drop = lambda flight: isinstance(flight.message, TimeoutNow)
     cluster.step(1, TransferLeadership(2))
-    effects = cluster.step(1, Propose(1, b"a"), ProposeConfiguration(2, Configuration.of([1, 2])))
+    effects = cluster.step(1, Propose(1, b"a"), ProposeConfiguration(2, founded([1, 2])))
     assert [refused.reason.value for refused in effects.refused] == ["leadership is being transferred"] * 2
     cluster.run(100)
     assert cluster.leader().server_id == 1
@@ -378,10 +377,10 @@ def test_configuration_that_cannot_be_read_stops_the_server() -> None:
 def test_configuration_that_cannot_be_read_behind_one_that_can() -> None:
     """Nothing of the message is taken over."""
     cluster = Cluster([1, 2, 3])
-    first = make_entry(ZERO_HASH, 1, 1, EntryKind.CONFIGURATION, 0, Configuration.of([1, 2, 3, 4]).encode())
+    first = make_entry(ZERO_HASH, 1, 1, EntryKind.CONFIGURATION, 0, founded([1, 2, 3, 4]).encode())
     second = make_entry(first.chain_hash, 2, 1, EntryKind.CONFIGURATION, 0, b"")
     message = made_append(made_log([1]), 0, 0, term=1)
     message.entries = [first, second]
     effects = cluster.step(1, Received(3, message))
     assert effects.divergence is not None
-    assert cluster.servers[1].raft.configuration == Configuration.of([1, 2, 3])
+    assert cluster.servers[1].raft.configuration == founded([1, 2, 3])

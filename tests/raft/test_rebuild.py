@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState, Rebuilding, Role
 from kvraft.raft.inputs import Received
 from kvraft.raft.messages import (
@@ -21,7 +20,7 @@ from kvraft.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from tests.raft.cluster import Cluster, Disk, Server
+from tests.raft.cluster import Cluster, Disk, Server, founded
 
 
 def led(voters: int = 3) -> Cluster:
@@ -273,7 +272,7 @@ def test_server_that_may_have_forgotten_without_knowing_it_says_nothing() -> Non
     """A disk that was lost looks like a first start until somebody refuses it; once in a term, it knows something."""
     cluster = led()
     cluster.crash(1)
-    started = cluster.add(1, Disk(Configuration.of([1, 2, 3])))
+    started = cluster.add(1, Disk(founded([1, 2, 3])))
     cluster.drop = lambda flight: 2 in (flight.from_server, flight.to_server)
     server = cluster.wipe(3)
     assert replied(cluster, started, 3, question(cluster, server)) == []

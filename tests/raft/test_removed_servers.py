@@ -2,12 +2,11 @@
 
 import pytest
 
-from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Effects
 from kvraft.raft.entries import EntryKind, make_entry
 from kvraft.raft.inputs import ProposeConfiguration, Received, TransferLeadership
 from kvraft.raft.messages import AppendEntries
-from tests.raft.cluster import Cluster, Disk
+from tests.raft.cluster import Cluster, Disk, founded
 
 REASON = "a removed server never returns: add it under a new id"
 
@@ -15,7 +14,7 @@ REASON = "a removed server never returns: add it under a new id"
 def configure(cluster: Cluster, voters: list[int], learners: list[int] | None = None) -> Effects:
     """Propose a configuration on the leader, and give everybody the time to take it."""
     leader_id = cluster.leader().server_id
-    effects = cluster.step(leader_id, ProposeConfiguration(1, Configuration.of(voters, learners or [])))
+    effects = cluster.step(leader_id, ProposeConfiguration(1, founded(voters, learners or [])))
     cluster.settle()
     return effects
 
@@ -32,7 +31,7 @@ def test_removed_server_is_refused_as_voter_and_as_learner(voters: list[int], le
     cluster.elect(1)
     assert configure(cluster, [1, 2]).accepted
     assert reasons(configure(cluster, voters, learners)) == [REASON]
-    assert cluster.servers[1].raft.configuration == Configuration.of([1, 2], removed=[3])
+    assert cluster.servers[1].raft.configuration == founded([1, 2], removed=[3])
     assert configure(cluster, [1, 2, 4]).accepted
 
 
@@ -50,7 +49,7 @@ def test_demoted_and_promoted_servers_are_not_removed() -> None:
     cluster.elect(1)
     assert configure(cluster, [1, 2], [3]).accepted
     assert configure(cluster, [1, 2, 3]).accepted
-    assert cluster.servers[2].raft.configuration == Configuration.of([1, 2, 3])
+    assert cluster.servers[2].raft.configuration == founded([1, 2, 3])
 
 
 def test_removal_that_is_truncated_removed_nobody() -> None:
@@ -63,7 +62,7 @@ def test_removal_that_is_truncated_removed_nobody() -> None:
     first = cluster.servers[1].raft._state.log.slice(1, 1, 0)[0]
     replacement = make_entry(first.chain_hash, 2, 2, EntryKind.NOOP, 0, b"")
     effects = cluster.step(1, Received(2, AppendEntries(2, 1, 1, first.chain_hash, [replacement], 1, 0)))
-    assert effects.configuration == Configuration.of([1, 2, 3])
+    assert effects.configuration == founded([1, 2, 3])
 
 
 def test_server_whose_removal_is_open_may_not_return_now() -> None:
@@ -80,8 +79,8 @@ def test_proposal_cannot_take_back_a_removal() -> None:
     cluster = Cluster([1, 2, 3])
     cluster.elect(1)
     configure(cluster, [1, 2])
-    cluster.add(4, Disk(Configuration.of([])))
-    for wanted in (Configuration.of([1, 2], [4]), Configuration.of([1, 2, 4], removed=[9])):
+    cluster.add(4, Disk(founded([])))
+    for wanted in (founded([1, 2], [4]), founded([1, 2, 4], removed=[9])):
         assert cluster.step(1, ProposeConfiguration(1, wanted)).accepted
         cluster.run(50)
         assert cluster.servers[1].raft.configuration.removed == (3,)
@@ -97,7 +96,7 @@ def test_later_leaders_and_restarted_servers_remember_who_was_removed() -> None:
     cluster.run(50)
     cluster.compact(2, 3)
     cluster.crash(2)
-    assert cluster.restart(2).raft.configuration == Configuration.of([1, 2, 3], removed=[4])
+    assert cluster.restart(2).raft.configuration == founded([1, 2, 3], removed=[4])
     cluster.run(50)
     cluster.step(1, TransferLeadership(2))
     cluster.run(50)
@@ -114,8 +113,8 @@ def test_server_that_follows_by_snapshot_learns_who_was_removed() -> None:
     cluster.settle()
     cluster.run(50)
     cluster.compact(1, 3)
-    cluster.add(5, Disk(Configuration.of([])))
+    cluster.add(5, Disk(founded([])))
     configure(cluster, [1, 2, 3, 5])
     cluster.run(200)
-    assert cluster.servers[5].raft.configuration == Configuration.of([1, 2, 3, 5], removed=[4])
+    assert cluster.servers[5].raft.configuration == founded([1, 2, 3, 5], removed=[4])
     assert cluster.servers[5].disk.base.index >= 3

@@ -1,6 +1,5 @@
 """Snapshots and compaction (section 7)."""
 
-from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Role, SendSnapshot
 from kvraft.raft.inputs import LogCompacted, Propose, Received, SnapshotInstalled, SnapshotSent
 from kvraft.raft.messages import (
@@ -14,7 +13,7 @@ from kvraft.raft.messages import (
 )
 from kvraft.raft.progress import ProgressState
 from kvraft.raft.settings import RaftSettings
-from tests.raft.cluster import Cluster
+from tests.raft.cluster import Cluster, founded
 from tests.raft.made import made_append, made_log
 
 _LOG = made_log([1] * 10)
@@ -22,9 +21,7 @@ _LOG = made_log([1] * 10)
 
 def snapshot(index: int, *, term: int = 1, last_term: int = 1, clock_ms: int = 0) -> InstallSnapshot:
     """A leader's snapshot of the log made above."""
-    return InstallSnapshot(
-        term, index, last_term, _LOG[index - 1].chain_hash, Configuration.of([1, 2, 3]), "spool", clock_ms
-    )
+    return InstallSnapshot(term, index, last_term, _LOG[index - 1].chain_hash, founded([1, 2, 3]), "spool", clock_ms)
 
 
 class HeldInstall(Cluster):
@@ -230,10 +227,10 @@ def test_configuration_of_the_snapshot_is_in_force_after_it() -> None:
     """The snapshot carries the configuration at its index (section 7)."""
     cluster = HeldInstall([1, 2, 3])
     message = snapshot(8)
-    message.configuration = Configuration.of([1, 2, 3, 4])
+    message.configuration = founded([1, 2, 3, 4])
     cluster.step(1, Received(3, message))
     effects = cluster.step(1, SnapshotInstalled(8))
-    assert effects.configuration == Configuration.of([1, 2, 3, 4])
+    assert effects.configuration == founded([1, 2, 3, 4])
 
 
 def test_late_application_from_before_the_snapshot_changes_nothing() -> None:

@@ -34,7 +34,7 @@ from kvraft.raft.messages import (
 )
 from kvraft.raft.roles import Follower
 from kvraft.raft.settings import RaftSettings
-from tests.raft.cluster import Cluster, Disk, Flight, Server
+from tests.raft.cluster import Cluster, Disk, Flight, Server, founded
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -108,7 +108,7 @@ class Transcript:
     def do_configure(self, arguments: list[str], options: dict[str, str]) -> None:
         """`configure 1 voters=1,2 learners=3`: propose a configuration on server 1."""
         self.token += 1
-        wanted = Configuration.of(_ids(options["voters"]), _ids(options.get("learners", "")))
+        wanted = founded(_ids(options["voters"]), _ids(options.get("learners", "")))
         self.cluster.step(int(arguments[0]), ProposeConfiguration(self.token, wanted))
 
     def do_deliver(self, arguments: list[str], _options: dict[str, str]) -> None:
@@ -165,7 +165,7 @@ class Transcript:
     def do_add(self, arguments: list[str], _options: dict[str, str]) -> None:
         """`add 4`: start a new, empty server that knows nobody."""
         for word in arguments:
-            self.cluster.add(int(word), Disk(Configuration.of([])))
+            self.cluster.add(int(word), Disk(founded([])))
 
     def do_disk(self, arguments: list[str], _options: dict[str, str]) -> None:
         """`disk off | on`: whether disks sync by themselves."""
