@@ -114,7 +114,8 @@ class PeerMemory:
         if self._raft.role is not Role.LEADER:
             return None
         commit_index = self._raft.commit_index
-        held = {self._member_id: self._durable_position().index}
+        # Not where the log on disk ends: that may be the end of a truncated history still.
+        held = {self._member_id: self._raft.durable_index}
         held |= {member_id: progress.match_index for member_id, progress in self._raft.progress.items()}
         found = MatchIndices(tuple((member, min(index, commit_index)) for member, index in held.items() if index))
         if not found.indices or not commit_index or (found == self._told and now_ms - self._told_ms < _TELL_EVERY_MS):

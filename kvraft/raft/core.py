@@ -124,6 +124,11 @@ class Raft:
         return self._state.log.last_index
 
     @property
+    def durable_index(self) -> int:
+        """The highest entry that the disk holds for certain in the version that the log now has."""
+        return self._state.log.durable_index
+
+    @property
     def first_log_index(self) -> int:
         """The lowest entry that the log still holds; `last_log_index + 1` if it is empty."""
         return self._state.log.first_index

@@ -198,12 +198,25 @@ class LogStore:
             self._thread.join()
         self._file.close()
 
-    def wait_durable(self, index: int) -> bool:
-        """Wait until the entry at `index` is durable; False if writing failed first. For the state thread."""
+    def holds(self, position: LogPosition) -> bool:
+        """Whether the log on disk goes through `position`: its number says nothing of an entry. Any thread may ask.
+
+        A disk whose truncation is still queued holds that index, and others beyond it, in a term that lost.
+        """
+        shape = self._shape
+        if position.index <= shape.base.index:
+            return position.index < shape.base.index or position.chain_hash == shape.base.chain_hash
+        if position.index >= shape.last.index:
+            return position.chain_hash == shape.last.chain_hash
+        held = self.slice(position.index, position.index, 0)
+        return bool(held) and held[0].chain_hash == position.chain_hash
+
+    def wait_durable(self, position: LogPosition) -> bool:
+        """Wait until the disk holds the log up to `position`; False if writing failed first. For the state thread."""
         with self._durable_moved:
             self._durable_waiters += 1
             try:
-                while self._shape.last.index < index and self._latch.failure is None:
+                while not self.holds(position) and self._latch.failure is None:
                     self._durable_moved.wait(0.1)  # bounded, so that a failure between two commits is seen as well
             finally:
                 self._durable_waiters -= 1

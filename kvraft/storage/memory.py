@@ -201,9 +201,13 @@ class MemoryLogStore:
         if not self.crashed and self._loop is not None:
             self._sync()
 
-    def durable(self, index: int) -> bool:
-        """Whether the entry at `index` is on the disk."""
-        return self._disk.last.index >= index
+    def durable(self, position: LogPosition) -> bool:
+        """Whether the log on the disk goes through `position`."""
+        base, entries = self._disk.base, self._disk.entries
+        at = position.index - base.index - 1
+        if at < 0:
+            return at < -1 or position.chain_hash == base.chain_hash
+        return at < len(entries) and position.chain_hash == entries[at].chain_hash
 
     def _schedule_sync(self) -> None:
         assert self._loop is not None, "started"
@@ -276,7 +280,7 @@ class MemoryStateStore:
         """Store the changes when the loop comes round and the log is durable up to `position`."""
 
         def job() -> bool:
-            if not self._log.durable(position.index):
+            if not self._log.durable(position):
                 return False
             disk = self._disk
             disk.check()

@@ -108,7 +108,7 @@ class StateStore:
     def _flush(
         self, position: LogPosition, configuration: bytes, changes: StateChanges, done: Callable[[LogPosition], None]
     ) -> None:
-        if not self._log.wait_durable(position.index):
+        if not self._log.wait_durable(position):
             return
         self._floor = max(changes.history_floor, self._floor)
         head = StateHead(position, configuration, changes.meta, self._floor)

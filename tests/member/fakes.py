@@ -73,6 +73,7 @@ class ScriptedRaft:
         self.unanswered: list[int] = []
         self.lost_as_well: list[int] = []
         self.last_log_index = 0
+        self.durable_index = 0
         self.first_log_index = 1
         self.next_deadline_ms = 1 << 60
         self.progress: dict[int, object] = {}

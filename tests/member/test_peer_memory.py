@@ -173,14 +173,14 @@ def test_leader_tells_what_everybody_holds_itself_included(tmp_path: pathlib.Pat
     async def story() -> None:
         made = Memory(tmp_path / "a")
         made.raft.progress = {2: SimpleNamespace(match_index=9), 3: SimpleNamespace(match_index=0)}
-        made.raft.commit_index, made.last = 7, LogPosition(4, 1)
+        made.raft.commit_index, made.raft.durable_index = 7, 4
         assert made.memory.look_around(0) is None, "only leaders know"
         made.raft.role, made.raft.commit_index = Role.LEADER, 0
         assert made.memory.look_around(0) is None, "nothing is committed"
         made.raft.commit_index = 7
         told = MatchIndices(((1, 4), (2, 7)))
         assert [made.memory.look_around(now_ms) for now_ms in (0, 1, 999, 1000)] == [told, None, None, told]
-        made.last = LogPosition(8, 1)
+        made.raft.durable_index = 8
         assert made.memory.look_around(1001) == MatchIndices(((1, 7), (2, 7)))
         assert made.log.peer_seen(1) is None
 

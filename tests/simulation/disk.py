@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Final, final
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.configuration import Configuration
@@ -18,6 +18,9 @@ from kvraft.raft.effects import HardState, Persist, Rebuilding
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.restored import LogPosition, Restored
 from tests.simulation.scheduler import Scheduler
+
+_SLOW_FLUSHES: Final = 0.5
+"""Of the flushes on a slow disk. The others are quick beside a slow log."""
 
 
 @final
@@ -240,6 +243,10 @@ class SimulatedDisk:
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configurations.append((entry.index, Configuration.decode(entry.payload)))
 
+    def holds(self, position: LogPosition) -> bool:
+        """Whether the durable log goes through `position`."""
+        return self.log.hash_at(position.index) == position.chain_hash
+
     @property
     def flushing(self) -> bool:
         """Whether a write of the state is under way."""
@@ -248,9 +255,11 @@ class SimulatedDisk:
     def flush_state(self, flush: StateFlush, done: Callable[[LogPosition], None]) -> None:
         """Write the state behind; it is durable, and `done` is called, after a while."""
         assert self._pending_flush is None
-        assert flush.position.index <= self.log.last_index, "the state must not be ahead of the durable log"
+        assert self.holds(flush.position), "the state must not be ahead of the durable log"
         self._pending_flush = flush
-        latency_us = 2 * self._sync_us + int(self._random.random() * self.extra_sync_us)
+        latency_us = 2 * self._sync_us
+        if self.extra_sync_us and self._random.random() < _SLOW_FLUSHES:  # the log may wait for more than its own sync
+            latency_us += int(self._random.random() * self.extra_sync_us)
         self._scheduler.after(latency_us, self._flushed, self._run, flush, done)
 
     def _flushed(self, run: int, flush: StateFlush, done: Callable[[LogPosition], None]) -> None:

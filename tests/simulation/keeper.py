@@ -100,7 +100,7 @@ class Keeper:
         if not self._alive or member.paused or member.installing or member.disk.flushing:
             return
         position = member.position
-        if position.index == member.disk.state.position.index or position.index > member.disk.log.last_index:
+        if position.index == member.disk.state.position.index or not member.disk.holds(position):
             return
         machine = member.machine
         assert machine is not None

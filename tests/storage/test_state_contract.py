@@ -48,6 +48,27 @@ async def test_flush_waits_until_its_position_is_durable_in_the_log(harness: Har
     assert harness.state.position == position
 
 
+async def test_flush_waits_for_its_entry_and_not_for_its_number(harness: Harness) -> None:
+    """While a truncation is queued the disk holds that index in a term that lost, and a power cut would find both."""
+    harness.start()
+    common = entries_after(ORIGIN, 7)
+    lost = entries_after(position_of(common[-1]), 3)
+    won = entries_after(position_of(common[-1]), 2, term=2)
+    await harness.persist(batch(1, [*common, *lost]))
+    applied = position_of(won[-1])
+    held_when_done: list[int] = []
+    harness.state.flush(applied, b"", changes({1: b"a"}), lambda _: held_when_done.append(harness.log.term_at(9)))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert harness.state.position == ORIGIN
+    await harness.persist(batch(2, won, truncate_from=8))
+    await harness.snapshot()  # behind the flush on the same thread
+    assert held_when_done == [2]
+    harness.crash()
+    harness.reopen()
+    assert harness.log.restored().last == applied
+
+
 async def test_history_is_cut_at_its_floor_and_read_in_slices(harness: Harness) -> None:
     """A watcher that is far behind reads the durable history in pieces, and never below the floor."""
     harness.start()

@@ -1,14 +1,17 @@
-"""Planted bugs of storage, in the product's own code on disks of sectors: M19c, M23b, M49b to M51b, M53."""
+"""Planted bugs of storage, in the product's own code on disks of sectors: M19c, M23b, M23c, M49b to M51b, M53."""
 
 import contextlib
 from typing import Any
 
+from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec, commit_marks, log_recovery, log_tables, state_tables
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.interfaces import EnvironmentFile
 from kvraft.storage.log_recovery import LogHead
+from kvraft.storage.log_store import LogStore
 from kvraft.storage.writer import FailureLatch
 from tests.simulation.mutants.planting import Mutant, with_options, wrapped
+from tests.simulation.mutants.schedules import SLOW_LOG, overwritten_on_a_slow_log
 from tests.simulation.sectors.device import Device
 
 
@@ -58,6 +61,10 @@ def _cut_off(recover: Any, file: EnvironmentFile, head: LogHead, applied: Any) -
         return recover(file, LogHead(head.hard_state, head.base, configurations, head.generation, head.peers), applied)
 
 
+def _by_number(_holds: Any, log: LogStore, position: LogPosition) -> bool:
+    return log._shape.last.index >= position.index
+
+
 def _must_be_newest(check: Any, where: str, stored: bytes, held: int, meta: bytes) -> None:
     check(where, stored, held, meta)
     if int.from_bytes(stored[4:12], "little") != held:
@@ -97,6 +104,14 @@ MUTANTS = (
         ("I16", "I15", "I5"),
         wrapped(state_tables, "write_changes", _two_transactions),
         _on_sectors("power_cut", "power_cut_all"),
+    ),
+    Mutant(
+        "M23c",
+        "a flush is judged by index: the disk may hold another entry there",
+        ("I15", "I16"),
+        wrapped(LogStore, "holds", _by_number),
+        SLOW_LOG,
+        overwritten_on_a_slow_log,
     ),
     Mutant(
         "M49b",

@@ -67,6 +67,50 @@ def overwritten_by_two(options: Options) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+SLOW_LOG: Final[Callable[[Options], Options]] = with_options(
+    sectors=True,
+    servers=3,
+    spares=0,
+    election_timeout_ms=300,
+    heartbeat_interval_ms=30,
+    sync_us=1000,
+    latency_us=500,
+    jitter_us=500,
+    loss_per_mille=0,
+    apply_delay_us=0,
+    step_delay_us=500,
+    message_bytes_max=512,
+    inflight_messages_max=1,
+    snapshot_entries=1000,
+    flush_ms=50,
+    operations_per_second=5,
+    quorum_core_only=False,
+    fault_kinds=("isolate", "burst", "transfer", "slow_disk", "crash"),
+    disk_fault_kinds=("power_cut",),
+    wipe_interval_ms=0,
+)
+"""The options of `overwritten_on_a_slow_log`."""
+
+
+def overwritten_on_a_slow_log(options: Options) -> tuple[Fault, ...]:
+    """A leader that was cut off comes back with entries that the others have overwritten, and its log is slow.
+
+    It applies the new ones while their truncation waits for the log; then it dies.
+    """
+    timeout_ms = options.election_timeout_ms
+    faults = []
+    for cycle, at_ms in enumerate(range(3000, options.safety_ms - 12 * timeout_ms, 10 * timeout_ms)):
+        back_ms = at_ms + 5 * timeout_ms
+        faults += [
+            Fault(at_ms, "transfer", LEADER, 0, 1),
+            Fault(at_ms + timeout_ms, "isolate", 1, 4 * timeout_ms, 0),
+            Fault(at_ms + timeout_ms + 5, "burst", 1, 0, 100),
+            Fault(back_ms - 10, "slow_disk", 1, 3 * timeout_ms, 2_000_000),
+            Fault(back_ms + 100 + 50 * (cycle % 5), "crash", 1, timeout_ms, 0),
+        ]
+    return tuple(faults)
+
+
 def handed_over_behind_a_cut(options: Options) -> tuple[Fault, ...]:
     """A leader has told its successor to stand, and is cut off before that one's vote is on disk."""
     timeout_ms = options.election_timeout_ms

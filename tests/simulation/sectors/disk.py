@@ -96,6 +96,9 @@ class SectorDisk(SimulatedDisk):
     def history_slice(self, first_etcd_index: int, bytes_max: int) -> list[tuple[int, bytes]]:
         return self._read(lambda: [*self.stores.state.history_slice(first_etcd_index, bytes_max)])
 
+    def holds(self, position: LogPosition) -> bool:
+        return self._read(lambda: self.stores.log.holds(position))
+
     def snapshot(self) -> StoredState:
         return self._read(self._stored_state)
 
