@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from typing import Final, final
 
 import uvloop
@@ -110,10 +109,16 @@ def _version_text() -> str:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return (
         f"etcd Version: {settings.ETCD_VERSION}\n"
-        f"kvraft Version: {metadata.version('kvraft')}\n"
+        f"kvraft Version: {_kvraft_version()}\n"
         f"Python Version: {python}\n"
         f"OS/Arch: {platform.system().lower()}/{platform.machine()}\n"
     )
+
+
+def _kvraft_version() -> str:
+    from importlib import metadata  # noqa: PLC0415 -- a start does not need it
+
+    return metadata.version("kvraft")
 
 
 def _stored_identity(data_dir: pathlib.Path) -> Identity | None:
@@ -229,7 +234,7 @@ def _measure_disk(storage: Storage, metrics: Metrics) -> None:
     measures.state_commit = metrics.state_flush_seconds.observe
     measures.spool = metrics.snapshot_spool_seconds.observe
     metrics.before_scrape.append(lambda: metrics.log_written_bytes.set(measures.log_bytes))
-    metrics.kvraft_version.labels(metadata.version("kvraft")).set(1)
+    metrics.before_scrape.append(lambda: metrics.kvraft_version.labels(_kvraft_version()).set(1))
 
 
 def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -1,9 +1,9 @@
 """The etcd v2 HTTP API of one member. The door is `server.serve`.
 
-A request takes this way: a front (`fast_protocol`, or `aiohttp_front` with `aiohttp_connection` and `request_splitter`)
-hands it to `app`, which knows paths and methods; `key_requests` turns what stands below /v2/keys into a command, a read
-or a watch; `keys` asks the `backend` for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http does.
-`exchange` carries it out.
+A request takes this way: a front (`fast_protocol` for plain requests; else `aiohttp_front`, which `late_front` imports
+once clients are served, with `aiohttp_connection` and `request_splitter`) hands it to `app`, which knows paths and
+methods; `key_requests` turns what stands below /v2/keys into a command, a read or a watch; `keys` asks the `backend`
+for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http does. `exchange` carries it out.
 
 Around it:
 

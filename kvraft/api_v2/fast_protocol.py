@@ -1,8 +1,9 @@
-"""The short way for /v2/keys: one asyncio.Protocol, callbacks only, one write an answer (design decisions 10 and 11).
+"""The short way: one asyncio.Protocol, callbacks only, one write an answer (design decisions 10 and 11).
 
-It serves plain HTTP/1.1 requests on /v2/keys whose head is beyond doubt (`request_heads`). At the first request that is
-anything else, the connection is given to aiohttp for good, together with the bytes not yet used: always at a request
-boundary, with no answer pending. So everything difficult (chunked bodies, large ones, refusals) is done in one place.
+It serves plain HTTP/1.1 requests on /v2/keys, and plain GETs of every other path, whose head is beyond doubt
+(`request_heads`). At the first request that is anything else, the connection is given to aiohttp for good, together
+with the bytes not yet used: always at a request boundary, with no answer pending. So everything difficult (chunked
+bodies, large ones, refusals) is done in one place.
 
 One request at a time: what a client sends ahead is kept, and reading stops when that becomes too much, so that answers
 keep the order of their requests.
@@ -14,11 +15,11 @@ import socket
 from typing import Final, cast, final
 
 from kvraft import logs
-from kvraft.api_v2.aiohttp_front import AiohttpFront
 from kvraft.api_v2.answers import Framing
 from kvraft.api_v2.app import App, Request, key_of
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, header_facts
 
 log = logs.get(__name__)
@@ -32,7 +33,7 @@ _READ_AHEAD_BYTES: Final = 64 << 10
 _METHODS: Final = frozenset((b"GET", b"PUT", b"POST", b"DELETE", b"HEAD"))
 _WITH_BODY: Final = frozenset((b"PUT", b"POST"))
 _AFTER_PREFIX: Final = frozenset((b"/", b""))
-_BEGINNING: Final = re.compile(rb"(?:GET|PUT|POST|DELETE|HEAD) /v2/keys[/? ]")
+_BEGINNING: Final = re.compile(rb"GET /|(?:PUT|POST|DELETE|HEAD) /v2/keys[/? ]")
 _BEGINNING_BYTES: Final = len(b"DELETE /v2/keys/")
 _UNCLEAN: Final = re.compile(rb"[^!-$&-~]|/[/.]")
 """In a path: an escape, a character that is not plain, or what cleaning may remove."""
@@ -49,7 +50,7 @@ _FRAMINGS: Final = {
 class FastFront:
     """Makes and minds the fast protocols of one server."""
 
-    def __init__(self, app: App, dates: DateLine, aiohttp_front: AiohttpFront) -> None:
+    def __init__(self, app: App, dates: DateLine, aiohttp_front: LateFront) -> None:
         self.app: Final = app
         self.aiohttp_front: Final = aiohttp_front
         self.connections: Final[set[FastProtocol]] = set()
@@ -223,7 +224,7 @@ class FastProtocol(asyncio.Protocol):
             return False
         method, target, _ = words
         used = end + 4 + facts.content_length
-        ours = target[:8] == b"/v2/keys" and method in _METHODS
+        ours = (target[:8] == b"/v2/keys" and method in _METHODS) or (method == b"GET" and target[:1] == b"/")
         if not ours or (facts.content_length and (method not in _WITH_BODY or facts.content_length > BODY_BYTES_MAX)):
             self._hand_over()
             return False
@@ -240,7 +241,8 @@ class FastProtocol(asyncio.Protocol):
         exchange = self._exchange = Exchange(self, framing)
         app = self._front.app
         path, _, query = target.partition(b"?")
-        if _UNCLEAN.search(path) or path[8:9] not in _AFTER_PREFIX or (query and _UNUSUAL.search(query)):
+        is_key = path[:8] == b"/v2/keys" and path[8:9] in _AFTER_PREFIX
+        if not is_key or _UNCLEAN.search(path) or (query and _UNUSUAL.search(query)):
             app.handle(
                 Request(
                     method=method,

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Final, cast, final
 
 from kvraft import logs
-from kvraft.api_v2.aiohttp_front import AiohttpFront
 from kvraft.api_v2.answers import Answer, Framing, answer_parts
 from kvraft.api_v2.app import App
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.fast_protocol import FastFront
 from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.metrics import Metrics
 
@@ -98,7 +98,8 @@ class ApiServer:
 
     def __init__(self, app: App, listeners: Sequence[Listener], dates: DateLine) -> None:
         self._app = app
-        self._aiohttp = AiohttpFront(app, dates)
+        self._aiohttp = LateFront(app, dates)
+        self._loading: asyncio.Task[None] | None = None
         self._fast = FastFront(app, dates, self._aiohttp) if app.settings.fast_front else None
         self._listeners = listeners
         self._servers: list[asyncio.Server] = []
@@ -112,6 +113,9 @@ class ApiServer:
     async def start(self) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
+        self._loading = loop.create_task(self._aiohttp.load())
+        if self._fast is None or any(listener.tls is not None for listener in self._listeners):
+            await self._loading
         for listener in self._listeners:
             # The fast way is for plain connections: TLS costs more than it saves.
             fast = self._fast if listener.tls is None else None
@@ -121,7 +125,7 @@ class ApiServer:
             self._servers.append(server)
         self._sweep()
 
-    def _accept(self, front: FastFront | AiohttpFront) -> asyncio.Protocol:
+    def _accept(self, front: FastFront | LateFront) -> asyncio.Protocol:
         """What serves a new connection."""
         count = self._aiohttp.connection_count + (len(self._fast.connections) if self._fast is not None else 0)
         if count >= self._app.settings.connections_max:
@@ -142,6 +146,8 @@ class ApiServer:
             self._fast.begin_stop()
         self._aiohttp.begin_stop()
         self._app.keys.end_watches()
+        if self._loading is not None:
+            await self._loading
         await asyncio.gather(self._stop_fast(timeout_s), self._aiohttp.stop(timeout_s))
 
     async def _stop_fast(self, timeout_s: float) -> None:

@@ -1,0 +1,102 @@
+"""aiohttp's front, imported once clients are served and not before.
+
+Importing aiohttp takes a third of a start, and few requests need it. So it is imported in a thread beside the first
+requests. A connection that is handed over before that is done is kept, unread, and handed on then.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from kvraft.api_v2.app import App
+from kvraft.api_v2.http_dates import DateLine
+
+if TYPE_CHECKING:
+    from kvraft.api_v2.aiohttp_front import AiohttpFront
+
+
+def _front_class() -> "type[AiohttpFront]":
+    from kvraft.api_v2.aiohttp_front import AiohttpFront  # noqa: PLC0415 -- see the module
+
+    return AiohttpFront
+
+
+@final
+@dataclass(slots=True, eq=False)
+class _Parked(asyncio.Protocol):
+    """A connection that waits for its front."""
+
+    front: "LateFront"
+    transport: asyncio.Transport
+    received: bytes
+    last: bool
+
+    def data_received(self, data: bytes) -> None:
+        """What was under way when reading stopped."""
+        self.received += data
+
+    def eof_received(self) -> bool:
+        """The client sends no more and waits for its answer."""
+        self.last = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's
+        """It waits no longer."""
+        self.front.parked.discard(self)
+
+
+@final
+class LateFront:
+    """`AiohttpFront` for those who need not know whether it is there yet."""
+
+    def __init__(self, app: App, dates: DateLine) -> None:
+        self._app = app
+        self._dates = dates
+        self._front: AiohttpFront | None = None
+        self._stopping = False
+        self.parked: set[_Parked] = set()
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections."""
+        return len(self.parked) + (self._front.connection_count if self._front is not None else 0)
+
+    async def load(self) -> None:
+        """Import the front, and hand it what has come meanwhile. A new connection of its own needs this first."""
+        front_class = await asyncio.to_thread(_front_class)
+        self._front = front_class(self._app, self._dates)
+        if self._stopping:
+            self._front.begin_stop()
+        for connection in list(self.parked):
+            self.parked.discard(connection)
+            if not connection.transport.is_closing():
+                connection.transport.resume_reading()
+                self._front.adopt(connection.transport, connection.received, last=connection.last)
+
+    def new_protocol(self) -> asyncio.Protocol:
+        """A protocol for one connection."""
+        assert self._front is not None, "loaded before its listener is served"
+        return self._front.new_protocol()
+
+    def adopt(self, transport: asyncio.Transport, received: bytes, *, last: bool) -> None:
+        """See `AiohttpFront.adopt`."""
+        if self._front is not None:
+            self._front.adopt(transport, received, last=last)
+            return
+        parked = _Parked(self, transport, received, last)
+        transport.pause_reading()
+        transport.set_protocol(parked)
+        self.parked.add(parked)
+
+    def begin_stop(self) -> None:
+        """See `AiohttpFront.begin_stop`. What is parked has not been begun."""
+        self._stopping = True
+        for connection in list(self.parked):
+            connection.transport.close()
+        if self._front is not None:
+            self._front.begin_stop()
+
+    async def stop(self, timeout_s: float) -> None:
+        """See `AiohttpFront.stop`."""
+        if self._front is not None:
+            await self._front.stop(timeout_s)

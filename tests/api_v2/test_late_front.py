@@ -1,0 +1,80 @@
+"""Requests that need aiohttp, while it is still being imported."""
+
+import asyncio
+import threading
+
+import pytest
+
+from kvraft.api_v2 import late_front
+from kvraft.api_v2.settings import ApiSettings
+from tests.api_v2.conftest import Served, start
+
+_ODD = b"POST /v2/members HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+"""Not for the short way."""
+
+
+@pytest.fixture
+def may_import(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The import ends once this is set."""
+    allowed = threading.Event()
+    import_it = late_front._front_class
+
+    def import_when_allowed() -> object:
+        assert allowed.wait(20)
+        return import_it()
+
+    monkeypatch.setattr(late_front, "_front_class", import_when_allowed)
+    return allowed
+
+
+async def _early() -> Served:
+    return await start(ApiSettings(fast_front=True, stop_s=5.0))
+
+
+async def test_odd_request_waits_for_its_front_and_is_answered(may_import: threading.Event) -> None:
+    """Plain ones are answered meanwhile; one whose client has stopped sending is answered, too."""
+    served = await _early()
+    waiting = await served.connect()
+    waiting.writer.write(_ODD)
+    half_closed = await served.connect()
+    half_closed.writer.write(_ODD)
+    half_closed.writer.write_eof()
+    async with await served.connect() as plain:
+        while len(served.server._aiohttp.parked) < 2:
+            assert (await plain.request("GET", "/version")).status == 200
+    may_import.set()
+    for client in (waiting, half_closed):
+        assert (await client.reader.read()).startswith(b"HTTP/1.1 501 ")
+        await client.close()
+    await served.server.stop()
+
+
+async def test_client_that_goes_before_its_front_is_there_is_forgotten(may_import: threading.Event) -> None:
+    """And counts no longer as a connection."""
+    served = await _early()
+    client = await served.connect()
+    client.writer.write(_ODD)
+    async with await served.connect() as plain:
+        while not served.server._aiohttp.parked:
+            assert (await plain.request("GET", "/version")).status == 200
+    client.writer.transport.abort()
+    may_import.set()
+    await served.server.stop()
+    assert not served.server._aiohttp.parked
+    assert served.server._aiohttp.connection_count == 0
+    await client.close()
+
+
+async def test_stop_during_the_import_closes_who_waits(may_import: threading.Event) -> None:
+    """Its request has not been begun: the connection ends without an answer, and another member is asked."""
+    served = await _early()
+    client = await served.connect()
+    client.writer.write(_ODD)
+    async with await served.connect() as plain:
+        while not served.server._aiohttp.parked:
+            assert (await plain.request("GET", "/version")).status == 200
+    stopping = asyncio.create_task(served.server.stop())
+    assert await client.reader.read() == b""
+    may_import.set()
+    await stopping
+    await client.close()
