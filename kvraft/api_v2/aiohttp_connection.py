@@ -143,8 +143,10 @@ class Handler(web.RequestHandler):
         if exchange is None:
             self.has_ended = self._is_owed()
         else:
-            # Go ends a watch when its client stops sending, and what has half a body is never done.
-            self.has_ended = exchange.on_gone is None and (self._content is None or self._content.is_eof())
+            # What has half a body is never done.
+            self.has_ended = self._content is None or self._content.is_eof()
+            if self.has_ended:
+                exchange.last_request()
         return self.has_ended
 
     def _is_owed(self) -> bool:

@@ -111,6 +111,8 @@ class AiohttpFront:
         )
         connection = WayOut(handler, transport, self._dates() + self._app.cors_headers(raw_origin))
         exchange = handler.exchange = Exchange(connection, framing)
+        if handler.has_ended:
+            exchange.last_request()
         try:
             _refuse_odd_framing(request)
             body = await _read_body(request, transport, line)
@@ -131,8 +133,6 @@ class AiohttpFront:
             exchange,
         )
         try:
-            if handler.has_ended and exchange.on_gone is not None:
-                raise asyncio.CancelledError  # a watch whose client had stopped sending before it began
             keep_alive = await connection.over
         finally:
             exchange.gone()

@@ -32,19 +32,23 @@ class Connection(Protocol):
 
 @final
 class Exchange:
-    """The answer to one request: either `answer` once, or `begin`, then `chunk`s, then `end`.
+    """The answer to one request: either `answer` once, or `begin`, then `chunk`s, then one of the ends.
 
     Everything is ignored once the client has gone, so that nobody has to ask before answering.
     """
 
-    __slots__ = ("_connection", "_framing", "_keep_alive", "on_gone", "on_writable")
+    __slots__ = ("_connection", "_framing", "_keep_alive", "is_last", "on_gone", "on_last_request", "on_writable")
 
     def __init__(self, connection: Connection, framing: Framing) -> None:
         self._connection: Connection | None = connection
         self._framing = framing
         self._keep_alive = False
+        self.is_last = False
+        """Whether it is known that the client sends nothing more."""
         self.on_gone: Callable[[], None] | None = None
         """Called once if the client goes away before the answer is complete."""
+        self.on_last_request: Callable[[], None] | None = None
+        """Called once if the client stops sending before the answer is complete; it may read on."""
         self.on_writable: Callable[[], None] | None = None
         """Called when a client that had left too much unread has caught up."""
 
@@ -87,30 +91,43 @@ class Exchange:
 
     def end_with(self, data: bytes) -> None:
         """Send the last piece of a streamed answer, not empty."""
-        connection = self._connection
-        if connection is None:
-            return
-        self._connection = self.on_gone = self.on_writable = None
-        connection.write([stream_chunk(data, self._framing) + stream_end(self._framing)])
-        connection.exchange_over(keep_alive=self._keep_alive)
+        self._end([stream_chunk(data, self._framing) + stream_end(self._framing)], keep_alive=self._keep_alive)
 
     def end(self) -> None:
         """Complete a streamed answer."""
+        self._end([stream_end(self._framing)], keep_alive=self._keep_alive)
+
+    def break_off(self) -> None:
+        """Close the connection after what was sent: the client sees that the streamed answer is not complete."""
+        self._end([], keep_alive=False)
+
+    def _end(self, parts: list[bytes], *, keep_alive: bool) -> None:
         connection = self._connection
         if connection is None:
             return
-        self._connection = self.on_gone = self.on_writable = None
-        connection.write([stream_end(self._framing)])
-        connection.exchange_over(keep_alive=self._keep_alive)
+        self._forget()
+        if parts:
+            connection.write(parts)
+        connection.exchange_over(keep_alive=keep_alive)
 
     def abort(self) -> None:
-        """Drop the connection where it stands: the client sees that something is missing."""
+        """Drop the connection where it stands, with what the client has not taken yet."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
 
+    def last_request(self) -> None:
+        """The client sends no more. Called by the front as soon as it knows, unless this answer is complete."""
+        self.is_last = True
+        if self.on_last_request is not None:
+            self.on_last_request()
+
     def gone(self) -> None:
         """The connection is lost. Called by the front, which makes no further use of this exchange."""
-        on_gone, self.on_gone, self.on_writable, self._connection = self.on_gone, None, None, None
+        on_gone = self.on_gone
+        self._forget()
         if on_gone is not None:
             on_gone()
+
+    def _forget(self) -> None:
+        self._connection = self.on_gone = self.on_last_request = self.on_writable = None

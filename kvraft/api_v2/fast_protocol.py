@@ -151,10 +151,11 @@ class FastProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """True (keep the connection) while an answer is owed to a client that only stopped sending."""
         exchange = self._exchange
-        if exchange is None or exchange.on_gone is not None:
-            # Nobody waits for an answer, or only a watch does: Go ends those when the client stops sending, too.
+        if exchange is None and not self._writing_paused:
             return False
         self._eof = True
+        if exchange is not None:
+            exchange.last_request()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's
@@ -239,6 +240,8 @@ class FastProtocol(asyncio.Protocol):
     ) -> None:
         framing = _FRAMINGS[method == b"HEAD", keep_alive]
         exchange = self._exchange = Exchange(self, framing)
+        if self._eof:
+            exchange.last_request()
         app = self._front.app
         path, _, query = target.partition(b"?")
         is_key = path[:8] == b"/v2/keys" and path[8:9] in _AFTER_PREFIX

@@ -133,7 +133,7 @@ class ApiServer:
         return front.new_protocol()
 
     async def stop(self) -> None:
-        """Stop accepting, end watches with an empty body, let requests under way finish, close everything.
+        """Stop accepting, break watches off, let requests under way finish, close everything.
 
         Takes at most `ApiSettings.stop_s`; what is not done by then is dropped.
         """

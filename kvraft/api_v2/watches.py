@@ -1,8 +1,8 @@
 """Open watches: from the hub's callbacks to chunks on a connection.
 
-The headers leave at once; an event is one chunk. A client that reads too slowly is cut off visibly (the hub bounds what
-is delivered and not consumed); one whose place in the history is gone gets the end of its body, as after a shutdown,
-and learns more when it asks again.
+The headers leave at once; an event is one chunk. Whenever this member ends a watch, the connection closes without the
+last chunk, as etcd's does: many clients take a complete answer without an event for an error, and all of them ask again
+when a connection breaks. Only a client that stops sending gets the end of its body: it has given up the watch itself.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ class Watches:
         return None
 
     def end_all(self) -> None:
-        """End every watch: its client sees a complete body and asks again, here or elsewhere."""
+        """Close the connection of every watch: its client asks again, elsewhere."""
         for watch in list(self._open):
-            watch.end()
+            watch.break_off()
 
     def forget(self, watch: "_OpenWatch") -> None:
         """A watch is over."""
@@ -80,9 +80,12 @@ class _OpenWatch:
         """The headers have left: events may follow."""
         self._watcher = watcher
         self._exchange.on_gone = self._on_gone
+        self._exchange.on_last_request = self._on_last_request
         self._exchange.on_writable = self._on_writable
         if not watcher.live:
             self._catch_up()
+        if self._exchange.is_last and self._watcher is not None:
+            self._on_last_request()
 
     def _catch_up(self) -> None:
         """Deliver from the history, a slice at a time."""
@@ -111,7 +114,7 @@ class _OpenWatch:
             log.info("watching client cut off", reason=reason.value)
             exchange.abort()
         else:
-            exchange.end()
+            exchange.break_off()
 
     def _on_writable(self) -> None:
         """The client has taken what was sent."""
@@ -122,20 +125,30 @@ class _OpenWatch:
                 self._catch_up()
 
     def _on_gone(self) -> None:
-        watcher = self._watcher
-        self._over()
-        if watcher is not None:
-            watcher.cancel()
+        self._cancel()
 
-    def end(self) -> None:
-        """End the body where it is."""
+    def _on_last_request(self) -> None:
+        """The client has stopped sending: Go ends the handler then, which completes the body."""
+        self._cancel()
+        self._exchange.end()
+
+    def break_off(self) -> None:
+        """End the watch for no fault of its client's, who may not have taken yet what was sent."""
+        self._cancel()
+        if self._exchange.is_writable():
+            self._exchange.break_off()
+        else:
+            # Whoever reads slowly must not hold up a stop.
+            self._exchange.abort()
+
+    def _cancel(self) -> None:
         watcher = self._watcher
         self._over()
         if watcher is not None:
             watcher.cancel()
-        self._exchange.end()
 
     def _over(self) -> None:
         self._watcher = None
-        self._exchange.on_gone = self._exchange.on_writable = None
+        exchange = self._exchange
+        exchange.on_gone = exchange.on_last_request = exchange.on_writable = None
         self._watches.forget(self)

@@ -216,6 +216,17 @@ async def test_listing_whose_reader_pauses_and_leaves_is_let_go(served: Served) 
                 await other.request("GET", "/v2/keys/big/00000")
 
 
+async def test_half_closed_client_gets_all_of_a_listing(served: Served) -> None:
+    """However much it is: stopping to send is not leaving."""
+    for number in range(2_000):
+        served.backend.apply(Set(b"/big/%05d" % number, b"x" * 5_000))
+    async with await served.connect() as client:
+        await client.send("GET", "/v2/keys/big?recursive=true")
+        client.writer.write_eof()
+        assert len((await client.read_answer()).json()["node"]["nodes"]) == 2_000
+        assert await client.reader.read() == b""
+
+
 async def test_slow_reader_of_a_listing_gets_all_of_it(served: Served) -> None:
     """After a pause the rest follows."""
     for number in range(2_000):

@@ -261,7 +261,7 @@ def test_all_ways_work_on_uvloop(fast_front: bool) -> None:
             refused = await served.raw(b"garbage\r\n\r\n")
             assert refused.startswith(b"HTTP/1.1 400 ")
             stopping = asyncio.create_task(served.server.stop())
-            assert await watcher.read_chunk() == b""
+            assert await watcher.reader.read() == b""
             await stopping
 
     uvloop.run(scenario())

@@ -104,12 +104,14 @@ async def test_disconnect_of_an_idle_watch_is_noticed_at_once(served: Served, ab
     await until_watching(served, 0)
 
 
-async def test_half_closed_watch_ends(served: Served) -> None:
-    """As in Go, a client that stops sending has given up its watch."""
+@pytest.mark.parametrize("parameters", ["", "&stream=true&recursive=true"])
+async def test_half_closed_watch_is_completed(served: Served, parameters: str) -> None:
+    """As in Go, a client that stops sending has given up its watch, and gets the end of the body."""
     client = await served.connect()
-    await client.stream("/v2/keys/foo?wait=true")
+    await client.stream("/v2/keys/foo?wait=true" + parameters)
     client.writer.write_eof()
     await until_watching(served, 0)
+    assert await client.read_chunk() == b""
     assert await client.reader.read() == b""
     await client.close()
 
@@ -121,8 +123,27 @@ async def test_watch_that_comes_with_the_end_of_what_its_client_sends_ends(serve
         await client.send_raw(b"GET /v2/keys/foo?wait=true HTTP/%b\r\nHost: x\r\n\r\n" % version)
         client.writer.write_eof()
         async with asyncio.timeout(5):
-            await client.reader.read()
+            whole = await client.reader.read()
+    assert whole.endswith(b"\r\n\r\n0\r\n\r\n" if version == b"1.1" else b"GMT\r\n\r\n")
     await until_watching(served, 0)
+
+
+async def test_half_closed_connection_is_answered_what_follows_its_watch(served: Served) -> None:
+    """Also a watch that begins when the end is known already, behind a write that took its time."""
+    watch = b"GET /v2/keys/foo?wait=true HTTP/1.1\r\nHost: x\r\n\r\n"
+    quorum = b"GET /v2/keys/?quorum=true HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with await served.connect() as client:
+        served.backend.has_quorum = False
+        await client.send_raw(quorum + watch + watch + b"GET /v2/keys/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.writer.write_eof()
+        async with asyncio.timeout(5):
+            while not served.backend.waiting:  # noqa: ASYNC110 -- the loop is what is waited for
+                await asyncio.sleep(0)
+            served.backend.time_out()
+            assert (await client.read_answer()).status == 500
+            assert b'"action":"get"' in (rest := await client.reader.read())
+        assert rest.count(b"\r\n\r\n0\r\n\r\n") == 2
+    assert served.backend.watchers.count == 0
 
 
 async def test_reader_that_never_reads_its_stream_is_cut_off(served: Served) -> None:
@@ -173,15 +194,14 @@ async def test_old_http_gets_the_events_unframed_until_the_connection_ends(serve
     assert body == b'{"action":"set","node":{"key":"/foo","value":"1","modifiedIndex":4,"createdIndex":4}}\n'
 
 
-async def test_stop_ends_watches_with_a_complete_empty_body(settings: ApiSettings) -> None:
-    """Clients take 200 with an empty body as: ask again."""
+async def test_stop_breaks_watches_off(settings: ApiSettings) -> None:
+    """As with etcd, no last chunk: vulcand and python-etcd take a complete body without an event for an error."""
     served = await start(settings)
     clients = [await served.connect() for _ in range(3)]
     await clients[0].stream("/v2/keys/foo?wait=true")
     await clients[1].stream("/v2/keys/foo?wait=true&stream=true&waitIndex=99")
     stopping = asyncio.create_task(served.server.stop())
     for client in clients[:2]:
-        assert await client.read_chunk() == b""
         assert await client.reader.read() == b""
     # An idle connection is closed, too.
     assert await clients[2].reader.read() == b""
@@ -189,3 +209,17 @@ async def test_stop_ends_watches_with_a_complete_empty_body(settings: ApiSetting
     for client in clients:
         await client.close()
     assert served.backend.watchers.count == 0
+
+
+async def test_stop_does_not_wait_for_a_watch_that_is_not_read(settings: ApiSettings) -> None:
+    """What it has not taken is lost with the connection, and seen to be."""
+    served = await start(settings)
+    slow = await served.connect()
+    await slow.stream("/v2/keys/?wait=true&stream=true&recursive=true")
+    slow.writer.transport.pause_reading()  # type: ignore[attr-defined] # streams name the base class
+    for _ in range(3):
+        served.backend.apply(Set(b"/k", b"x" * (4 << 20)))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(settings.stop_s / 2):
+        await served.server.stop()
+    slow.writer.transport.abort()
