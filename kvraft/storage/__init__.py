@@ -18,7 +18,6 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     state_store     the state; state_tables: within a transaction
     spool           snapshots as files, on their way out and in
     writer          the storage threads, and the latch that keeps the first failure
-    memory          the same two stores without a disk, for tests and simulation
     interfaces      what the stores need of the files below them; the simulator has others
     failpoints      places where tests break things
     errors          one line each for the operator

@@ -17,8 +17,8 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
-from kvraft.storage.memory import MemoryDisk, MemoryStorage, open_memory
 from tests.member.network import LinkTransport, Network
+from tests.storage.memory import MemoryDisk, MemoryStorage, open_memory
 
 T = TypeVar("T")
 

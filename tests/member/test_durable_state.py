@@ -20,11 +20,11 @@ from kvraft.raft.effects import HardState, Persist, SendSnapshot
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import Input, LogCompacted, SnapshotSent
 from kvraft.raft.restored import LogPosition
-from kvraft.storage.memory import MemoryDisk, open_memory
 from kvraft.storage.spool import installation
 from tests.member import virtual_time
 from tests.member.fakes import RecordingTransport, ScriptedRaft, Silence, log_of, payload_of
 from tests.member.host import CONFIGURATION, DiskLoop
+from tests.storage.memory import MemoryDisk, open_memory
 
 
 @pytest.fixture(autouse=True)

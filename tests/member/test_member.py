@@ -21,11 +21,11 @@ from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.messages import AppendEntries
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
-from kvraft.storage.memory import MemoryDisk, open_memory
 from kvraft.storage.spool import installation
 from tests.member import virtual_time
 from tests.member.fakes import RecordingTransport
 from tests.member.host import CLUSTER_ID, CONFIGURATION, FOUNDERS
+from tests.storage.memory import MemoryDisk, open_memory
 
 
 @final

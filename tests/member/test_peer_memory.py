@@ -13,10 +13,10 @@ from kvraft.member.peer_memory import PeerMemory
 from kvraft.peer_frames import MatchIndices, PeerHello, Refusal, RefusalKind
 from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
-from kvraft.storage.memory import MemoryDisk, MemoryLogStore, open_memory
 from tests.member import virtual_time
 from tests.member.fakes import ScriptedRaft
 from tests.member.host import CONFIGURATION
+from tests.storage.memory import MemoryDisk, MemoryLogStore, open_memory
 
 
 @final

@@ -10,11 +10,11 @@ import pytest
 from kvraft.keyspace.commands import Set
 from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.records import Written
-from kvraft.storage.memory import MemoryDisk
 from tests.member import virtual_time
 from tests.member.host import CONFIGURATION, MEMBER_IDS, Host, Run
 from tests.member.network import Network
 from tests.member.schedules import SETTINGS
+from tests.storage.memory import MemoryDisk
 
 
 async def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:

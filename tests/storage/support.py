@@ -16,9 +16,9 @@ from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage.codec import number_key, position_of
 from kvraft.storage.errors import StorageError, StorageFailedError
-from kvraft.storage.memory import MemoryDisk, MemoryStorage, open_memory
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.storage.spool import Spool
+from tests.storage.memory import MemoryDisk, MemoryStorage, open_memory
 
 IDENTITY = Identity(0xC1, 0xA1, "n1")
 CONFIGURATION = Configuration.of([0xA1, 0xA2, 0xA3])

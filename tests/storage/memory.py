@@ -1,4 +1,4 @@
-"""The two stores without a disk: the same contract, for tests, simulation and throw-away servers.
+"""The two stores without a disk: the same contract, for tests of whole members in one turn of an event loop.
 
 `MemoryDisk` plays the disk: what a sync has reached. Writes wait in the store until the event loop comes round, as they
 wait for the storage threads on LMDB; `MemoryStorage.crash` loses them.
