@@ -1,4 +1,4 @@
-"""Every request, whichever front it came through, is answered from here. Knows paths and methods, no HTTP library.
+"""Every request, whichever front it came through, is answered from here: by `routes`, once its form is beyond doubt.
 
 The order of the checks is that of etcd's handler chain: CORS and OPTIONS, the path's form (Go's ServeMux), the route,
 the method, the rest.
@@ -9,23 +9,17 @@ from typing import Final, final
 
 from kvraft.api_v2 import errors, misc
 from kvraft.api_v2.answers import Answer, Framing
-from kvraft.api_v2.auth import auth_answer
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.key_responses import error_answer
 from kvraft.api_v2.keys import Keys
-from kvraft.api_v2.members import machines_answer, members_answer
+from kvraft.api_v2.routes import Call, Served, find
 from kvraft.api_v2.settings import ApiSettings
-from kvraft.api_v2.stats import stats_answer
-from kvraft.api_v2.targets import Target, clean_path, parse_target, redirect_body, redirect_header, redirect_url
+from kvraft.api_v2.targets import clean_path, parse_target, redirect_body, redirect_header, redirect_url
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.metrics import Metrics
 
-KEYS_PREFIX: Final = b"/v2/keys"
-_KEY_METHODS: Final = frozenset((b"GET", b"PUT", b"POST", b"DELETE", b"HEAD"))
 _WRITE_METHODS: Final = frozenset((b"PUT", b"POST", b"DELETE", b"PATCH"))
-_STATS: Final = frozenset((b"/v2/stats/self", b"/v2/stats/leader", b"/v2/stats/store"))
-_GET_ONLY: Final = _STATS | {b"/version", b"/health", b"/debug/vars"}
 
 
 @final
@@ -46,19 +40,6 @@ class Request:
     framing: Framing
 
 
-def is_key_path(path: bytes) -> bool:
-    """Whether a clean path is /v2/keys or below it."""
-    return path.startswith(KEYS_PREFIX) and path[8:9] in {b"", b"/"}
-
-
-def key_of(path: bytes) -> bytes:
-    """The key that a clean path under /v2/keys names: rooted, without a trailing slash."""
-    key = path[8:]
-    if key.endswith(b"/"):
-        key = key[:-1]
-    return key or b"/"
-
-
 @final
 class App:
     """The API of one member."""
@@ -68,7 +49,8 @@ class App:
         self.metrics: Final = metrics
         self.keys: Final = Keys(backend, settings, metrics)
         self._backend = backend
-        self._health = misc.Health(backend, settings.health_timeout_s, metrics)
+        health = misc.Health(backend, settings.health_timeout_s, metrics)
+        self._served: Final = Served(backend, settings, metrics, self.keys, health)
         self._any_origin = b"*" in settings.cors_origins
         metrics.server_version.labels(settings.server_version).set(1)
         metrics.before_scrape.append(self._copy_counts)
@@ -106,41 +88,17 @@ class App:
         cleaned = clean_path(path)
         if cleaned != path and request.method != b"CONNECT":
             exchange.answer(_moved(request.method, redirect_url(cleaned, target.query)))
-        elif is_key_path(path):
-            self._handle_key(request, path, target.query, exchange)
-        elif path == b"/config/local/log":
-            exchange.answer(misc.log_level_answer(request.method, request.body))
-        else:
-            self._route(request.method, target, exchange)
-
-    def _handle_key(self, request: Request, path: bytes, query: bytes, exchange: Exchange) -> None:
-        if request.method not in _KEY_METHODS:
-            exchange.answer(errors.method_not_allowed(b"HEAD,GET,PUT,POST,DELETE"))
             return
-        self.keys.handle(request.method, key_of(path), query, request.content_type, request.body, exchange)
-
-    def _route(self, method: bytes, target: Target, exchange: Exchange) -> None:
-        backend, path = self._backend, target.path
-        if path == b"/v2/members" or path.startswith(b"/v2/members/"):
-            exchange.answer(members_answer(method, path, backend))
-        elif path == b"/v2/machines":
-            exchange.answer(machines_answer(method, backend))
-        elif path.startswith(b"/v2/auth/"):
-            exchange.answer(auth_answer(method, path, backend))
-        elif path == b"/metrics":
-            exchange.answer(misc.metrics_answer(self.metrics))
-        elif path not in _GET_ONLY:
+        route = find(path)
+        if route is None:
             exchange.answer(errors.not_found())
-        elif method != b"GET":
-            exchange.answer(errors.method_not_allowed(b"GET"))
-        elif path == b"/health":
-            self._health.answer(target.query, exchange)
-        elif path == b"/version":
-            exchange.answer(misc.version_answer(self.settings.server_version, backend.cluster_version()))
-        elif path == b"/debug/vars":
-            exchange.answer(misc.debug_vars_answer(backend))
+        elif route.methods and request.method not in route.methods:
+            exchange.answer(errors.method_not_allowed(b",".join(route.methods)))
         else:
-            exchange.answer(stats_answer(path, backend))
+            call = Call(request.method, path, target.query, request.content_type, request.body)
+            answer = route.handler(self._served, call, exchange)
+            if answer is not None:
+                exchange.answer(answer)
 
     def _copy_counts(self) -> None:
         """Copy what the keyspace has counted to the metrics that a page shows."""

@@ -16,11 +16,12 @@ from typing import Final, cast, final
 
 from kvraft import logs
 from kvraft.api_v2.answers import Framing
-from kvraft.api_v2.app import App, Request, key_of
+from kvraft.api_v2.app import App, Request
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, header_facts
+from kvraft.api_v2.routes import key_of
 
 log = logs.get(__name__)
 

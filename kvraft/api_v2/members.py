@@ -27,8 +27,6 @@ def member_fields(record: MemberRecord) -> dict[str, object]:
 
 def members_answer(method: bytes, path: bytes, backend: Backend) -> Answer:
     """Answer a request on /v2/members or below it."""
-    if method not in {b"GET", b"POST", b"DELETE", b"PUT"}:
-        return errors.method_not_allowed(b"GET,POST,DELETE,PUT")
     headers = json_headers(backend.cluster_id)
     if method != b"GET":
         if method != b"POST" and path.removeprefix(_PREFIX) in {b"", b"/"}:
@@ -48,9 +46,7 @@ def members_answer(method: bytes, path: bytes, backend: Backend) -> Answer:
             return errors.message(404, b"Not found", headers)
 
 
-def machines_answer(method: bytes, backend: Backend) -> Answer:
+def machines_answer(backend: Backend) -> Answer:
     """Every client URL, sorted: what go-etcd, python-etcd and Patroni discover a cluster with."""
-    if method not in {b"GET", b"HEAD"}:
-        return errors.method_not_allowed(b"GET,HEAD")
     urls = sorted(url for record in backend.members() for url in record.client_urls)
     return Answer(200, b"Content-Type: text/plain; charset=utf-8\r\n", ", ".join(urls).encode())

@@ -65,10 +65,8 @@ def debug_vars_answer(backend: Backend) -> Answer:
     return Answer(200, b"Content-Type: application/json; charset=utf-8\r\n", b"{\n" + body + b"\n}\n")
 
 
-def log_level_answer(method: bytes, body: bytes) -> Answer:
+def log_level_answer(body: bytes) -> Answer:
     """PUT /config/local/log `{"Level":"DEBUG"}`: how much this member logs until it restarts."""
-    if method != b"PUT":
-        return errors.method_not_allowed(b"PUT")
     name = _wanted_level(body)
     if name is None:
         return errors.message(400, b"Invalid json body")
