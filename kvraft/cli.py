@@ -34,6 +34,7 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import Settings
+from kvraft.storage.aside import put_back
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.environment import stored_identity
 from kvraft.storage.errors import CorruptStorageError, StorageError
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             return 0
         if given.is_on("version"):
             sys.stdout.write(_version_text())
+            return 0
+        if given.is_on("put-back"):
+            sys.stdout.write(_put_back(settings.data_dir(given)))
             return 0
         rebuild, stored = "", None
         try:
@@ -126,6 +130,15 @@ def _stored_identity(data_dir: pathlib.Path) -> Identity | None:
         return stored_identity(data_dir)
     except OSError as error:
         raise _unusable(data_dir, error) from error
+
+
+def _put_back(data_dir: pathlib.Path) -> str:
+    try:
+        back, replaced = put_back(data_dir)
+    except OSError as error:
+        raise _unusable(data_dir, error) from error
+    aside = f"what stood in its place is in {replaced}" if replaced is not None else "nothing stood in its place"
+    return f"kvraft: {data_dir} holds again what was in {back.name}; {aside}; start the member without --rebuild\n"
 
 
 def _unusable(data_dir: pathlib.Path, error: OSError) -> SettingsError:

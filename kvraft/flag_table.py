@@ -84,6 +84,12 @@ def _settings() -> Iterator[Flag]:
         "false",
         is_switch=True,
     )
+    yield Flag(
+        "put-back",
+        Use.SETTING,
+        "put the data that --rebuild set aside back into --data-dir, set aside what is there, and exit (kvraft's own)",
+        is_switch=True,
+    )
     yield Flag("debug", Use.SETTING, "the same as --log-level=debug", "false", is_switch=True)
     yield Flag("version", Use.SETTING, "print the version and exit", is_switch=True)
     yield Flag("help", Use.SETTING, "print this and exit", is_switch=True)

@@ -9,7 +9,7 @@ Nothing on disk is believed (decision 4): every record has a checksum, entries f
 lost commit. The first error while writing ends the process. Nothing is ever cut off to make a file look sound.
 
     opening         the door: `open_storage` gives a `Storage` with `log`, `state` and `start`
-    environment     the data directory: lock, identity, format
+    environment     the data directory: lock, identity, format; aside: what a rebuild sets aside, and the way back
     lmdb_file       one LMDB environment, examined before it is mapped
     commit_marks    how a lost commit shows: meta pages, watermark
     codec           records as bytes

@@ -8,7 +8,9 @@
     log/                the log environment, with its watermark
     state-<n>/          the state environment of generation n; the log names the generation in use
     spool/              snapshots on their way out or in
-    damaged-<time>/     what a rebuild has set aside, in the same form; nobody reads it
+    damaged-<time>/     what a rebuild has set aside, in the same form; see `aside`
+    making-room/        the same, chosen to come back, while what stands in its place is set aside
+    putting-back/       the same, on its way back into place
 """
 
 import fcntl
@@ -20,16 +22,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
 
-from kvraft import clock, logs
 from kvraft.founding import Founder, Identity
 from kvraft.storage import failpoints
 from kvraft.storage.codec import FORMAT, REMEDY
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, NewerFormatError, WrongDirectoryError
 
 ASIDE_PREFIX: Final = "damaged-"
+MAKING_ROOM: Final = "making-room"
+PUTTING_BACK: Final = "putting-back"
 _OURS: Final = frozenset({"identity", "identity.new", "reading", "log", "spool"})
-
-_log = logs.get(__name__)
 
 
 @final
@@ -86,14 +87,17 @@ class DataDirectory:
             self._lock_descriptor = -1
 
 
-def lock_directory(path: Path) -> DataDirectory:
+def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirectory:
     """Create the directory if need be, and lock it against other processes.
 
     Raises:
-        WrongDirectoryError: somebody else's files are in it. Nothing is touched.
+        WrongDirectoryError: somebody else's files are in it, or it is half put back and not to be so now. Nothing is
+            touched.
         DirectoryInUseError: another process holds it.
         OSError: it cannot be created or opened.
     """
+    if not for_putting_back and any((path / stage).exists() for stage in (MAKING_ROOM, PUTTING_BACK)):
+        raise WrongDirectoryError(f"--data-dir={path}: putting data back was interrupted: run --put-back again")
     _refuse_foreign(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
@@ -126,56 +130,13 @@ def stored_identity(path: Path) -> Identity | None:
     return stored if complete else None
 
 
-def set_aside(directory: DataDirectory, reason: str) -> None:
-    """Move everything that the directory holds into `damaged-<time>` below it. Nothing is deleted.
-
-    The identity goes last: whoever starts after a crash in the middle finds a damaged directory, not an empty one, and
-    goes on where that one stopped. A second time is refused: a disk that fails again and again would be filled with
-    copies of copies, and the first of them may hold what nobody else has.
-
-    Raises:
-        WrongDirectoryError: what an earlier rebuild has set aside is still there.
-    """
-    ours = (entry for entry in directory.path.iterdir() if not _is_kept(entry.name))
-    entries = sorted(ours, key=lambda entry: (entry.name == "identity", entry.name))
-    if not entries:
-        return
-    earlier = sorted(directory.path.glob(f"{ASIDE_PREFIX}*"))
-    finished = next((path for path in earlier if (path / "identity").exists()), None)
-    if finished is not None:
-        raise WrongDirectoryError(
-            f"{reason}: --rebuild would set aside a second time, and {finished} is still there: "
-            "look at the disk, move that directory away, and start again"
-        )
-    moment = clock.utc_text(clock.wall_ns() // 1_000_000_000).replace(":", "")
-    aside = earlier[-1] if earlier else directory.path / f"{ASIDE_PREFIX}{moment}Z"
-    aside.mkdir(mode=0o700, exist_ok=True)
-    held_bytes = sum(path.stat().st_blocks * 512 for entry in entries for path in (entry, *entry.rglob("*")))
-    for entry in entries:
-        entry.rename(aside / entry.name)
-    sync_directory(aside)
-    sync_directory(directory.path)
-    directory.reading_died = False
-    _log.warning(
-        "the data is set aside and everything is fetched from the other members; remove it once they have it all",
-        directory=aside,
-        bytes=held_bytes,
-        reason=reason,
-    )
-
-
-def has_set_aside(directory: DataDirectory) -> bool:
-    """Whether a rebuild has begun here at some time: then this member is no new one, however empty the directory."""
-    return any(directory.path.glob(f"{ASIDE_PREFIX}*"))
-
-
 def _refuse_foreign(path: Path) -> None:
     """Before anything is created or changed: a mistyped --data-dir, or the one that etcd had."""
     try:
         names = sorted(entry.name for entry in path.iterdir())
     except FileNotFoundError:
         return
-    foreign = [name for name in names if name not in _OURS and not name.startswith("state-") and not _is_kept(name)]
+    foreign = [name for name in names if name not in _OURS and not name.startswith("state-") and not is_kept(name)]
     if not foreign or "identity" in names:
         return
     if "member" in names and (path / "member").is_dir():
@@ -192,9 +153,12 @@ def _foreign(path: Path, name: str) -> WrongDirectoryError:
     )
 
 
-def _is_kept(name: str) -> bool:
-    """A fresh file system may be mounted as the data directory: ext4 has put its own directory there."""
-    return name in {"lock", "lost+found"} or name.startswith(ASIDE_PREFIX)
+def is_kept(name: str) -> bool:
+    """What stays where it is when a rebuild sets data aside, and does not make a directory a used one.
+
+    A fresh file system may be mounted as the data directory: ext4 has put its own directory there.
+    """
+    return name in {"lock", "lost+found", MAKING_ROOM, PUTTING_BACK} or name.startswith(ASIDE_PREFIX)
 
 
 def claim(directory: DataDirectory, identity: Identity) -> bool:
@@ -208,9 +172,7 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
     path = directory.path / "identity"
     if not path.exists():
         rest = sorted(
-            entry.name
-            for entry in directory.path.iterdir()
-            if entry.name != "identity.new" and not _is_kept(entry.name)
+            entry.name for entry in directory.path.iterdir() if entry.name != "identity.new" and not is_kept(entry.name)
         )
         if rest:
             raise CorruptStorageError(f"{path} is missing, and {rest[0]} is there; {REMEDY}")

@@ -12,13 +12,12 @@ import lmdb
 from kvraft.founding import Identity
 from kvraft.raft.configuration import Configuration
 from kvraft.storage import codec, failpoints, log_recovery, state_tables
+from kvraft.storage.aside import has_set_aside, set_aside
 from kvraft.storage.environment import (
     DataDirectory,
     claim,
     complete_creation,
-    has_set_aside,
     lock_directory,
-    set_aside,
 )
 from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
