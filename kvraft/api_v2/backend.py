@@ -83,7 +83,7 @@ class Backend(Clocked, Protocol):
 
     @abc.abstractmethod
     def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
-        """Replicate a command and call `done` exactly once, never from inside this call.
+        """Replicate a command and call `done` exactly once, never from inside this call; what it raises is logged.
 
         `done` gets an `EtcdError` RAFT_INTERNAL (index 0) when the outcome is unknown or there is no quorum within
         the request timeout; `Written` when this member has applied it.

@@ -98,10 +98,14 @@ class Keys:
             quiet = request.quiet
 
             def done(outcome: Written | EtcdError) -> None:
-                if isinstance(outcome, EtcdError):
-                    self._fail(label, outcome, exchange)
-                else:
-                    self._answer(label, written_answer(outcome, backend.cluster_id, quiet=quiet), exchange)
+                try:
+                    if isinstance(outcome, EtcdError):
+                        self._fail(label, outcome, exchange)
+                    else:
+                        self._answer(label, written_answer(outcome, backend.cluster_id, quiet=quiet), exchange)
+                except Exception:
+                    exchange.abort()  # its client must not wait for an answer that cannot be made
+                    raise
 
             backend.submit(request.command, done)
 
@@ -120,10 +124,14 @@ class Keys:
 
     def _read_after_barrier(self, request: Read, exchange: Exchange) -> None:
         def done(error: EtcdError | None) -> None:
-            if error is not None:
-                self._fail("QGET", error, exchange)
-            else:
-                self._read("QGET", request, exchange)
+            try:
+                if error is not None:
+                    self._fail("QGET", error, exchange)
+                else:
+                    self._read("QGET", request, exchange)
+            except Exception:
+                exchange.abort()
+                raise
 
         self._backend.read_barrier(done)
 

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, final
 
-from kvraft import logs
 from kvraft.keyspace.command_codec import decode_command
 from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member import outcomes
 from kvraft.member.settings import STATE_HASH_INTERVAL
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiters
 from kvraft.raft.configuration import Configuration
@@ -20,8 +20,6 @@ from kvraft.records import Written
 _COMMAND_OFFSET = HEADER_BYTES + REQUEST_ID_BYTES
 _CLOCK_CHECK_ENTRIES = 32
 """How many entries are applied between two looks at the clock: about 0.3 ms of work."""
-
-log = logs.get(__name__)
 
 
 class ApplierEvents(Protocol):
@@ -66,11 +64,6 @@ class Applier:
         self._monotonic_ms = monotonic_ms
         self._slice_ms = slice_ms
         self._queue: deque[Entry] = deque()
-
-    @property
-    def backlog(self) -> int:
-        """Committed entries that wait to be applied."""
-        return len(self._queue)
 
     def enqueue(self, entries: list[Entry]) -> None:
         """Committed entries, consecutive with what came before."""
@@ -117,8 +110,4 @@ class Applier:
         self.applied_commands += 1
         waiter = self._waiters.take(record[HEADER_BYTES:_COMMAND_OFFSET])
         if waiter is not None:
-            try:
-                waiter.done(Written(result, self.keyspace.etcd_index, entry.index, entry.term))
-            except Exception:
-                # The write stands; only its answer failed, and a broken connection must not stop the applier.
-                log.exception("answering a request failed", index=entry.index)
+            outcomes.tell(waiter.done, Written(result, self.keyspace.etcd_index, entry.index, entry.term))

@@ -5,9 +5,8 @@ from typing import Protocol, final
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
 from kvraft.member.durable_state import DurableState
-from kvraft.member.reads import ReadBarriers
+from kvraft.member.requests import Requests
 from kvraft.member.stats import ServerStats
-from kvraft.member.waiters import Waiters
 from kvraft.metrics import Metrics
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Role
@@ -52,16 +51,14 @@ class Figures:
         self,
         member: Measured,
         raft: Raft,
-        waiters: Waiters,
+        requests: Requests,
         stats: ServerStats,
-        reads: ReadBarriers,
         durable: DurableState,
     ) -> None:
         self._member = member
         self._raft = raft
-        self._waiters = waiters
+        self._requests = requests
         self._stats = stats
-        self._reads = reads
         self._durable = durable
         self._longest_stall_ms = 0
 
@@ -79,11 +76,11 @@ class Figures:
         metrics.leader_changes_seen.set(self._stats.leader_changes)
         metrics.proposals_committed.set(raft.commit_index)
         metrics.proposals_applied.set(member.raft_index)
-        metrics.proposals_pending.set(len(self._waiters))
-        metrics.proposals_failed.set(self._stats.timed_out)
+        metrics.proposals_pending.set(len(self._requests.writes))
+        metrics.proposals_failed.set(self._requests.timed_out)
         metrics.slow_applies.set(self._stats.slow_applies)
         metrics.heartbeat_send_failures.set(self._stats.late_heartbeats)
-        metrics.read_indexes_failed.set(self._reads.timed_out)
+        metrics.read_indexes_failed.set(self._requests.reads.timed_out)
         metrics.snapshot_apply_in_progress.set(int(self._durable.is_installing))
         metrics.history_events.set(keyspace.history.last_index - keyspace.history.floor + 1)
         metrics.disk_full.set(int(member.is_disk_full))

@@ -1,5 +1,6 @@
 """Commands of other members on their way through this one's log, and their refusals."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
@@ -19,13 +20,15 @@ NO_SPACE: Final = "no space"
 class Forwarding:
     """Remembers, for one step, whose command each proposal is: only a refusal needs to find its way back."""
 
-    def __init__(self, refuses: Callable[[Command], bool]) -> None:
+    def __init__(self, refuses: Callable[[Command], bool], timeout_ms: int) -> None:
         self._refuses = refuses
         """Whether this member's disk has no room for a command."""
+        self._timeout_ms = timeout_ms
         self._proposed: dict[int, tuple[int, ForwardedCommand]] = {}
         self._token = 0
-        self._owed: dict[int, list[ForwardRefused]] = {}
-        """By member: refusals that could not be sent. Without them its clients would wait for their whole time."""
+        self._owed: dict[int, deque[tuple[int, ForwardRefused]]] = {}
+        """By member, with deadlines: refusals that could not be sent. Without them its clients would wait for their
+        whole time; after it, nobody waits for them."""
 
     def propose(self, from_member: int, frame: ForwardedCommand, raft: Raft) -> Propose | ForwardRefused:
         """A proposal for this step, or a refusal: a command is for the leader of its own term and no other."""
@@ -50,15 +53,21 @@ class Forwarding:
         from_member, frame = proposed
         return from_member, ForwardRefused(frame.payload[:REQUEST_ID_BYTES], reason, frame.term)
 
-    def owe(self, member_id: int, refusal: ForwardRefused) -> None:
+    def owe(self, member_id: int, refusal: ForwardRefused, now_ms: int) -> None:
         """This refusal was dropped before it left. A member asks for no more than its own limit of waiting requests."""
-        self._owed.setdefault(member_id, []).append(refusal)
+        self._owed.setdefault(member_id, deque()).append((now_ms + self._timeout_ms, refusal))
 
-    def take_owed(self, is_connected: Callable[[int], bool]) -> list[tuple[int, list[ForwardRefused]]]:
-        """What can be sent again now, by member."""
+    def take_owed(self, is_connected: Callable[[int], bool], now_ms: int) -> list[tuple[int, list[ForwardRefused]]]:
+        """What can be sent again now, by member. What is too late is dropped, as its member may never come back."""
         if not self._owed:
             return []
-        return [(member_id, self._owed.pop(member_id)) for member_id in list(self._owed) if is_connected(member_id)]
+        for member_id, owed in list(self._owed.items()):
+            while owed and owed[0][0] <= now_ms:
+                owed.popleft()
+            if not owed:
+                del self._owed[member_id]
+        able = [member_id for member_id in self._owed if is_connected(member_id)]
+        return [(member_id, [refusal for _, refusal in self._owed.pop(member_id)]) for member_id in able]
 
     def end_step(self) -> None:
         """Every proposal of the step was accepted or refused."""

@@ -15,7 +15,7 @@ from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
-from kvraft.member import waiters as causes
+from kvraft.member import outcomes
 from kvraft.member.applier import Applier
 from kvraft.member.chores import Chores
 from kvraft.member.cluster import Cluster
@@ -38,13 +38,12 @@ from kvraft.member.interfaces import (
 from kvraft.member.leader_watch import LeaderWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.raft_loop import RaftLoop
-from kvraft.member.reads import ReadBarriers
 from kvraft.member.rebuild_watch import RebuildWatch
-from kvraft.member.router import Router
+from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
 from kvraft.member.state_hashes import StateHashes
 from kvraft.member.stats import SLOW_APPLY_MS, ServerStats
-from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter, Waiters, internal_error
+from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter
 from kvraft.metrics import Metrics
 from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
 from kvraft.raft.configuration import Configuration
@@ -91,14 +90,12 @@ class Member:
         self._raft = raft
         self.metrics = Metrics()
         transport = self._transport = make_transport(self)
-        self._waiters = Waiters(cluster.own.member_id, boot_nonce, settings.request_timeout_ms)
-        self._router = Router(transport)
-        self._reads = ReadBarriers(settings.request_timeout_ms)
+        self._requests = Requests(cluster.own.member_id, boot_nonce, settings)
         self._applier = Applier(
             keyspace,
             state_store.position,
             configuration,
-            self._waiters,
+            self._requests.writes,
             self,
             clock.monotonic_ms,
             settings.apply_slice_ms,
@@ -131,10 +128,10 @@ class Member:
         self._leader = LeaderWatch(raft, cluster, transport.is_connected)
         self._chores = Chores(cluster, raft, self._applier, self, settings.idle_sync_ms)
         self._disk_was_full = False
-        self._forwarding = Forwarding(self._disk.refuses)
+        self._forwarding = Forwarding(self._disk.refuses, settings.request_timeout_ms)
         self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
         self._stats = ServerStats(cluster.own.member_id, cluster.own.name)
-        self._figures = Figures(self, raft, self._waiters, self._stats, self._reads, self._durable)
+        self._figures = Figures(self, raft, self._requests, self._stats, self._durable)
         self.metrics.before_scrape.append(self._figures.measure)
         self._full_collections = FullCollections(clock.monotonic_ms())
         self._leader_elected_ms = 0
@@ -174,9 +171,7 @@ class Member:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         self._chores.stop()
-        for waiter in self._waiters.take_all():
-            waiter.done(internal_error(causes.STOPPED))
-        self._reads.fail_all(internal_error(causes.STOPPED))
+        self._requests.end_all(outcomes.STOPPED)
         await self._transport.stop()
         if not self.failure.done():
             await self._durable.final_flush()
@@ -259,33 +254,28 @@ class Member:
         """Replicate a command; `done` is called exactly once, never from inside this call."""
         refusal = self._refusal(command)
         if refusal is not None:
-            asyncio.get_running_loop().call_soon(done, internal_error(refusal))
+            asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(refusal))
             return
-        self._router.add(self._waiters.add(encode_command(command), done, clock.monotonic_ms()))
+        self._requests.writes.add(encode_command(command), done, clock.monotonic_ms())
         self._loop.wake()
 
     def _refusal(self, command: Command) -> bytes | None:
         """Why a command is not taken now."""
         if self._stopping:
-            return causes.STOPPED
-        if self._is_overloaded():
-            return causes.TOO_MANY_REQUESTS
+            return outcomes.STOPPED
+        if self._requests.is_full():
+            return outcomes.TOO_MANY_REQUESTS
         if self._disk.refuses(command):
-            return causes.NO_SPACE
+            return outcomes.NO_SPACE
         return None
-
-    def _is_overloaded(self) -> bool:
-        waiting = len(self._waiters) + len(self._reads)
-        settings = self.settings
-        return waiting >= settings.waiting_requests_max or self._waiters.payload_bytes >= settings.waiting_bytes_max
 
     def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
         """Call `done(None)` once local reads are linearizable from this call on."""
-        if self._stopping or self._is_overloaded():
-            cause = causes.STOPPED if self._stopping else causes.TOO_MANY_REQUESTS
-            asyncio.get_running_loop().call_soon(done, internal_error(cause))
+        if self._stopping or self._requests.is_full():
+            cause = outcomes.STOPPED if self._stopping else outcomes.TOO_MANY_REQUESTS
+            asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(cause))
             return
-        self._reads.add(done, clock.monotonic_ms())
+        self._requests.reads.add(done, clock.monotonic_ms())
         self._loop.wake()
 
     def self_stats(self) -> dict[str, object]:
@@ -310,10 +300,11 @@ class Member:
         if self._raft.role is Role.LEADER:
             late_ms = now_ms - self._raft.next_deadline_ms
             self._stats.late_heartbeats += late_ms >= self.settings.heartbeat_interval_ms
-        for proposal in self._router.route(self._raft):
+        for proposal in self._requests.writes.route(self._raft, self._transport):
             self._loop.add(proposal)
-        if self._reads.wants_round() and self._raft.leader_id:
-            self._loop.add(self._reads.start_round())
+        reads = self._requests.reads
+        if reads.wants_round() and self._raft.leader_id:
+            self._loop.add(reads.start_round())
 
     def after_step(self, effects: Effects, now_ms: int) -> None:
         """Carry out everything but persistence and messages."""
@@ -332,9 +323,9 @@ class Member:
             if not self._apply_scheduled:
                 self._apply()
         for ready in effects.reads_ready:
-            self._reads.ready(ready, self._applier.position.index)
+            self._requests.reads.ready(ready, self._applier.position.index)
         for read_id in effects.reads_failed:
-            self._reads.failed(read_id)
+            self._requests.reads.failed(read_id)
         for wanted in effects.send_snapshots:
             self._durable.send_snapshot(wanted)
         if effects.install is not None:
@@ -365,7 +356,7 @@ class Member:
         self._chores.start_anew()
         if change.leader_id:
             self._leader_elected_ms = now_ms
-            self._router.release()
+            self._requests.writes.release()
             log.info(
                 "leader elected" if change.leader_id != self.member_id else "became leader",
                 member=self.name,
@@ -384,31 +375,20 @@ class Member:
             from_member, frame = refusal
             self._transport.send(from_member, (frame,))
             return
-        waiter = self._waiters.get(token)
-        if waiter is not None:
-            self._resubmit(waiter, reason)
-
-    def _resubmit(self, waiter: Waiter, reason: str) -> None:
-        if reason in {RefusalReason.NOT_LEADER, RefusalReason.TRANSFERRING}:
-            self._router.hold(waiter)  # It entered no log: it waits for the leader to come.
-            return
-        self._waiters.discard(waiter)
-        too_many = reason == RefusalReason.TOO_MANY
-        waiter.done(internal_error(causes.TOO_MANY_REQUESTS if too_many else f"etcdserver: {reason}".encode()))
+        self._requests.writes.refused(token, reason)
 
     # -- Applier ------------------------------------------------------------------------------------------------
 
     def on_applied(self, index: int) -> None:
         """Feed the core, answer the reads that waited for this."""
         self._loop.applied(index)
-        self._reads.applied(index)
+        self._requests.reads.applied(index)
         if self._raft.role is Role.LEADER:
             self._chores.expire()
 
     def on_later_term(self, term: int) -> None:
         """Propose anew what was given to leaders of earlier terms and certainly was not committed."""
-        for waiter in self._waiters.lost_before(term):
-            self._router.add(waiter)
+        self._requests.writes.later_term(term)
         self._chores.start_anew()
         self._loop.wake()
 
@@ -439,10 +419,10 @@ class Member:
     def on_installed(self, keyspace: Keyspace, position: LogPosition) -> None:
         """Go on from an installed snapshot; open watches get what it holds of their events."""
         keyspace.succeed(self._applier.keyspace)
-        self._waiters.mark_unknown()
+        self._requests.writes.mark_unknown()
         self._applier.replace(keyspace, position)
         self._loop.installed(position)
-        self._reads.applied(position.index)
+        self._requests.reads.applied(position.index)
         self._catch_watchers_up()
 
     def _catch_watchers_up(self) -> None:
@@ -477,7 +457,7 @@ class Member:
                 else:
                     refused.append(outcome)
             elif isinstance(frame, ForwardRefused):
-                self._on_forward_refused(frame)
+                self._requests.writes.forward_refused(frame.request_id, frame.reason, frame.term)
             elif isinstance(frame, StateHash):
                 self._compare_hash(from_member, frame.index, frame.state_hash)
             elif isinstance(frame, MatchIndices):
@@ -505,12 +485,6 @@ class Member:
         elif isinstance(message, AppendEntriesReply):
             self._stats.on_append_reply(from_member)
 
-    def _on_forward_refused(self, frame: ForwardRefused) -> None:
-        counter = self._waiters.counter_of(frame.request_id)
-        waiter = self._waiters.get(counter) if counter is not None else None
-        if waiter is not None and waiter.term == frame.term:
-            self._resubmit(waiter, frame.reason)
-
     def on_connected(self, member_id: int) -> None:
         """A peer is reachable: requests may wait for it."""
         log.info("peer connected", member=self.name, peer=self.cluster.peer_name(member_id))
@@ -530,9 +504,9 @@ class Member:
             if isinstance(frame, ForwardedCommand):
                 # The leader never got it, which for its client is the same as a refusal.
                 request_id = frame.payload[:REQUEST_ID_BYTES]
-                self._on_forward_refused(ForwardRefused(request_id, RefusalReason.NOT_LEADER, frame.term))
+                self._requests.writes.forward_refused(request_id, RefusalReason.NOT_LEADER, frame.term)
             elif isinstance(frame, ForwardRefused):
-                self._forwarding.owe(member_id, frame)
+                self._forwarding.owe(member_id, frame, clock.monotonic_ms())
 
     def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
         """A peer refused this member."""
@@ -560,10 +534,7 @@ class Member:
                 raise
 
     def _look_around(self, now_ms: int) -> None:
-        for waiter in self._waiters.take_overdue(now_ms):
-            self._stats.timed_out += 1
-            waiter.done(internal_error(self._timeout_cause(waiter)))
-        self._reads.sweep(now_ms)
+        self._requests.end_overdue(now_ms, self._timeout_cause)
         self._chores.publish()
         self._durable.look_around(now_ms)
         self._chores.expire()
@@ -572,12 +543,12 @@ class Member:
             if held is not None:
                 self._tell_others(held)
         self._watch_disk()
-        for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected):
+        for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected, now_ms):
             self._transport.send(member_id, refusals)
         self._rebuilding.look(now_ms)
         self._leader.look(now_ms)
-        self._router.release()
-        if self._router.unsent or self._reads.wants_round():
+        self._requests.writes.release()
+        if self._requests.wants_leader():
             self._loop.wake()
         if self._full_collections.is_due(self.raft_index, now_ms):
             gc.collect()
@@ -596,8 +567,8 @@ class Member:
         """As etcd tells them apart (server/v2_server: parseProposeCtxErr)."""
         lost_ms = self._leader_elected_ms - 2 * self.settings.election_timeout_ms
         if lost_ms < waiter.started_ms < self._leader_elected_ms:
-            return causes.TIMED_OUT_LEADER_LOST
+            return outcomes.TIMED_OUT_LEADER_LOST
         leader_id = self._raft.leader_id
         if leader_id not in (0, self.member_id) and not self._transport.is_connected(leader_id):
-            return causes.TIMED_OUT_CONNECTION_LOST
-        return causes.TIMED_OUT
+            return outcomes.TIMED_OUT_CONNECTION_LOST
+        return outcomes.TIMED_OUT

@@ -5,15 +5,18 @@ that the client has already seen acknowledged. It waits for the next round. Ever
 (a reused id let etcd answer with a stale index, etcd-io/etcd#20418).
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import final
 
 from kvraft.keyspace.errors import EtcdError
-from kvraft.member.waiters import TIMED_OUT, internal_error
+from kvraft.member import outcomes
 from kvraft.raft.effects import ReadReady
 from kvraft.raft.inputs import ReadRequest
 
 Done = Callable[[EtcdError | None], None]
+Reads = deque[tuple[int, Done]]
+"""(deadline, done), in order of arrival and so of deadlines."""
 
 
 @final
@@ -26,17 +29,19 @@ class ReadBarriers:
         """Reads that got no leader's word in time, since the start."""
         self._read_id = 0
         self._round_id = 0
-        self._waiting: list[tuple[int, Done]] = []
-        """(deadline, done), in order of arrival, for the next round."""
-        self._in_round: list[tuple[int, Done]] = []
-        self._until_applied: list[tuple[int, list[tuple[int, Done]]]] = []
+        self._count = 0
+        self._waiting: Reads = deque()
+        """For the next round."""
+        self._in_round: Reads = deque()
+        self._until_applied: deque[tuple[int, Reads]] = deque()
         """(read_index, reads), ascending."""
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._in_round) + sum(len(reads) for _, reads in self._until_applied)
+        return self._count
 
     def add(self, done: Done, now_ms: int) -> None:
-        """Queue a read; `done` is called from `start_round`'s, `ready`'s or `sweep`'s caller, never from here."""
+        """Queue a read; `done` is called from `ready`'s, `applied`'s or `end_overdue`'s caller, never from here."""
+        self._count += 1
         self._waiting.append((now_ms + self._timeout_ms, done))
 
     def wants_round(self) -> bool:
@@ -48,7 +53,7 @@ class ReadBarriers:
         assert not self._in_round
         self._read_id += 1
         self._round_id = self._read_id
-        self._in_round, self._waiting = self._waiting, []
+        self._in_round, self._waiting = self._waiting, deque()
         return ReadRequest(self._read_id)
 
     def ready(self, answer: ReadReady, applied_index: int) -> None:
@@ -56,10 +61,9 @@ class ReadBarriers:
         if answer.read_id != self._round_id:
             return
         self._round_id = 0
-        reads, self._in_round = self._in_round, []
+        reads, self._in_round = self._in_round, deque()
         if answer.read_index <= applied_index:
-            for _, done in reads:
-                done(None)
+            self._end(reads, None)
         else:
             self._until_applied.append((answer.read_index, reads))
 
@@ -71,48 +75,35 @@ class ReadBarriers:
         if read_id != self._round_id:
             return False
         self._round_id = 0
-        self._waiting = self._in_round + self._waiting
-        self._in_round = []
+        self._in_round.extend(self._waiting)
+        self._waiting, self._in_round = self._in_round, deque()
         return True
 
     def applied(self, applied_index: int) -> None:
         """Answer the reads whose read index is applied now."""
         while self._until_applied and self._until_applied[0][0] <= applied_index:
-            _, reads = self._until_applied.pop(0)
-            for _, done in reads:
-                done(None)
+            self._end(self._until_applied.popleft()[1], None)
 
-    def next_deadline_ms(self) -> int | None:
-        """When the oldest read times out."""
-        deadlines = [reads[0][0] for reads in (self._in_round, self._waiting) if reads]
-        deadlines.extend(reads[0][0] for _, reads in self._until_applied if reads)
-        return min(deadlines, default=None)
-
-    def sweep(self, now_ms: int) -> None:
+    def end_overdue(self, now_ms: int) -> None:
         """Answer the reads whose time is up with 500/300."""
-        before = len(self)
-        self._in_round = _without_overdue(self._in_round, now_ms)
-        self._waiting = _without_overdue(self._waiting, now_ms)
-        self._until_applied = [
-            (index, kept) for index, reads in self._until_applied if (kept := _without_overdue(reads, now_ms))
-        ]
-        self.timed_out += before - len(self)
+        overdue: Reads = deque()
+        for reads in (self._in_round, self._waiting, *(group for _, group in self._until_applied)):
+            while reads and reads[0][0] <= now_ms:
+                overdue.append(reads.popleft())
+        while self._until_applied and not self._until_applied[0][1]:
+            self._until_applied.popleft()
+        self.timed_out += len(overdue)
+        self._end(overdue, outcomes.internal_error(outcomes.TIMED_OUT))
 
-    def fail_all(self, error: EtcdError) -> None:
+    def end_all(self, cause: bytes) -> None:
         """Answer everything with an error (the member stops)."""
-        reads = self._in_round + self._waiting + [read for _, group in self._until_applied for read in group]
-        self._in_round, self._waiting, self._until_applied = [], [], []
+        groups = [self._in_round, self._waiting, *(group for _, group in self._until_applied)]
+        self._in_round, self._waiting, self._until_applied = deque(), deque(), deque()
+        for reads in groups:
+            self._end(reads, outcomes.internal_error(cause))
+
+    def _end(self, reads: Reads, outcome: EtcdError | None) -> None:
+        """Tell reads that stand in no queue any more: who is told may ask for the next one at once."""
+        self._count -= len(reads)
         for _, done in reads:
-            done(error)
-
-
-def _without_overdue(reads: list[tuple[int, Done]], now_ms: int) -> list[tuple[int, Done]]:
-    if not reads or reads[0][0] > now_ms:
-        return reads
-    kept = []
-    for deadline_ms, done in reads:
-        if deadline_ms <= now_ms:
-            done(internal_error(TIMED_OUT))
-        else:
-            kept.append((deadline_ms, done))
-    return kept
+            outcomes.tell(done, outcome)

@@ -141,8 +141,6 @@ class ServerStats:
     appends_received: int = 0
     appends_sent: int = 0
     leader_changes: int = 0
-    timed_out: int = 0
-    """Requests that ended without a known outcome."""
     slow_applies: int = 0
     """Slices of applying that took over `SLOW_APPLY_MS`."""
     late_heartbeats: int = 0

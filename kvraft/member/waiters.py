@@ -1,41 +1,38 @@
-"""Requests that wait for their entry to be applied on this member.
+"""Writes of this member's clients, from their arrival until they are told their end, wherever their commands are.
 
 An entry's payload begins with a request id: (member id, boot nonce, counter). The member that took the request finds
 its waiter by it, whichever server led when the entry was appended.
 
-A waiter remembers the term whose leader got its command. Entries of a term stand before those of later terms in every
-log, and a leader takes a forwarded command only in the very term that it was meant for. So once this member applies an
-entry of a later term, a command that has not shown up never will: it may be proposed anew, once again safely.
+A command goes to one leader, once. A waiter remembers the term whose leader got it. Entries of a term stand before
+those of later terms in every log, and a leader takes a forwarded command only in the very term that it was meant for.
+So once this member applies an entry of a later term, a command that has not shown up never will: it may be proposed
+anew, once again safely. So may one that its leader refused.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, final
 
-from kvraft.keyspace.errors import ErrorCode, EtcdError
+from kvraft.keyspace.errors import EtcdError
+from kvraft.member import outcomes
+from kvraft.member.interfaces import ForwardedCommand, Transport
+from kvraft.raft.core import Raft
+from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.inputs import Propose
 from kvraft.records import Written
 
 REQUEST_ID: Final = struct.Struct("<QQQ")
 REQUEST_ID_BYTES: Final = REQUEST_ID.size
 _OWNER_BYTES: Final = 16
 
-TIMED_OUT: Final = b"etcdserver: request timed out"
-TIMED_OUT_LEADER_LOST: Final = b"etcdserver: request timed out, possibly due to previous leader failure"
-TIMED_OUT_CONNECTION_LOST: Final = b"etcdserver: request timed out, possibly due to connection lost"
-TOO_MANY_REQUESTS: Final = b"etcdserver: too many requests"
-STOPPED: Final = b"etcdserver: server stopped"
-NO_SPACE: Final = b"etcdserver: no space"
-
 UNSENT: Final = 0
 """`Waiter.term` of a request that no leader got yet."""
 UNKNOWN: Final = 1 << 64
 """`Waiter.term` of a request that may have been applied inside an installed snapshot: it must not be proposed again."""
 
-
-def internal_error(cause: bytes) -> EtcdError:
-    """The 500/300 answer with one of etcd's causes."""
-    return EtcdError(ErrorCode.RAFT_INTERNAL, cause, 0)
+_WITHOUT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.TRANSFERRING})
+"""Refusals that are over as soon as somebody leads."""
 
 
 @final
@@ -50,13 +47,11 @@ class Waiter:
     deadline_ms: int
     term: int = UNSENT
     """The term of the leader that it was given to."""
-    answered: bool = False
-    """It timed out while it still waited for a leader; nobody must send it."""
 
 
 @final
 class Waiters:
-    """All requests of this member that have no answer yet, oldest first."""
+    """All writes of this member that have no answer yet, oldest first. A waiter is here, or it is nowhere."""
 
     def __init__(self, member_id: int, boot_nonce: int, timeout_ms: int) -> None:
         self._owner = struct.pack("<QQ", member_id, boot_nonce)
@@ -64,69 +59,78 @@ class Waiters:
         self._counter = 0
         # Deadlines grow with the counter, so insertion order is deadline order and a sweep stops at the first live one.
         self._waiting: dict[int, Waiter] = {}
+        self._unsent: dict[int, Waiter] = {}
+        """Those that no leader has got: they leave with the next step, or as soon as a leader can be reached."""
+        self._held: dict[int, Waiter] = {}
+        """Those that were refused: sent again at once they would fly to and fro until leadership has settled."""
         self.payload_bytes = 0
         """What the waiting requests hold in memory."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def unsent(self) -> int:
+        """Requests that wait for a leader."""
+        return len(self._unsent) + len(self._held)
+
+    # -- to a leader --------------------------------------------------------------------------------------------
+
     def add(self, command: bytes, done: Callable[[Written | EtcdError], None], now_ms: int) -> Waiter:
         """A waiter for an encoded command; its payload is what must stand in the entry."""
         self._counter += 1
         payload = self._owner + self._counter.to_bytes(8, "little") + command
         waiter = Waiter(self._counter, payload, done, now_ms, now_ms + self._timeout_ms)
-        self._waiting[self._counter] = waiter
+        self._waiting[self._counter] = self._unsent[self._counter] = waiter
         self.payload_bytes += len(payload)
         return waiter
 
-    def get(self, counter: int) -> Waiter | None:
-        """The waiter with that counter, if it still waits."""
-        return self._waiting.get(counter)
+    def route(self, raft: Raft, transport: Transport) -> list[Propose]:
+        """Send what can be sent: proposals for this server's own core are returned, others leave to the leader."""
+        if not self._unsent:
+            return []
+        if raft.role is Role.LEADER:
+            return [Propose(waiter.counter, waiter.payload) for waiter in self._take_unsent(raft.current_term)]
+        leader_id, term = raft.leader_id, raft.current_term
+        if leader_id and transport.is_connected(leader_id):
+            transport.send(leader_id, [ForwardedCommand(term, waiter.payload) for waiter in self._take_unsent(term)])
+        return []
 
-    def counter_of(self, request_id: bytes) -> int | None:
-        """The counter in a request id or payload, if it is one of this run of this member."""
-        if not request_id.startswith(self._owner):
-            return None
-        return int.from_bytes(request_id[_OWNER_BYTES:REQUEST_ID_BYTES], "little")
+    def _take_unsent(self, term: int) -> Iterable[Waiter]:
+        unsent, self._unsent = self._unsent, {}
+        for waiter in unsent.values():
+            waiter.term = term
+        return unsent.values()
 
-    def take(self, payload: bytes) -> Waiter | None:
-        """Remove and return the waiter of an applied payload; None if it is another's or has gone."""
-        if not payload.startswith(self._owner):
-            return None
-        waiter = self._waiting.pop(int.from_bytes(payload[_OWNER_BYTES:REQUEST_ID_BYTES], "little"), None)
-        if waiter is not None:
-            self.payload_bytes -= len(waiter.payload)
-        return waiter
+    def release(self) -> None:
+        """Another leader, or some time later: what was held may go again."""
+        self._unsent.update(self._held)
+        self._held.clear()
 
-    def discard(self, waiter: Waiter) -> None:
-        """Forget a waiter that was answered otherwise."""
-        waiter.answered = True
-        if self._waiting.pop(waiter.counter, None) is not None:
-            self.payload_bytes -= len(waiter.payload)
+    def refused(self, counter: int, reason: str) -> None:
+        """A proposal of this member entered no log. While nobody leads it is held; otherwise its client is told."""
+        waiter = self._waiting.get(counter)
+        if waiter is None:
+            return
+        if reason in _WITHOUT_LEADER:
+            waiter.term = UNSENT
+            self._held[counter] = waiter
+        else:
+            cause = f"etcdserver: {reason}".encode()
+            self._end(waiter, outcomes.TOO_MANY_REQUESTS if reason == RefusalReason.TOO_MANY else cause)
 
-    def next_deadline_ms(self) -> int | None:
-        """When the oldest waiter times out."""
+    def forward_refused(self, request_id: bytes, reason: str, term: int) -> None:
+        """The leader of that term refused a command, or never got it. One that was sent anew since waits for that."""
+        waiter = self._waiting.get(self._counter_of(request_id))
+        if waiter is not None and waiter.term == term:
+            self.refused(waiter.counter, reason)
+
+    def later_term(self, term: int) -> None:
+        """An entry of `term` is applied: commands that earlier terms' leaders got are in no log that can commit."""
         for waiter in self._waiting.values():
-            return waiter.deadline_ms
-        return None
-
-    def take_overdue(self, now_ms: int) -> list[Waiter]:
-        """Remove and return every waiter whose time is up."""
-        overdue = []
-        for waiter in self._waiting.values():
-            if waiter.deadline_ms > now_ms:
-                break
-            overdue.append(waiter)
-        for waiter in overdue:
-            self.discard(waiter)
-        return overdue
-
-    def take_all(self) -> list[Waiter]:
-        """Remove and return everything (the member stops)."""
-        waiting = list(self._waiting.values())
-        for waiter in waiting:
-            self.discard(waiter)
-        return waiting
+            if UNSENT < waiter.term < term:
+                waiter.term = UNSENT
+                self._unsent[waiter.counter] = waiter
 
     def mark_unknown(self) -> None:
         """A snapshot was installed: what was under way may be inside it, and nobody here can tell."""
@@ -134,6 +138,44 @@ class Waiters:
             if waiter.term != UNSENT:
                 waiter.term = UNKNOWN
 
-    def lost_before(self, term: int) -> Iterator[Waiter]:
-        """Waiters given to a leader of an earlier term than `term`: their commands are in no log that can commit."""
-        return (waiter for waiter in list(self._waiting.values()) if UNSENT < waiter.term < term)
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def take(self, request_id: bytes) -> Waiter | None:
+        """Remove and return the waiter of an applied entry; None if it is another's or has gone."""
+        waiter = self._waiting.get(self._counter_of(request_id))
+        if waiter is not None:
+            self._forget(waiter)
+        return waiter
+
+    def end_overdue(self, now_ms: int, cause: Callable[[Waiter], bytes]) -> int:
+        """Answer every waiter whose time is up; how many."""
+        overdue = []
+        for waiter in self._waiting.values():
+            if waiter.deadline_ms > now_ms:
+                break
+            overdue.append(waiter)
+        for waiter in overdue:
+            self._end(waiter, cause(waiter))
+        return len(overdue)
+
+    def end_all(self, cause: bytes) -> None:
+        """Answer everything (the member stops)."""
+        for waiter in list(self._waiting.values()):
+            self._end(waiter, cause)
+
+    def _end(self, waiter: Waiter, cause: bytes) -> None:
+        self._forget(waiter)
+        outcomes.tell(waiter.done, outcomes.internal_error(cause))
+
+    def _forget(self, waiter: Waiter) -> None:
+        del self._waiting[waiter.counter]
+        if waiter.term == UNSENT:
+            self._unsent.pop(waiter.counter, None)
+            self._held.pop(waiter.counter, None)
+        self.payload_bytes -= len(waiter.payload)
+
+    def _counter_of(self, request_id: bytes) -> int:
+        """The counter in a request id or payload; 0, which nobody has, if it is not one of this run of this member."""
+        if not request_id.startswith(self._owner):
+            return 0
+        return int.from_bytes(request_id[_OWNER_BYTES:REQUEST_ID_BYTES], "little")

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from kvraft.keyspace.commands import Set
+from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.testing.raw_http import FORM, Answer, Connection
 from tests.api_v2.conftest import Served
 
@@ -177,6 +178,33 @@ async def test_answer_that_comes_after_its_client_has_left_is_dropped(served: Se
         await client.request("GET", "/v2/keys/k")
         served.backend.time_out()
         assert (await client.request("GET", "/v2/keys/k")).status == 404
+
+
+@pytest.mark.parametrize("asked", [("PUT", "/v2/keys/k", b"value=1"), ("GET", "/v2/keys/k?quorum=true", b"")])
+async def test_answer_that_cannot_be_made_ends_its_connection_alone(
+    served: Served, asked: tuple[str, str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client need not wait for what never comes. The backend is told, and logs it as a bug of that request."""
+    served.backend.has_quorum = False
+    async with await served.connect() as client, await served.connect() as other:
+        method, target, body = asked
+        await client.send(method, target, body=body, headers=FORM_HEADER)
+        while not served.backend.waiting:
+            await other.request("GET", "/v2/keys/k")
+        [done] = served.backend.waiting
+        served.backend.waiting.clear()
+
+        def broken(*_arguments: object) -> Answer:
+            raise RuntimeError("no answer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("kvraft.api_v2.keys.error_answer", broken)
+            with pytest.raises(RuntimeError, match="no answer"):
+                done(EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: request timed out"))
+        with pytest.raises((ConnectionError, EOFError)):
+            async with asyncio.timeout(5):
+                await client.read_answer()
+        assert (await other.request("GET", "/v2/keys/k")).status == 404
 
 
 async def test_listing_of_many_keys_is_complete_and_of_one_moment(served: Served) -> None:

@@ -1,5 +1,6 @@
 """Without a quorum: local reads go on, everything else says so in etcd's words after etcd's time (contract A.13)."""
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from kvraft.testing.cluster import Cluster, Member
+from kvraft.testing.raw_http import FORM, Connection
+
+VALUE_BYTES = 256 << 10
 
 
 def _cause_and_seconds(
@@ -53,3 +57,47 @@ def test_member_without_a_quorum_reads_locally_and_refuses_the_rest(tmp_path: Pa
         survivor.wait_ready()
         # The write's outcome was unknown, and it may have been committed since.
         assert survivor.http("GET", "/v2/keys/kept?quorum=true").json()["node"]["value"] in {"yes", "no"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("clients", "rounds"), [(100, 2), pytest.param(150, 12, marks=pytest.mark.torture)], ids=["small", "a minute"]
+)
+def test_writes_that_time_out_without_a_leader_leave_nothing(tmp_path: Path, clients: int, rounds: int) -> None:
+    """Clients of the only one of three members try again and again: memory is what one try of each takes."""
+    cluster = Cluster(tmp_path / "cluster", flags={"election-timeout": "100", "heartbeat-interval": "10"})
+    member = cluster.members[0]
+    cluster.directory.mkdir()
+    try:
+        member.start()
+        member.wait_listening()
+        after_round = asyncio.run(_put_again_and_again(member, clients, rounds))
+    finally:
+        cluster.stop()
+    grown = (after_round[-1] - after_round[0]) / (rounds - 1)
+    assert grown < clients * VALUE_BYTES / 4, [resident >> 20 for resident in after_round]
+
+
+async def _put_again_and_again(member: Member, clients: int, rounds: int) -> list[int]:
+    """Each round is a PUT of every client that times out. What is resident after each of them, in bytes."""
+    body = b"value=" + bytes(VALUE_BYTES - 6)
+    connections = [await Connection.open(member.client_url) for _ in range(clients)]
+    after_round = []
+    try:
+        for _ in range(rounds):
+            answers = await asyncio.gather(
+                *(
+                    client.request("PUT", "/v2/keys/key", body=body, headers=(("Content-Type", FORM),))
+                    for client in connections
+                )
+            )
+            assert all(b"etcdserver: request timed out" in answer.body for answer in answers)
+            after_round.append(_resident_bytes(member))
+    finally:
+        for client in connections:
+            await client.close()
+    return after_round
+
+
+def _resident_bytes(member: Member) -> int:
+    return int(Path(f"/proc/{member.pid}/statm").read_text(encoding="ascii").split()[1]) * 4096

@@ -26,7 +26,7 @@ from kvraft.keyspace import commands
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.member import waiters as causes
+from kvraft.member import outcomes
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.effects import Role
 from kvraft.raft.inputs import TransferLeadership
@@ -44,7 +44,7 @@ FAULTS: Final = (
     *("crash", "stop", "stop leader", "transfer", "transfer"),
     *("cut", "isolate", "heal", "reset", "slow links", "slow links", "slow disk", "weather"),
 )
-_CERTAIN_REFUSALS: Final = {causes.TOO_MANY_REQUESTS, causes.NO_SPACE}
+_CERTAIN_REFUSALS: Final = {outcomes.TOO_MANY_REQUESTS, outcomes.NO_SPACE}
 
 SETTINGS: Final = MemberSettings(
     snapshot_count=30,

@@ -36,7 +36,7 @@ def test_long_run_is_cut_into_slices_by_the_clock() -> None:
         applier, _ = make(heard, [0, 5, 10, 10, 10, 19])
         applier.enqueue(log_of(*[SET] * 100))
         assert applier.apply_slice()
-        assert (heard.applied, applier.backlog) == ([64], 36)
+        assert heard.applied == [64]
         assert not applier.apply_slice()
         assert (heard.applied, applier.position.index, applier.applied_commands) == ([64, 100], 100, 100)
         assert not applier.apply_slice()

@@ -10,7 +10,8 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
 from kvraft.member.chores import Chores
 from kvraft.member.cluster import CLUSTER_VERSION, MINIMUM_VERSION, MISSING_AFTER_S
-from kvraft.member.waiters import TIMED_OUT, Waiters, internal_error
+from kvraft.member.outcomes import TIMED_OUT, internal_error
+from kvraft.member.waiters import Waiters
 from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
 from kvraft.records import Written

@@ -6,7 +6,7 @@ from typing import final
 
 from kvraft.keyspace.commands import Delete, Set
 from kvraft.keyspace.errors import EtcdError
-from kvraft.member import waiters
+from kvraft.member import outcomes
 from kvraft.member.disk_watch import LOOK_BYTES, MARGIN_BYTES, SCRUB_ENTRIES, DiskWatch
 from kvraft.raft.restored import LogPosition
 from tests.member.test_member import Follower, tell
@@ -120,7 +120,7 @@ def test_member_with_an_exhausted_disk_hears_no_entries_and_is_fed_again_later(t
         assert follower.disk.last.index == follower.member.raft_index == 1
         await follower.post()
         [answer] = follower.outcomes
-        assert isinstance(answer, EtcdError) and answer.cause == waiters.NO_SPACE
+        assert isinstance(answer, EtcdError) and answer.cause == outcomes.NO_SPACE
         follower.free_bytes = MANY_BYTES
         follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
         follower.last = last

@@ -1,6 +1,7 @@
 """A whole member whose peers are played by the test: requests across leader changes, installs and a stop."""
 
 import asyncio
+import gc
 import pathlib
 import random
 import shutil
@@ -13,7 +14,7 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster
 from kvraft.member.member import Member
 from kvraft.member.settings import MemberSettings
-from kvraft.member.waiters import REQUEST_ID_BYTES
+from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter
 from kvraft.peer_frames import ForwardedCommand, ForwardRefused
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import RefusalReason
@@ -97,6 +98,11 @@ def tell(tmp_path: pathlib.Path, story: Callable[[Follower], Coroutine[Any, Any,
         await story(Follower(tmp_path / "data"))
 
     virtual_time.run(whole())
+
+
+def count(kind: type) -> int:
+    """How many objects of a kind somebody holds, be it in a cycle."""
+    return sum(type(held) is kind for held in gc.get_objects())
 
 
 def refusal(frame: ForwardedCommand) -> ForwardRefused:
@@ -257,5 +263,69 @@ def test_stop_right_after_a_write_was_applied_flushes_it(tmp_path: pathlib.Path)
         follower.member.submit(Set(path=b"/late"), answers.append)
         await virtual_time.turns()
         assert len(answers) == 1 and isinstance(answers[0], EtcdError)
+
+    tell(tmp_path, story)
+
+
+def test_request_that_cannot_be_told_its_end_harms_nobody_else(tmp_path: pathlib.Path) -> None:
+    """Applied, refused, timed out, stopped, turned away, a read that is ready: one log line each, and no more."""
+
+    async def story(follower: Follower) -> None:
+        member, told = follower.member, list[object]()
+
+        def broken(outcome: object) -> None:
+            told.append(outcome)
+            raise RuntimeError("a bug of this request")
+
+        async def ask() -> list[ForwardedCommand]:
+            member.submit(CreateInOrder(path=b"/q"), broken)
+            member.read_barrier(broken)
+            await virtual_time.turns()
+            return [frame for _, frame in follower.forwarded()]
+
+        async def pass_time(milliseconds: int) -> None:
+            member._look_around(int(asyncio.get_running_loop().time() * 1000) + milliseconds)
+            await virtual_time.turns()
+
+        await follower.lead(2, 1, None)
+        [applied] = await ask()
+        await follower.lead(2, 1, applied.payload)
+        [refused] = await ask()
+        no_space = ForwardRefused(refused.payload[:REQUEST_ID_BYTES], "no space", 1)
+        member.on_frames(2, [no_space])
+        assert [type(outcome) for outcome in told] == [Written, EtcdError]
+        await pass_time(7100)  # the two reads as well, and a write that is on its way to the leader
+        assert len(told) == 4
+        await ask()
+        await pass_time(20_000)
+        assert len(told) == 6
+        await ask()
+        await member.stop()
+        assert len(told) == 8
+        await ask()
+        assert len(told) == 10
+        assert not member.failure.done()
+        requests = member._requests
+        assert (len(requests.writes), len(requests.reads), requests.writes.payload_bytes) == (0, 0, 0)
+
+    tell(tmp_path, story)
+
+
+def test_requests_that_time_out_without_a_leader_are_freed(tmp_path: pathlib.Path) -> None:
+    """Again and again, as clients do that try anew: what waits is what came within one request timeout."""
+
+    async def story(follower: Follower) -> None:
+        member = follower.member
+        gc.collect()  # members of earlier tests
+        for _second in range(30):
+            for _ in range(4):
+                member.submit(Set(path=b"/key", value=b"v" * 1000), follower.outcomes.append)
+                member.read_barrier(lambda _error: None)
+            await asyncio.sleep(1)
+            member._look_around(int(asyncio.get_running_loop().time() * 1000))
+            assert count(Waiter) <= 4 * 7
+        member._look_around(int(asyncio.get_running_loop().time() * 1000) + 7000)
+        assert len(follower.outcomes) == 120
+        assert count(Waiter) == 0
 
     tell(tmp_path, story)

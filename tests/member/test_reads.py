@@ -1,6 +1,7 @@
 """Linearizable reads share rounds, never too early ones."""
 
 from kvraft.keyspace.errors import ErrorCode, EtcdError
+from kvraft.member.outcomes import STOPPED, TIMED_OUT
 from kvraft.member.reads import ReadBarriers
 from kvraft.raft.effects import ReadReady
 
@@ -78,13 +79,44 @@ def test_reads_time_out_wherever_they_wait() -> None:
     reader.read("in round", now_ms=10)
     barriers.start_round()
     reader.read("waiting", now_ms=20)
-    assert barriers.next_deadline_ms() == 100
-    barriers.sweep(99)
+    barriers.end_overdue(99)
     assert reader.outcomes == {}
-    barriers.sweep(120)
+    barriers.end_overdue(120)
     assert list(reader.outcomes) == ["in round", "waiting", "applying"]
     assert barriers.timed_out == 3
+    assert (len(barriers), len(barriers._until_applied)) == (0, 0)
     for outcome in reader.outcomes.values():
         assert outcome is not None
         assert outcome.code is ErrorCode.RAFT_INTERNAL
         assert outcome.cause == b"etcdserver: request timed out"
+
+
+def test_every_way_to_an_end_leaves_nothing_and_tells_once_even_if_telling_fails() -> None:
+    """Ready at once, ready once applied, timed out, stopped: the next one is told all the same."""
+    barriers = ReadBarriers(timeout_ms=100)
+    outcomes: list[EtcdError | None] = []
+
+    def broken(outcome: EtcdError | None) -> None:
+        outcomes.append(outcome)
+        if len(outcomes) < 4:
+            barriers.add(outcomes.append, 1000)  # as the next request of a pipeline does
+        raise ConnectionResetError
+
+    for _ in range(2):
+        barriers.add(broken, 0)
+    barriers.ready(ReadReady(barriers.start_round().read_id, 1), applied_index=1)
+    assert (outcomes, len(barriers)) == ([None] * 2, 2)
+    barriers.ready(ReadReady(barriers.start_round().read_id, 1), applied_index=1)
+    for _ in range(2):
+        barriers.add(broken, 0)
+    barriers.ready(ReadReady(barriers.start_round().read_id, 2), applied_index=1)
+    barriers.applied(2)
+    assert outcomes == [None] * 6
+    for _ in range(2):
+        barriers.add(broken, 0)
+    barriers.end_overdue(100)
+    for _ in range(2):
+        barriers.add(broken, 0)
+    barriers.end_all(STOPPED)
+    assert [error.cause for error in outcomes if error is not None] == [TIMED_OUT] * 2 + [STOPPED] * 2
+    assert len(barriers) == 0

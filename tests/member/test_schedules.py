@@ -5,9 +5,7 @@ from collections import Counter
 
 import pytest
 
-from kvraft.member.member import Member
-from kvraft.member.waiters import Waiter
-from kvraft.peer_frames import ForwardRefused
+from kvraft.member.waiters import Waiters
 from tests.member import schedules
 from tests.member.schedules import ScheduleError, run_seeds
 
@@ -38,13 +36,10 @@ def test_a_seed_gives_the_same_run_again(tmp_path: pathlib.Path) -> None:
 def test_a_command_that_is_sent_twice_is_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The schedules see the bug that they were written for: a late refusal taken for the one of the present attempt."""
 
-    def heed_every_refusal(member: Member, frame: ForwardRefused) -> None:
-        counter = member._waiters.counter_of(frame.request_id)
-        waiter: Waiter | None = member._waiters.get(counter) if counter is not None else None
-        if waiter is not None:
-            member._resubmit(waiter, frame.reason)
+    def heed_every_refusal(waiters: Waiters, request_id: bytes, reason: str, _term: int) -> None:
+        waiters.refused(waiters._counter_of(request_id), reason)
 
-    monkeypatch.setattr(Member, "_on_forward_refused", heed_every_refusal)
+    monkeypatch.setattr(Waiters, "forward_refused", heed_every_refusal)
     # What brings refusals late, and nothing else: one seed in six finds it, where one in a hundred does otherwise.
     monkeypatch.setattr(schedules, "FAULTS", ("transfer", "transfer", "slow links", "heal"))
     with pytest.raises(ScheduleError, match="was applied 2 times"):

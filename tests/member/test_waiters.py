@@ -1,8 +1,13 @@
-"""Requests that wait for their entry."""
+"""Writes that wait for their entry: each command goes to one leader, once; only what entered no log is sent again."""
 
 from kvraft.keyspace.errors import EtcdError
+from kvraft.member.outcomes import STOPPED, TIMED_OUT, TOO_MANY_REQUESTS
 from kvraft.member.waiters import REQUEST_ID_BYTES, UNKNOWN, UNSENT, Waiter, Waiters
+from kvraft.peer_frames import ForwardedCommand
+from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.inputs import Propose
 from kvraft.records import Written
+from tests.member.fakes import RecordingTransport, ScriptedRaft
 
 
 def make_waiters(timeout_ms: int = 7000) -> Waiters:
@@ -17,6 +22,20 @@ def add(waiters: Waiters, now_ms: int = 0) -> Waiter:
     return waiters.add(b"command", ignore, now_ms)
 
 
+def give(waiters: Waiters, term: int) -> None:
+    """To a leader that can be reached."""
+    assert waiters.route(ScriptedRaft(term=term, leader_id=2).core, RecordingTransport()) == []
+
+
+def held(waiters: Waiters) -> list[int]:
+    """How much each structure holds."""
+    return [len(waiters), len(waiters._unsent), len(waiters._held), waiters.payload_bytes]
+
+
+def timed_out(_waiter: Waiter) -> bytes:
+    return TIMED_OUT
+
+
 def test_waiter_is_found_by_the_payload_of_its_entry() -> None:
     """The payload carries the request id, so the applier needs no other table."""
     waiters = make_waiters()
@@ -24,7 +43,7 @@ def test_waiter_is_found_by_the_payload_of_its_entry() -> None:
     assert waiters.take(second.payload) is second
     assert waiters.take(second.payload) is None
     assert waiters.take(first.payload[:REQUEST_ID_BYTES]) is first
-    assert len(waiters) == 0
+    assert held(waiters) == [0, 0, 0, 0]
 
 
 def test_payload_of_another_member_or_an_earlier_run_has_no_waiter() -> None:
@@ -35,36 +54,138 @@ def test_payload_of_another_member_or_an_earlier_run_has_no_waiter() -> None:
     other_member = Waiters(member_id=8, boot_nonce=99, timeout_ms=7000)
     for foreign in (add(earlier_run), add(other_member)):
         assert waiters.take(foreign.payload) is None
-        assert waiters.counter_of(foreign.payload) is None
-    assert waiters.get(waiter.counter) is waiter
+    assert waiters.take(waiter.payload) is waiter
+
+
+def test_command_is_forwarded_once_to_a_leader_that_can_be_reached() -> None:
+    """Until then it waits; afterwards it is nobody's to send."""
+    transport, waiters, raft = RecordingTransport(), make_waiters(), ScriptedRaft(term=4)
+    waiter = add(waiters)
+    assert waiters.route(raft.core, transport) == []
+    raft.leader_id = 2
+    transport.connected = {3}
+    assert waiters.route(raft.core, transport) == []
+    assert (transport.take(), waiter.term, waiters.unsent) == ([], UNSENT, 1)
+    transport.connected = {2, 3}
+    for _ in range(2):
+        assert waiters.route(raft.core, transport) == []
+    assert transport.take() == [(2, ForwardedCommand(4, waiter.payload))]
+    assert (waiter.term, waiters.unsent) == (4, 0)
+
+
+def test_leader_proposes_its_own_clients_commands() -> None:
+    """Nothing is sent; the waiter remembers the term."""
+    transport, waiters = RecordingTransport(), make_waiters()
+    waiter = add(waiters)
+    raft = ScriptedRaft(Role.LEADER, term=5, leader_id=1)
+    assert waiters.route(raft.core, transport) == [Propose(waiter.counter, waiter.payload)]
+    assert waiters.route(raft.core, transport) == []
+    assert (waiter.term, transport.take()) == (5, [])
+
+
+def test_held_command_goes_out_when_it_is_released() -> None:
+    """A refused one is not sent back at once: it would fly to and fro until leadership has settled."""
+    transport, waiters, raft = RecordingTransport(), make_waiters(), ScriptedRaft(term=4, leader_id=2)
+    waiter = add(waiters)
+    waiters.route(raft.core, transport)
+    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
+    transport.take()
+    waiters.route(raft.core, transport)
+    assert (transport.take(), waiters.unsent) == ([], 1)
+    waiters.release()
+    waiters.route(raft.core, transport)
+    assert transport.take() == [(2, ForwardedCommand(4, waiter.payload))]
+
+
+def test_refusal_of_an_earlier_attempt_is_not_heeded() -> None:
+    """The command is with the next leader by then."""
+    waiters = make_waiters()
+    waiter = add(waiters)
+    give(waiters, 4)
+    waiters.later_term(5)
+    give(waiters, 5)
+    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
+    assert (waiter.term, waiters.unsent) == (5, 0)
 
 
 def test_only_overdue_waiters_time_out_oldest_first() -> None:
     """Each request has its own deadline, counted from when it came."""
     waiters = make_waiters(timeout_ms=100)
+    ended: list[Waiter] = []
+
+    def cause(waiter: Waiter) -> bytes:
+        ended.append(waiter)
+        return TIMED_OUT
+
     first, second = add(waiters, 0), add(waiters, 50)
-    assert waiters.next_deadline_ms() == 100
-    assert waiters.take_overdue(99) == []
-    assert waiters.take_overdue(100) == [first]
-    assert first.answered
-    assert waiters.take_overdue(200) == [second]
-    assert waiters.next_deadline_ms() is None
+    assert waiters.end_overdue(99, cause) == 0
+    assert (waiters.end_overdue(100, cause), ended) == (1, [first])
+    assert (waiters.end_overdue(200, cause), ended) == (1, [first, second])
+
+
+def test_what_has_timed_out_is_held_nowhere_wherever_it_waited() -> None:
+    """Without a leader nobody sends: what waits for one must not be kept for it longer than its client waits."""
+    waiters = make_waiters(timeout_ms=100)
+    given, refused, lost, unknown = (add(waiters) for _ in range(4))
+    give(waiters, 4)
+    waiters.refused(refused.counter, RefusalReason.TRANSFERRING)
+    lost.term = 3
+    waiters.later_term(4)
+    unknown.term = UNKNOWN
+    add(waiters)
+    assert (given.term, waiters.unsent) == (4, 3)
+    assert waiters.end_overdue(100, timed_out) == 5
+    assert held(waiters) == [0, 0, 0, 0]
+    transport = RecordingTransport()
+    waiters.release()
+    waiters.route(ScriptedRaft(term=5, leader_id=2).core, transport)
+    assert transport.take() == []
+
+
+def test_every_way_to_an_end_leaves_nothing_and_tells_once_even_if_telling_fails() -> None:
+    """Applied, refused for good, timed out, stopped: the next one is told all the same."""
+    answers: list[bytes] = []
+
+    def broken(outcome: Written | EtcdError) -> None:
+        assert isinstance(outcome, EtcdError)
+        answers.append(outcome.cause)
+        raise ConnectionResetError
+
+    waiters = make_waiters(timeout_ms=100)
+    first, second = (waiters.add(b"command", broken, 0) for _ in range(2))
+    give(waiters, 4)
+    waiters.refused(first.counter, RefusalReason.TOO_MANY)
+    waiters.forward_refused(second.payload[:REQUEST_ID_BYTES], "no space", 4)
+    for _ in range(2):
+        waiters.add(b"command", broken, 0)
+    assert waiters.end_overdue(100, timed_out) == 2
+    for _ in range(2):
+        waiters.add(b"command", broken, 0)
+    waiters.end_all(STOPPED)
+    assert answers == [TOO_MANY_REQUESTS, b"etcdserver: no space", TIMED_OUT, TIMED_OUT, STOPPED, STOPPED]
+    assert held(waiters) == [0, 0, 0, 0]
 
 
 def test_only_commands_given_to_earlier_leaders_are_lost_when_a_later_term_is_applied() -> None:
     """Unsent ones were given to nobody; those of the new term may still come."""
     waiters = make_waiters()
-    unsent, earlier, current = add(waiters), add(waiters), add(waiters)
-    earlier.term, current.term = 4, 5
-    assert unsent.term == UNSENT
-    assert list(waiters.lost_before(5)) == [earlier]
+    earlier = add(waiters)
+    give(waiters, 4)
+    current = add(waiters)
+    give(waiters, 5)
+    unsent = add(waiters)
+    waiters.later_term(5)
+    assert [waiter.term for waiter in (earlier, current, unsent)] == [UNSENT, 5, UNSENT]
+    assert waiters.unsent == 2
 
 
 def test_requests_under_way_at_a_snapshot_install_are_never_called_lost() -> None:
     """Their commands may be inside the snapshot: proposing them again could apply them twice."""
     waiters = make_waiters()
-    unsent, sent = add(waiters), add(waiters)
-    sent.term = 3
+    sent = add(waiters)
+    give(waiters, 3)
+    unsent = add(waiters)
     waiters.mark_unknown()
     assert (unsent.term, sent.term) == (UNSENT, UNKNOWN)
-    assert list(waiters.lost_before(1 << 63)) == []
+    waiters.later_term(1 << 63)
+    assert (unsent.term, sent.term) == (UNSENT, UNKNOWN)

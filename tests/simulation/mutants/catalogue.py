@@ -10,6 +10,7 @@ from tests.simulation.mutants import (
     rebuilding,
     replication,
     snapshots,
+    waiting,
     watching,
 )
 from tests.simulation.mutants.planting import Mutant
@@ -25,4 +26,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *rebuilding.MUTANTS,
     *peers.MUTANTS,
     *disks.MUTANTS,
+    *waiting.MUTANTS,
 )
