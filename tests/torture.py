@@ -71,6 +71,12 @@ def cuts(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     ]
 
 
+def deaths(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Deaths of busy leaders in virtual time; about two hundred a second."""
+    words = ["kills", "--load", "busy", "--kills", str(100 * seconds), "--master-seed", str(seed)]
+    return ["-m", "tests.simulation", *words]
+
+
 def members(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     """Schedules of whole members for the whole share at once."""
     module = ["-m", "tests.member.schedules", "--seeds", "1000000"]
@@ -146,9 +152,10 @@ def guided_fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[st
 def all_parts() -> list[Part]:
     """Every part; the shares add up to 1. tests/test_fault_matrix.py holds the commands to the fault matrix."""
     return [
-        Part("simulation", 0.12, simulation),
+        Part("simulation", 0.11, simulation),
         Part("small-scope", 0.05, small_scope),
         Part("cuts", 0.05, cuts),
+        Part("deaths", 0.01, deaths),
         Part("members", 0.08, members),
         Part("differential-1", 0.05, differential(1)),
         Part("differential-3", 0.1, differential(3)),

@@ -50,6 +50,7 @@ from kvraft.raft.roles import Candidate, Follower, Leader, PreCandidate, become_
 from kvraft.raft.settings import RaftSettings
 from kvraft.raft.state import State
 
+_OF_A_LEADER: Final = (AppendEntries, Heartbeat, InstallSnapshot, TimeoutNow)
 _TERM_IS_ONLY_TOLD: Final = (RequestPreVote, RequestPreVoteReply, RebuildRequest, RebuildReply)
 
 
@@ -254,10 +255,15 @@ class Raft:
                 return
             if isinstance(message, RequestVote) and not message.leadership_transfer and election.lease_stands(state):
                 return
-            from_leader = isinstance(message, AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow)
-            become_follower(state, message.term, from_server if from_leader else 0)
+            become_follower(state, message.term, from_server if isinstance(message, _OF_A_LEADER) else 0)
         elif isinstance(message, RequestPreVoteReply) and message.term > state.current_term:
             become_follower(state, message.term, 0)
+        elif (
+            from_server == state.gone_leader_id
+            and state.now_ms < state.gone_until_ms
+            and isinstance(message, _OF_A_LEADER)
+        ):
+            return
         self._handle(from_server, message)
 
     def _handle(self, from_server: int, message: Message) -> None:

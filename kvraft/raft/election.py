@@ -5,6 +5,8 @@ Abraham, "Raft does not guarantee liveness in the face of network faults", 2020)
 asks before it raises the term, voters that hear a leader ignore it, and a leader that hears no majority steps down.
 """
 
+from typing import Final
+
 from kvraft.raft.configuration import FOUNDING_BYTES
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.membership import follow_configuration
@@ -28,6 +30,10 @@ from kvraft.raft.roles import (
     release_reads,
 )
 from kvraft.raft.state import State
+
+_SPREAD_ANSWERS: Final = 4
+"""Rivals of a split vote spread their next tries over so many times what an answer took. A try is two rounds of
+questions and a sync at each end."""
 
 # -- standing for election
 
@@ -54,7 +60,7 @@ def become_candidate(state: State, *, leadership_transfer: bool) -> None:
     state.current_term += 1
     state.voted_for = state.server_id
     deadline_ms = state.now_ms + random_election_timeout_ms(state)
-    role = Candidate(deadline_ms, _next_resend_ms(state), leadership_transfer)
+    role = Candidate(deadline_ms, _next_resend_ms(state), leadership_transfer, state.now_ms)
     role.votes[state.server_id] = True
     state.role = role
     if vote_result(state.configuration.voters, role.votes) is VoteResult.WON:
@@ -95,20 +101,22 @@ def _found(state: State, leader: Leader) -> None:
 
 
 def _ask_for_pre_votes(state: State, role: PreCandidate) -> None:
+    """Also those that refused: a lease lapses, and a survivor may hear later that the leader's process is gone."""
     log = state.log
-    _ask(state, role.votes, RequestPreVote(state.current_term, log.last_index, log.last_term))
+    request = RequestPreVote(state.current_term, log.last_index, log.last_term)
+    _ask(state, [voter for voter in state.configuration.voters if not role.votes.get(voter)], request)
 
 
 def _ask_for_votes(state: State, role: Candidate) -> None:
+    """Those that have not answered: a vote of this term is given once."""
     log = state.log
-    _ask(state, role.votes, RequestVote(state.current_term, log.last_index, log.last_term, role.leadership_transfer))
+    request = RequestVote(state.current_term, log.last_index, log.last_term, role.leadership_transfer)
+    _ask(state, [voter for voter in state.configuration.voters if voter not in role.votes], request)
 
 
-def _ask(state: State, votes: dict[int, bool], request: Message) -> None:
-    """Send to every voter that has not answered yet."""
-    for voter in state.configuration.voters:
-        if voter not in votes:
-            state.send_after_persist(voter, request)
+def _ask(state: State, voters: list[int], request: Message) -> None:
+    for voter in voters:
+        state.send_after_persist(voter, request)
 
 
 def _next_resend_ms(state: State) -> int:
@@ -137,9 +145,16 @@ def handle_request_pre_vote(state: State, from_server: int, message: RequestPreV
     granted = (
         prospective_term > state.current_term
         and not lease_stands(state)
+        and not _counts_on_another(state, from_server)
         and _log_is_up_to_date(state, message.last_log_index, message.last_log_term)
     )
     state.send_after_persist(from_server, RequestPreVoteReply(state.current_term, prospective_term, granted))
+
+
+def _counts_on_another(state: State, from_server: int) -> bool:
+    """Whether another candidate has just got this server's vote. One that voted for itself knows of the split vote."""
+    role = state.role
+    return isinstance(role, Follower) and state.now_ms < role.voted_until_ms and state.voted_for != from_server
 
 
 def handle_request_vote(state: State, from_server: int, message: RequestVote) -> None:
@@ -151,19 +166,24 @@ def handle_request_vote(state: State, from_server: int, message: RequestVote) ->
         state.voted_for = from_server
         if isinstance(state.role, Follower):
             state.role.election_deadline_ms = state.now_ms + state.role.election_timeout_ms
+            state.role.voted_until_ms = state.now_ms + state.settings.heartbeat_interval_ms
     state.send_after_persist(from_server, RequestVoteReply(state.current_term, granted))
 
 
 def handle_request_pre_vote_reply(state: State, from_server: int, message: RequestPreVoteReply) -> None:
-    """Count a pre-vote, which may come from a server in a lower term."""
+    """Count a pre-vote, which may come from a server in a lower term.
+
+    It gives up when a majority refuses, which can elect one of its own. Half of an even number cannot: after the death
+    of a leader of four this server may be the only one whom the other two would elect, once they have noticed.
+    """
     role = state.role
     if not isinstance(role, PreCandidate) or message.prospective_term != state.current_term + 1:
         return
     role.votes[from_server] = message.granted
-    result = vote_result(state.configuration.voters, role.votes)
-    if result is VoteResult.WON:
+    voters = state.configuration.voters
+    if vote_result(voters, role.votes) is VoteResult.WON:
         become_candidate(state, leadership_transfer=False)
-    elif result is VoteResult.LOST:
+    elif vote_result(voters, {voter: not granted for voter, granted in role.votes.items()}) is VoteResult.WON:
         become_follower(state, state.current_term, 0)
 
 
@@ -176,8 +196,25 @@ def handle_request_vote_reply(state: State, from_server: int, message: RequestVo
     result = vote_result(state.configuration.voters, role.votes)
     if result is VoteResult.WON:
         become_leader(state)
-    elif result is VoteResult.LOST:
+        return
+    if not message.granted and not role.refused:
+        role.refused = True
+        role.election_deadline_ms = min(role.election_deadline_ms, _after_split_vote_ms(state, role))
+    if result is VoteResult.LOST:
         become_follower(state, state.current_term, 0)
+        assert isinstance(state.role, Follower), "just made"
+        state.role.election_deadline_ms = role.election_deadline_ms
+
+
+def _after_split_vote_ms(state: State, role: Candidate) -> int:
+    """When to ask again after a refusal, which after a won pre-vote means a rival: both would wait a whole timeout.
+
+    Not before other voters had as long again as the one that refused, for their votes would be thrown away; and spread
+    wider than an election takes here, or rivals meet again. It is a pre-vote that comes then, which disturbs nobody.
+    """
+    took_ms = state.now_ms - role.asked_ms
+    spread_ms = state.settings.disconnect_delay_ms_max + _SPREAD_ANSWERS * took_ms
+    return state.now_ms + took_ms + state.random.randrange(spread_ms + 1)
 
 
 def handle_timeout_now(state: State, from_server: int) -> None:
@@ -191,11 +228,18 @@ def peer_disconnected(state: State, server: int) -> None:
 
     Safe, because voters that still hear the leader refuse. The delay is random so that the followers, who all notice at
     the same moment, do not ask each other at the same moment.
+
+    The same for a candidate that has this server's vote: it may have led, and died before it said so.
+
+    What the process sent before may still come, on another lane. It would be a lease of the dead, which refuses
+    everybody for an election timeout: so nothing is heard of it until the delay is over.
     """
     role = state.role
-    if not isinstance(role, Follower) or server != state.leader_id:
+    if not isinstance(role, Follower) or server != (state.leader_id or state.voted_for):
         return
     leader_lost(state)
+    state.gone_leader_id = server
+    state.gone_until_ms = state.now_ms + state.settings.disconnect_delay_ms_max
     delay_ms = state.random.randrange(state.settings.disconnect_delay_ms_max + 1)
     role.election_deadline_ms = min(role.election_deadline_ms, state.now_ms + delay_ms)
 

@@ -20,6 +20,8 @@ class Follower:
     election_deadline_ms: int
     lease_until_ms: int = 0
     """Vote requests are ignored before this: a leader has been heard (section 6, last paragraph)."""
+    voted_until_ms: int = 0
+    """Nobody but who has its vote gets a pre-vote before this: that election may be won, and is not to be disturbed."""
     unsent_reads: list[int] = field(default_factory=list)
     """Reads of this step, to be asked for together."""
     reads: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
@@ -69,6 +71,10 @@ class Candidate:
     election_deadline_ms: int
     resend_ms: int
     leadership_transfer: bool
+    asked_ms: int
+    """When it first asked."""
+    refused: bool = False
+    """Somebody has refused, so that the deadline is a new try of a split vote."""
     votes: dict[int, bool] = field(default_factory=dict)
 
     @property
@@ -214,6 +220,7 @@ def leader_lost(state: State) -> None:
     release_reads(state)
     state.leader_id = 0
     role.lease_until_ms = 0
+    role.voted_until_ms = 0
 
 
 def release_reads(state: State) -> None:

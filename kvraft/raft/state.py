@@ -50,6 +50,8 @@ class State:
         "current_term",
         "delivered_index",
         "effects",
+        "gone_leader_id",
+        "gone_until_ms",
         "heard_clock_ms",
         "heard_clock_term",
         "installing",
@@ -84,6 +86,9 @@ class State:
         self.role = role
         self.leader_id = 0
         """The leader of `current_term`; 0 while unknown."""
+        self.gone_leader_id = 0
+        self.gone_until_ms = now_ms
+        """Until then nothing that leader sent in `current_term` is heard: its process has closed its connection."""
         self.current_term = restored.hard_state.current_term
         self.voted_for = restored.hard_state.voted_for
         self.log = Log(log_reader, restored.base, restored.last, settings.log_tail_bytes_max)

@@ -17,6 +17,7 @@ from kvraft.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
+from kvraft.raft.settings import RaftSettings
 from tests.raft.cluster import Cluster
 from tests.raft.made import made_append, made_log
 
@@ -333,6 +334,133 @@ def test_broken_connection_between_two_servers_does_not_depose_a_live_leader() -
     assert cluster.leader().server_id == 1
     assert cluster.servers[2].raft.leader_id == 1
     assert {server.raft.current_term for server in cluster.servers.values()} == {1}
+
+
+def test_rivals_of_a_split_vote_ask_again_soon() -> None:
+    """Two survivors of three voted for themselves, the third is dead: no majority refuses, so nobody gives up.
+
+    A refusal behind a won pre-vote shows the rival, and both ask again, spread, long before their timeouts end.
+    """
+    cluster = Cluster([1, 2, 3], settings=RaftSettings())
+    cluster.elect(1)
+    cluster.crash(1)
+    for follower in (2, 3):
+        cluster.step(follower, PeerDisconnected(1))
+    cluster.now_ms += cluster.settings.disconnect_delay_ms_max
+    for follower in (2, 3):
+        cluster.step(follower)
+    for follower in (2, 3):
+        cluster.step(follower, Received(5 - follower, RequestPreVoteReply(1, 2, granted=True)))
+        assert cluster.role(follower) is Role.CANDIDATE
+    cluster.lost()
+    split_ms = cluster.now_ms
+    for follower in (2, 3):
+        cluster.sync(follower)
+        cluster.now_ms += 2
+        cluster.step(follower, Received(5 - follower, RequestVoteReply(2, granted=False)))
+    again = [cluster.servers[follower].raft.next_deadline_ms for follower in (2, 3)]
+    longest_ms = cluster.settings.disconnect_delay_ms_max + 6 * 4
+    assert all(split_ms + 4 <= deadline_ms <= split_ms + longest_ms for deadline_ms in again), again
+    cluster.run(longest_ms)
+    assert cluster.leader().server_id in {2, 3}
+
+
+def test_candidate_refused_by_one_waits_for_the_others_as_long_again() -> None:
+    """On a link that takes 30 ms: the second voter's answer is not thrown away for a refusal that came first."""
+    cluster = Cluster(range(1, 6))
+    cluster.now_ms = 200
+    cluster.step(1)
+    for voter in (2, 3):
+        cluster.step(1, Received(voter, RequestPreVoteReply(0, 1, granted=True)))
+    cluster.sync(1)
+    cluster.now_ms += 30
+    cluster.step(1, Received(2, RequestVoteReply(1, granted=False)))
+    cluster.now_ms += 29
+    cluster.step(1, Received(3, RequestVoteReply(1, granted=True)))
+    assert cluster.role(1) is Role.CANDIDATE
+    cluster.step(1, Received(4, RequestVoteReply(1, granted=True)))
+    assert cluster.role(1) is Role.LEADER
+
+
+def test_voter_does_not_help_a_rival_of_the_election_it_voted_in() -> None:
+    """The loser of a split vote asks again before the winner's votes are on disk; to win then would depose it."""
+    cluster = Cluster(range(1, 6))
+    cluster.step(1, Received(5, RequestVote(1, 0, 0, leadership_transfer=False)))
+    cluster.lost()
+    cluster.step(1, Received(4, RequestPreVote(1, 0, 0)))
+    assert cluster.lost() == [RequestPreVoteReply(1, 2, granted=False)]
+    cluster.step(1, Received(5, RequestPreVote(1, 0, 0)))
+    assert cluster.lost() == [RequestPreVoteReply(1, 2, granted=True)]
+    cluster.now_ms += cluster.settings.heartbeat_interval_ms
+    cluster.step(1, Received(4, RequestPreVote(1, 0, 0)))
+    assert cluster.lost() == [RequestPreVoteReply(1, 2, granted=True)]
+
+
+def test_every_candidate_refused_by_a_majority_asks_again_soon() -> None:
+    """Four survivors of five that all voted for themselves: each hears three refusals, and nobody may rest then."""
+    cluster = Cluster(range(1, 6))
+    cluster.now_ms = 200
+    cluster.step(1)
+    for voter in (2, 3):
+        cluster.step(1, Received(voter, RequestPreVoteReply(0, 1, granted=True)))
+    cluster.sync(1)
+    for voter in (2, 3, 4):
+        cluster.step(1, Received(voter, RequestVoteReply(1, granted=False)))
+    assert cluster.role(1) is Role.FOLLOWER
+    assert cluster.servers[1].raft.next_deadline_ms <= cluster.now_ms + cluster.settings.disconnect_delay_ms_max
+
+
+def test_survivor_that_notices_late_is_asked_again() -> None:
+    """It refused while it counted on the leader, and its own log is behind: only the first one can be elected."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.drop = lambda flight: flight.to_server == 3
+    cluster.propose(b"x")
+    cluster.settle()
+    cluster.drop = lambda flight: False
+    cluster.crash(1)
+    cluster.step(2, PeerDisconnected(1))
+    died_ms = cluster.now_ms
+    cluster.run(cluster.settings.disconnect_delay_ms_max)
+    assert cluster.role(2) is Role.PRE_CANDIDATE
+    cluster.step(3, PeerDisconnected(1))
+    cluster.run(2 * cluster.settings.heartbeat_interval_ms)
+    assert cluster.leader().server_id == 2
+    assert cluster.now_ms - died_ms < cluster.settings.election_timeout_ms
+
+
+def test_half_of_four_cannot_end_an_attempt() -> None:
+    """Two refusals of four make a win impossible for now, but those two cannot elect anybody: ask them again."""
+    cluster = Cluster(range(1, 5))
+    cluster.now_ms = 200
+    cluster.step(1)
+    for voter in (2, 3):
+        cluster.step(1, Received(voter, RequestPreVoteReply(0, 1, granted=False)))
+    assert cluster.role(1) is Role.PRE_CANDIDATE
+    cluster.step(1, Received(4, RequestPreVoteReply(0, 1, granted=False)))
+    assert cluster.role(1) is Role.FOLLOWER
+
+
+def test_what_a_dead_leader_sent_before_gives_it_no_lease() -> None:
+    """The end of one connection may be read before the last bytes of another of the same process."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    last_words = Heartbeat(1, 0, 0, 0)
+    cluster.step(2, PeerDisconnected(1), Received(1, last_words))
+    assert cluster.servers[2].raft.leader_id == 0
+    cluster.now_ms += cluster.settings.disconnect_delay_ms_max
+    cluster.step(2)
+    assert cluster.role(2) is Role.PRE_CANDIDATE
+    cluster.step(2, Received(1, last_words))
+    assert cluster.servers[2].raft.leader_id == 1, "one that lives is heard again"
+
+
+def test_death_of_a_candidate_that_has_the_vote_leads_to_a_quick_election() -> None:
+    """It may have been elected, and killed before it could tell anybody."""
+    cluster = Cluster([1, 2, 3])
+    cluster.step(2, Received(1, RequestVote(1, 0, 0, leadership_transfer=False)))
+    cluster.step(2, PeerDisconnected(1))
+    assert cluster.servers[2].raft.next_deadline_ms <= cluster.now_ms + cluster.settings.disconnect_delay_ms_max
 
 
 def test_broken_connection_of_a_follower_changes_nothing() -> None:

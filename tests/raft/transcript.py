@@ -87,7 +87,7 @@ class Transcript:
         for word in arguments:
             role = self.cluster.servers[int(word)].raft._state.role
             assert isinstance(role, Follower), "only followers have a lease"
-            role.lease_until_ms = 0
+            role.lease_until_ms = role.voted_until_ms = 0
 
     def do_propose(self, arguments: list[str], _options: dict[str, str]) -> None:
         """`propose 1 a b`: commands, in one step of the server."""

@@ -1,4 +1,4 @@
-"""`python -m tests.simulation run|replay|shrink|cuts`: many seeds, one seed, a smaller schedule, directed cuts."""
+"""`python -m tests.simulation run|replay|shrink|cuts|kills`: seeds, one seed, a smaller schedule, directed faults."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from tests import tried
 from tests.simulation.campaign import run_many, seeds_of
 from tests.simulation.cuts import mask_count, play_all, sampled_masks
 from tests.simulation.faults import schedule_as_json, schedule_from_json
+from tests.simulation.kills import LOADS, kill_many, too_late, waits
 from tests.simulation.shrinking import shrink
 from tests.simulation.world import Outcome, run_seed
 
@@ -30,7 +31,14 @@ def main(arguments: list[str]) -> int:
     cut.add_argument("--servers", type=int, default=3)
     cut.add_argument("--sample", type=int, help="so many random cuts instead of all")
     cut.add_argument("--master-seed", type=int, default=1)
+    kill = commands.add_parser("kills", help="kill leaders, and tell how long nobody leads in virtual time")
+    kill.add_argument("--servers", type=int, default=3)
+    kill.add_argument("--kills", type=int, default=2000)
+    kill.add_argument("--load", choices=LOADS, default="idle")
+    kill.add_argument("--master-seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
+    if chosen.command == "kills":
+        return _kill_leaders(chosen.servers, chosen.kills, chosen.load, chosen.master_seed)
     if chosen.command == "cuts":
         return _play_cuts(chosen.servers, chosen.sample, chosen.master_seed)
     if chosen.command == "shrink":
@@ -62,6 +70,15 @@ def _play_cuts(servers: int, sample: int | None, master_seed: int) -> int:
     _print(f"{len(masks)} cuts of {servers} servers, {len(problems)} with a finding")
     _print(tried.line({f"cuts of {servers} servers": len(masks)}))
     return 1 if problems else 0
+
+
+def _kill_leaders(servers: int, kills: int, load: str, master_seed: int) -> int:
+    done = kill_many(servers, kills, load, master_seed)
+    _print(f"{len(done)} kills of {load} leaders of {servers} servers: {waits(done)}")
+    for kill in (late := too_late(done)):
+        _print(f"FAILED {kill}")
+    _print(tried.line({f"kills of {load} leaders": len(done)}))
+    return 1 if late else 0
 
 
 def _report_failure(outcome: Outcome) -> None:

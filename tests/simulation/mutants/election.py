@@ -1,4 +1,4 @@
-"""Planted bugs of elections: M1 to M10."""
+"""Planted bugs of elections: M1 to M10, and after the death of a leader M56 and M57."""
 
 from typing import Any
 
@@ -76,6 +76,15 @@ def _note_progress(step_down: Any, state: State, term: int, leader_id: int) -> N
     if isinstance(state.role, Leader):
         _KEPT_MATCHES[id(state)] = {server: each.match_index for server, each in state.role.progress.items()}
     step_down(state, term, leader_id)
+
+
+def _rest_after_split_vote(_when: Any, _state: State, role: Candidate) -> int:
+    return role.election_deadline_ms
+
+
+def _hear_the_dead(receive: Any, core: Raft, from_server: int, message: Any) -> None:
+    core._state.gone_leader_id = 0
+    receive(core, from_server, message)
 
 
 _KEPT_MATCHES: dict[int, dict[int, int]] = {}
@@ -156,5 +165,19 @@ MUTANTS = (
         ),
         OVERWRITTEN,
         overwritten_and_back,
+    ),
+    Mutant(
+        "M56",
+        "rivals of a split vote wait for a whole election timeout",
+        ("I13",),
+        wrapped(election, "_after_split_vote_ms", _rest_after_split_vote),
+        test="tests/simulation/test_kills.py::test_no_death_of_a_leader_is_felt[3-idle-1000]",
+    ),
+    Mutant(
+        "M57",
+        "what a dead leader sent before its end renews its lease",
+        ("I13",),
+        wrapped(Raft, "_receive", _hear_the_dead),
+        test="tests/simulation/test_kills.py::test_no_death_of_a_leader_is_felt[3-busy-500]",
     ),
 )
