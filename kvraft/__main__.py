@@ -1,7 +1,34 @@
-"""`python -m kvraft`."""
+"""`kvraft`, and `python -m kvraft`: what has to be so before everything else is imported."""
 
+import os
 import sys
 
-from kvraft.cli import main
+try:
+    import signal
+except KeyboardInterrupt:
+    os._exit(130)
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command. Its exit code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the member runs and stops in order, Ctrl-C ends it without a word, as SIGTERM does.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_standard_descriptors()
+    from kvraft import cli  # noqa: PLC0415 -- it takes a moment and opens files, after the above
+
+    return cli.main()
+
+
+def _open_standard_descriptors() -> None:
+    """Where 0, 1 or 2 was closed, the next file or socket would be it, and get the lines meant for stderr."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number, so this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -51,6 +51,9 @@ of 100 entries beside a busy loop took 11 ms instead of 2 (design decision 11)."
 
 EXIT_SETTINGS: Final = 1
 EXIT_FAILURE: Final = 1
+EXIT_SIGNAL: Final = 128
+"""With the number of the signal, as a shell shows it."""
+_STDOUT: Final = 1
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
@@ -60,14 +63,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             sys.argv[1:] if arguments is None else arguments, os.environ if environment is None else environment
         )
         if given.is_on("help"):
-            sys.stdout.write(flags.help_text())
-            return 0
+            return _print(flags.help_text())
         if given.is_on("version"):
-            sys.stdout.write(_version_text())
-            return 0
+            return _print(_version_text())
         if given.is_on("put-back"):
-            sys.stdout.write(_put_back(settings.data_dir(given)))
-            return 0
+            return _print(_put_back(settings.data_dir(given)))
         rebuild, stored = "", None
         try:
             stored = _stored_identity(settings.data_dir(given))
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             rebuild = str(error).removesuffix(f"; {REMEDY}")
         member_settings = settings.from_flags(given, stored)
     except (SettingsError, StorageError) as error:
-        sys.stderr.write(f"kvraft: {error}\n")
+        logs.last_words(str(error))
         return EXIT_SETTINGS
     logs.configure(member_settings.log_level)
     for notice in given.notices:
@@ -94,8 +94,22 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             rebuild = rebuild or _without_data(member_settings)
         return _run_once_or_twice(member_settings, rebuild)
     except (SettingsError, StorageError, ListenError) as error:
-        sys.stderr.write(f"kvraft: {error}\n")
+        logs.last_words(str(error))
         return EXIT_FAILURE
+
+
+def _print(text: str) -> int:
+    """Write to stdout; the exit code. Whoever reads no further, as `head` does, is no error to talk about."""
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        while data:
+            data = data[os.write(_STDOUT, data) :]
+    except BrokenPipeError:
+        return EXIT_SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        logs.last_words(f"cannot write to stdout: {error.strerror}")
+        return EXIT_FAILURE
+    return 0
 
 
 def _within_open_files(wanted: Settings) -> Settings:
@@ -181,10 +195,15 @@ def _run_once_or_twice(wanted: Settings, rebuild: str) -> int:
         try:
             with _listeners(wanted) as listeners:
                 return uvloop.run(_run(wanted, listeners, rebuild))
+        except KeyboardInterrupt:
+            # Once more, while what was left was closed: nobody is to read a traceback for his impatience.
+            return EXIT_SIGNAL + signal.SIGINT
         except (CorruptStorageError, _RebuildNeededError) as error:
             if not wanted.rebuild or rebuild:
                 raise StorageError(str(error)) from error
             rebuild = str(error).removesuffix(f"; {REMEDY}")
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the loop has put Python's own back, which raises
 
 
 @contextlib.contextmanager
@@ -247,6 +266,7 @@ def _measure_disk(storage: Storage, metrics: Metrics) -> None:
     measures.state_commit = metrics.state_flush_seconds.observe
     measures.spool = metrics.snapshot_spool_seconds.observe
     metrics.before_scrape.append(lambda: metrics.log_written_bytes.set(measures.log_bytes))
+    metrics.before_scrape.append(lambda: metrics.log_lines_lost.set(logs.lost_lines()))
     metrics.before_scrape.append(lambda: metrics.kvraft_version.labels(_kvraft_version()).set(1))
 
 
@@ -377,7 +397,7 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
     if member.failure.done():
         if wanted.rebuild and member.rebuild_helps:
             raise _RebuildNeededError(member.failure.result())
-        sys.stderr.write(f"kvraft: {member.failure.result()}\n")
+        logs.last_words(member.failure.result())
         return EXIT_FAILURE
     log.info("stopped", member=wanted.name)
     return 0

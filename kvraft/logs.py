@@ -3,7 +3,8 @@
     _log = logs.get(__name__)
     _log.info("became leader", term=5, last_index=9)
 
-writes `2026-11-21T02:10:33.965Z INFO raft_loop: became leader term=5 last_index=9` to stderr. INFO tells an operator's
+writes `2026-11-21T02:10:33.965Z INFO raft_loop: became leader term=5 last_index=9` to stderr, and never waits for its
+reader (`kvraft/log_writer.py`). INFO tells an operator's
 story in a few lines an election; what happens for every message or request is DEBUG. The core does not log.
 
 Field names mean the same everywhere: `member` and `peer` are names or ids of members, `term`, `index` and `etcd_index`
@@ -12,11 +13,15 @@ are the design's, `duration_ms` and other units come last, `error` is an excepti
 whatever is not printable are escaped.
 """
 
+import atexit
+import contextlib
 import logging
+import os
 import sys
 from typing import Final, TextIO, final
 
 from kvraft import clock
+from kvraft.log_writer import LineWriter, TextLines
 
 Level = int
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -26,6 +31,8 @@ _ROOT: Final = "kvraft"
 _VALUE_CHARACTERS_MAX: Final = 2_000
 """A request target may be 2 MiB long; a log line may not."""
 _FIELDS: Final = "kvraft_fields"
+_STDERR: Final = 2
+_writer: LineWriter | None = None
 
 
 @final
@@ -68,16 +75,43 @@ def get(module: str) -> Log:
 
 
 def configure(level: Level = logging.INFO, stream: TextIO | None = None) -> None:
-    """Write kvraft's lines from `level` up, and warnings of the libraries, to `stream` (stderr by default).
+    """Write kvraft's lines from `level` up, and warnings of the libraries.
+
+    They go to stderr by way of a thread, and so does from now on whatever else is written to `sys.stderr`: nobody waits
+    for the reader, but the end of the process for a moment. With a `stream`, to that one and at once.
 
     Called once, by the composition root. Called again, it replaces what the first call set.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_Formatter())
+    global _writer  # noqa: PLW0603 -- a process has one stderr
+    handler: logging.Handler
+    if stream is not None:
+        handler = logging.StreamHandler(stream)
+    else:
+        if _writer is None:
+            _writer = LineWriter(_STDERR, _timestamp, clock.monotonic_ms)
+            sys.stderr = TextLines(_writer, _STDERR)
+            atexit.register(_writer.close)
+        handler = _QueueHandler(_writer)
+    handler.setFormatter(_Formatter(with_time=stream is not None))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(_ROOT).setLevel(level)
+
+
+def last_words(text: str) -> None:
+    """Say why the program ends, in a line without time or level, whether or not `configure` was called."""
+    line = f"kvraft: {text}"
+    if _writer is not None:
+        _writer.put_last(line)
+        return
+    with contextlib.suppress(OSError):  # there is nobody else to tell; the exit code tells it too
+        os.write(_STDERR, f"{line}\n".encode("utf-8", "backslashreplace"))
+
+
+def lost_lines() -> int:
+    """How many lines were lost, as stderr did not take them."""
+    return 0 if _writer is None else _writer.lost_lines
 
 
 def render(fields: dict[str, object]) -> str:
@@ -86,13 +120,31 @@ def render(fields: dict[str, object]) -> str:
 
 
 @final
+class _QueueHandler(logging.Handler):
+    """Hands lines to the writer, which sets the time before them."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._writer.put(self.format(record), is_urgent=record.levelno >= logging.ERROR)
+
+
+@final
 class _Formatter(logging.Formatter):
     """The line format. A traceback follows, its lines indented, so that none of them looks like one of ours."""
+
+    def __init__(self, *, with_time: bool) -> None:
+        super().__init__()
+        self._with_time = with_time
 
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, _FIELDS, None)
         event = _escape(record.getMessage())
-        line = f"{_timestamp()} {record.levelname} {record.name.rpartition('.')[2]}: {event}"
+        line = f"{record.levelname} {record.name.rpartition('.')[2]}: {event}"
+        if self._with_time:
+            line = f"{_timestamp()} {line}"
         if fields:
             line = f"{line} {render(fields)}"
         if record.exc_info:

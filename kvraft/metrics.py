@@ -131,6 +131,9 @@ class Metrics:
         self.loop_stall_seconds: Final = gauge(
             "kvraft_loop_stall_seconds", "The longest time since the last scrape that the event loop was held."
         )
+        self.log_lines_lost: Final = Total(
+            registry, "kvraft_log_lines_lost", "Log lines that were lost, as stderr did not take them."
+        )
         ProcessCollector(registry=registry)
 
     def render(self) -> bytes:

@@ -23,6 +23,7 @@ def tell(state: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            manager.setblocking(False)  # a manager that reads nothing must not hold up the loop
             manager.connect(address)
             manager.sendall(state.encode())
     except OSError as error:

@@ -150,10 +150,10 @@ def test_few_open_files_mean_fewer_connections_and_a_line_in_the_log(
         assert ("few files may be open" in caplog.text) == (files_max == 1024)
 
 
-def test_version_and_help_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_help_are_printed(capfd: pytest.CaptureFixture[str]) -> None:
     """Both end with 0 and touch nothing."""
     assert cli.main(["--version"], {}) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capfd.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
         "etcd Version",
         "kvraft Version",
@@ -163,4 +163,4 @@ def test_version_and_help_are_printed(capsys: pytest.CaptureFixture[str]) -> Non
     etcd = subprocess.run(["etcd", "--version"], capture_output=True, text=True, check=True)
     assert lines[0] == etcd.stdout.splitlines()[0]
     assert cli.main(["-h"], {}) == 0
-    assert "--initial-cluster" in capsys.readouterr().out
+    assert "--initial-cluster" in capfd.readouterr().out

@@ -18,6 +18,7 @@ FOUNDATION: Final = {
     "flags",
     "founding",
     "ids",
+    "log_writer",
     "logs",
     "metrics",
     "file_limit",
