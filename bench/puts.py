@@ -1,0 +1,55 @@
+"""Writes of 256 bytes by wrk: how many a second, and what CPU each costs, all members together."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Final
+
+from bench.measured import Measured
+from kvraft.testing.cluster import Cluster
+from kvraft.testing.member import Member
+
+HERE: Final = pathlib.Path(__file__).parent
+TICK_US: Final = 1e6 / os.sysconf("SC_CLK_TCK")
+
+
+def wrk(member: Member, script: str, connections: int, seconds: int, *arguments: str) -> tuple[int, Measured]:
+    """How many requests wrk got answered, and as a rate.
+
+    Raises:
+        SystemExit: an answer was no success, so the figure would mean nothing.
+    """
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(HERE / script)]
+    shown = subprocess.run(
+        [*command, member.client_url, *(["--", *arguments] if arguments else [])],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    if trouble := re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", shown):
+        sys.exit(f"bench: {member}: {trouble[0]}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", shown)
+    count = re.search(r"(\d+) requests in", shown)
+    shares = dict(re.findall(r"(50|99)%\s+(\S+)", shown))
+    assert rate is not None, shown
+    assert count is not None, shown
+    return int(count[1]), Measured(float(rate[1]), f"p50 {shares['50']}, p99 {shares['99']}")
+
+
+def put(cluster: Cluster, seconds: int, connections: int) -> list[Measured]:
+    """Writes a second to the leader, and the CPU per write in microseconds, the leader's first in the detail."""
+    leader = cluster.leader()
+    members = [leader, *cluster.followers()]
+    before_us = [cpu_us(member) for member in members]
+    count, rate = wrk(leader, "put.lua", connections, seconds)
+    each_us = [(cpu_us(member) - used) / count for member, used in zip(members, before_us, strict=True)]
+    shown = ", ".join(f"{used:.0f}" for used in each_us[1:])
+    return [rate, Measured(sum(each_us), f"leader {each_us[0]:.0f}, followers {shown}")]
+
+
+def cpu_us(member: Member) -> float:
+    """User and system time that a member has used since its start, all its threads together (proc(5), stat 14, 15)."""
+    fields = pathlib.Path(f"/proc/{member.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_US
