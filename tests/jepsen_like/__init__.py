@@ -5,9 +5,11 @@
     python -m tests.jepsen_like.kill_rounds DIRECTORY
 
 What a run is made of:
-network.py          a network namespace for each member; cuts, loss, resets, slow links
-db.py               the members in it; their clocks, CPUs and disks
-nemesis.py          kinds of faults, and schedules that follow from a seed
+network.py          a network namespace for each member; cuts, loss, resets, slow links, links that one side can dial
+delays.py           links as long as between continents
+names.py            hosts files and a name server, which members know each other by
+db.py               the members in it; their clocks, CPUs and disks; etcd and kvraft side by side in one network
+nemesis.py          kinds of faults, and schedules that follow from a seed; shapes.py: who is cut from whom
 workloads/          what clients do and how it is judged, one file a workload
 session.py history.py event_log.py    a client, what it notes down, and a watcher
 linearizability.py  a search for a legal order, key by key; index_order.py: is the order by index legal?

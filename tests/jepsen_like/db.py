@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, final
 
-from kvraft.testing.cluster import Cluster, ClusterError, Kind, Member
+from kvraft.testing.cluster import Cluster, ClusterError, Kind, Member, Program
+from tests.jepsen_like.names import Names, name_of
 from tests.jepsen_like.network import CLIENT_PORT, PEER_PORT, Network, run_command
 
 LEADER_WITHIN_S: Final = 3.0
+KVRAFT_PORTS_HIGHER: Final = 1000
+"""Than etcd's, where both share namespaces."""
 IMAGE_BYTES: Final = 192 << 20
 _FAKETIME: Final = "/usr/lib/*/faketime/libfaketime.so.1"
 _CPU_CGROUP: Final = Path("/sys/fs/cgroup/cpu")
@@ -34,6 +37,8 @@ class Database:
     """Members have a wall clock that `set_clock` moves."""
     small_disks: bool
     """Every member's data is on a file system of its own of 192 MiB."""
+    names: Names | None = None
+    """What the names mean by which members know each other; None if they know each other by address."""
     killed: set[str] = dataclasses.field(default_factory=set)
     """Members that a fault has ended and not started again."""
     problems: list[str] = dataclasses.field(default_factory=list)
@@ -134,6 +139,7 @@ def started(
     size: int = 3,
     clocks: bool = False,
     small_disks: bool = False,
+    named: bool = False,
     flags: dict[str, str] | None = None,
 ) -> Iterator[Database]:
     """A started cluster in namespaces of its own; the caller is moved in among its clients.
@@ -142,31 +148,97 @@ def started(
         NetworkError: no namespaces can be made here.
         ClusterError: the members do not start, or something that the faults need is missing.
     """
-    names = [f"n{number}" for number in range(1, size + 1)]
     directory.mkdir(parents=True, exist_ok=True)
     remove_leftovers()
     with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network(names))
-        cluster = Cluster(
-            directory / "cluster",
-            size=size,
-            kind=kind,
-            flags=flags,
-            client_ports=[CLIENT_PORT] * size,
-            peer_ports=[PEER_PORT] * size,
-            hosts=[network.addresses[name] for name in names],
-        )
-        database = Database(cluster, network, directory, clocks, small_disks)
-        cluster.directory.mkdir(parents=True, exist_ok=True)
+        network = stack.enter_context(Network(member_names(size)))
+        names = stack.enter_context(Names(directory / "names", network)) if named else None
+        cluster = stack.enter_context(_laid_out(directory / "cluster", Program(kind, flags or {}), network, names))
+        database = Database(cluster, network, directory, clocks, small_disks, names)
         for member in cluster.members:
-            environment = _clock_environment(database, member) if clocks else {}
-            wrapper = network.wrapper(member.name)
-            member.program = dataclasses.replace(cluster.program, wrapper=wrapper, environment=environment)
+            if clocks:
+                member.program = dataclasses.replace(member.program, environment=_clock_environment(database, member))
             if small_disks:
                 stack.enter_context(small_disk(member))
-        stack.callback(cluster.stop)
+        stack.callback(cluster.stop)  # before the disks go
         cluster.start()
         yield database
+
+
+@final
+@dataclasses.dataclass(slots=True, frozen=True)
+class Pair:
+    """etcd and kvraft in the same namespaces, on ports of their own: what spoils one's links or names spoils both's."""
+
+    etcd: Cluster
+    kvraft: Cluster
+    network: Network
+    names: Names | None
+
+    @property
+    def clusters(self) -> tuple[Cluster, Cluster]:
+        """Both; etcd first, so that it has shown that a thing can be done."""
+        return self.etcd, self.kvraft
+
+    def start(self, *members: str) -> None:
+        """Start these members of both, all of them if none is named, and wait for nothing."""
+        for cluster in self.clusters:
+            for member in cluster.members:
+                if member.name in members or not members:
+                    member.start()
+
+
+@contextlib.contextmanager
+def pair(directory: Path, *, size: int = 3, named: bool = False, flags: dict[str, str] | None = None) -> Iterator[Pair]:
+    """Both laid out and not started; the caller is moved in among their clients."""
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network(member_names(size)))
+        names = stack.enter_context(Names(directory / "names", network)) if named else None
+        clusters = [
+            stack.enter_context(_laid_out(directory / program.kind, program, network, names, higher))
+            for program, higher in (
+                (Program("etcd", flags or {}), 0),
+                (Program("kvraft", flags or {}), KVRAFT_PORTS_HIGHER),
+            )
+        ]
+        yield Pair(clusters[0], clusters[1], network, names)
+
+
+def member_names(size: int) -> list[str]:
+    """What `Cluster` calls its members."""
+    return [f"n{number}" for number in range(1, size + 1)]
+
+
+@contextlib.contextmanager
+def _laid_out(
+    directory: Path, program: Program, network: Network, names: Names | None, ports_higher: int = 0
+) -> Iterator[Cluster]:
+    """A cluster whose members will start in their namespaces, and are stopped afterwards."""
+    size = len(network.members)
+    cluster = Cluster(
+        directory,
+        program=program,
+        size=size,
+        client_ports=[CLIENT_PORT + ports_higher] * size,
+        peer_ports=[PEER_PORT + ports_higher] * size,
+        hosts=list(network.addresses.values()),
+    )
+    cluster.directory.mkdir(parents=True, exist_ok=True)
+    for member in cluster.members:
+        wrapper = network.wrapper(member.name)
+        if names is not None:
+            wrapper += names.files.wrapper(member.name)
+            urls = {other.name: f"http://{name_of(other.name)}:{other.peer_port}" for other in cluster.members}
+            member.cluster_flags |= {
+                "initial-cluster": ",".join(f"{name}={url}" for name, url in urls.items()),
+                "initial-advertise-peer-urls": urls[member.name],
+                "listen-peer-urls": f"http://0.0.0.0:{member.peer_port}",
+            }
+        member.program = dataclasses.replace(program, wrapper=wrapper)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 def _clock_environment(database: Database, member: Member) -> dict[str, str]:

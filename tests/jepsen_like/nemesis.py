@@ -18,6 +18,8 @@ from typing import Final, TypeAlias, final
 from kvraft.testing.cluster import Member
 from tests.jepsen_like.db import Database
 from tests.jepsen_like.history import Fault
+from tests.jepsen_like.names import Names
+from tests.jepsen_like.shapes import DIALS, SHAPES, Shape
 
 Kind: TypeAlias = Callable[[Database, random.Random], AbstractAsyncContextManager[str]]
 
@@ -78,79 +80,6 @@ async def pause(database: Database, chance: random.Random) -> AsyncIterator[str]
             victim.resume()
 
 
-Cuts: TypeAlias = tuple[str, list[tuple[str, str]]]
-"""In words, and as (from, to) of each direction that is cut."""
-
-
-def isolated_leader(leader: str, others: list[str]) -> Cuts:
-    """The leader is alone, the others are a quorum."""
-    return f"leader {leader} alone", _between([leader], others)
-
-
-def isolated_follower(leader: str, others: list[str]) -> Cuts:
-    """One follower is alone."""
-    return f"follower {others[0]} alone", _between([others[0]], [leader, *others[1:]])
-
-
-def halves(leader: str, others: list[str]) -> Cuts:
-    """The leader with one less than a quorum, against the rest."""
-    minority = [leader, *others[: (len(others) - 1) // 2]]
-    majority = [name for name in others if name not in minority]
-    return f"{'+'.join(minority)} (leader {leader}) | {'+'.join(majority)}", _between(minority, majority)
-
-
-def deaf_leader(leader: str, others: list[str]) -> Cuts:
-    """The leader sends and hears nothing."""
-    return f"leader {leader} is deaf", [(other, leader) for other in others]
-
-
-def dumb_leader(leader: str, others: list[str]) -> Cuts:
-    """The leader hears and nobody hears it."""
-    return f"leader {leader} is dumb", [(leader, other) for other in others]
-
-
-def deaf_follower(leader: str, others: list[str]) -> Cuts:
-    """A follower hears nothing, so that it wants an election which the others hear of."""
-    return f"follower {others[0]} is deaf", [(other, others[0]) for other in [leader, *others[1:]]]
-
-
-def ring(leader: str, others: list[str]) -> Cuts:
-    """Each hears only its neighbours: both of them with five members, the one before it with three."""
-    names = [leader, *others]
-    count = len(names)
-    distances = (1,) if count == 3 else (1, count - 1)
-    kept = {(names[at], names[(at + step) % count]) for at in range(count) for step in distances}
-    cuts = [(one, other) for one in names for other in names if one != other and (one, other) not in kept]
-    return f"ring {'>'.join(names)}", cuts
-
-
-def bridge(leader: str, others: list[str]) -> Cuts:
-    """Two groups that share one member, which is not the leader."""
-    middle, *rest = others
-    near = [leader, *rest[: (len(rest) - 1) // 2]]
-    far = [name for name in rest if name not in near]
-    return f"{'+'.join(near)} and {'+'.join(far)} see only {middle}", _between(near, far)
-
-
-def cloudflare(leader: str, others: list[str]) -> Cuts:
-    """The cut of Cloudflare's incident of 2 November 2020: a follower and the leader lose each other, nobody else."""
-    return f"{others[0]} and leader {leader} cut", _between([others[0]], [leader])
-
-
-Shape: TypeAlias = Callable[[str, list[str]], Cuts]
-SHAPES: Final[tuple[Shape, ...]] = (
-    isolated_leader,
-    isolated_follower,
-    halves,
-    deaf_leader,
-    dumb_leader,
-    deaf_follower,
-    ring,
-    bridge,
-    cloudflare,
-)
-
-
 def partition(*shapes: Shape) -> Kind:
     """A partition of one of these shapes."""
 
@@ -195,6 +124,71 @@ async def resets(database: Database, chance: random.Random) -> AsyncIterator[str
     finally:
         resetting.cancel()
         await asyncio.gather(resetting, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def cannot_dial(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """Some links can be dialled from one side only, or from none; what stands on them is reset, and then they carry."""
+    leader = await database.leader(chance)
+    others = [member.name for member in database.members if member is not leader]
+    chance.shuffle(others)
+    what, pairs = chance.choice(DIALS)(leader.name, others)
+    network = database.network
+    with network.rules([network.no_dial(*pair) for pair in pairs]):
+        with network.rules([network.reset(*pair) for one, other in pairs for pair in ((one, other), (other, one))]):
+            await asyncio.sleep(chance.uniform(0.05, 0.3))
+        yield what
+
+
+@contextlib.asynccontextmanager
+async def nat(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """One member is behind a NAT: nobody can dial it, and what it dials dies silently after so many packets."""
+    victim = chance.choice(database.members).name
+    packets = chance.choice((100, 300, 1000))
+    others = [member.name for member in database.members if member.name != victim]
+    network = database.network
+    rules = [network.no_dial(other, victim) for other in others]
+    for other in others:
+        rules += [network.forget(victim, other, packets), network.forget(other, victim, packets)]
+    with network.rules(rules):
+        yield f"{victim} behind a NAT that forgets after {packets} packets"
+
+
+@contextlib.asynccontextmanager
+async def name_server(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """The name server answers late or not at all, while one member has to be found again by the others."""
+    server = _names_of(database).server
+    victim = chance.choice(database.members).name
+    delay_s = chance.choice((None, None, 0.5, 2.0, 6.0))
+    others = [member.name for member in database.members if member.name != victim]
+    resets = [database.network.reset(*pair) for other in others for pair in ((victim, other), (other, victim))]
+    server.answers_after_s = delay_s
+    try:
+        with database.network.rules(resets):
+            await asyncio.sleep(chance.uniform(0.05, 0.3))
+        how = "dead" if delay_s is None else f"{delay_s} s late"
+        yield f"name server {how}, connections of {victim} reset"
+    finally:
+        server.answers_after_s = 0.0
+
+
+@contextlib.asynccontextmanager
+async def move(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """A member's name moves to another address; the name server hears of it at once or later."""
+    names = _names_of(database)
+    victim = chance.choice((await database.leader(chance), chance.choice(database.members))).name
+    later_s = chance.choice((0.0, 0.3, 1.0))
+    names.move(victim)
+    try:
+        await asyncio.sleep(later_s)
+    finally:
+        names.server.zone = names.zone()
+    yield f"{victim} moved, the name server told {later_s} s later"
+
+
+def _names_of(database: Database) -> Names:
+    assert database.names is not None, "members were started by address"
+    return database.names
 
 
 @contextlib.asynccontextmanager
@@ -265,6 +259,10 @@ MIXED: Final[dict[str, Kind]] = {
     "partition": partition(*SHAPES),
     "loss": loss,
     "resets": resets,
+    "cannot_dial": cannot_dial,
+    "nat": nat,
+    "name_server": name_server,
+    "move": move,
     "slow": slow,
     "clock": clock,
     "cpu": cpu,
@@ -275,6 +273,7 @@ ONE_AT_A_TIME: Final = frozenset({"kill", "storm", "pause", "cpu", "disk"})
 """They handle processes, and would handle one another's."""
 NEEDS_CLOCKS: Final = frozenset({"clock"})
 NEEDS_SMALL_DISKS: Final = frozenset({"disk"})
+NEEDS_NAMES: Final = frozenset({"name_server", "move"})
 NEMESES: Final[dict[str, tuple[str, ...]]] = {
     "none": (),
     **{kind: (kind,) for kind in KINDS},
@@ -339,10 +338,6 @@ async def follow(database: Database, planned: list[Planned], path: Path) -> list
         for lane in lanes:
             group.create_task(one_after_another(lane))
     return faults
-
-
-def _between(one: list[str], other: list[str]) -> list[tuple[str, str]]:
-    return [pair for first in one for second in other for pair in ((first, second), (second, first))]
 
 
 def _names(members: list[Member], leader: Member) -> str:

@@ -4,6 +4,8 @@
     run-...-n1    10.83.0.1 on eth0, the other end of a cable (veth) to the bridge
     run-...-n2    10.83.0.2 ...
 
+Every address 10.83.*.1 is n1's, whether it has it now (`have_address`) or not, and so on; rules see them all alike.
+
 The namespaces are this run's, so several runs may use the same addresses at once. Nothing is made outside them, and
 with the namespaces all that is in them goes. What a killed run has left behind, the next one removes.
 There is no fallback to loopback: without namespaces these tests fail.
@@ -23,9 +25,12 @@ from typing import Final, Self, final
 
 CLIENT_PORT: Final = 2379
 PEER_PORT: Final = 2380
+CLIENTS: Final = "10.83.0.254"
+"""Where the clients are, and with them whatever else a test listens with."""
+SILENT: Final = "10.83.0.253"
+"""Takes every packet and answers none: a machine behind a firewall, a name server that is no more."""
 _NET_NAMESPACES: Final = Path("/run/netns")
 _PREFIX: Final = "kvraft"
-_CLIENTS: Final = "10.83.0.254"
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _COMMAND_TIMEOUT_S: Final = 30.0
 
@@ -50,7 +55,8 @@ class Network:
 
     def __init__(self, members: Sequence[str]) -> None:
         self.members: Final = tuple(members)
-        self.addresses: Final = {name: f"10.83.0.{number}" for number, name in enumerate(members, 1)}
+        self.addresses: Final = {name: self.address(name, 0) for name in members}
+        """Those that they have all the time."""
         self._name = f"{_PREFIX}-{os.getpid()}-{secrets.token_hex(2)}"
         self._outside: int | None = None
 
@@ -60,7 +66,7 @@ class Network:
             on_error.callback(self._remove)
             self._make()
             self._outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            _enter(_NET_NAMESPACES / self._namespace("net"))
+            enter(self.namespace("net"))
             on_error.pop_all()
         return self
 
@@ -68,13 +74,13 @@ class Network:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._outside is not None
-        _enter(Path(f"/proc/self/fd/{self._outside}"))
+        enter(Path(f"/proc/self/fd/{self._outside}"))
         os.close(self._outside)
         self._remove()
 
     def wrapper(self, member: str) -> tuple[str, ...]:
         """The words that start a command in a member's namespace."""
-        return ("nsenter", f"--net={_NET_NAMESPACES / self._namespace(member)}", "--")
+        return ("nsenter", f"--net={self.namespace(member)}", "--")
 
     @contextlib.contextmanager
     def rules(self, rules: Sequence[Rule]) -> Iterator[None]:
@@ -100,18 +106,49 @@ class Network:
 
     def drop(self, source: str, destination: str) -> Rule:
         """Packets from one member to another are lost; those that go the other way are not."""
-        return Rule(destination, ("-s", self.addresses[source], "-j", "DROP"))
+        return Rule(destination, ("-s", self._any_of(source), "-j", "DROP"))
 
     def lose(self, source: str, destination: str, probability: float) -> Rule:
         """A part of the packets from one member to another is lost."""
         chance = ("-m", "statistic", "--mode", "random", "--probability", f"{probability:.3f}")
-        return Rule(destination, ("-s", self.addresses[source], *chance, "-j", "DROP"))
+        return Rule(destination, ("-s", self._any_of(source), *chance, "-j", "DROP"))
 
     def reset(self, source: str, destination: str) -> Rule:
         """Whatever one member sends to another is answered with a reset, as after a restart of a firewall."""
         return Rule(
-            destination, ("-p", "tcp", "-s", self.addresses[source], "-j", "REJECT", "--reject-with", "tcp-reset")
+            destination, ("-p", "tcp", "-s", self._any_of(source), "-j", "REJECT", "--reject-with", "tcp-reset")
         )
+
+    def no_dial(self, source: str, destination: str) -> Rule:
+        """One member cannot open connections to another; those that stand, and those of the other side, serve both."""
+        return Rule(destination, ("-p", "tcp", "--syn", "-s", self._any_of(source), "-j", "DROP"))
+
+    def forget(self, source: str, destination: str, packets: int) -> Rule:
+        """Connections die silently after so many packets, as where a NAT drops its mappings."""
+        counted = ("-m", "connbytes", "--connbytes", f"{packets}:", "--connbytes-mode", "packets")
+        return Rule(
+            destination, ("-p", "tcp", "-s", self._any_of(source), *counted, "--connbytes-dir", "both", "-j", "DROP")
+        )
+
+    def address(self, member: str, net: int) -> str:
+        """One of the addresses that are this member's to have."""
+        return f"10.83.{net}.{self.members.index(member) + 1}"
+
+    def have_address(self, member: str, net: int) -> None:
+        """Give a member one more of its addresses."""
+        run_command(*self.wrapper(member), "ip", "address", "add", f"{self.address(member, net)}/16", "dev", "eth0")
+
+    def give_up_address(self, member: str, net: int) -> None:
+        """Packets to it get lost from now on; connections over it stand until somebody notices."""
+        run_command(*self.wrapper(member), "ip", "address", "del", f"{self.address(member, net)}/16", "dev", "eth0")
+
+    def _any_of(self, member: str) -> str:
+        """All addresses of a member: a mask that does not look at the third byte."""
+        return f"{self.addresses[member]}/255.255.0.255"
+
+    def namespace(self, what: str) -> Path:
+        """The file that is the network namespace of a member."""
+        return _NET_NAMESPACES / self._namespace(what)
 
     def _namespace(self, what: str) -> str:
         return f"{self._name}-{what}"
@@ -129,8 +166,10 @@ class Network:
         run_command("ip", "netns", "add", bridge)
         run_command("ip", "-n", bridge, "link", "set", "lo", "up")
         run_command("ip", "-n", bridge, "link", "add", "bridge", "type", "bridge")
-        run_command("ip", "-n", bridge, "address", "add", f"{_CLIENTS}/24", "dev", "bridge")
+        run_command("ip", "-n", bridge, "address", "add", f"{CLIENTS}/16", "dev", "bridge")
+        run_command("ip", "-n", bridge, "address", "add", f"{SILENT}/16", "dev", "bridge")
         run_command("ip", "-n", bridge, "link", "set", "bridge", "up")
+        run_command("ip", "netns", "exec", bridge, "iptables", "-w", "-A", "INPUT", "-d", SILENT, "-j", "DROP")
         for name, address in self.addresses.items():
             inside = self._namespace(name)
             run_command("ip", "netns", "add", inside)
@@ -138,7 +177,7 @@ class Network:
             cable = ("type", "veth", "peer", "name", "eth0", "netns", inside)
             run_command("ip", "-n", bridge, "link", "add", f"to-{name}", *cable)
             run_command("ip", "-n", bridge, "link", "set", f"to-{name}", "master", "bridge", "up")
-            run_command("ip", "-n", inside, "address", "add", f"{address}/24", "dev", "eth0")
+            run_command("ip", "-n", inside, "address", "add", f"{address}/16", "dev", "eth0")
             run_command("ip", "-n", inside, "link", "set", "eth0", "up")
 
     def _remove(self) -> None:
@@ -165,7 +204,7 @@ def remove_namespaces(prefix: str) -> None:
         run_command("ip", "netns", "del", name)
 
 
-def _enter(namespace: Path) -> None:
+def enter(namespace: Path) -> None:
     """Move the calling thread; threads and processes that it starts from now on come along."""
     descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -61,6 +61,7 @@ def run(settings: Settings, directory: Path, planned: list[Planned] | None = Non
         size=settings.members,
         clocks=bool(used & nemesis.NEEDS_CLOCKS),
         small_disks=bool(used & nemesis.NEEDS_SMALL_DISKS),
+        named=bool(used & nemesis.NEEDS_NAMES),
     ) as database:
         try:
             asyncio.run(_run(settings, database, planned))

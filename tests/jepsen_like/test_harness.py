@@ -10,8 +10,9 @@ import pytest
 
 from tests.jepsen_like import db
 from tests.jepsen_like.failover import Acknowledgements, write
-from tests.jepsen_like.nemesis import Planned, cloudflare
+from tests.jepsen_like.nemesis import Planned
 from tests.jepsen_like.run import Settings, run
+from tests.jepsen_like.shapes import cloudflare
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -26,13 +27,16 @@ A_BIT_OF_EVERYTHING: Final = [
     Planned("resets", 7.5, 1.0, "resets/1"),
     Planned("disk", 10.0, 1.0, "disk/1"),
     Planned("loss", 10.5, 1.5, "loss/1"),
+    Planned("cannot_dial", 12.5, 1.5, "cannot dial/1"),
+    Planned("name_server", 14.0, 1.0, "name server/1"),
+    Planned("move", 15.5, 1.0, "move/1"),
 ]
 CUT_OFF: Final = [Planned("isolated_follower", 1.0, 1.5, "follower"), Planned("isolated_leader", 3.5, 2.0, "leader")]
 
 
 def test_registers_stay_linearizable_under_mixed_faults(tmp_path: Path) -> None:
-    """Kill, partition, pause with resets, a full disk with loss: no anomaly, no exit that no fault asked for."""
-    verdict = run(Settings(seconds=13, seed=SEED), tmp_path, A_BIT_OF_EVERYTHING)
+    """Kills, cuts, pauses, bad links, disks and names, some together: no anomaly, no exit that no fault asked for."""
+    verdict = run(Settings(seconds=17, seed=SEED), tmp_path, A_BIT_OF_EVERYTHING)
     assert verdict.problems == [], f"seed {SEED}"
     assert verdict.counts["keys linearizable"] > 3
     assert (tmp_path / "report.html").exists()

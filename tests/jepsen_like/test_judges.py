@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.jepsen_like import failover, history, nemesis, report
+from tests.jepsen_like import failover, history, nemesis, report, shapes
 from tests.jepsen_like.check import Verdict
 from tests.jepsen_like.history import Fault, Record
 from tests.jepsen_like.index_order import check_order
@@ -334,9 +334,9 @@ def test_schedule_follows_from_its_seed() -> None:
             ends_s = plan.at_s + plan.for_s
 
 
-@pytest.mark.parametrize("shape", nemesis.SHAPES)
+@pytest.mark.parametrize("shape", shapes.SHAPES + shapes.DIALS)
 @pytest.mark.parametrize("size", [3, 5])
-def test_partition_cuts_some_ways_between_members(shape: nemesis.Shape, size: int) -> None:
+def test_partition_cuts_some_ways_between_members(shape: shapes.Shape, size: int) -> None:
     """At least one and not all of the directed ways, each once, none from a member to itself."""
     names = [f"n{number}" for number in range(1, size + 1)]
     _, cuts = shape(names[0], names[1:])
@@ -347,7 +347,7 @@ def test_partition_cuts_some_ways_between_members(shape: nemesis.Shape, size: in
 
 def test_cloudflare_cut_is_between_a_follower_and_the_leader_only() -> None:
     """Both directions of one link; the third member sees both."""
-    assert set(nemesis.cloudflare("n3", ["n1", "n2"])[1]) == {("n1", "n3"), ("n3", "n1")}
+    assert set(shapes.cloudflare("n3", ["n1", "n2"])[1]) == {("n1", "n3"), ("n3", "n1")}
 
 
 def test_page_shows_problems_and_faults(tmp_path: Path) -> None:

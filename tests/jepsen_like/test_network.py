@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.jepsen_like.delays import far_apart
+from tests.jepsen_like.names import Names, name_of
 from tests.jepsen_like.network import Network, NetworkError, remove_leftovers
 
 pytestmark = pytest.mark.slow
@@ -40,6 +42,69 @@ def test_cut_of_one_direction_leaves_the_other(network: Network) -> None:
         assert reaches(network, "n2", "n1")
         raise ZeroDivisionError
     assert reaches(network, "n1", "n2")
+
+
+def connects(network: Network, source: str, destination: str, within_s: float = 0.5) -> float | None:
+    """How long a member takes to open a connection to another, on whose port 7 somebody listens; None: too long."""
+    connect = (
+        "import socket,time;b=time.monotonic();"
+        f"socket.create_connection(('{network.addresses[destination]}',7),{within_s});print(time.monotonic()-b)"
+    )
+    listen = "import socket;s=socket.create_server(('',7));print('on',flush=True);s.accept()"
+    with subprocess.Popen([*network.wrapper(destination), "python3", "-c", listen], stdout=subprocess.PIPE) as listener:
+        assert listener.stdout is not None
+        assert listener.stdout.readline() == b"on\n"
+        done = subprocess.run(
+            [*network.wrapper(source), "python3", "-c", connect], capture_output=True, text=True, check=False
+        )
+        listener.kill()
+    return float(done.stdout) if done.returncode == 0 else None
+
+
+def test_link_may_be_dialled_from_one_side_only(network: Network) -> None:
+    """What the one opens carries both ways; the other opens nothing."""
+    with network.rules([network.no_dial("n1", "n2")]):
+        assert connects(network, "n1", "n2") is None
+        assert connects(network, "n2", "n1") is not None
+
+
+def test_members_far_apart_wait_a_round_trip_for_a_connection(network: Network) -> None:
+    """And are near again afterwards."""
+    with far_apart(network, 0.1):
+        assert 0.2 <= (connects(network, "n1", "n2", 3.0) or 0) < 1.0
+    assert (connects(network, "n1", "n2", 3.0) or 1) < 0.2
+
+
+def resolve(network: Network, names: Names, member: str, name: str) -> subprocess.Popen[str]:
+    """A process of a member that prints the addresses of a name, as the system tells them."""
+    ask = f"import socket;print(*[a[4][0] for a in socket.getaddrinfo('{name}',1,type=socket.SOCK_STREAM)])"
+    command = [*network.wrapper(member), *names.files.wrapper(member), "python3", "-c", ask]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def addresses(asking: subprocess.Popen[str]) -> list[str]:
+    """What was found."""
+    return asking.communicate(timeout=10)[0].split()
+
+
+def test_each_member_has_its_own_names(network: Network, tmp_path: Path) -> None:
+    """Of its hosts file, or of the name server, which follows a move when it is told, and may be silent."""
+    hosts_before = Path("/etc/hosts").read_bytes()
+    with Names(tmp_path, network) as names:
+        one = name_of("n1")
+        assert addresses(resolve(network, names, "n2", one)) == ["10.83.1.1"]
+        names.move("n1")
+        assert addresses(resolve(network, names, "n2", one)) == ["10.83.1.1"]
+        names.server.zone = names.zone()
+        assert addresses(resolve(network, names, "n2", one)) == ["10.83.2.1"]
+        assert addresses(resolve(network, names, "n2", "nobody.test")) == []
+        names.server.answers_after_s = None
+        with resolve(network, names, "n2", one) as waiting:
+            names.files.set_hosts("n1", {one: ["10.83.0.9", "10.83.0.8"]})
+            assert set(addresses(resolve(network, names, "n1", one))) == {"10.83.0.9", "10.83.0.8"}
+            assert waiting.poll() is None, "the silent name server was not asked"
+            waiting.kill()
+    assert Path("/etc/hosts").read_bytes() == hosts_before
 
 
 def test_clients_are_inside_and_reach_members(network: Network) -> None:
