@@ -20,7 +20,7 @@ from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 
 _HELD_BACK: Final = 4
-"""The log may grow to so many times `snapshot_count` for followers that are being fed."""
+"""The log may grow to so many times `snapshot_count` or `log_bytes_max` for followers that are being fed."""
 
 _PAGE_BYTES: Final = 4096
 """LMDB's page: the memory page of every machine that this runs on, or a part of it."""
@@ -79,6 +79,9 @@ class DurableState:
         """Whether a snapshot of the leader is taking the place of the state."""
         self._flushed_commands = 0
         self._flushed_ms = clock.monotonic_ms()
+        self._held_back_bytes = 0
+        """How much the log may hold beyond its limit until the next flush is worth its sync: what followers still need
+        cannot be dropped by it."""
         self._snapshot: SnapshotFile | None = None
 
     # -- flush and compaction -----------------------------------------------------------------------------------
@@ -92,7 +95,7 @@ class DurableState:
             commands >= self._settings.flush_commands_max
             or self._applier.keyspace.unflushed_bytes >= self._settings.flush_bytes_max
             or now_ms - self._flushed_ms >= self._settings.flush_interval_ms
-            or self._is_log_crowded()
+            or self._log_store.held_bytes() > self._settings.log_bytes_max + self._held_back_bytes
         ):
             self._start(self._flush())
 
@@ -104,6 +107,12 @@ class DurableState:
         """
         commands = self._applier.applied_commands - self._flushed_commands
         return 2 * self._applier.keyspace.unflushed_bytes + _PAGE_BYTES * commands
+
+    def give_back(self, *, idle: bool) -> None:
+        """Give back what is held for nothing: freed memory, and of an idle member free pages of its files."""
+        if idle:
+            self._log_store.give_back()
+        self._state_store.give_back(idle=idle)
 
     async def final_flush(self) -> None:
         """Before a clean stop: the next start then replays nothing.
@@ -143,6 +152,9 @@ class DurableState:
         self._flushed_commands = commands
         self._flushed_ms = clock.monotonic_ms()
         self._compact(position)
+        limit = self._settings.log_bytes_max
+        held = self._log_store.held_bytes()
+        self._held_back_bytes = held - limit + limit // 4 if held > limit else 0
 
     def _compact(self, durable: LogPosition) -> None:
         """Drop entries that the state covers, all but a margin for followers that are a little behind."""
@@ -153,8 +165,10 @@ class DurableState:
         if durable.index - first_index < snapshot_count and not crowded:
             return
         last_dropped = min(durable.index - keep, self._needed_from(durable.index - _HELD_BACK * snapshot_count))
-        if crowded:  # large values: followers that are far behind get a snapshot sooner
-            leaving = self._log_store.index_leaving(self._settings.log_bytes_max // 2)
+        if crowded:  # large values: few entries are many bytes, and followers that are far behind get a snapshot sooner
+            half = self._settings.log_bytes_max // 2
+            wanted = self._needed_from(self._log_store.index_leaving(_HELD_BACK * self._settings.log_bytes_max))
+            leaving = min(self._log_store.index_leaving(half), wanted)
             last_dropped = max(last_dropped, min(leaving, durable.index))
         if last_dropped < first_index:
             return

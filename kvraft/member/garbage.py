@@ -1,10 +1,13 @@
-"""When Python looks for garbage cycles: young objects often, everything only while nobody waits (design decision 11).
+"""When memory is cleared of what nobody needs, and given back.
 
+Python looks for cycles among young objects often, among all only while nobody waits (design decision 11).
 A full collection visits every node of the tree: 0.2 s at a million. Reference counts free nearly everything here; what
 is left for the collector are cycles of closed connections and failed tasks, which can wait for a quiet moment.
 """
 
 import gc
+import os
+from pathlib import Path
 from typing import Final, final
 
 YOUNG_ALLOCATIONS: Final = 10_000
@@ -41,3 +44,60 @@ class FullCollections:
             return False
         self._collected_ms = now_ms
         return True
+
+
+GIVE_BACK_EVERY_MS: Final = 5_000
+"""At most so often: malloc is locked for some milliseconds, with a million nodes for some tens."""
+IDLE_GIVE_BACK_EVERY_MS: Final = 60_000
+"""An idle member's memory may shrink without a sign: watchers leave, answers are read."""
+GROWN_BYTES_MIN: Final = 32 << 20
+CHANGED_BYTES_MIN: Final = 8 << 20
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that is no file's: what it has allocated, freed or not."""
+    _, resident, shared, *_ = Path("/proc/self/statm").read_bytes().split()
+    return (int(resident) - int(shared)) * _PAGE_BYTES
+
+
+@final
+class GivingBack:
+    """Chooses the moment to give back freed memory, and free pages of the files. Holds no clock.
+
+    While the member is at work: when it has grown by a part of itself, most of which may be freed again. When it has
+    become idle: once, and seldom after that.
+    """
+
+    def __init__(self, now_ms: int, held_bytes: int) -> None:
+        self._applied_index = 0
+        self._applied_ms = now_ms
+        self._given_back_ms = now_ms
+        self._held_bytes = held_bytes
+        self._was_idle = False
+
+    def is_due(self, applied_index: int, held_bytes: int, now_ms: int) -> bool:
+        """Whether now, the process holding `held_bytes` of memory; `is_idle` says how much to give back."""
+        if applied_index != self._applied_index:
+            self._applied_index, self._applied_ms = applied_index, now_ms
+        if now_ms - self._given_back_ms < GIVE_BACK_EVERY_MS:
+            return False
+        if self.is_idle(now_ms):
+            due = (
+                not self._was_idle
+                or abs(held_bytes - self._held_bytes) >= CHANGED_BYTES_MIN
+                or now_ms - self._given_back_ms >= IDLE_GIVE_BACK_EVERY_MS
+            )
+        else:
+            self._held_bytes = min(self._held_bytes, held_bytes)
+            due = held_bytes - self._held_bytes >= max(GROWN_BYTES_MIN, self._held_bytes // 4)
+            self._was_idle = False
+        if due:
+            self._given_back_ms = now_ms
+            self._held_bytes = held_bytes
+            self._was_idle = self.is_idle(now_ms)
+        return due
+
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether nothing was applied for a while."""
+        return now_ms - self._applied_ms >= IDLE_MS

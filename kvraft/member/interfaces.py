@@ -74,6 +74,10 @@ class LogStore(LogReader, Protocol):
         """
         ...
 
+    def give_back(self) -> None:
+        """Nobody writes: the disk gets back what the log has taken of it and does not need, by and by."""
+        ...
+
     def close(self) -> None:
         """Finish what is queued and release the directory."""
         ...
@@ -110,7 +114,11 @@ class StateStore(Protocol):
         ...
 
     def size_bytes(self) -> int:
-        """How much of the disk the state takes; a snapshot of it takes no more."""
+        """How large the state is; a snapshot of it takes no more of the disk."""
+        ...
+
+    def give_back(self, *, idle: bool) -> None:
+        """The system gets back memory that was freed; if nobody writes, also what the file has taken without need."""
         ...
 
     def spool_snapshot(self, done: Callable[[SnapshotFile], None]) -> None:

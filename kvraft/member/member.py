@@ -23,7 +23,7 @@ from kvraft.member.disk_watch import DiskWatch
 from kvraft.member.durable_state import DurableState
 from kvraft.member.figures import Figures
 from kvraft.member.forwarding import Forwarding
-from kvraft.member.garbage import FullCollections
+from kvraft.member.garbage import FullCollections, GivingBack, anonymous_bytes
 from kvraft.member.handover import Handover
 from kvraft.member.interfaces import (
     ForwardedCommand,
@@ -134,6 +134,7 @@ class Member:
         self._figures = Figures(self, raft, self._requests, self._stats, self._durable)
         self.metrics.before_scrape.append(self._figures.measure)
         self._full_collections = FullCollections(clock.monotonic_ms())
+        self._giving_back = GivingBack(clock.monotonic_ms(), anonymous_bytes())
         self._leader_elected_ms = 0
         self._housekeeping: asyncio.Task[None] | None = None
         self._apply_scheduled = False
@@ -552,6 +553,8 @@ class Member:
             self._loop.wake()
         if self._full_collections.is_due(self.raft_index, now_ms):
             gc.collect()
+        if self._giving_back.is_due(self.raft_index, anonymous_bytes(), now_ms):
+            self._durable.give_back(idle=self._giving_back.is_idle(now_ms))
 
     def _has_room(self, size_bytes: int) -> bool:
         return self._disk.has_room(size_bytes)

@@ -20,9 +20,9 @@ class MemberSettings:
     """The log keeps at least this many entries behind the flushed state before it is compacted (etcd 3.4's default)."""
     catch_up_entries: int = 5_000
     """Entries kept behind a compaction, so that a slow follower needs no snapshot (etcd's SnapshotCatchUpEntries)."""
-    log_bytes_max: int = 512 << 20
-    """Bytes of log entries kept; beyond it the log is compacted to half of it, however few entries that leaves. Far
-    below the smallest map that storage opens."""
+    log_bytes_max: int = 64 << 20
+    """Bytes of log entries kept; beyond it the log is compacted to half of it, however few entries that leaves, but for
+    followers that are being fed to no less than four times as much. Far below the smallest map that storage opens."""
     history_events_max: int = 100_000
     """Events in the watch history; given to the cluster by its first leader (design decision 9)."""
     flush_interval_ms: int = 5_000

@@ -11,6 +11,8 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     opening         the door: `open_storage` gives a `Storage` with `log`, `state` and `start`
     environment     the data directory: lock, identity, format; aside: what a rebuild sets aside, and the way back
     lmdb_file       one LMDB environment, examined before it is mapped
+    free_pages      which pages of an LMDB file are free
+    giving_back     free pages to the disk, freed memory to the system
     commit_marks    how a lost commit shows: meta pages, watermark
     codec           records as bytes
     log_store       the log; log_tables: within a transaction; log_recovery: creating and verifying it;

@@ -47,6 +47,10 @@ class EnvironmentFile(Protocol):
         """Pages in use in the unnamed table."""
         ...
 
+    def give_back(self, *, idle: bool) -> int:
+        """Give free pages back to the disk, if they are too many."""
+        ...
+
     def close(self) -> None:
         """Nobody uses it any more."""
         ...

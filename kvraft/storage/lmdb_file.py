@@ -15,18 +15,21 @@ a page that a damaged list calls free.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 import lmdb
 import lmdb.verify
 
-from kvraft import logs
+from kvraft import clock, logs
 from kvraft.storage import failpoints
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.commit_marks import META_BYTES, PAGE_BYTES_OFFSET, check_watermark, encode_watermark, last_page_of
 from kvraft.storage.environment import sync_directory
 from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.free_pages import free_pages, runs
+from kvraft.storage.giving_back import allocated_bytes, forget_mapped, punch
 from kvraft.storage.interfaces import Database, Transaction
 
 EXAMINED_BYTES_MAX: Final = 32 << 20
@@ -38,22 +41,47 @@ took and gave back. They are filled with zeros before the file is mapped: these 
 beyond the end of its file would kill the process.
 """
 
+_FOR_EVER: Final = 1 << 62
+
 _log = logs.get(__name__)
 _verify: Final[Callable[..., list[str]]] = lmdb.verify.verify
 """It carries no types."""
 
 
 @final
+@dataclass(slots=True, frozen=True)
+class Supply:
+    """How much of a file may be free pages."""
+
+    spare_bytes: int = 16 << 20
+    """So much, and beside it as much as is in use while somebody writes: it is written again sooner or later."""
+    hole_bytes_min: int = 64 << 10
+    """Shorter runs of free pages are left alone: each hole is a record of the file system."""
+    more_freed_bytes_min: int = 8 << 20
+    """How much more must be free than the last time, when not all could be given back."""
+
+
+@final
 class LmdbFile:
     """An open environment: `sync` and `metasync` on, `writemap` off, the map never resized."""
 
-    def __init__(self, path: Path, map_bytes: int, databases: int, *, create: bool, examine: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        map_bytes: int,
+        databases: int,
+        *,
+        create: bool,
+        examine: bool,
+        supply: Supply = Supply(),
+    ) -> None:
         """Open the environment in directory `path`.
 
         Raises:
             CorruptStorageError: it is missing, damaged, or older than its watermark.
         """
         self.path: Final = path
+        self._supply: Final = supply
         self._closed = False
         data = path / "data.mdb"
         if create:
@@ -63,6 +91,9 @@ class LmdbFile:
         self._environment = _open_with_largest_map(path, map_bytes, databases)
         self._data = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
         self._page_bytes = int(self._environment.stat()["psize"])
+        self._tables: list[Database] = []
+        self._kept_bytes = 0
+        """Free pages that could not be given back the last time."""
         if create:
             self._watermark = os.open(path / "watermark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._write_watermark(0)
@@ -76,7 +107,9 @@ class LmdbFile:
 
     def database(self, name: bytes) -> Database:
         """Open or create a named table. Only before the environment is shared between threads."""
-        return self._environment.open_db(name)
+        table = self._environment.open_db(name)
+        self._tables.append(table)
+        return table
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -112,15 +145,60 @@ class LmdbFile:
         self._write_watermark(label)
 
     def size_bytes(self) -> int:
-        """The length of the data file; it never shrinks."""
-        return os.fstat(self._data).st_size
+        """What the data file takes of the disk: its length, which never shrinks, without its holes."""
+        return allocated_bytes(self._data)
 
     def used_bytes(self) -> int:
-        """Pages in use in the unnamed table. Counted by LMDB itself, so it costs nothing."""
+        """Pages in use in all tables. Counted by LMDB itself, so it costs nothing."""
         with self.reading() as transaction:
-            facts = transaction.stat()
-        pages = facts["branch_pages"] + facts["leaf_pages"] + facts["overflow_pages"]
-        return int(pages * facts["psize"])
+            every = [transaction.stat(), *(transaction.stat(db=table) for table in self._tables)]
+        pages = sum(facts["branch_pages"] + facts["leaf_pages"] + facts["overflow_pages"] for facts in every)
+        return int(pages * self._page_bytes)
+
+    def give_back(self, *, idle: bool) -> int:
+        """Make holes of free pages, if they are too many. Returns how many bytes the disk has back.
+
+        What LMDB has freed it uses again, but it gives nothing back: after many large values the file is as long as
+        ever. Free pages of the newest commit are read by nobody who begins from now on, and that commit is durable, so
+        no start comes back to an older one. The write lock is held: no page is taken into use meanwhile.
+
+        Args:
+            idle: nobody writes: keep no supply of free pages, and let what is mapped of the file leave this process.
+                Otherwise as many pages as are in use may stay free.
+
+        Raises:
+            CorruptStorageError: the list of free pages is damaged.
+            OSError: the disk has failed.
+        """
+        if idle:
+            forget_mapped(self.path / "data.mdb")
+        used = self.used_bytes()
+        free_bytes = self.size_bytes() - used
+        supply = self._supply
+        if free_bytes <= supply.spare_bytes + (0 if idle else used):
+            return 0
+        if free_bytes < self._kept_bytes + supply.more_freed_bytes_min:
+            return 0
+        started_ns = clock.monotonic_ns()
+        with self.writing():
+            before = self.size_bytes()
+            number = self._environment.info()["last_txnid"]
+            pages = free_pages(
+                lambda offset, length: os.pread(self._data, length, offset),
+                self._page_bytes,
+                self._meta_page(number),
+                min([number, *_readers(self._environment)]),
+                str(self.path),
+            )
+            size = self._page_bytes
+            holes = runs(pages, max(supply.hole_bytes_min // size, 1))
+            possible = punch(self.path / "data.mdb", ((first * size, count * size) for first, count in holes))
+            given_back = before - self.size_bytes()
+        self._kept_bytes = free_bytes - given_back if possible else _FOR_EVER
+        if given_back:
+            milliseconds = (clock.monotonic_ns() - started_ns) // 1_000_000
+            _log.info("free pages given back", directory=self.path, bytes=given_back, duration_ms=milliseconds)
+        return given_back
 
     def close(self) -> None:
         """No thread may use it any more. Closing it again does nothing."""
@@ -146,6 +224,15 @@ class LmdbFile:
             return
         held = self._environment.info()["last_txnid"]
         check_watermark(str(self.path), stored, held, self._meta_page(held))
+
+
+def _readers(environment: lmdb.Environment) -> list[int]:
+    """The transactions that are being read, of this process: nobody else opens the file.
+
+    LMDB gives its table of readers as lines of a pid, a thread and a transaction, which is "-" for one that is at rest.
+    """
+    words = (line.split() for line in environment.readers().splitlines())
+    return [int(fields[2]) for fields in words if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit()]
 
 
 def _open_with_largest_map(path: Path, map_bytes: int, databases: int) -> lmdb.Environment:

@@ -184,8 +184,12 @@ class LogStore:
             raise
         return after
 
+    def give_back(self) -> None:
+        """Nobody writes: give the disk what the log has too much of it. On the log thread, by and by."""
+        self._queue.put(self._give_back)
+
     def size_bytes(self) -> int:
-        """The length of the environment's file."""
+        """What the environment's file takes of the disk."""
         return self._file.size_bytes()
 
     def close(self) -> None:
@@ -390,6 +394,11 @@ class LogStore:
             self._file.commit(transaction, shape.last.index)
         if more:
             self._queue.put(self._remove_compacted)
+        else:
+            self._file.give_back(idle=False)
+
+    def _give_back(self) -> None:
+        self._file.give_back(idle=True)
 
     def _write_switch(self, position: LogPosition, configuration: Configuration, generation: int) -> None:
         configurations = ((position.index, configuration),)

@@ -21,7 +21,7 @@ from kvraft.storage.environment import (
 )
 from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
-from kvraft.storage.lmdb_file import LmdbFile
+from kvraft.storage.lmdb_file import LmdbFile, Supply
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.spool import Spool
 from kvraft.storage.state_store import StateStore
@@ -82,6 +82,7 @@ def open_storage(
     rebuild: str = "",
     log_map_bytes: int = LOG_MAP_BYTES,
     state_map_bytes: int = STATE_MAP_BYTES,
+    supply: Supply = Supply(),  # noqa: B008 -- frozen
 ) -> Storage:
     """Open the data directory of a member, or create it.
 
@@ -93,6 +94,7 @@ def open_storage(
             Empty if it is to be used.
         log_map_bytes: address space for the log.
         state_map_bytes: address space for the state.
+        supply: how many free pages the files may keep.
 
     Raises:
         StorageError: one line that says what is wrong and what to do; the directory is left as it was.
@@ -102,7 +104,8 @@ def open_storage(
 
     def open_file(path: Path, databases: int, create: bool) -> LmdbFile:
         map_bytes = state_map_bytes if databases else log_map_bytes
-        return LmdbFile(path, map_bytes, databases, create=create, examine=directory.reading_died and not create)
+        examine = directory.reading_died and not create
+        return LmdbFile(path, map_bytes, databases, create=create, examine=examine, supply=supply)
 
     try:
         if rebuild:

@@ -11,6 +11,7 @@ from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage import codec, failpoints, state_tables
 from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.giving_back import trim_freed_memory
 from kvraft.storage.interfaces import Directory, Jobs, OpenFile
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.measures import seconds_since
@@ -91,8 +92,12 @@ class StateStore:
         self._submit("installing a snapshot", lambda: self._install(snapshot, done))
 
     def size_bytes(self) -> int:
-        """The length of the environment's file."""
-        return self._state.file.size_bytes()
+        """How much the state is; its file may take more of the disk."""
+        return self._state.file.used_bytes()
+
+    def give_back(self, *, idle: bool) -> None:
+        """Give freed memory back to the system, on the state thread; if nobody writes, free pages as well."""
+        self._submit("giving back", lambda: self._give_back(idle=idle))
 
     def close(self) -> None:
         """Finish what is queued and close the environment. The log is closed after this."""
@@ -127,6 +132,12 @@ class StateStore:
             done(head.position)
 
         self._latch.tell(flushed, head)
+        file.give_back(idle=False)
+
+    def _give_back(self, *, idle: bool) -> None:
+        if idle:
+            self._written.file.give_back(idle=True)
+        trim_freed_memory()
 
     def _spool(self, done: Callable[[SnapshotFile], None]) -> None:
         state = self._written

@@ -19,6 +19,7 @@ from kvraft.member.waiters import Waiters
 from kvraft.raft.effects import HardState, Persist, SendSnapshot
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import Input, LogCompacted, SnapshotSent
+from kvraft.raft.progress import Progress
 from kvraft.raft.restored import LogPosition
 from kvraft.storage.spool import installation
 from tests.member import virtual_time
@@ -272,6 +273,34 @@ def test_compaction_keeps_the_margin_and_tells_the_core_where_the_log_begins(tmp
         last = entries[5]
         assert state.disk.base == LogPosition(6, last.term, last.chain_hash, last.clock_ms)
         assert state.inbox.put_in == [LogCompacted(6, last.term, last.chain_hash, last.clock_ms)]
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize(("match_index", "base_index"), [(3, 3), (5, 5), (8, 7), (None, 7)])
+def test_log_of_large_values_is_cut_behind_what_followers_need(
+    tmp_path: pathlib.Path, match_index: int | None, base_index: int
+) -> None:
+    """By bytes, to half of the limit; who is being fed keeps what it lacks, up to four times the limit.
+
+    And what is kept for it makes no flush after the other: the next waits for as much more as it could drop.
+    """
+
+    async def story() -> None:
+        payloads = [payload_of(Set(path=b"/key", value=b"v" * 10_000)) for _ in range(9)]
+        entries = log_of(*payloads)
+        settings = MemberSettings(log_bytes_max=41_000, snapshot_count=1000, catch_up_entries=1000)
+        state = State(tmp_path / "a", entries, settings)
+        if match_index is not None:
+            state.inbox.raft.progress[2] = Progress(match_index + 1, 0, match_index, recent_active=True)
+        state.apply(entries[:8])
+        state.durable.look_around(0)
+        await virtual_time.turns(100)
+        assert state.disk.base.index == base_index
+        state.apply(entries[8:])
+        state.durable.look_around(0)
+        await virtual_time.turns(100)
+        assert state.storage.state.position.index == 8, "flushed again for nothing"
 
     virtual_time.run(story())
 

@@ -19,15 +19,31 @@ from kvraft.storage.codec import position_of
 from kvraft.storage.errors import StorageError
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.storage.spool import installation
-from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, SMALL_MAP_BYTES, batch, changes, entries_after
+from tests.storage.support import (
+    CONFIGURATION,
+    IDENTITY,
+    NO_SUPPLY,
+    ORIGIN,
+    SMALL_MAP_BYTES,
+    batch,
+    changes,
+    entries_after,
+)
 
 ENTRIES_MAX = 20_000
 FAILED_EXIT = 3
 
 
 def open_small(path: Path, identity: Identity = IDENTITY) -> Storage:
-    """The data directory, with maps that suit many processes at once."""
-    return open_storage(path, identity, CONFIGURATION, log_map_bytes=SMALL_MAP_BYTES, state_map_bytes=SMALL_MAP_BYTES)
+    """The data directory, with maps that suit many processes at once, and holes in place of free pages at any time."""
+    return open_storage(
+        path,
+        identity,
+        CONFIGURATION,
+        log_map_bytes=SMALL_MAP_BYTES,
+        state_map_bytes=SMALL_MAP_BYTES,
+        supply=NO_SUPPLY,
+    )
 
 
 def report(word: str, fact: object) -> None:

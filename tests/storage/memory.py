@@ -201,6 +201,9 @@ class MemoryLogStore:
         if not self.crashed and self._loop is not None:
             self._sync()
 
+    def give_back(self) -> None:
+        """It holds nothing for nothing."""
+
     def durable(self, position: LogPosition) -> bool:
         """Whether the log on the disk goes through `position`."""
         base, entries = self._disk.base, self._disk.entries
@@ -267,6 +270,9 @@ class MemoryStateStore:
     def size_bytes(self) -> int:
         """Nothing: this memory has no end."""
         return 0
+
+    def give_back(self, *, idle: bool) -> None:
+        """It holds nothing for nothing, idle or not."""
 
     def load(self) -> StateImage:
         """The stored state."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CALLS = "openat,lseek,write,pwrite64,writev,pwritev,fdatasync,fsync,ftruncate"
+CALLS = "openat,lseek,write,pwrite64,writev,pwritev,fdatasync,fsync,ftruncate,fallocate"
 SECTOR = 512
 
 _ESCAPED = re.compile(r"<((?:\\x[0-9a-f]{2})+)>")
@@ -78,6 +78,10 @@ class _Reader:
         if name in {"pwrite64", "pwritev"}:
             offset = int(re.findall(r", (\d+)(?:\)|$| )", rest)[-1])
             self.events.append(Event("write", path, offset, data))
+        elif name == "fallocate":
+            assert "FALLOC_FL_PUNCH_HOLE" in rest, text
+            offset, length = (int(word) for word in re.findall(r", (\d+)", rest)[:2])
+            self.events.append(Event("write", path, offset, bytes(length)))
         elif name == "writev":
             self.events.append(Event("write", path, self.positions[number, path], data))
             self.positions[number, path] += len(data)

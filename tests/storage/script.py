@@ -42,6 +42,7 @@ CALLS: Final = (
     "fdatasync",
     "fsync",
     "ftruncate",
+    "fallocate",
     "rename",
     "unlink",
     "unlinkat",
@@ -211,6 +212,7 @@ def pad(call: str, count: int) -> None:
         "fdatasync": lambda: os.fdatasync(null),
         "fsync": lambda: os.fsync(null),
         "ftruncate": lambda: os.ftruncate(null, 0),
+        "fallocate": lambda: os.posix_fallocate(null, 0, 1),
         "rename": lambda: os.rename("", ""),  # noqa: PTH104 -- a path object would make another call of it
         "unlink": lambda: os.unlink(""),  # noqa: PTH108 -- see above
         "unlinkat": lambda: os.unlink("", dir_fd=null),

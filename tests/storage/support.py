@@ -16,6 +16,7 @@ from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage.codec import number_key, position_of
 from kvraft.storage.errors import StorageError, StorageFailedError
+from kvraft.storage.lmdb_file import Supply
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.storage.spool import Spool
 from tests.storage.memory import MemoryDisk, MemoryStorage, open_memory
@@ -25,6 +26,8 @@ CONFIGURATION = Configuration.of([0xA1, 0xA2, 0xA3])
 ORIGIN = LogPosition()
 WAIT_S = 20.0
 SMALL_MAP_BYTES = 1 << 30
+NO_SUPPLY = Supply(spare_bytes=-(1 << 60), hole_bytes_min=1, more_freed_bytes_min=-(1 << 62))
+"""Every free page becomes a hole whenever there is an occasion."""
 
 T = TypeVar("T")
 

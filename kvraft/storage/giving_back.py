@@ -1,0 +1,84 @@
+"""Giving back to the system while the process goes on: parts of a file, memory that shows one, memory that was freed.
+
+Nothing depends on any of it: where a file system has no holes, or the C library is another one, all stays as it was.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from kvraft import logs
+
+_KEEP_SIZE: Final = 0x01
+_PUNCH_HOLE: Final = 0x02
+_DONT_NEED: Final = 4
+_BLOCK_BYTES: Final = 512
+"""The unit of `st_blocks`, whatever the file system's is."""
+
+_IMPOSSIBLE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM})
+"""The file system has no holes, or the process may not make them."""
+_NOT_NOW: Final = frozenset({errno.ENOSPC, errno.EINTR})
+"""A disk that is full may have no room to write down where the holes are."""
+
+_log = logs.get(__name__)
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_fallocate: Final = _libc.fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_malloc_trim: Final = getattr(_libc, "malloc_trim", None)
+"""glibc's; others give back by themselves, or not at all."""
+
+
+def allocated_bytes(descriptor: int) -> int:
+    """What a file takes of the disk; its length says nothing of holes."""
+    return os.fstat(descriptor).st_blocks * _BLOCK_BYTES
+
+
+def punch(path: Path, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Give (offset, length) of a file back; what is read there is zeros. False where that is not possible.
+
+    Raises:
+        OSError: the disk has failed.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for offset, length in ranges:
+            if _fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length):
+                number = ctypes.get_errno()
+                if number in _IMPOSSIBLE:
+                    _log.info("free pages stay in the file: nothing of it can be given back", file=path)
+                    return False
+                if number in _NOT_NOW:
+                    return True
+                raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def forget_mapped(path: Path) -> None:
+    """Let the pages of a mapped file leave this process: they stay in the system's cache, where others need the room.
+
+    Only for maps that are shared and read only, as LMDB's are without `writemap`: what is needed again is mapped again.
+    """
+    facts = path.stat()
+    device = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}"
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if fields[1] == "r--s" and fields[3] == device and fields[4] == str(facts.st_ino):
+            first, end = (int(part, 16) for part in fields[0].split("-"))
+            _libc.madvise(first, end - first, _DONT_NEED)
+
+
+def trim_freed_memory() -> None:
+    """Give back what malloc holds of freed memory.
+
+    glibc gives back by itself only what was freed at the end of its heaps. After large values most of it lies between
+    small ones that stay. For a heap of a million nodes it takes some tens of milliseconds, in which other threads wait
+    for malloc: call it rarely.
+    """
+    if _malloc_trim is not None:
+        _malloc_trim(0)
