@@ -17,7 +17,7 @@ from typing import Final, final
 
 import uvloop
 
-from kvraft import clock, file_limit, flags, ids, logs, port_holders, service_manager, settings
+from kvraft import clock, file_limit, flags, ids, logs, path_owners, port_holders, service_manager, settings
 from kvraft.api_v2.server import ApiServer, Listener, bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
@@ -156,8 +156,13 @@ def _put_back(data_dir: pathlib.Path) -> str:
 
 
 def _unusable(data_dir: pathlib.Path, error: OSError) -> SettingsError:
-    remedy = "give a directory that this user can write, on a disk with room"
-    return SettingsError(f"--data-dir={data_dir}: {error.strerror or error}: {remedy}")
+    reason = error.strerror or str(error)
+    if why := path_owners.why_unusable(data_dir):
+        reason = f"{reason}: {why}"
+    return SettingsError(
+        f"--data-dir={flags.one_line(str(data_dir))}: {flags.one_line(reason)}: "
+        "give a directory that this user can write, on a disk with room"
+    )
 
 
 def _check_named_others(wanted: Settings) -> None:
@@ -324,7 +329,9 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
         transport = GrpcTransport(
             member_id=wanted.member_id,
             listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
-            peers={peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.name != wanted.name},
+            peers={
+                peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.member_id != wanted.member_id
+            },
             local=member,
             snapshot_sink=storage.state.spool,
             settings=TransportSettings(

@@ -56,6 +56,11 @@ class Given:
         value = self.values.get(switch)
         return value is not None and value.text in TRUE
 
+    def error(self, problem: str, *flags: str) -> SettingsError:
+        """The error that names the value of the first of these flags that was given; otherwise the last of them."""
+        value = next((self.values[flag] for flag in flags if flag in self.values), Value("", f"--{flags[-1]}"))
+        return value.error(problem)
+
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
     """Read a command line (without the program's name) and the environment.

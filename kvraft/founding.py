@@ -23,7 +23,7 @@ class Identity:
     cluster_id: int
     member_id: int
     name: str
-    """Of this member. A directory under another name is that of another member: disks were swapped."""
+    """Of this member, as it was last started; the founders keep the names with which they founded."""
     token: str = ""
     """`--initial-cluster-token`."""
     founders: tuple[Founder, ...] = ()

@@ -9,12 +9,13 @@ import dataclasses
 import itertools
 import logging
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Final, Literal, final
 
-from kvraft import ids, logs, urls
-from kvraft.flags import Given, SettingsError, Value, one_line
+from kvraft import founding_flags, logs, urls
+from kvraft.flags import Given, Value
 from kvraft.founding import Founder, Identity
+from kvraft.founding_flags import urls_of
 from kvraft.urls import Url
 
 ETCD_VERSION: Final = "3.4.23"
@@ -24,12 +25,13 @@ ELECTION_TIMEOUT_MS_MAX: Final = 50_000
 """etcd v3.4.23 embed/config.go, `maxElectionMs`."""
 HEARTBEATS_IN_ELECTION_TIMEOUT_MIN: Final = 5
 """etcd v3.4.23 embed/config.go, `Validate`."""
+SNAPSHOT_COUNT: Final = 100_000
+"""etcd 3.4's default, also for who asks for 0."""
 HISTORY_SIZE_MAX: Final = 10_000_000
 """About 2.5 GB of small events in the state environment; a larger wish is a slip of the keyboard."""
 
 _DIGITS_MAX: Final = 20
 """Of a 64-bit number; `int` is never asked to read thousands."""
-_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- recognised, not bound
 _CLIENT_PORTS: Final = (2379, 4001)
 _PEER_PORTS: Final = (2380, 7001)
 _LEVELS: Final = {**logs.LEVELS, "panic": logging.ERROR, "fatal": logging.ERROR}
@@ -78,6 +80,8 @@ class Settings:
     listen_peer_urls: tuple[Url, ...]
     initial_cluster: tuple[Founder, ...]
     """Every initial member, this one included, by name."""
+    member_id: int
+    """Of this member, which may have another name by now than its founder."""
     cluster_id: int
     """The id of the cluster that they make."""
     initial_cluster_state: Literal["new", "existing"] = "new"
@@ -87,8 +91,8 @@ class Settings:
     """etcd's default, good for members within one data centre."""
     election_timeout_ms: int = 1000
     """etcd's default: ten heartbeats may be lost before a leader is doubted."""
-    snapshot_count: int = 100_000
-    """etcd 3.4's default."""
+    snapshot_count: int = SNAPSHOT_COUNT
+    """Log entries kept behind the stored state."""
     history_size: int = 100_000
     """Events kept for watches: etcd's 1,000 were its users' first complaint. Read when the cluster is born."""
     cors: frozenset[str] = frozenset()
@@ -99,16 +103,13 @@ class Settings:
     limits: Limits = Limits()
     ignored: tuple[str, ...] = ()
     """Flags given that differ from what the data directory keeps, each with both values."""
+    former_name: str = ""
+    """The name under which this member was started last, if it was another one."""
 
     @property
     def initial_advertise_peer_urls(self) -> tuple[str, ...]:
         """Where the other members reach this one."""
-        return next(member.peer_urls for member in self.initial_cluster if member.name == self.name)
-
-    @property
-    def member_id(self) -> int:
-        """This member's id."""
-        return next(member.member_id for member in self.initial_cluster if member.name == self.name)
+        return next(member.peer_urls for member in self.initial_cluster if member.member_id == self.member_id)
 
     @property
     def identity(self) -> Identity:
@@ -124,19 +125,47 @@ class Settings:
         if self.ignored:
             flags = ", ".join(self.ignored)
             lines.append(f"{self.data_dir} keeps what its cluster was founded with, so these change nothing: {flags}")
-        peers = [urls.parse(url) for member in self.initial_cluster for url in member.peer_urls]
-        clients = [urls.parse(url) for url in self.advertise_client_urls]
-        if all(url.is_loopback for url in clients) and not all(url.is_loopback for url in peers):
-            told = ", ".join(self.advertise_client_urls)
-            remedy = "give --listen-client-urls and --advertise-client-urls"
-            lines.append(f"clients on other hosts are told {told}, which they cannot reach: {remedy}")
+        if self.former_name:
+            lines.append(f"this member was {self.former_name!r} and is {self.name!r} from now on, as --name says")
+        if self.data_dir.parts[-1].startswith("~") or "/~/" in str(self.data_dir):
+            lines.append(f"nobody expands the ~ of {self.data_dir}: the data is in a directory of that very name")
+        lines += self._unreachable()
         return tuple(lines)
+
+    def _unreachable(self) -> Iterator[str]:
+        """Advertised URLs that lead nowhere, or to whoever follows them."""
+        peers = [urls.parse(url) for member in self.initial_cluster for url in member.peer_urls]
+        clients = [urls.parse(url, with_tls=True) for url in self.advertise_client_urls]
+        told = ", ".join(self.advertise_client_urls)
+        if all(url.is_loopback for url in clients) and not all(url.is_loopback for url in peers):
+            remedy = "give --listen-client-urls and --advertise-client-urls"
+            yield f"clients on other hosts are told {told}, which they cannot reach: {remedy}"
+        for whom, flag, advertised in (
+            ("clients", "--advertise-client-urls", clients),
+            (
+                "members",
+                "--initial-advertise-peer-urls and --initial-cluster",
+                peers if len(self.initial_cluster) > 1 else (),
+            ),
+        ):
+            everywhere = ", ".join(sorted({str(url) for url in advertised if url.is_everywhere}))
+            if everywhere:
+                yield f"{whom} are told {everywhere}, which is each one's own host: give {flag} an address of this host"
 
 
 def data_dir(given: Given) -> pathlib.Path:
-    """Where the member keeps everything. It is looked into before the other flags are: it may overrule them."""
+    """Where the member keeps everything, absolute. It is looked into before the other flags are: it may overrule them.
+
+    Raises:
+        SettingsError: it is relative to a directory that is gone, or the name that it is made of is none.
+    """
     value = given.values.get("data-dir")
-    return pathlib.Path(f"{_name(given)}.etcd" if value is None else value.text)
+    path = pathlib.Path(f"{_name(given)}.etcd" if value is None else value.text)
+    try:
+        return path.absolute()
+    except OSError as error:
+        reason = f"{path} is relative, and the working directory cannot be read ({error.strerror}): give a whole path"
+        raise given.error(reason, "data-dir") from None
 
 
 def from_flags(given: Given, stored: Identity | None = None) -> Settings:
@@ -155,26 +184,15 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
     heartbeat_ms, election_ms = _timeouts(given)
     token_value = values.get("initial-cluster-token")
     token = "etcd-cluster" if token_value is None else token_value.text
-    ignored: tuple[str, ...] = ()
-    if stored is not None and stored.name != name:
-        raise _error(
-            values.get("name"),
-            "--name",
-            f"the data directory {data_dir(given)} is that of member {stored.name!r} of cluster "
-            f"{ids.text(stored.cluster_id)}: give the --data-dir of {name!r}, or --name={stored.name}",
-        )
     if stored is not None and stored.founders:
-        cluster, cluster_id = stored.founders, stored.cluster_id
-        own_urls = tuple(map(urls.parse, _entry(cluster, name).peer_urls))
-        ignored = _ignored(given, stored)
-        token = stored.token
+        founded = founding_flags.stored_cluster(given, name, data_dir(given), stored)
+        name = founded.name
     else:
-        cluster = _initial_cluster(given, name, token)
-        cluster_id = ids.cluster_id(member.member_id for member in cluster)
-        own_urls = _own_entry(given, cluster, name)
-    clients = _client_urls(given, cluster, own_urls)
-    listen_peers = _listen_peer_urls(given, cluster, own_urls, is_stored=stored is not None)
-    _refuse_shared_ports(clients.listen, listen_peers, given)
+        founded = founding_flags.new_cluster(given, name, token)
+    own_urls = tuple(map(urls.parse, founded.own.peer_urls))
+    clients = _client_urls(given, founded.cluster, own_urls)
+    listen_peers = _listen_peer_urls(given, founded.cluster, own_urls, is_stored=stored is not None)
+    _refuse_overlaps(clients.listen, listen_peers, given)
     state = values.get("initial-cluster-state", Value("new", ""))
     if state.text not in {"new", "existing"}:
         raise state.error("invalid value: use new or existing")
@@ -184,61 +202,29 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         listen_client_urls=clients.listen,
         advertise_client_urls=clients.advertise,
         listen_peer_urls=listen_peers,
-        initial_cluster=cluster,
-        cluster_id=cluster_id,
+        initial_cluster=founded.cluster,
+        member_id=founded.own.member_id,
+        cluster_id=founded.cluster_id,
         initial_cluster_state="existing" if state.text == "existing" else "new",
-        initial_cluster_token=token,
+        initial_cluster_token=founded.token,
         heartbeat_interval_ms=heartbeat_ms,
         election_timeout_ms=election_ms,
-        snapshot_count=_number(given, "snapshot-count", 100_000, 1, 1 << 62),
+        snapshot_count=_number(given, "snapshot-count", 0, 0, 1 << 62) or SNAPSHOT_COUNT,
         history_size=_number(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
         cors=_cors(given),
         log_level=_log_level(given),
         rebuild=given.is_on("rebuild"),
-        ignored=ignored,
+        ignored=founded.ignored,
+        former_name="" if stored is None or stored.name == name else stored.name,
     )
 
 
 def _name(given: Given) -> str:
     value = given.values.get("name")
-    name = "default" if value is None else value.text
+    name = "default" if value is None else value.text.strip(" ")
     if not name.isprintable() or any(c in name for c in ",="):
-        raise _error(value, "--name", "a name must be printable, without commas and =")
+        raise given.error("a name must be printable, without commas and =", "name")
     return name
-
-
-def _entry(cluster: tuple[Founder, ...], name: str) -> Founder:
-    return next(member for member in cluster if member.name == name)
-
-
-def _ignored(given: Given, stored: Identity) -> tuple[str, ...]:
-    """The flags that say something else than the data directory, which wins: `flag=value (in force: ...)`.
-
-    `--initial-cluster-state` is not among them: unit files keep it as it was at the first start.
-    """
-    held = {
-        "initial-cluster": ",".join(f"{member.name}={url}" for member in stored.founders for url in member.peer_urls),
-        "initial-cluster-token": stored.token,
-        "initial-advertise-peer-urls": ",".join(_entry(stored.founders, stored.name).peer_urls),
-    }
-    return tuple(
-        f"{given.values[flag].shown} (in force: {one_line(text)})"
-        for flag, text in held.items()
-        if flag in given.values and not _agrees(given, flag, stored)
-    )
-
-
-def _agrees(given: Given, flag: str, stored: Identity) -> bool:
-    """Whether a flag that was given says what the data directory keeps. What is no value at all does not."""
-    try:
-        if flag == "initial-cluster":
-            return _initial_cluster(given, stored.name, stored.token) == stored.founders
-        if flag == "initial-advertise-peer-urls":
-            own = _entry(stored.founders, stored.name).peer_urls
-            return tuple(sorted(str(url) for url in _urls(given, flag))) == own
-    except SettingsError:
-        return False
-    return given.values[flag].text == stored.token
 
 
 @final
@@ -253,12 +239,11 @@ def _timeouts(given: Given) -> tuple[int, int]:
     election_ms = _number(given, "election-timeout", 1000, 1, ELECTION_TIMEOUT_MS_MAX)
     least = HEARTBEATS_IN_ELECTION_TIMEOUT_MIN * heartbeat_ms
     if election_ms < least:
-        value = given.values.get("election-timeout") or given.values.get("heartbeat-interval")
-        raise _error(
-            value,
-            "--election-timeout",
+        raise given.error(
             f"--election-timeout[{election_ms}ms] should be at least as 5 times as "
             f"--heartbeat-interval[{heartbeat_ms}ms]: set it to {least} or more",
+            "election-timeout",
+            "heartbeat-interval",
         )
     return heartbeat_ms, election_ms
 
@@ -267,77 +252,28 @@ def _number(given: Given, name: str, default: int, least: int, most: int) -> int
     value = given.values.get(name)
     if value is None:
         return default
-    digits = value.text.isascii() and value.text.isdigit() and len(value.text) <= _DIGITS_MAX
-    if not digits or not least <= int(value.text) <= most:
+    number = _go_number(value.text)
+    if number is None or not least <= number <= most:
         raise value.error(f"use a whole number from {least} to {most}")
-    return int(value.text)
+    return number
 
 
-def _urls(given: Given, name: str) -> tuple[Url, ...]:
-    """The URLs of a flag; none if it was not given."""
-    value = given.values.get(name)
-    if value is None:
-        return ()
+def _go_number(text: str) -> int | None:
+    """A number as Go's flags read it (strconv.ParseInt with base 0): 0x64, 0144 and 0o144 are 100, and so is 1_00."""
+    if len(text) > _DIGITS_MAX or not text.isascii() or not text.replace("_", "").isalnum():
+        return None
+    if len(text) > 1 and text[0] == "0" and text[1] in "01234567_":
+        text = f"0o{text[1:]}"
     try:
-        return urls.parse_list(value.text)
-    except ValueError as error:
-        raise value.error(f"{error} (use http://host:port, several by commas)") from None
-
-
-def _initial_cluster(given: Given, name: str, token: str) -> tuple[Founder, ...]:
-    value = given.values.get("initial-cluster")
-    if value is None:
-        peers = _urls(given, "initial-advertise-peer-urls") or _urls(given, "listen-peer-urls")
-        own = tuple(str(url) for url in peers) or _localhost(_PEER_PORTS)
-        return (_founder(name, own, token),)
-    if "=" not in value.text:
-        raise value.error("this is etcd 0.4's form: name every member, this one included, as in n1=http://host:2380")
-    by_name: dict[str, list[Url]] = {}
-    for part in value.text.split(","):
-        member, equals, text = part.strip().partition("=")
-        if not equals or not member:
-            raise value.error(f"{part!r} has no name: write every member as name=http://host:port")
-        try:
-            by_name.setdefault(member, []).append(urls.parse(text))
-        except ValueError as error:
-            raise value.error(f"{member}: {error} (use {member}=http://host:port)") from None
-    every = [str(url) for given_urls in by_name.values() for url in given_urls]
-    if twice := sorted({url for url in every if every.count(url) > 1}):
-        raise value.error(f"duplicate url {twice[0]}: give each member its own")
-    return tuple(_founder(member, map(str, by_name[member]), token) for member in sorted(by_name))
-
-
-def _founder(name: str, peer_urls: Iterable[str], token: str) -> Founder:
-    own = tuple(sorted(peer_urls))
-    return Founder(ids.member_id(own, token), name, own)
-
-
-def _own_entry(given: Given, cluster: tuple[Founder, ...], name: str) -> tuple[Url, ...]:
-    own = next((member for member in cluster if member.name == name), None)
-    if own is None:
-        names = ", ".join(member.name for member in cluster)
-        raise _error(
-            given.values.get("name"),
-            "--name",
-            f'couldn\'t find local name "{name}" in the initial cluster configuration: use one of {names}',
-        )
-    advertised = tuple(str(url) for url in _urls(given, "initial-advertise-peer-urls"))
-    if len(own.peer_urls) > 1 and not advertised and "initial-cluster" in given.values:
-        raise given.values["initial-cluster"].error(
-            f"{name} stands there {len(own.peer_urls)} times: give every member a name of its own "
-            "(one that has several peer URLs needs --initial-advertise-peer-urls too)"
-        )
-    if advertised and advertised != own.peer_urls:
-        raise given.values["initial-advertise-peer-urls"].error(
-            f"--initial-cluster has {name}={','.join(own.peer_urls)}: make the two the same"
-        )
-    return tuple(urls.parse(url) for url in own.peer_urls)
+        return int(text, 0)
+    except ValueError:
+        return None
 
 
 def _listen_peer_urls(
     given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...], *, is_stored: bool
 ) -> tuple[Url, ...]:
-    listen = _urls(given, "listen-peer-urls")
+    listen = _once(urls_of(given, "listen-peer-urls"))
     if listen:
         _refuse_names(listen, given.values["listen-peer-urls"], "--listen-peer-urls")
         return listen
@@ -350,8 +286,8 @@ def _listen_peer_urls(
 
 
 def _client_urls(given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]) -> _ClientUrls:
-    listen = _urls(given, "listen-client-urls")
-    advertise = _urls(given, "advertise-client-urls")
+    listen = _once(urls_of(given, "listen-client-urls"))
+    advertise = urls_of(given, "advertise-client-urls", with_tls=True)
     if listen:
         value = given.values["listen-client-urls"]
         _refuse_names(listen, value, "--listen-client-urls")
@@ -379,11 +315,11 @@ def _default_client_ports(given: Given, cluster: tuple[Founder, ...], own: tuple
     taken = {url.port: member.name for member in cluster for url in map(urls.parse, member.peer_urls)}
     if port in taken or port < 1:
         holder = f"the peer port of {taken[port]}" if port in taken else "no port"
-        raise _error(
-            given.values.get("initial-cluster"),
-            "--listen-client-urls",
+        raise given.error(
             f"the client port beside {first} would be {port}, which is {holder}: "
             "give --listen-client-urls and --advertise-client-urls",
+            "initial-cluster",
+            "listen-client-urls",
         )
     return (port,)
 
@@ -394,13 +330,26 @@ def _refuse_names(listen: tuple[Url, ...], value: Value, flag: str) -> None:
             raise value.error(f"expected IP in URL for binding ({url}): give {flag} an address of this host")
 
 
-def _refuse_shared_ports(clients: tuple[Url, ...], peers: tuple[Url, ...], given: Given) -> None:
+def _once(listen: tuple[Url, ...]) -> tuple[Url, ...]:
+    """Each URL once, as etcd takes a list in which one is there twice."""
+    return tuple(dict.fromkeys(listen))
+
+
+def _refuse_overlaps(clients: tuple[Url, ...], peers: tuple[Url, ...], given: Given) -> None:
+    """The second of two would find the port held, by this very process."""
+    for flag, listen in (("listen-client-urls", clients), ("listen-peer-urls", peers)):
+        for url, other in itertools.combinations(listen, 2):
+            if url.overlaps(other):
+                raise given.error(
+                    f"{url} and {other} cannot both be listened on, as one includes the other: leave one out", flag
+                )
     for url, peer in itertools.product(clients, peers):
-        hosts = {url.bind_host, peer.bind_host}
-        if url.port == peer.port and (len(hosts) == 1 or hosts & _EVERY_ADDRESS):
-            value = given.values.get("listen-client-urls") or given.values.get("listen-peer-urls")
-            raise _error(
-                value, "--listen-client-urls", f"{url} is taken by the peers' {peer}: give clients another port"
+        if url.overlaps(peer):
+            raise given.error(
+                f"{url} is taken by the peers' {peer}: give clients another port",
+                "listen-client-urls",
+                "listen-peer-urls",
+                "listen-client-urls",
             )
 
 
@@ -429,8 +378,3 @@ def _log_level(given: Given) -> logs.Level:
     if value.text not in _LEVELS:
         raise value.error("use debug, info, warn or error")
     return _LEVELS[value.text]
-
-
-def _error(value: Value | None, flag: str, problem: str) -> SettingsError:
-    """The error that names the value given for the flag, or the flag if it was left to its default."""
-    return value.error(problem) if value is not None else Value("", flag).error(problem)

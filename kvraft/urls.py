@@ -2,7 +2,6 @@
 
 import dataclasses
 import ipaddress
-import itertools
 import urllib.parse
 from typing import final
 
@@ -13,7 +12,7 @@ class Url:
     """`http://host:port`. Sorts by its text, as etcd sorts URL lists."""
 
     text: str
-    """As it was given, without surrounding blanks."""
+    """As it was given, without surrounding blanks, the scheme in small letters as Go writes it: it goes into ids."""
     host: str
     """Without brackets."""
     port: int
@@ -28,6 +27,17 @@ class Url:
         return self.host == "localhost" or (is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
 
     @property
+    def is_everywhere(self) -> bool:
+        """Whether it means every address of a host, which is nothing to connect to."""
+        return is_ip(self.host) and ipaddress.ip_address(self.host).is_unspecified
+
+    def overlaps(self, other: "Url") -> bool:
+        """Whether only one of the two can be listened on."""
+        if self.port != other.port:
+            return False
+        return self.is_everywhere or other.is_everywhere or _same_host(self.bind_host, other.bind_host)
+
+    @property
     def bind_host(self) -> str:
         """The address to listen on. `localhost` means IPv4's, which every client tries."""
         return "127.0.0.1" if self.host == "localhost" else self.host
@@ -38,8 +48,8 @@ class Url:
         return f"[{self.bind_host}]:{self.port}" if ":" in self.bind_host else f"{self.bind_host}:{self.port}"
 
 
-def parse(text: str) -> Url:
-    """One URL of a member.
+def parse(text: str, *, with_tls: bool = False) -> Url:
+    """One URL of a member; `https` too if it is only told to others, as a TLS proxy may stand there.
 
     Raises:
         ValueError: with etcd's words for what is wrong, or ours for what kvraft does not serve.
@@ -50,9 +60,9 @@ def parse(text: str) -> Url:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{error}: {text}") from None
-    if parts.scheme in {"https", "unixs"}:
+    if parts.scheme in {"https", "unixs"} and not (with_tls and parts.scheme == "https"):
         raise ValueError("TLS is not served by this version: use http:// on a trusted network, or a TLS proxy in front")
-    if parts.scheme != "http":
+    if parts.scheme not in {"http", "https"}:
         raise ValueError(f"URL scheme must be http: {text}")
     if not parts.hostname or port is None or not text.isascii() or parts.username is not None:
         raise ValueError(f'URL address does not have the form "host:port": {text}')
@@ -60,20 +70,26 @@ def parse(text: str) -> Url:
         raise ValueError(f"URL must not contain a path: {text}")
     if port == 0:
         raise ValueError(f"URL must have a port from 1 to 65535: {text}")
-    return Url(text, parts.hostname, port)
+    return Url(parts.scheme + text[len(parts.scheme) :], parts.hostname, port)
 
 
-def parse_list(text: str) -> tuple[Url, ...]:
-    """A comma-separated list, sorted.
+def parse_list(text: str, *, with_tls: bool = False) -> tuple[Url, ...]:
+    """A comma-separated list, sorted; what is there twice is there twice, as in etcd.
 
     Raises:
-        ValueError: a URL is wrong, is there twice, or there is none.
+        ValueError: a URL is wrong, or missing beside a comma.
     """
-    urls = sorted(parse(part) for part in text.split(","))
-    for first, second in itertools.pairwise(urls):
-        if first == second:
-            raise ValueError(f"{first} is there twice")
-    return tuple(urls)
+    parts = text.split(",")
+    if not all(part.strip() for part in parts):
+        raise ValueError("a URL is missing before or after a comma" if len(parts) > 1 else "there is no URL")
+    return tuple(sorted(parse(part, with_tls=with_tls) for part in parts))
+
+
+def _same_host(first: str, second: str) -> bool:
+    """Addresses have several spellings."""
+    if is_ip(first) and is_ip(second):
+        return ipaddress.ip_address(first) == ipaddress.ip_address(second)
+    return first == second
 
 
 def is_ip(host: str) -> bool:

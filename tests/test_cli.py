@@ -120,6 +120,31 @@ def test_unusable_data_directory_is_one_line_with_a_remedy(place: str, tmp_path:
     assert (tmp_path / "file").read_text() == "not a directory"
 
 
+def test_data_directory_of_another_user_is_told_with_its_owner(tmp_path: pathlib.Path) -> None:
+    """A unit file with `User=` and a directory that root made: where, whose, and who asks; the path is whole."""
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    reservation = ports.reserve(2)
+    client, peer = (f"http://127.0.0.1:{port}" for port in reservation.ports)
+    urls = (f"--listen-client-urls={client}", f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}")
+    # Root without its powers is a user like any other.
+    plain = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    ended = subprocess.run(
+        [*plain, sys.executable, "-m", "kvraft", "--data-dir=theirs/d", *urls],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    reservation.release()
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"kvraft: --data-dir={tmp_path}/theirs/d: Permission denied: {tmp_path}/theirs belongs to user nobody with "
+        "mode 0700, and this is user root: give a directory that this user can write, on a disk with room\n",
+    )
+
+
 def test_empty_member_does_not_found_a_cluster_when_told_that_one_exists(tmp_path: pathlib.Path) -> None:
     """An operator says `existing` so that a replaced member cannot bootstrap."""
     ended = _on_free_ports(f"--data-dir={tmp_path}/d", "--initial-cluster-state=existing")

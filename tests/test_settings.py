@@ -32,7 +32,7 @@ def test_bare_kvraft_serves_the_ports_of_bare_etcd_2_3() -> None:
     """Clients on 2379 and 4001, peers on 2380 and 7001, data in default.etcd, and etcd's own id for that."""
     bare = read()
     assert bare.name == "default"
-    assert bare.data_dir == pathlib.Path("default.etcd")
+    assert bare.data_dir == pathlib.Path.cwd() / "default.etcd"
     assert texts(bare.listen_client_urls) == ["http://127.0.0.1:2379", "http://127.0.0.1:4001"]
     assert texts(bare.listen_peer_urls) == ["http://127.0.0.1:2380", "http://127.0.0.1:7001"]
     assert bare.advertise_client_urls == ("http://localhost:2379", "http://localhost:4001")
@@ -136,6 +136,127 @@ def test_cluster_across_hosts_with_clients_on_loopback_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--initial-cluster=default=http://127.0.0.1:5,"], "default=http://127.0.0.1:5"),
+        (["--initial-cluster=,default=http://127.0.0.1:5"], "default=http://127.0.0.1:5"),
+        (["--initial-cluster=default=http://127.0.0.1:5,,b=http://127.0.0.1:9, "], "b=http://127.0.0.1:9 default="),
+        (["--initial-cluster= default = http://127.0.0.1:5 , b =http://127.0.0.1:9"], "b=http://127.0.0.1:9 default="),
+        (["--initial-cluster=default=HTTP://127.0.0.1:5"], "default=http://127.0.0.1:5"),
+        (["--name=n1 ", "--initial-cluster=n1 =http://127.0.0.1:5"], "n1=http://127.0.0.1:5"),
+        (["--initial-advertise-peer-urls=http://127.0.0.1:5,http://127.0.0.1:5"], "default=http://127.0.0.1:5"),
+        (["--listen-peer-urls=http://127.0.0.1:5,http://127.0.0.1:5"], "default=http://127.0.0.1:5"),
+    ],
+)
+def test_cluster_is_read_as_by_etcd_and_blanks_are_nothing(arguments: list[str], expected: str) -> None:
+    """Commas too many come from scripts; the ids are those of the plain form."""
+    cluster = read(*arguments).initial_cluster
+    assert " ".join(f"{member.name}={member.peer_urls[0]}" for member in cluster).startswith(expected)
+    assert [member.member_id for member in cluster] == [
+        ids.member_id(member.peer_urls, "etcd-cluster") for member in cluster
+    ]
+    assert all(len(member.peer_urls) == 1 and member.peer_urls[0].startswith("http://") for member in cluster)
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_client_url_that_is_there_twice_is_listened_on_once(scheme: str) -> None:
+    """And advertised twice, as by etcd."""
+    twice = f"http://127.0.0.1:1,{scheme}://127.0.0.1:1"
+    member = read(f"--listen-client-urls={twice}", f"--advertise-client-urls={twice}")
+    assert texts(member.listen_client_urls) == ["http://127.0.0.1:1"]
+    assert member.advertise_client_urls == ("http://127.0.0.1:1", "http://127.0.0.1:1")
+
+
+def test_tls_of_a_proxy_in_front_may_be_advertised() -> None:
+    """It is what the refusal of TLS flags advises."""
+    member = read("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls=https://n1.example:443")
+    assert member.advertise_client_urls == ("https://n1.example:443",)
+    assert member.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0x64", 100), ("0144", 100), ("0o144", 100), ("1_00", 100), ("0b1100100", 100)]
+)
+def test_numbers_are_read_as_by_go(text: str, number: int) -> None:
+    """Of every base that its flags know."""
+    assert read(f"--heartbeat-interval={text}").heartbeat_interval_ms == number
+
+
+def test_snapshot_count_of_0_is_the_default() -> None:
+    """As for etcd (3.4.23 embed/config.go)."""
+    assert read("--snapshot-count=0").snapshot_count == settings.SNAPSHOT_COUNT
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("http://0.0.0.0:5", "http://127.0.0.1:5"),
+        ("http://10.0.0.1:5", "http://[::]:5"),
+        ("http://[::]:5", "http://0.0.0.0:5"),
+        ("http://localhost:5", "http://127.0.0.1:5"),
+        ("http://[::1]:5", "http://[0:0:0:0:0:0:0:1]:5"),
+    ],
+)
+def test_own_urls_that_overlap_are_named_as_such(pair: tuple[str, str]) -> None:
+    """Else the port were held by kvraft's own process, as the line said."""
+    first, second = sorted(pair)
+    for flag in ("listen-client-urls", "listen-peer-urls"):
+        with pytest.raises(SettingsError) as caught:
+            read(f"--{flag}={','.join(pair)}", "--advertise-client-urls=http://a:1")
+        assert f": {first} and {second} cannot both be listened on, as one includes the other" in str(caught.value)
+        assert str(caught.value).startswith(f"--{flag}=")
+    with pytest.raises(SettingsError, match="is taken by the peers'"):
+        read(f"--listen-client-urls={first}", f"--listen-peer-urls={second}", "--advertise-client-urls=http://a:1")
+
+
+def test_same_port_of_two_addresses_is_fine() -> None:
+    """Loopback of both families, say."""
+    both = "http://127.0.0.1:5,http://[::1]:5"
+    assert len(read(f"--listen-client-urls={both}", f"--advertise-client-urls={both}").listen_client_urls) == 2
+
+
+@pytest.mark.parametrize("everywhere", ["http://0.0.0.0:5", "http://[::]:5", "http://[0:0::0]:5"])
+def test_advertised_url_of_every_address_is_warned_of(everywhere: str) -> None:
+    """Whoever follows it reaches itself. It is allowed, as in etcd."""
+    clients = read(f"--listen-client-urls={everywhere}", f"--advertise-client-urls={everywhere},http://10.0.0.1:1")
+    assert clients.warnings == (
+        f"clients are told {everywhere}, which is each one's own host: "
+        "give --advertise-client-urls an address of this host",
+    )
+    peers = read("--name=n1", f"--peers=n1={everywhere},n2=http://127.0.0.1:7")
+    assert peers.warnings[-1:] == (
+        f"members are told {everywhere}, which is each one's own host: "
+        "give --initial-advertise-peer-urls and --initial-cluster an address of this host",
+    )
+
+
+def test_data_directory_is_whole_and_a_tilde_is_warned_of(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every line then says where it is."""
+    monkeypatch.chdir(tmp_path)
+    assert read("--data-dir=d").data_dir == tmp_path / "d"
+    assert read("--data-dir=d/").data_dir == tmp_path / "d"
+    assert read("--data-dir=/d/").warnings == ()
+    tilde = read("--data-dir=~/d")
+    assert tilde.data_dir == tmp_path / "~" / "d"
+    assert tilde.warnings == (f"nobody expands the ~ of {tmp_path}/~/d: the data is in a directory of that very name",)
+
+
+def test_data_directory_below_a_working_directory_that_is_gone_is_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole path is still one."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SettingsError, match=r"^--data-dir=d: d is relative, and the working directory cannot be read"):
+        read("--data-dir=d")
+    assert read("--data-dir=/d").data_dir == pathlib.Path("/d")
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (
@@ -174,11 +295,20 @@ def test_cluster_across_hosts_with_clients_on_loopback_is_warned_of() -> None:
             "--peers=127.0.0.1:7001,127.0.0.1:7002: this is etcd 0.4's form: name every member",
         ),
         (["--peers=n1=http://a:1,http://b:1"], "--peers=n1=http://a:1,http://b:1: 'http://b:1' has no name"),
-        (["--peers=n1=http://a:1,"], "--peers=n1=http://a:1,: '' has no name"),
+        (["--peers=n1=http://a:1,=http://b:1"], "--peers=n1=http://a:1,=http://b:1: '=http://b:1' has no name"),
+        (["--peers=, ,"], "--peers=, ,: it names no member: name every one, this one included, as in n1=http://host"),
+        (
+            ["--name=n1", "--peers=n1=http://1.1.1.1:1,n1=http://1.1.1.1:1"],
+            "--peers=n1=http://1.1.1.1:1,n1=http://1.1.1.1:1: duplicate url http://1.1.1.1:1: give it once",
+        ),
+        (
+            ["--name=n9", "--peers=n1 =http://1.1.1.1:1, n 2 =http://1.1.1.1:2"],
+            "--name=n9: couldn't find local name \"n9\" in the initial cluster configuration: use one of 'n 2', n1",
+        ),
         (["--peers=n1=a:1"], "--peers=n1=a:1: n1: URL scheme must be http: a:1"),
         (
             ["--name=n1", "--peers=n1=http://1.1.1.1:1,n2=http://1.1.1.1:1"],
-            "--peers=n1=http://1.1.1.1:1,n2=http://1.1.1.1:1: duplicate url http://1.1.1.1:1: give each member its own",
+            "--peers=n1=http://1.1.1.1:1,n2=http://1.1.1.1:1: duplicate url http://1.1.1.1:1: give n1 and n2 each its",
         ),
         (
             ["--name=n1", f"--peers={THREE}", "--initial-advertise-peer-urls=http://127.0.0.1:1"],
@@ -205,7 +335,9 @@ def test_cluster_across_hosts_with_clients_on_loopback_is_warned_of() -> None:
         (["--listen-peer-urls=http://[::1:1"], "--listen-peer-urls=http://[::1:1: Invalid IPv6 URL"),
         (["--listen-peer-urls=https://1.1.1.1:1"], "--listen-peer-urls=https://1.1.1.1:1: TLS is not served"),
         (["--listen-peer-urls=unix://a:1"], "--listen-peer-urls=unix://a:1: URL scheme must be http"),
-        (["--listen-peer-urls=http://1.1.1.1:1,http://1.1.1.1:1"], "--listen-peer-urls=http://1.1.1.1:1,http://1.1"),
+        (["--listen-peer-urls=http://1.1.1.1:1,"], "--listen-peer-urls=http://1.1.1.1:1,: a URL is missing before or"),
+        (["--listen-peer-urls= "], "--listen-peer-urls= : there is no URL (use http://host:port"),
+        (["--listen-client-urls=https://1.1.1.1:1"], "--listen-client-urls=https://1.1.1.1:1: TLS is not served"),
         (
             ["--listen-client-urls=http://0.0.0.0:2380", "--advertise-client-urls=http://a:1"],
             "--listen-client-urls=http://0.0.0.0:2380: http://0.0.0.0:2380 is taken by the peers' http://127.0.0.1:2380",
@@ -263,7 +395,7 @@ def test_initial_flag_that_differs_from_the_disk_is_named_and_changes_nothing(fl
     again = _restarted(first.identity, "--name=n2", flag)
     assert again.identity == first.identity
     assert again.warnings == (
-        f"n2.etcd keeps what its cluster was founded with, so these change nothing: {flag} (in force: {held})",
+        f"{again.data_dir} keeps what its cluster was founded with, so these change nothing: {flag} (in force: {held})",
     )
 
 
@@ -277,13 +409,58 @@ def test_initial_flags_that_say_what_the_disk_says_are_not_mentioned() -> None:
     )
 
 
-def test_data_of_another_member_is_refused_by_its_name() -> None:
-    """Two members' disks were swapped: the names are all that shows it once the flags do not count."""
+SWAPPED = [
+    # Only the name is left in the unit file, and another member has it.
+    ["--name=n1"],
+    ["--name=n1", f"--peers={THREE}"],
+    ["--name=n1", "--listen-peer-urls=http://0.0.0.0:2380"],
+    # A new name, with the URL of another member.
+    ["--name=n9", "--initial-advertise-peer-urls=http://127.0.0.1:2380"],
+    ["--name=n9", f"--peers={THREE.replace('n1', 'n9')}"],
+    ["--name=n9", "--listen-peer-urls=http://127.0.0.1:2380"],
+    ["--initial-advertise-peer-urls=http://127.0.0.1:2380"],
+]
+RENAMED = [
+    ["--name=n9"],
+    ["--name=n9", f"--peers={THREE}"],
+    ["--name=n9", f"--peers={THREE.replace('n2', 'n9')}"],
+    ["--name=n9", "--listen-peer-urls=http://0.0.0.0:22380"],
+    # Two hosts exchange their names, and keep their addresses.
+    ["--name=n1", "--initial-advertise-peer-urls=http://127.0.0.1:22380"],
+    ["--name=n1", "--peers=" + THREE.replace("n1", "nX").replace("n2", "n1").replace("nX", "n2")],
+]
+
+
+@pytest.mark.parametrize("arguments", SWAPPED)
+def test_data_of_another_member_is_refused_with_both_ids_and_urls(arguments: list[str]) -> None:
+    """Two members' disks were swapped: a name that another member has, or another member's URL, shows it."""
     first = read("--name", "n2", "--peers", THREE)
-    with pytest.raises(
-        SettingsError, match=r"^--name=n1: the data directory n1.etcd is that of member 'n2' of cluster"
-    ):
-        _restarted(first.identity, "--name=n1", f"--peers={THREE}")
+    other = read("--name", "n1", "--peers", THREE)
+    with pytest.raises(SettingsError) as caught:
+        _restarted(first.identity, "--data-dir=/d", *arguments)
+    line = str(caught.value)
+    assert f"the data directory /d is that of member {ids.text(first.member_id)} ('n2', http://127.0.0.1:22380)" in line
+    assert f"those of {ids.text(other.member_id)} (http://127.0.0.1:2380): give each member its own --data-dir" in line
+    assert line.startswith("--name")
+
+
+@pytest.mark.parametrize("arguments", RENAMED)
+def test_new_name_of_a_member_is_taken_and_said(arguments: list[str]) -> None:
+    """Hosts are renamed: who the member is does not change, and where it listens for peers does not either."""
+    first = read("--name", "n2", "--peers", THREE)
+    again = _restarted(first.identity, *arguments)
+    name = arguments[0].partition("=")[2]
+    assert (again.name, again.member_id, again.cluster_id) == (name, first.member_id, first.cluster_id)
+    assert again.initial_cluster == first.initial_cluster
+    assert again.initial_advertise_peer_urls == first.initial_advertise_peer_urls
+    assert again.warnings == (f"this member was 'n2' and is {name!r} from now on, as --name says",)
+    assert _restarted(again.identity, *arguments).warnings == ()
+
+
+def test_member_keeps_its_name_when_none_is_given() -> None:
+    """It is no new one to be called `default`."""
+    first = read("--name", "n2", "--peers", THREE)
+    assert _restarted(first.identity).name == "n2"
 
 
 def test_data_older_than_the_record_of_founders_takes_them_from_the_flags() -> None:

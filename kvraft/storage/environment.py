@@ -19,9 +19,11 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
+from kvraft import logs
 from kvraft.founding import Founder, Identity
 from kvraft.storage import failpoints
 from kvraft.storage.codec import FORMAT, REMEDY
@@ -31,6 +33,10 @@ ASIDE_PREFIX: Final = "damaged-"
 MAKING_ROOM: Final = "making-room"
 PUTTING_BACK: Final = "putting-back"
 _OURS: Final = frozenset({"identity", "identity.new", "reading", "log", "spool"})
+_MADE_BY_MKFS: Final = "lost+found"
+"""On every fresh ext4 file system: nothing to talk about."""
+
+_log = logs.get(__name__)
 
 
 @final
@@ -91,16 +97,20 @@ def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirecto
     """Create the directory if need be, and lock it against other processes.
 
     Raises:
-        WrongDirectoryError: somebody else's files are in it, or it is half put back and not to be so now. Nothing is
-            touched.
+        WrongDirectoryError: etcd's data is in it, or it is half put back and not to be so now. Nothing is touched.
         DirectoryInUseError: another process holds it.
         OSError: it cannot be created or opened.
     """
     if not for_putting_back and any((path / stage).exists() for stage in (MAKING_ROOM, PUTTING_BACK)):
         raise WrongDirectoryError(f"--data-dir={path}: putting data back was interrupted: run --put-back again")
-    _refuse_foreign(path)
+    foreign = _foreign_names(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
+    if not foreign:
+        path.chmod(0o700)
+    elif not (path / "identity").exists() and foreign != [_MADE_BY_MKFS]:
+        # Somebody's home, by a slip? Nothing of it is touched, its permissions included.
+        names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        _log.warning("the data directory has files of others, which are left alone", directory=path, names=names)
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,39 +140,43 @@ def stored_identity(path: Path) -> Identity | None:
     return stored if complete else None
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Before anything is created or changed: a mistyped --data-dir, or the one that etcd had."""
+def _foreign_names(path: Path) -> list[str]:
+    """What somebody else has put there: a file system its own directory, a package its `.keep`, a person a note.
+
+    Raises:
+        WrongDirectoryError: it is etcd's.
+        OSError: it cannot be read.
+    """
     try:
         names = sorted(entry.name for entry in path.iterdir())
     except FileNotFoundError:
-        return
-    foreign = [name for name in names if name not in _OURS and not name.startswith("state-") and not is_kept(name)]
-    if not foreign or "identity" in names:
-        return
-    if "member" in names and (path / "member").is_dir():
+        return []
+    if "member" in names and "identity" not in names and (path / "member").is_dir():
         raise WrongDirectoryError(
             f"--data-dir={path} holds etcd's data, which kvraft does not read: choose an empty directory, and copy the "
             'keys through the API (docs/operations.md, "Coming from etcd")'
         )
-    raise _foreign(path, foreign[0])
+    return [name for name in names if not _is_ours(name)]
 
 
-def _foreign(path: Path, name: str) -> WrongDirectoryError:
-    return WrongDirectoryError(
-        f"--data-dir={path} holds {name} but no identity of a member: choose an empty directory, or kvraft's own"
-    )
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith("state-") or _is_beside(name)
+
+
+def _is_beside(name: str) -> bool:
+    """What is kvraft's and no part of the data in use."""
+    return name in {"lock", MAKING_ROOM, PUTTING_BACK} or name.startswith(ASIDE_PREFIX)
 
 
 def is_kept(name: str) -> bool:
-    """What stays where it is when a rebuild sets data aside, and does not make a directory a used one.
-
-    A fresh file system may be mounted as the data directory: ext4 has put its own directory there.
-    """
-    return name in {"lock", "lost+found", MAKING_ROOM, PUTTING_BACK} or name.startswith(ASIDE_PREFIX)
+    """What stays where it is when a rebuild sets data aside, and does not make a directory a used one."""
+    return _is_beside(name) or not _is_ours(name)
 
 
 def claim(directory: DataDirectory, identity: Identity) -> bool:
     """Check that the directory is this member's. True if its environments still have to be created.
+
+    A new name of the member is kept for later starts.
 
     Raises:
         WrongDirectoryError: another member's, or another cluster's.
@@ -190,6 +204,8 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
             f"data directory {directory.path} belongs to member {stored.member_id:x} ({stored.name!r}), "
             f"not to member {identity.member_id:x} ({identity.name!r}): choose another --data-dir"
         )
+    if complete and stored.name != identity.name:
+        _write_identity(path, replace(stored, name=identity.name), complete=True)
     directory.fresh = not complete
     return not complete
 

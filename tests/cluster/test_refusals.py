@@ -64,16 +64,37 @@ def test_later_start_takes_its_cluster_from_the_data_directory(tmp_path: Path) -
 
 def test_data_directory_of_another_member_is_refused(tmp_path: Path) -> None:
     """Disks were swapped: one line says whose it is and what to do; nothing in it is touched."""
-    with Cluster(tmp_path / "cluster", size=1) as cluster:
-        member = cluster.members[0]
-        _write(member, "a", "1")
-        member.terminate()
-        ended = subprocess.run(
-            [*member.command(), "--name=other"], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert ended.returncode == 1
-        assert ended.stderr.startswith(f"kvraft: --name=other: the data directory {member.data_dir} is that of member ")
-        assert ended.stderr.count("\n") == 1
-        member.start()
-        member.wait_ready()
-        assert member.http("GET", "/v2/keys/a").json()["node"]["value"] == "1"
+    first, second = Cluster(tmp_path / "cluster", size=2).members
+    first.data_dir.mkdir(parents=True)
+    first.start()
+    first.wait_for_log("starting")
+    first.terminate()
+    before = (first.data_dir / "identity").read_bytes()
+    ended = subprocess.run(
+        [*second.command(), f"--data-dir={first.data_dir}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"kvraft: --name=n2: the data directory {first.data_dir} is that of member ")
+    assert f"('n1', {first.peer_url}), and the flags are those of " in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert (first.data_dir / "identity").read_bytes() == before
+
+
+def test_new_name_of_a_member_is_published(tmp_path: Path) -> None:
+    """A host is renamed: the other members show it too, under the id that it had."""
+    with Cluster(tmp_path / "cluster", size=2) as cluster:
+        first, second = cluster.members
+
+        def names() -> dict[str, str]:
+            members = first.http("GET", "/v2/members").json()["members"]
+            return {member["id"]: member["name"] for member in members}
+
+        before = names()
+        second.terminate()
+        second.cluster_flags["name"] = "host-b"
+        second.start()
+        second.wait_ready()
+        renamed = {key: "host-b" if name == "n2" else name for key, name in before.items()}
+        assert sorted(renamed.values()) == ["host-b", "n1"]
+        first.wait_for("new name", lambda: names() == renamed, 10)
+        assert "this member was 'n2' and is 'host-b' from now on" in second.log_text()

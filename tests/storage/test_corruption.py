@@ -349,14 +349,6 @@ def test_directory_of_a_newer_format_is_refused(data_path: Path, monkeypatch: py
         open_small(data_path)
 
 
-def test_directory_with_foreign_files_is_refused(data_path: Path) -> None:
-    """A wrong --data-dir, such as a home directory, is not filled with our files."""
-    data_path.mkdir()
-    (data_path / "thesis.tex").write_text("precious")
-    with pytest.raises(WrongDirectoryError, match=r"holds thesis.tex but no identity .*: choose an empty directory"):
-        open_small(data_path)
-
-
 def test_damaged_identity_is_found(written: Path) -> None:
     """Whose data it is cannot be told."""
     flip(written / "identity", 40)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.storage import codec, failpoints, lmdb_file
+from kvraft.storage.aside import put_back
 from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, StorageFailedError, WrongDirectoryError
 from kvraft.storage.opening import open_storage
@@ -110,14 +112,50 @@ def test_rebuild_that_dies_after_it_has_set_aside_goes_on(data_path: Path, where
     storage.close()
 
 
-def test_rebuild_moves_nothing_of_a_directory_that_is_not_ours(data_path: Path) -> None:
-    """A mistyped --data-dir with --initial-cluster-state=existing: somebody's files stay where they are."""
-    data_path.mkdir()
-    (data_path / "thesis.tex").write_text("mine")
-    with pytest.raises(WrongDirectoryError, match=r"--data-dir=.* holds thesis.tex but no identity"):
-        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="it holds no member's data")
-    assert [path.name for path in data_path.iterdir()] == ["thesis.tex"]
-    assert (data_path / "thesis.tex").read_text() == "mine"
+def _lay_foreign_files(data_path: Path) -> dict[str, str]:
+    """What packages, people and tools leave in a directory; it is open to others, too."""
+    data_path.mkdir(mode=0o755)
+    files = {".keep": "", "README": "keep out", ".snapshot/hourly": "theirs"}
+    for name, text in files.items():
+        (data_path / name).parent.mkdir(exist_ok=True)
+        (data_path / name).write_text(text)
+    return files
+
+
+def test_foreign_files_are_left_alone_and_said_once(data_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Through a first start, a later one, a rebuild and the way back; the permissions are the owner's, too."""
+    files = _lay_foreign_files(data_path)
+    storage = open_small(data_path)
+    assert storage.fresh
+    storage.close()
+    [warning] = caplog.records
+    assert warning.getMessage() == "the data directory has files of others, which are left alone"
+    assert vars(warning)["kvraft_fields"] == {"directory": data_path, "names": ".keep, .snapshot, README"}
+    open_small(data_path).close()
+    assert len(caplog.records) == 1
+    open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
+    put_back(data_path)
+    assert {name: (data_path / name).read_text() for name in files} == files
+    assert data_path.stat().st_mode & 0o777 == 0o755
+    assert (data_path / "log").stat().st_mode & 0o777 == 0o700
+    open_small(data_path).close()
+
+
+def test_damage_is_seen_beside_foreign_files(data_path: Path) -> None:
+    """A log without an identity is no fresh directory, whatever lies there too."""
+    _lay_foreign_files(data_path)
+    open_small(data_path).close()
+    (data_path / "identity").unlink()
+    with pytest.raises(CorruptStorageError, match="identity is missing, and log is there"):
+        open_small(data_path)
+
+
+def test_new_name_of_a_member_is_kept(data_path: Path) -> None:
+    """The next start knows it, and the founders stay as they were."""
+    open_small(data_path).close()
+    renamed = replace(IDENTITY, name="another")
+    open_storage(data_path, renamed, CONFIGURATION).close()
+    assert stored_identity(data_path) == renamed
 
 
 def test_file_system_that_is_mounted_as_the_directory_is_an_empty_one(data_path: Path) -> None:
