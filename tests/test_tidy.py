@@ -80,6 +80,7 @@ RAFT_ORDER: Final = (
     {"messages"},
     {"inputs", "effects", "progress"},
     {"restored"},
+    {"durability"},
     {"log"},
     {"state"},
     {"roles", "invariants"},

@@ -37,14 +37,17 @@ class LogStore(LogReader, Protocol):
         ...
 
     def persist(self, batch: Persist) -> None:
-        """Queue a batch for the log thread; `on_persisted(batch_id)` follows. Waiting batches are merged into one sync.
+        """Queue a batch for the log thread. Waiting batches are merged into one sync; `on_persisted` names the last.
 
-        A batch without `must_sync` is answered as soon as those before it are durable, and rides on a later one.
+        A batch without `must_sync` rides on a later one, and has no answer of its own.
         """
         ...
 
     def persist_now(self, batch: Persist) -> bool:
-        """Make the batch durable before returning, when nothing is queued; otherwise queue it and return False."""
+        """Make the batch durable before returning, when nothing is queued; otherwise queue it and return False.
+
+        One without `must_sync` is always queued.
+        """
         ...
 
     def compact(self, position: LogPosition) -> None:

@@ -50,7 +50,14 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, RefusalReason, Role, RoleChange
 from kvraft.raft.entries import Entry
-from kvraft.raft.inputs import PeerDisconnected, PeerUnreachable, Propose, Received, TransferLeadership
+from kvraft.raft.inputs import (
+    PeerDisconnected,
+    PeerUnreachable,
+    Propose,
+    Received,
+    SnapshotInstalled,
+    TransferLeadership,
+)
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, InstallSnapshot, Message
 from kvraft.raft.restored import LogPosition
 from kvraft.records import MemberRecord, Written
@@ -120,7 +127,6 @@ class Member:
             cluster.own.member_id,
             raft,
             log_store,
-            self._loop.durable_position,
             created_now=created_now,
         )
         self._disk = DiskWatch(log_store, free_bytes, self._durable.owed_bytes, settings.uncommitted_bytes_max)
@@ -422,7 +428,7 @@ class Member:
         keyspace.succeed(self._applier.keyspace)
         self._requests.writes.mark_unknown()
         self._applier.replace(keyspace, position)
-        self._loop.installed(position)
+        self._loop.put(SnapshotInstalled(position.index))
         self._requests.reads.applied(position.index)
         self._catch_watchers_up()
 

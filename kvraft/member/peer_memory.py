@@ -6,14 +6,12 @@ something, and the highest committed index that each is known to hold. The leade
 own among them: whom it has not told could otherwise form a majority with the one that forgot.
 """
 
-from collections.abc import Callable
 from typing import Final, final
 
 from kvraft.member.interfaces import LogStore
 from kvraft.peer_frames import MatchIndices, PeerHello, Refusal, RefusalKind
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Role
-from kvraft.raft.restored import LogPosition
 
 _TELL_EVERY_MS: Final = 1000
 """Though nothing has changed, for those that were not connected."""
@@ -31,7 +29,6 @@ class PeerMemory:
         member_id: int,
         raft: Raft,
         log_store: LogStore,
-        durable_position: Callable[[], LogPosition],
         *,
         created_now: bool,
     ) -> None:
@@ -39,7 +36,6 @@ class PeerMemory:
         self._member_id = member_id
         self._raft = raft
         self._log_store = log_store
-        self._durable_position = durable_position
         self._created_now = created_now
         self._seen: set[int] = set()
         self._accepted: dict[int, bytes] = {}
@@ -49,7 +45,7 @@ class PeerMemory:
 
     def local_hello(self) -> PeerHello:
         """This member now. Fresh as long as it has promised nothing: no term, so no vote, and no entry."""
-        last = self._durable_position()
+        last = self._raft.durable_position
         rebuilding = self._raft.is_rebuilding
         fresh = self._created_now and last.index == 0 and self._raft.current_term == 0 and not rebuilding
         return PeerHello(
@@ -135,7 +131,7 @@ class PeerMemory:
 
         It passed as new, or as it was, with a peer that remembered nothing of it.
         """
-        last_index = self._durable_position().index
+        last_index = self._raft.durable_position.index
         held = dict(told.indices).get(self._member_id, 0)
         if held <= last_index or self._raft.is_rebuilding:
             return None

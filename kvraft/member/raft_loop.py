@@ -1,22 +1,20 @@
 """Drives the core: collects inputs, steps once a wake-up, and carries out what a step's caller owes (design.md).
 
 Everything that arrives in one turn of the event loop goes into one step, so one transaction, one sync and one message
-serve many writes.
+serve many writes. What the disk has done and what is applied is told to the core without a step of its own.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, final
 
 from kvraft.member.disk_pace import DiskPace
 from kvraft.member.interfaces import Frame, LogStore, Transport
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, Outgoing, Persist, Role
+from kvraft.raft.effects import Effects, Outgoing, Persist
 from kvraft.raft.entries import Entry
-from kvraft.raft.inputs import Applied, Input, Persisted, SnapshotInstalled
+from kvraft.raft.inputs import Input
 from kvraft.raft.messages import AppendEntries
-from kvraft.raft.restored import LogPosition
 
 _IDLE_COMMIT_ENTRIES = 4
 """An idle member commits batches of up to this many entries on the loop: the hand-over to the log thread and back
@@ -68,27 +66,10 @@ class RaftLoop:
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
-        self._issued_batch = 0
-        self._durable_batch = 0
-        self._reported_batch = 0
-        """The core knows that batches up to this one are durable."""
-        self._durable = log_store.restored().last
-        self._batch_ends: deque[tuple[int, Entry]] = deque()
-        """(batch id, its last entry), for batches on their way to disk."""
         self._postponed: Persist | None = None
         """A small batch of a leader that will be committed on the loop once its messages have left."""
-        self._held: deque[tuple[int, list[Outgoing]]] = deque()
-        """Messages that wait for a batch, by the batch they wait for."""
-
-    def durable_position(self) -> LogPosition:
-        """The end of the log as far as it is known to be on this member's disk."""
-        return self._durable
-
-    def installed(self, position: LogPosition) -> None:
-        """A snapshot replaced the log, durably: what was on its way to disk before is void."""
-        self._batch_ends.clear()
-        self._durable = position
-        self.put(SnapshotInstalled(position.index))
+        self._held: dict[int, list[Outgoing]] = {}
+        """Messages that wait for the disk, by the batch they wait for."""
 
     def put(self, *inputs: Input) -> None:
         """Add inputs to the next step."""
@@ -101,8 +82,7 @@ class RaftLoop:
 
     def applied(self, index: int) -> None:
         """The keyspace is at `index`. The core may hold back more that is committed: then it is asked at once."""
-        self._inbox.append(Applied(index))
-        if self.raft.commit_index > index:
+        if self.raft.applied(index):
             self.wake()
 
     def wake(self) -> None:
@@ -124,21 +104,16 @@ class RaftLoop:
         if self._stopped:
             return
         self._pace.durable(batch_id, self._monotonic_ms())
-        self._mark_durable(batch_id)
-        self._report_if_it_counts()
+        self._now_durable(batch_id)
 
-    def _report_if_it_counts(self) -> None:
-        """A leader commits by what is durable here. Any other core can wait: what it held back for it has been sent."""
-        if self._reported_batch < self._durable_batch and self.raft.role is Role.LEADER:
+    def _now_durable(self, batch_id: int) -> None:
+        """What waited for this batch leaves; the core has a step only if it can commit by it."""
+        if self.raft.persisted(batch_id):
             self.wake()
-
-    def _mark_durable(self, batch_id: int) -> None:
-        self._durable_batch = batch_id
-        while self._batch_ends and self._batch_ends[0][0] <= batch_id:
-            last = self._batch_ends.popleft()[1]
-            self._durable = LogPosition(last.index, last.term, last.chain_hash, last.clock_ms)
-        while self._held and self._held[0][0] <= batch_id:
-            self._send(self._held.popleft()[1])
+        if self._held:
+            for after in sorted(self._held):
+                if after <= batch_id:
+                    self._send(self._held.pop(after))
 
     def _run(self) -> None:
         self._scheduled = False
@@ -148,9 +123,6 @@ class RaftLoop:
         try:
             self._owner.before_step(now_ms)
             inputs, self._inbox = self._inbox, []
-            if self._reported_batch < self._durable_batch:
-                self._reported_batch = self._durable_batch
-                inputs.insert(0, Persisted(self._durable_batch))
             effects = self.raft.step(inputs, now_ms)
             if effects.divergence is None:
                 self._carry_out(effects)
@@ -162,23 +134,17 @@ class RaftLoop:
         self._arm_timer(now_ms)
         if self._inbox:
             self.wake()
-        self._report_if_it_counts()
 
     def _carry_out(self, effects: Effects) -> None:
-        self._send(effects.messages_now)
+        now = [outgoing for outgoing in effects.messages if not outgoing.after_batch]
+        for outgoing in effects.messages:
+            if outgoing.after_batch:
+                self._held.setdefault(outgoing.after_batch, []).append(outgoing)
+        self._send(now)
         if effects.persist is not None:
-            self._persist(effects.persist, alone=not effects.messages_now)
-        if effects.messages_after_persist:
-            if self._durable_batch >= self._issued_batch:
-                self._send(effects.messages_after_persist)
-            else:
-                self._held.append((self._issued_batch, effects.messages_after_persist))
+            self._persist(effects.persist, alone=not now)
 
     def _persist(self, batch: Persist, *, alone: bool) -> None:
-        if batch.must_sync:
-            self._issued_batch = batch.batch_id
-        if batch.entries:
-            self._batch_ends.append((batch.batch_id, batch.entries[-1]))
         if self._postponed is not None:
             self._hand_over_postponed()
         elif self._may_commit_here(batch):
@@ -208,7 +174,6 @@ class RaftLoop:
         if self._postponed is batch and not self._stopped:
             self._postponed = None
             self._commit_here(batch)
-            self._report_if_it_counts()
 
     def _hand_over_postponed(self) -> None:
         """More has come before the postponed batch was committed here: batches become durable in order."""
@@ -221,7 +186,7 @@ class RaftLoop:
         if self._log_store.persist_now(batch):
             now_ms = self._monotonic_ms()
             self._pace.took(now_ms - began_ms, now_ms)
-            self._mark_durable(batch.batch_id)
+            self._now_durable(batch.batch_id)
         else:
             self._pace.handed_over(batch.batch_id, began_ms)
 

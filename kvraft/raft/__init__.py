@@ -19,7 +19,8 @@ Where to look, each file importing only from those above it:
     inputs          what goes into a step
     effects         what comes out, and what the caller owes for it
     restored        what a server remembers over a restart, and how it reads old entries
-    log             the log: its tail in memory, its ends, what of it is durable
+    durability      which batches, and so what of the log, this server's disk holds
+    log             the log: its tail in memory, its ends
     progress        what a leader knows of one follower: probe, replicate, snapshot
     state           a server's variables in any role; hard state and messages held back for it
     roles           the variables of each role; becoming a follower; hearing a leader

@@ -12,12 +12,10 @@ from kvraft.raft import election, membership, reads, rebuild, replication, snaps
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Effects, Role
 from kvraft.raft.inputs import (
-    Applied,
     Input,
     LogCompacted,
     PeerDisconnected,
     PeerUnreachable,
-    Persisted,
     Propose,
     ProposeConfiguration,
     ReadRequest,
@@ -45,7 +43,7 @@ from kvraft.raft.messages import (
     TimeoutNow,
 )
 from kvraft.raft.progress import Progress
-from kvraft.raft.restored import LogReader, Restored
+from kvraft.raft.restored import LogPosition, LogReader, Restored
 from kvraft.raft.roles import Candidate, Follower, Leader, PreCandidate, become_follower
 from kvraft.raft.settings import RaftSettings
 from kvraft.raft.state import State
@@ -130,6 +128,16 @@ class Raft:
         return self._state.log.durable_index
 
     @property
+    def durable_position(self) -> LogPosition:
+        """The end of the log that is on disk: what a restart would find."""
+        return self._state.log.durability.position
+
+    @property
+    def durable_batch(self) -> int:
+        """Batches up to this one are on disk."""
+        return self._state.log.durability.durable_id
+
+    @property
     def first_log_index(self) -> int:
         """The lowest entry that the log still holds; `last_log_index + 1` if it is empty."""
         return self._state.log.first_index
@@ -174,6 +182,24 @@ class Raft:
             return role.clock_ms(max(now_ms, self._state.now_ms))
         return self._state.restored_clock_ms()
 
+    # -- what needs no step
+
+    def persisted(self, batch_id: int) -> bool:
+        """Batches up to `batch_id` are on disk. True if a step now commits something by it; nobody else waits for one.
+
+        The caller sends what waited for them (`Outgoing.after_batch`) without asking again.
+        """
+        state = self._state
+        if not state.log.durability.persisted(batch_id) or not isinstance(state.role, Leader):
+            return False
+        state.role.commit_pending = True
+        return replication.commits_more(state, state.role)
+
+    def applied(self, index: int) -> bool:
+        """The keyspace has applied every entry up to `index`. True if a step now hands out more that is committed."""
+        self._state.applied(index)
+        return self._state.more_to_deliver
+
     # -- the door
 
     def step(self, inputs: Sequence[Input], now_ms: int) -> Effects:
@@ -192,10 +218,6 @@ class Raft:
                 self._receive(item.from_server, item.message)
                 if effects.divergence is not None:
                     break
-            elif isinstance(item, Persisted):
-                self._persisted(item)
-            elif isinstance(item, Applied):
-                state.applied(item.index)
             else:
                 self._take_rare(item)
         self._tick()
@@ -204,11 +226,6 @@ class Raft:
         self._invariants.check(state)
         self._set_deadline()
         return effects
-
-    def _persisted(self, item: Persisted) -> None:
-        state = self._state
-        if state.persisted(item.batch_id) and isinstance(state.role, Leader):
-            state.role.commit_pending = True
 
     def _take_rare(
         self,

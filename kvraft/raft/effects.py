@@ -58,7 +58,7 @@ class HardState:
 @final
 @dataclass(slots=True)
 class Persist:
-    """One durable transaction. Feed back `Persisted(batch_id)` when it is on disk; batches become durable in order."""
+    """One durable transaction. Call `Raft.persisted(batch_id)` when it is on disk; batches become durable in order."""
 
     batch_id: int
     """Grows by one a batch within one run."""
@@ -68,7 +68,7 @@ class Persist:
     """Remove entries from this index on before appending; 0: remove nothing."""
     entries: list[Entry]
     must_sync: bool
-    """False when only the commit index moved: it may ride on a later batch, and nothing waits for it."""
+    """False when only the commit index moved: it rides on a later batch, and nobody is told when."""
 
 
 @final
@@ -76,6 +76,8 @@ class Persist:
 class Outgoing:
     to_server: int
     message: Message
+    after_batch: int = 0
+    """Leaves once batches up to this one are durable; 0: may leave now, beside the disk."""
 
 
 @final
@@ -140,13 +142,12 @@ class Divergence:
 class Effects:
     """The caller's duties after a step.
 
-    `persist` starts first. `messages_now` may leave beside it. `messages_after_persist` leave once every batch issued
-    so far, this one included, is durable. `committed` goes to the applier in order, never twice.
+    `persist` starts first. Each of `messages` leaves when the batch that it names is durable, or beside the disk if it
+    names none. `committed` goes to the applier in order, never twice.
     """
 
     persist: Persist | None
-    messages_now: list[Outgoing]
-    messages_after_persist: list[Outgoing]
+    messages: list[Outgoing]
     committed: list[Entry]
     """Consecutive; bounded in bytes a step (the rest comes with later steps, see `Raft.next_deadline_ms`)."""
     accepted: list[Accepted]
@@ -164,16 +165,10 @@ class Effects:
     corrupt_from: list[int]
     """Servers of which an entry arrived that does not fit its own hash. It was dropped as if lost; count and log it."""
 
-    def __init__(
-        self,
-        persist: Persist | None = None,
-        messages_now: list[Outgoing] | None = None,
-        messages_after_persist: list[Outgoing] | None = None,
-    ) -> None:
+    def __init__(self, persist: Persist | None = None, messages: list[Outgoing] | None = None) -> None:
         """Nothing to do beside what is given. Every step makes one, and default factories take twice as long."""
         self.persist = persist
-        self.messages_now = [] if messages_now is None else messages_now
-        self.messages_after_persist = [] if messages_after_persist is None else messages_after_persist
+        self.messages = [] if messages is None else messages
         self.committed = []
         self.accepted = []
         self.refused = []

@@ -50,22 +50,6 @@ class ReadRequest:
 
 @final
 @dataclass(slots=True)
-class Persisted:
-    """The batch is durable."""
-
-    batch_id: int
-
-
-@final
-@dataclass(slots=True)
-class Applied:
-    """The keyspace has applied every entry up to `index`."""
-
-    index: int
-
-
-@final
-@dataclass(slots=True)
 class LogCompacted:
     """Entries up to `index` are covered by the durable state and left the log store."""
 
@@ -124,8 +108,6 @@ Input = (
     | Propose
     | ProposeConfiguration
     | ReadRequest
-    | Persisted
-    | Applied
     | LogCompacted
     | SnapshotInstalled
     | SnapshotSent

@@ -1,18 +1,15 @@
 """The log as the core sees it: the newest entries in memory, older ones through the `LogReader`.
 
 Four positions divide it, from old to new: `base` (just before the first entry held), `durable_index` (on this server's
-disk for certain), `issued_index` (handed out in a `Persist`), `last_index`. What is not durable is always in memory, so
-the reader, which sees the disk, is never asked for an entry that may not be there yet or that may still be replaced.
-
-A batch is remembered by its id together with the last index it makes durable. Truncation lowers that index in every
-batch still under way, so a late acknowledgement of overwritten entries proves nothing about the entries that took
-their place (etcd-io/raft calls this the ABA race: testdata/async_storage_writes_append_aba_race.txt).
+disk for certain, see `durability`), `issued_index` (handed out in a `Persist`), `last_index`. What is not durable is
+always in memory, so the reader, which sees the disk, is never asked for an entry that may not be there yet or that may
+still be replaced.
 """
 
 from bisect import bisect_left, bisect_right
-from collections import deque
 from typing import Final, final
 
+from kvraft.raft.durability import Durability
 from kvraft.raft.entries import Entry
 from kvraft.raft.restored import LogPosition, LogReader
 
@@ -25,7 +22,6 @@ class Log:
     """Entries `base.index + 1` .. `last_index`, consecutive, terms never decreasing."""
 
     __slots__ = (
-        "_batches",
         "_before_tail",
         "_bytes_evicted",
         "_ends",
@@ -34,7 +30,7 @@ class Log:
         "_tail_bytes_max",
         "_tail_first",
         "base",
-        "durable_index",
+        "durability",
         "issued_index",
         "last_clock_ms",
         "last_hash",
@@ -50,8 +46,7 @@ class Log:
         self.last_term = last.term
         self.last_hash = last.chain_hash
         self.last_clock_ms = last.clock_ms
-        self.durable_index = last.index
-        """Last index that this server's disk holds for certain, in its present version."""
+        self.durability = Durability(last)
         self.issued_index = last.index
         """Last index that has been handed out for persisting, in its present version."""
         self.truncate_from = 0
@@ -66,8 +61,6 @@ class Log:
         """For each entry in memory, bytes of all records up to its end, so that a slice is cut by bisection."""
         self._bytes_evicted = 0
         """The end of the entry before the first in memory, on the same scale."""
-        self._batches: deque[tuple[int, int]] = deque()
-        """(batch id, last index it makes durable), oldest first."""
 
     @property
     def first_index(self) -> int:
@@ -75,9 +68,9 @@ class Log:
         return self.base.index + 1
 
     @property
-    def tail_first_index(self) -> int:
-        """The first entry in memory; `last_index + 1` if there is none."""
-        return self._tail_first
+    def durable_index(self) -> int:
+        """Last index that this server's disk holds for certain, in its present version."""
+        return self.durability.index
 
     # -- reading
 
@@ -203,7 +196,7 @@ class Log:
         if first_removed <= self.issued_index:
             self.issued_index = first_removed - 1
             self.truncate_from = min(self.truncate_from or first_removed, first_removed)
-        self._lower_durable(first_removed - 1)
+        self.durability.lower(first_removed - 1)
 
     def reset(self, base: LogPosition) -> None:
         """Forget everything: the log is empty behind `base`, in memory and (the caller knows) on disk."""
@@ -213,8 +206,8 @@ class Log:
         self._ends.clear()
         self._tail_first = base.index + 1
         self._before_tail = base
-        self._lower_durable(0)
-        self.durable_index = self.issued_index = base.index
+        self.durability.reset(base)
+        self.issued_index = base.index
         self.truncate_from = 0
 
     def compact(self, position: LogPosition) -> None:
@@ -245,34 +238,24 @@ class Log:
         if count > 0:
             self._evict(count)
 
-    # -- durability
-
-    def issue(self, batch_id: int) -> tuple[int, list[Entry]]:
-        """What the disk lacks: (truncate from, entries), which from now on count as issued in that batch."""
+    def issue(self) -> tuple[int, list[Entry]]:
+        """What the disk lacks: (truncate from, entries), which from now on count as handed out."""
         entries: list[Entry] = []
         if self.issued_index < self.last_index:
             entries = self._entries[self.issued_index + 1 - self._tail_first :]
         truncate_from, self.truncate_from = self.truncate_from, 0
         self.issued_index = self.last_index
-        self._batches.append((batch_id, self.last_index))
         return truncate_from, entries
-
-    def persisted(self, batch_id: int) -> bool:
-        """Batches up to `batch_id` are durable. True if that moved `durable_index`."""
-        before = self.durable_index
-        while self._batches and self._batches[0][0] <= batch_id:
-            _, last = self._batches.popleft()
-            self.durable_index = max(self.durable_index, last)
-        return self.durable_index != before
 
     def check(self) -> None:
         """Assert what every method above relies on; cheap enough for every step."""
         entries, tail_first, last_index = self._entries, self._tail_first, self.last_index
+        durable_index = self.durability.index
         count = len(entries)
         assert count == len(self._ends), "each entry in memory has its end"
         assert tail_first + count == last_index + 1, "the tail reaches to the last entry"
-        assert self.base.index <= self.durable_index <= self.issued_index <= last_index, "positions are in order"
-        assert tail_first <= self.durable_index + 1, "what is not durable is in memory"
+        assert self.base.index <= durable_index <= self.issued_index <= last_index, "positions are in order"
+        assert tail_first <= durable_index + 1, "what is not durable is in memory"
         if entries:
             assert entries[0].index == tail_first, "the tail begins where it says"
             assert entries[-1].chain_hash == self.last_hash, "the last hash is the last entry's"
@@ -284,10 +267,6 @@ class Log:
         self.last_term = position.term
         self.last_hash = position.chain_hash
         self.last_clock_ms = position.clock_ms
-
-    def _lower_durable(self, index: int) -> None:
-        self.durable_index = min(self.durable_index, index)
-        self._batches = deque((batch_id, min(last, index)) for batch_id, last in self._batches)
 
     def _evict(self, count: int) -> None:
         entry = self._entries[count - 1]

@@ -155,18 +155,27 @@ def advance_commit_index(state: State, leader: Leader) -> None:
     if not leader.commit_pending:
         return
     leader.commit_pending = False
+    index = _held_by_majority(state, leader)
+    if index <= state.commit_index or index < leader.noop_index:
+        return
+    state.commit_index = index
+    if leader.progress and leader.commit_notice_ms is None:
+        leader.commit_notice_ms = state.now_ms + state.settings.commit_notice_delay_ms
+
+
+def commits_more(state: State, leader: Leader) -> bool:
+    """Whether `advance_commit_index` would find something to commit."""
+    return _held_by_majority(state, leader) > max(state.commit_index, leader.noop_index - 1)
+
+
+def _held_by_majority(state: State, leader: Leader) -> int:
     reached = []
     for voter in state.configuration.voters:
         if voter == state.server_id:
             reached.append(state.log.durable_index)
         else:
             reached.append(leader.progress[voter].match_index)
-    index = reached_by_majority(reached)
-    if index <= state.commit_index or index < leader.noop_index:
-        return
-    state.commit_index = index
-    if leader.progress and leader.commit_notice_ms is None:
-        leader.commit_notice_ms = state.now_ms + state.settings.commit_notice_delay_ms
+    return reached_by_majority(reached)
 
 
 def _broadcast_heartbeat(state: State, leader: Leader) -> None:

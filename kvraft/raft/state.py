@@ -39,11 +39,8 @@ class State:
     """A server. `role` is replaced as a whole at each transition."""
 
     __slots__ = (
-        "_batch_id",
+        "_after_disk",
         "_commit_stored_ms",
-        "_durable_batch_id",
-        "_hard_state_batch_id",
-        "_sync_batch_id",
         "_unapplied",
         "commit_index",
         "configurations",
@@ -113,10 +110,8 @@ class State:
         """Set while this server does not hold what it may have acknowledged before it lost its disk."""
         self.stored = restored.hard_state
         """The hard state as last issued for persisting."""
-        self._batch_id = 0
-        self._sync_batch_id = 0
-        self._hard_state_batch_id = 0
-        self._durable_batch_id = 0
+        self._after_disk: list[Outgoing] = []
+        """Messages of this step that wait for everything this server has decided so far."""
         self._commit_stored_ms = now_ms
 
     # -- configuration
@@ -179,11 +174,13 @@ class State:
 
     def send(self, to_server: int, message: Message) -> None:
         """Send without waiting for the disk, unless the hard state waits for it (see `close_step`)."""
-        self.effects.messages_now.append(Outgoing(to_server, message))
+        self.effects.messages.append(Outgoing(to_server, message))
 
     def send_after_persist(self, to_server: int, message: Message) -> None:
         """Send once everything this server has decided so far is durable."""
-        self.effects.messages_after_persist.append(Outgoing(to_server, message))
+        outgoing = Outgoing(to_server, message)
+        self.effects.messages.append(outgoing)
+        self._after_disk.append(outgoing)
 
     def diverged(self, index: int, detail: str) -> None:
         """Report what correct servers never do; the first report of a step stands."""
@@ -237,11 +234,6 @@ class State:
 
     # -- durability
 
-    def persisted(self, batch_id: int) -> bool:
-        """Batches up to `batch_id` are durable. True if more of the log is durable than before."""
-        self._durable_batch_id = max(self._durable_batch_id, batch_id)
-        return self.log.persisted(batch_id)
-
     @property
     def commit_store_deadline_ms(self) -> int | None:
         """When a moved commit index wants to be stored although nothing else is."""
@@ -250,10 +242,10 @@ class State:
         return self._commit_stored_ms + self.settings.heartbeat_interval_ms
 
     def close_step(self) -> None:
-        """Put what must become durable into `persist`, and hold back messages that must not precede it.
+        """Put what must become durable into `persist`, and tag each message with the batch that it must not precede.
 
         A message may leave beside the log's own write, but never before the term and vote that it speaks for: while
-        such a batch is under way, from this step or an earlier one, everything waits. When nothing is under way,
+        such a batch is under way, from this step or an earlier one, everything waits for it. When nothing is under way,
         nothing waits.
         """
         effects = self.effects
@@ -267,26 +259,30 @@ class State:
         must_sync = voted or log.issued_index < log.last_index or log.truncate_from > 0
         deadline_ms = self.commit_store_deadline_ms
         if must_sync or (deadline_ms is not None and self.now_ms >= deadline_ms):
-            self._batch_id += 1
-            truncate_from, entries = log.issue(self._batch_id)
+            truncate_from, entries = log.issue()
             hard_state = None
             if voted or self.commit_index != stored.commit_index:
                 self.stored = hard_state = HardState(
                     self.current_term, self.voted_for, self.commit_index, self.rebuilding
                 )
                 self._commit_stored_ms = self.now_ms
-            effects.persist = Persist(self._batch_id, hard_state, truncate_from, entries, must_sync)
-            if must_sync:
-                self._sync_batch_id = self._batch_id
-            if voted:
-                self._hard_state_batch_id = self._batch_id
-        if self._hard_state_batch_id > self._durable_batch_id:
-            if effects.messages_now:
-                effects.messages_after_persist[:0] = effects.messages_now
-                effects.messages_now = []
-        elif effects.messages_after_persist and self._sync_batch_id <= self._durable_batch_id:
-            effects.messages_now.extend(effects.messages_after_persist)
-            effects.messages_after_persist = []
+            end = entries[-1] if entries else None
+            batch_id = log.durability.issue(log.last_index, end, must_sync=must_sync, promises=voted)
+            effects.persist = Persist(batch_id, hard_state, truncate_from, entries, must_sync)
+        if effects.messages:
+            self._tag(effects.messages)
+
+    def _tag(self, messages: list[Outgoing]) -> None:
+        durability = self.log.durability
+        if self._after_disk:
+            batch_id = durability.under_way
+            for outgoing in self._after_disk:
+                outgoing.after_batch = batch_id
+            self._after_disk = []
+        batch_id = durability.promises_under_way
+        if batch_id:
+            for outgoing in messages:
+                outgoing.after_batch = outgoing.after_batch or batch_id
 
     def report_changes(self, before: tuple[Role, int, int, Configuration]) -> None:
         """Say what of (role, term, leader, configuration) differs from before the step."""

@@ -54,12 +54,10 @@ class LogStore:
         self._changed_peers: dict[int, int] = {}
         self._lazy_hard_state: HardState | None = None
         self._lazy_timer: asyncio.TimerHandle | None = None
-        self._lazy_behind: dict[int, list[int]] = {}
         self._base_index = self._shape.base.index
         self._sizes = LogSizes(self._base_index, self._shape.last.index, file.used_bytes())
-        self._outstanding = 0
-        self._last_queued = 0
-        self._last_lazy_id = 0
+        self._handed_over = 0
+        """How many batches and lazy changes the log thread has, or has done without the loop knowing."""
         self._queue: SimpleQueue[LogChange | Persist | Job | None] = SimpleQueue()
         self._writing = threading.Lock()
         self._durable_moved = threading.Condition()
@@ -71,7 +69,7 @@ class LogStore:
     def start(
         self, loop: asyncio.AbstractEventLoop, on_persisted: Callable[[int], None], *, own_thread: bool = True
     ) -> None:
-        """Begin to write. Each batch is answered by `on_persisted(batch_id)` on the loop, in order.
+        """Begin to write. `on_persisted(batch_id)` on the loop, in order, answers all batches up to that one.
 
         Without `own_thread` nothing is written but when the caller does `work_off` (as virtual time wants it).
         """
@@ -104,25 +102,15 @@ class LogStore:
         if self._latch.failure is not None:
             return
         if batch.must_sync:
-            self._enqueue(self._with_lazy(batch))
-            return
-        self._defer(batch)
-        if self._outstanding:
-            self._lazy_behind.setdefault(self._last_queued, []).append(batch.batch_id)
+            self._hand_over(self._with_lazy(batch))
         else:
-            assert self._loop is not None
-            self._outstanding += 1
-            self._last_queued = batch.batch_id
-            self._loop.call_soon(self._deliver, [batch.batch_id])
+            self._defer(batch)
 
     def persist_now(self, batch: Persist) -> bool:
         """Commit on this thread if nothing is queued or being written; see `LogStore`."""
         if self._latch.failure is not None:
             return False
-        if not self._outstanding and not batch.must_sync:
-            self._defer(batch)
-            return True
-        if self._outstanding or not self._writing.acquire(blocking=False):
+        if self._handed_over or not batch.must_sync or not self._writing.acquire(blocking=False):
             self.persist(batch)
             return False
         try:
@@ -270,10 +258,9 @@ class LogStore:
             self._lazy_hard_state = None
         return batch
 
-    def _enqueue(self, batch: Persist) -> None:
-        self._outstanding += 1
-        self._last_queued = batch.batch_id
-        self._queue.put(batch)
+    def _hand_over(self, work: LogChange | Persist) -> None:
+        self._handed_over += 1
+        self._queue.put(work)
 
     def _defer(self, batch: Persist) -> None:
         assert not batch.entries, "entries are acknowledged, so they are synced"
@@ -290,24 +277,19 @@ class LogStore:
         change = LogChange(hard_state=self._lazy_hard_state, peers=self._changed_peers)
         self._lazy_hard_state, self._changed_peers = None, {}
         if change.hard_state is not None or change.peers:
-            # Counted as a batch, and answered like one: or else `persist_now` could commit a vote before this, which
-            # would then be overwritten by the older hard state in here.
-            self._last_lazy_id -= 1
-            change.batch_ids.append(self._last_lazy_id)
-            self._outstanding += 1
-            self._last_queued = self._last_lazy_id
-            self._queue.put(change)
+            # Counted like a batch: or else `persist_now` could commit a vote before this, which would then be
+            # overwritten by the older hard state in here.
+            self._hand_over(change)
 
-    def _deliver(self, batch_ids: list[int]) -> None:
+    def _deliver(self, done: tuple[int, int]) -> None:
+        """So much of what was handed over is durable, with the batches up to that one."""
         assert self._on_persisted is not None
         if self._latch.failure is not None:
             return
-        self._outstanding -= len(batch_ids)
-        for batch_id in batch_ids:
-            if batch_id > 0:  # those of lazy changes are negative
-                self._on_persisted(batch_id)
-            for behind in self._lazy_behind.pop(batch_id, ()):
-                self._on_persisted(behind)
+        count, batch_id = done
+        self._handed_over -= count
+        if batch_id:
+            self._on_persisted(batch_id)
 
     def work_off(self) -> None:
         """Do what is queued on this thread, if there is no other to do it."""
@@ -352,10 +334,10 @@ class LogStore:
                 else:
                     change.add_lazy(batch)
             with self._writing:
-                if change.batch_ids:
+                if batches:
                     self._commit(change)
-            if change.batch_ids:
-                self._latch.tell(self._deliver, change.batch_ids)
+            if batches:
+                self._latch.tell(self._deliver, (len(batches), change.batch_id))
             for job in jobs:
                 with self._writing:
                     job()

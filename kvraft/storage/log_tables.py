@@ -31,7 +31,8 @@ class LogChange:
     entries: list[Entry] = field(default_factory=list)
     """What is left of their entries, consecutive."""
     peers: dict[int, int] = field(default_factory=dict)
-    batch_ids: list[int] = field(default_factory=list)
+    batch_id: int = 0
+    """The last of the batches; 0: none is in here."""
 
     def add(self, batch: Persist) -> None:
         """Put a later batch behind the earlier ones."""
@@ -42,7 +43,7 @@ class LogChange:
             if self.entries and first <= self.entries[-1].index:
                 del self.entries[max(first - self.entries[0].index, 0) :]
         self.entries += batch.entries
-        self.batch_ids.append(batch.batch_id)
+        self.batch_id = batch.batch_id
 
     def add_lazy(self, change: "LogChange") -> None:
         """Put behind the earlier batches what waited for one to ride on: a hard state and peers."""
@@ -50,7 +51,6 @@ class LogChange:
         assert not change.truncate_from
         self._add_hard_state(change.hard_state)
         self.peers |= change.peers
-        self.batch_ids += change.batch_ids
 
     def _add_hard_state(self, hard_state: HardState | None) -> None:
         if hard_state is not None:

@@ -18,11 +18,9 @@ from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, Role
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.inputs import (
-    Applied,
     Input,
     PeerDisconnected,
     PeerUnreachable,
-    Persisted,
     Propose,
     ReadRequest,
     Received,
@@ -171,6 +169,8 @@ class Server:
         self.reads = 0
         self.asked = 0
         self.divergence = False
+        self.wanted = False
+        """The core wants a step without input."""
 
     def numbers(self) -> dict[str, int]:
         """What lies are measured by."""
@@ -191,13 +191,14 @@ class Server:
         while not self.divergence:
             effects = self.raft.step(pending, self.now_ms)
             self.divergence = effects.divergence is not None
+            self.wanted = False
             pending = self._carry_out(effects)
-            if not pending:
+            if not pending and not self.wanted:
                 return
 
     def _carry_out(self, effects: Effects) -> list[Input]:
         more: list[Input] = []
-        for outgoing in [*effects.messages_now, *effects.messages_after_persist]:
+        for outgoing in effects.messages:
             if isinstance(outgoing.message, ReadIndexRequest):
                 self.asked = outgoing.message.read_id
         if effects.persist is not None:
@@ -211,7 +212,7 @@ class Server:
             self.batches.clear()
             more.append(SnapshotInstalled(index))
         elif effects.committed:
-            more.append(Applied(effects.committed[-1].index))
+            self.wanted |= self.raft.applied(effects.committed[-1].index)
         return more
 
     def own(self, local: Local) -> None:
@@ -219,8 +220,9 @@ class Server:
         match local.what:
             case "sync":
                 if self.batches:
-                    self.step(Persisted(self.batches[-1]))
+                    self.raft.persisted(self.batches[-1])
                     self.batches.clear()
+                    self.step()
             case "time":
                 self.now_ms += local.number
                 self.step()

@@ -74,15 +74,28 @@ class ScriptedRaft:
         self.lost_as_well: list[int] = []
         self.last_log_index = 0
         self.durable_index = 0
+        self.durable_position = LogPosition()
+        self.commits = False
+        """What it says when batches are durable."""
+        self.durable_batch = 0
         self.first_log_index = 1
         self.next_deadline_ms = 1 << 60
         self.progress: dict[int, object] = {}
         self.given: list[Input] = []
+        self.steps = 0
         self.effects: list[Effects] = []
 
     def step(self, inputs: Sequence[Input], now_ms: int) -> Effects:
         self.given += inputs
+        self.steps += 1
         return self.effects.pop(0) if self.effects else Effects()
+
+    def persisted(self, batch_id: int) -> bool:
+        self.durable_batch = batch_id
+        return self.commits and self.role is Role.LEADER
+
+    def applied(self, index: int) -> bool:
+        return self.commit_index > index
 
     @property
     def core(self) -> Raft:

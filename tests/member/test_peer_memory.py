@@ -29,9 +29,8 @@ class Memory:
         self.storage = open_memory(self.disk, directory)
         self.storage.start(asyncio.get_running_loop(), lambda _batch: None, lambda _error: None)
         self.raft = ScriptedRaft(term=0)
-        self.last = LogPosition()
         self.log: MemoryLogStore = self.storage.log
-        self.memory = PeerMemory(7, 1, self.raft.core, self.log, lambda: self.last, created_now=created_now)
+        self.memory = PeerMemory(7, 1, self.raft.core, self.log, created_now=created_now)
 
 
 _INSTANCES: Final = itertools.count()
@@ -54,7 +53,7 @@ def test_new_member_is_fresh_until_it_has_promised_something(tmp_path: pathlib.P
         assert made.memory.local_hello().fresh
         made.raft.current_term = 1
         assert not made.memory.local_hello().fresh
-        made.raft.current_term, made.last = 0, LogPosition(1, 1)
+        made.raft.current_term, made.raft.durable_position = 0, LogPosition(1, 1)
         assert not made.memory.local_hello().fresh
         assert not Memory(tmp_path / "b", created_now=False).memory.local_hello().fresh
 
@@ -240,7 +239,7 @@ def test_member_hears_that_it_lacks_what_it_acknowledged(tmp_path: pathlib.Path)
 
     async def story() -> None:
         made = Memory(tmp_path / "a")
-        made.last = LogPosition(5, 1)
+        made.raft.durable_position = LogPosition(5, 1)
         assert made.memory.contradiction(MatchIndices(((1, 5), (2, 9)))) is None
         assert "ends at 5 but it has acknowledged 6" in (made.memory.contradiction(MatchIndices(((1, 6),))) or "")
         made.raft.is_rebuilding = True

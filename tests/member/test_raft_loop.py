@@ -8,7 +8,7 @@ from kvraft.member.interfaces import LogStore
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.raft.effects import Effects, HardState, Outgoing, Persist, Role
 from kvraft.raft.entries import Entry
-from kvraft.raft.inputs import Applied, Input, Persisted
+from kvraft.raft.inputs import PeerUnreachable
 from kvraft.raft.messages import Heartbeat
 from tests.member import virtual_time
 from tests.member.fakes import ManualLog, RecordingTransport, ScriptedRaft, log_of
@@ -58,8 +58,8 @@ class Desk:
         return [frame.term for _, frame in self.transport.take() if isinstance(frame, Heartbeat)]
 
 
-def message(name: int) -> list[Outgoing]:
-    return [Outgoing(2, Heartbeat(name, 0, 0, 0))]
+def message(name: int, after_batch: int = 0) -> list[Outgoing]:
+    return [Outgoing(2, Heartbeat(name, 0, 0, 0), after_batch)]
 
 
 def batch(batch_id: int, entries: list[Entry], *, must_sync: bool = True) -> Persist:
@@ -71,7 +71,7 @@ def test_messages_now_leave_beside_the_disk_the_others_after_it() -> None:
 
     async def story() -> None:
         desk = Desk()
-        desk.step(Effects(batch(1, ENTRIES[:10]), message(1), message(2)))
+        desk.step(Effects(batch(1, ENTRIES[:10]), message(1) + message(2, 1)))
         assert desk.journal == ["queue 1"]
         assert desk.sent() == [1]
         desk.durable(1)
@@ -80,15 +80,15 @@ def test_messages_now_leave_beside_the_disk_the_others_after_it() -> None:
     virtual_time.run(story())
 
 
-def test_messages_wait_for_every_batch_issued_before_them() -> None:
+def test_each_message_waits_for_the_batch_that_it_names() -> None:
     """A step without a batch of its own may still answer for what an earlier one has put on its way."""
 
     async def story() -> None:
         desk = Desk()
-        desk.step(Effects(batch(1, ENTRIES[:10])), Effects(batch(2, ENTRIES[10:20]), [], message(7)))
-        desk.step(Effects(None, [], message(8)))
+        desk.step(Effects(batch(1, ENTRIES[:10])), Effects(batch(2, ENTRIES[10:20]), message(7, 2)))
+        desk.step(Effects(None, message(8, 2) + message(9, 1)))
         desk.durable(1)
-        assert desk.sent() == []
+        assert desk.sent() == [9]
         desk.durable(2)
         assert desk.sent() == [7, 8]
 
@@ -100,7 +100,7 @@ def test_batch_without_sync_holds_up_nothing() -> None:
 
     async def story() -> None:
         desk = Desk()
-        desk.step(Effects(batch(1, [], must_sync=False), [], message(3)))
+        desk.step(Effects(batch(1, [], must_sync=False), message(3)))
         assert desk.journal == ["queue 1"]
         assert desk.sent() == [3]
 
@@ -108,38 +108,50 @@ def test_batch_without_sync_holds_up_nothing() -> None:
 
 
 def test_small_batch_of_a_follower_is_committed_at_once() -> None:
-    """Nothing else waits: its reply leaves in the same step, and the core hears of it with whatever comes next."""
+    """Nothing else waits: its reply leaves in the same step, and the core hears of it without another."""
 
     async def story() -> None:
         desk = Desk()
-        desk.step(Effects(batch(1, ENTRIES[:1]), [], message(3)))
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(3, 1)))
         assert desk.journal == ["commit 1"]
         assert desk.sent() == [3]
-        assert desk.loop.durable_position().index == 1
+        assert desk.raft.durable_batch == 1
         await virtual_time.turns()
-        assert desk.raft.given == []
-        desk.loop.put(Applied(1))
-        await virtual_time.turns()
-        assert desk.raft.given == [Persisted(1), Applied(1)]
+        assert desk.raft.steps == 1
 
     virtual_time.run(story())
 
 
-def test_only_a_leader_is_woken_because_its_disk_has_a_batch() -> None:
-    """It may commit by it. A follower's answer has been sent already: a step would only note that it is durable."""
+def test_a_durable_batch_makes_a_step_only_if_something_is_committed_by_it() -> None:
+    """An answer has been sent already, and a leader whose followers lag behind its disk learns nothing."""
 
-    async def story(role: Role) -> list[Input]:
+    async def story(*, commits: bool) -> int:
         desk = Desk()
-        desk.raft.role = role
-        desk.step(Effects(batch(1, ENTRIES[:10])), Effects(batch(2, ENTRIES[10:20]), [], message(7)))
+        desk.raft.role, desk.raft.commits = Role.LEADER, commits
+        desk.step(Effects(batch(1, ENTRIES[:10])), Effects(batch(2, ENTRIES[10:20]), message(7, 2)))
         desk.durable(1)
         desk.durable(2)
         assert desk.sent() == [7]
         await virtual_time.turns()
-        return desk.raft.given
+        assert desk.raft.durable_batch == 2
+        return desk.raft.steps - 2
 
-    assert virtual_time.run(story(Role.FOLLOWER)) == []
-    assert virtual_time.run(story(Role.LEADER)) == [Persisted(2)]
+    assert virtual_time.run(story(commits=False)) == 0
+    assert virtual_time.run(story(commits=True)) == 1
+
+
+def test_what_is_applied_makes_a_step_only_if_more_is_held_back() -> None:
+    """The core hands out committed entries in bounded pieces."""
+
+    async def story(commit_index: int) -> int:
+        desk = Desk()
+        desk.raft.commit_index = commit_index
+        desk.loop.applied(7)
+        await virtual_time.turns()
+        return desk.raft.steps
+
+    assert virtual_time.run(story(7)) == 0
+    assert virtual_time.run(story(8)) == 1
 
 
 def test_small_batch_of_a_leader_is_committed_once_its_messages_have_left() -> None:
@@ -147,14 +159,14 @@ def test_small_batch_of_a_leader_is_committed_once_its_messages_have_left() -> N
 
     async def story() -> None:
         desk = Desk()
-        desk.raft.role = Role.LEADER
-        desk.step(Effects(batch(1, ENTRIES[:1]), message(1), message(2)))
+        desk.raft.role, desk.raft.commits = Role.LEADER, True
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(1) + message(2, 1)))
         assert desk.journal == []
         assert desk.sent() == [1]
         await virtual_time.turns()
         assert desk.journal == ["commit 1"]
         assert desk.sent() == [2]
-        assert desk.raft.given == [Persisted(1)]
+        assert desk.raft.steps == 2
 
     virtual_time.run(story())
 
@@ -164,13 +176,14 @@ def test_batches_behind_a_postponed_one_do_not_overtake_it() -> None:
 
     async def story() -> None:
         desk = Desk()
-        desk.step(Effects(batch(1, ENTRIES[:1]), message(1)), Effects(batch(2, ENTRIES[1:2]), message(2), message(9)))
+        behind = Effects(batch(2, ENTRIES[1:2]), message(2) + message(9, 2))
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(1)), behind)
         await virtual_time.turns()
         assert desk.journal == ["queue 1", "queue 2"]
         assert desk.sent() == [1, 2]
         desk.durable(1)
         assert desk.sent() == []
-        assert desk.loop.durable_position().index == 1
+        assert desk.raft.durable_batch == 1
         desk.durable(2)
         assert desk.sent() == [9]
 
@@ -204,7 +217,7 @@ def test_stop_gives_a_postponed_batch_to_the_disk() -> None:
 
     async def story() -> None:
         desk = Desk()
-        desk.step(Effects(batch(1, ENTRIES[:1]), message(1), message(2)))
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(1) + message(2, 1)))
         desk.loop.stop()
         await virtual_time.turns()
         assert desk.journal == ["queue 1"]
@@ -223,7 +236,7 @@ def test_nothing_steps_after_a_stop_or_a_failure() -> None:
         desk.loop.wake()
         await virtual_time.turns()
         assert len(desk.failures) == 1
-        desk.loop.put(Applied(1))
+        desk.loop.put(PeerUnreachable(1))
         desk.loop.on_persisted(1)
         await virtual_time.turns()
         assert desk.raft.given == []
@@ -239,10 +252,10 @@ def test_inputs_of_one_turn_make_one_step() -> None:
     async def story() -> None:
         desk = Desk()
         desk.raft.effects = [Effects(None, message(1)), Effects(None, message(2))]
-        desk.loop.put(Applied(1))
-        desk.loop.put(Applied(2))
+        desk.loop.put(PeerUnreachable(1))
+        desk.loop.put(PeerUnreachable(2))
         await asyncio.sleep(0)
-        assert desk.raft.given == [Applied(1), Applied(2)]
+        assert desk.raft.given == [PeerUnreachable(1), PeerUnreachable(2)]
         assert desk.sent() == [1]
 
     virtual_time.run(story())

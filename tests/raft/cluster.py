@@ -12,13 +12,11 @@ from typing import Final
 
 from kvraft.raft.configuration import FOUNDING_BYTES, Configuration
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, HardState, Persist, Rebuilding, Role
+from kvraft.raft.effects import Effects, HardState, Outgoing, Persist, Rebuilding, Role
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.inputs import (
-    Applied,
     Input,
     LogCompacted,
-    Persisted,
     Propose,
     Received,
     SnapshotInstalled,
@@ -122,9 +120,10 @@ class Server:
     raft: Raft
     inbox: list[Input] = field(default_factory=list)
     batches: deque[Persist] = field(default_factory=deque)
-    held: deque[tuple[int, int, Message]] = field(default_factory=deque)
-    """(batch that must be durable first, receiver, message)."""
-    issued: int = 0
+    held: deque[Outgoing] = field(default_factory=deque)
+    """What waits for the disk."""
+    wanted: bool = False
+    """The core wants a step without input."""
     applied: list[Entry] = field(default_factory=list)
     """Everything applied in this life, in order, behind the restored state."""
     effects: list[Effects] = field(default_factory=list)
@@ -208,6 +207,7 @@ class Cluster:
         server = self.servers[server_id]
         taken = [*server.inbox, *inputs]
         server.inbox = []
+        server.wanted = False
         effects = server.raft.step(taken, self.now_ms)
         server.effects.append(effects)
         self._carry_out(server, effects)
@@ -217,15 +217,14 @@ class Cluster:
     def _carry_out(self, server: Server, effects: Effects) -> None:
         if effects.persist is not None:
             server.batches.append(effects.persist)
-            if effects.persist.must_sync:
-                server.issued = effects.persist.batch_id
-        for outgoing in effects.messages_now:
-            self._send(server.server_id, outgoing.to_server, outgoing.message)
-        for outgoing in effects.messages_after_persist:
-            server.held.append((server.issued, outgoing.to_server, outgoing.message))
+        for outgoing in effects.messages:
+            if outgoing.after_batch:
+                server.held.append(outgoing)
+            else:
+                self._send(server.server_id, outgoing.to_server, outgoing.message)
         if effects.committed:
             server.applied.extend(effects.committed)
-            server.inbox.append(Applied(effects.committed[-1].index))
+            server.wanted |= server.raft.applied(effects.committed[-1].index)
         for wanted in effects.send_snapshots:
             self.send_snapshot(server.server_id, wanted.to_server, wanted.term)
         if effects.install is not None:
@@ -242,10 +241,10 @@ class Cluster:
             server.disk.write(batch)
             last = batch.batch_id
         if last:
-            server.inbox.append(Persisted(last))
+            server.wanted |= server.raft.persisted(last)
         while server.held:
-            _, to_server, message = server.held.popleft()
-            self._send(server_id, to_server, message)
+            outgoing = server.held.popleft()
+            self._send(server_id, outgoing.to_server, outgoing.message)
 
     def _send(self, from_server: int, to_server: int, message: Message) -> None:
         self.sent += 1
@@ -277,7 +276,6 @@ class Cluster:
             batch.entries = []
             batch.truncate_from = 0
         server.applied = []
-        server.inbox = [item for item in server.inbox if not isinstance(item, Applied)]
         server.inbox.append(SnapshotInstalled(index))
 
     def compact(self, server_id: int, index: int) -> None:
@@ -307,7 +305,7 @@ class Cluster:
             self.deliver()
             busy = False
             for server in list(self.servers.values()):
-                if server.up and (server.inbox or server.raft.next_deadline_ms <= self.now_ms):
+                if server.up and (server.inbox or server.wanted or server.raft.next_deadline_ms <= self.now_ms):
                     self.step(server.server_id)
                     busy = True
             if not busy and not self.network:

@@ -2,10 +2,21 @@
 
 from collections.abc import Sequence
 
+from kvraft.raft.effects import Effects, Outgoing
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.inputs import Received
 from kvraft.raft.messages import AppendEntries
 from tests.raft.cluster import Cluster
+
+
+def at_once(effects: Effects) -> list[Outgoing]:
+    """What may leave beside the disk."""
+    return [outgoing for outgoing in effects.messages if not outgoing.after_batch]
+
+
+def when_durable(effects: Effects) -> list[Outgoing]:
+    """What waits for the disk."""
+    return [outgoing for outgoing in effects.messages if outgoing.after_batch]
 
 
 def made_log(terms: Sequence[int], *, payload: bytes = b"x", start_ms: int = 0) -> list[Entry]:

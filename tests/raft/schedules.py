@@ -130,7 +130,7 @@ class Schedule:
             self.next_read_id += 1
             self.reads[server.server_id, self.next_read_id] = max(self.safety.committed, default=0)
             server.inbox.append(ReadRequest(self.next_read_id))
-        if server.inbox or raft.next_deadline_ms <= self.cluster.now_ms:
+        if server.inbox or server.wanted or raft.next_deadline_ms <= self.cluster.now_ms:
             effects = self.cluster.step(server.server_id)
             server.effects.clear()
             for ready in effects.reads_ready:

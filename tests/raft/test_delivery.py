@@ -2,7 +2,7 @@
 
 from kvraft.raft.effects import RefusalReason
 from kvraft.raft.entries import HEADER_BYTES
-from kvraft.raft.inputs import Applied, Persisted, Propose
+from kvraft.raft.inputs import Propose
 from kvraft.raft.settings import RaftSettings
 from tests.raft.cluster import Cluster
 
@@ -22,13 +22,16 @@ def test_committed_entries_come_in_bounded_pieces() -> None:
     raft = cluster.servers[1].raft
     effects = raft.step([Propose(number, b"x" * 10) for number in range(8)], cluster.now_ms)
     assert effects.persist is not None
-    effects = raft.step([Persisted(effects.persist.batch_id)], cluster.now_ms)
+    assert raft.persisted(effects.persist.batch_id)
+    effects = raft.step([], cluster.now_ms)
     assert [entry.index for entry in effects.committed] == [2, 3, 4]
     assert raft.next_deadline_ms > cluster.now_ms
     assert raft.step([], cluster.now_ms).committed == []
-    effects = raft.step([Applied(4)], cluster.now_ms)
+    assert raft.applied(4)
+    effects = raft.step([], cluster.now_ms)
     assert [entry.index for entry in effects.committed] == [5, 6, 7]
-    effects = raft.step([Applied(7)], cluster.now_ms)
+    assert raft.applied(7)
+    effects = raft.step([], cluster.now_ms)
     assert [entry.index for entry in effects.committed] == [8, 9]
 
 
@@ -38,8 +41,10 @@ def test_part_of_a_piece_applied_frees_nothing_yet() -> None:
     raft = cluster.servers[1].raft
     effects = raft.step([Propose(number, b"x" * 10) for number in range(8)], cluster.now_ms)
     assert effects.persist is not None
-    raft.step([Persisted(effects.persist.batch_id)], cluster.now_ms)
-    assert raft.step([Applied(3)], cluster.now_ms).committed == []
+    assert raft.persisted(effects.persist.batch_id)
+    raft.step([], cluster.now_ms)
+    assert not raft.applied(3)
+    assert raft.step([], cluster.now_ms).committed == []
     assert raft.last_applied == 3
 
 

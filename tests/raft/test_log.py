@@ -20,11 +20,19 @@ def log_of(terms: list[int], *, tail_bytes_max: int = 1 << 20) -> tuple[Log, Dis
     return log, disk, entries
 
 
+def issued(log: Log, batch_id: int) -> tuple[int, list[Entry]]:
+    """Issue what the disk lacks."""
+    truncate_from, entries = log.issue()
+    end = entries[-1] if entries else None
+    assert log.durability.issue(log.last_index, end, must_sync=True, promises=False) == batch_id
+    return truncate_from, entries
+
+
 def store(log: Log, disk: Disk, batch_id: int) -> None:
     """Issue what the disk lacks and make it durable at once."""
-    truncate_from, entries = log.issue(batch_id)
+    truncate_from, entries = issued(log, batch_id)
     disk.write(Persist(batch_id, None, truncate_from, entries, must_sync=True))
-    log.persisted(batch_id)
+    log.durability.persisted(batch_id)
     log.check()
 
 
@@ -54,8 +62,8 @@ def test_oldest_entries_leave_memory_and_are_read_from_disk() -> None:
     log, disk, entries = log_of([1] * 100, tail_bytes_max=1000)
     log.bound_tail(committed_index=100)
     log.check()
-    assert log.tail_first_index > 50
-    assert sum(len(entry.record) for entry in log.slice(log.tail_first_index, 100, 1 << 20)) <= 1000
+    assert log._tail_first > 50
+    assert sum(len(entry.record) for entry in log.slice(log._tail_first, 100, 1 << 20)) <= 1000
     before = disk.reads
     assert log.slice(5, 8, 1 << 20) == entries[4:8]
     assert log.term_at(7) == 1
@@ -66,7 +74,7 @@ def test_entries_that_are_not_durable_or_not_committed_stay_in_memory() -> None:
     """The reader cannot see the first, and the second are about to be read."""
     log, _, _ = log_of([1] * 100, tail_bytes_max=100)
     log.bound_tail(committed_index=20)
-    assert log.tail_first_index == 21
+    assert log._tail_first == 21
 
 
 def test_truncation_removes_the_tail_in_memory_and_on_disk() -> None:
@@ -95,15 +103,15 @@ def test_late_acknowledgement_of_overwritten_entries_proves_nothing() -> None:
     """The ABA race: batch 2 wrote index 3 to 5 of term 1, which term 2 has replaced before it was durable."""
     log, _, _ = log_of([1, 1])
     log.extend(made_log([1] * 5)[2:])
-    log.issue(2)
+    issued(log, 2)
     log.truncate(3)
     log.extend(made_log([1, 1, 2, 2, 2])[2:])
-    truncate_from, entries = log.issue(3)
+    truncate_from, entries = issued(log, 3)
     assert truncate_from == 3
     assert [entry.term for entry in entries] == [2, 2, 2]
-    log.persisted(2)
+    log.durability.persisted(2)
     assert log.durable_index == 2
-    log.persisted(3)
+    log.durability.persisted(3)
     assert log.durable_index == 5
 
 
@@ -112,7 +120,7 @@ def test_entries_cut_before_they_were_issued_never_reach_the_disk() -> None:
     log, disk, _ = log_of([1, 1])
     log.extend(made_log([1] * 5)[2:])
     log.truncate(4)
-    truncate_from, entries = log.issue(2)
+    truncate_from, entries = issued(log, 2)
     assert (truncate_from, [entry.index for entry in entries]) == (0, [3])
     assert disk.last_index == 2
 
@@ -121,9 +129,9 @@ def test_late_acknowledgement_after_a_snapshot_proves_nothing() -> None:
     """Batches from before a snapshot was installed do not speak for the new, empty log."""
     log, _, _ = log_of([1, 1])
     log.extend(made_log([1] * 60)[2:])
-    log.issue(2)
+    issued(log, 2)
     log.reset(LogPosition(40, 2, bytes(16), 0))
-    log.persisted(2)
+    log.durability.persisted(2)
     assert (log.durable_index, log.last_index, log.last_term) == (40, 40, 2)
     log.check()
 
@@ -149,7 +157,7 @@ def test_compaction_into_the_part_in_memory() -> None:
     disk.compact(10)
     log.compact(disk.base)
     log.check()
-    assert (log.first_index, log.tail_first_index, log.last_index) == (11, 11, 10)
+    assert (log.first_index, log._tail_first, log.last_index) == (11, 11, 10)
     log.append(made_log([1] * 11)[10])
     log.check()
 

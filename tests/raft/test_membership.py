@@ -7,7 +7,7 @@ from kvraft.raft.entries import ZERO_HASH, EntryKind, make_entry
 from kvraft.raft.inputs import Propose, ProposeConfiguration, ReadRequest, Received, TransferLeadership
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, RequestVote, TimeoutNow
 from tests.raft.cluster import Cluster, Disk, founded
-from tests.raft.made import made_append, made_log
+from tests.raft.made import at_once, made_append, made_log, when_durable
 
 
 def configure(cluster: Cluster, voters: list[int], learners: list[int] | None = None) -> Effects:
@@ -250,7 +250,7 @@ def test_transfer_to_a_follower_that_is_up_to_date_is_immediate() -> None:
     cluster = Cluster([1, 2, 3])
     cluster.elect(1)
     effects = cluster.step(1, TransferLeadership(3))
-    assert [(out.to_server, out.message) for out in effects.messages_now] == [(3, TimeoutNow(1))]
+    assert [(out.to_server, out.message) for out in at_once(effects)] == [(3, TimeoutNow(1))]
     cluster.settle()
     assert cluster.leader().server_id == 3
     assert cluster.leader().raft.current_term == 2
@@ -264,7 +264,7 @@ def test_transfer_brings_the_target_up_to_date_first() -> None:
     cluster.propose(b"a")
     cluster.settle()
     effects = cluster.step(1, TransferLeadership(3))
-    assert not any(isinstance(out.message, TimeoutNow) for out in effects.messages_now)
+    assert not any(isinstance(out.message, TimeoutNow) for out in at_once(effects))
     cluster.drop = lambda _flight: False
     cluster.run(30)
     assert cluster.leader().server_id == 3
@@ -343,7 +343,7 @@ def test_transfer_asked_of_a_follower_is_ignored() -> None:
     cluster = Cluster([1, 2, 3])
     cluster.elect(1)
     effects = cluster.step(2, TransferLeadership(3))
-    assert effects.messages_now == []
+    assert at_once(effects) == []
 
 
 def test_transferred_election_overrides_the_leases_of_the_others() -> None:
@@ -351,7 +351,7 @@ def test_transferred_election_overrides_the_leases_of_the_others() -> None:
     cluster = Cluster([1, 2, 3])
     cluster.elect(1)
     effects = cluster.step(2, Received(1, TimeoutNow(1)))
-    requests = [out.message for out in effects.messages_after_persist]
+    requests = [out.message for out in when_durable(effects)]
     assert requests == [RequestVote(2, 1, 1, leadership_transfer=True)] * 2
 
 

@@ -1,7 +1,7 @@
 """What must be durable before what may leave (Figure 2, "Updated on stable storage before responding to RPCs")."""
 
 from kvraft.raft.effects import HardState, Role
-from kvraft.raft.inputs import Persisted, Propose, Received
+from kvraft.raft.inputs import Propose, Received
 from kvraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -11,7 +11,7 @@ from kvraft.raft.messages import (
     RequestVoteReply,
 )
 from tests.raft.cluster import Cluster
-from tests.raft.made import made_append, made_log
+from tests.raft.made import at_once, made_append, made_log, when_durable
 
 
 def manual(voters: list[int]) -> Cluster:
@@ -25,19 +25,19 @@ def test_vote_leaves_after_it_is_durable() -> None:
     """A vote that a crash could take back would be given twice."""
     cluster = manual([1, 2, 3])
     effects = cluster.step(1, Received(2, RequestVote(1, 0, 0, leadership_transfer=False)))
-    assert effects.messages_now == []
+    assert at_once(effects) == []
     assert effects.persist is not None
     assert effects.persist.hard_state == HardState(1, 2, 0)
     assert effects.persist.must_sync
-    assert [out.message for out in effects.messages_after_persist] == [RequestVoteReply(1, granted=True)]
+    assert [out.message for out in when_durable(effects)] == [RequestVoteReply(1, granted=True)]
 
 
 def test_acknowledgement_leaves_after_the_entries_are_durable() -> None:
     """An acknowledged entry counts for a majority, so it must survive a crash."""
     cluster = manual([1, 2, 3])
     effects = cluster.step(1, Received(3, made_append(made_log([1]), 0, 1, term=1)))
-    assert effects.messages_now == []
-    assert [out.message for out in effects.messages_after_persist] == [AppendEntriesReply(1, True, 1, 0, 0)]
+    assert at_once(effects) == []
+    assert [out.message for out in when_durable(effects)] == [AppendEntriesReply(1, True, 1, 0, 0)]
 
 
 def test_leader_sends_entries_beside_its_own_disk() -> None:
@@ -47,8 +47,8 @@ def test_leader_sends_entries_beside_its_own_disk() -> None:
     cluster.auto_sync = False
     effects = cluster.propose(b"a")
     assert effects.persist is not None
-    assert [type(out.message) for out in effects.messages_now] == [AppendEntries, AppendEntries]
-    assert effects.messages_after_persist == []
+    assert [type(out.message) for out in at_once(effects)] == [AppendEntries, AppendEntries]
+    assert when_durable(effects) == []
 
 
 def test_leader_does_not_count_itself_before_its_own_disk() -> None:
@@ -60,7 +60,8 @@ def test_leader_does_not_count_itself_before_its_own_disk() -> None:
     assert effects.persist is not None
     cluster.step(1, Received(2, AppendEntriesReply(1, True, 2, 0, 0)))
     assert leader.raft.commit_index == 1
-    cluster.step(1, Persisted(effects.persist.batch_id))
+    assert cluster.servers[1].raft.persisted(effects.persist.batch_id)
+    cluster.step(1)
     assert leader.raft.commit_index == 2
 
 
@@ -82,11 +83,11 @@ def test_nothing_leaves_before_a_new_term_is_durable() -> None:
     cluster.step(1, Received(3, Heartbeat(4, 0, 0, 0)))
     effects = cluster.step(1, Received(3, Heartbeat(4, 0, 0, 7)))
     assert effects.persist is None
-    assert effects.messages_now == []
-    assert [out.message for out in effects.messages_after_persist] == [HeartbeatReply(4, 7, 0)]
+    assert at_once(effects) == []
+    assert [out.message for out in when_durable(effects)] == [HeartbeatReply(4, 7, 0)]
     cluster.sync(1)
     effects = cluster.step(1, Received(3, Heartbeat(4, 0, 0, 8)))
-    assert [out.message for out in effects.messages_now] == [HeartbeatReply(4, 8, 0)]
+    assert [out.message for out in at_once(effects)] == [HeartbeatReply(4, 8, 0)]
 
 
 def test_nothing_waits_when_nothing_is_under_way() -> None:
@@ -96,8 +97,8 @@ def test_nothing_waits_when_nothing_is_under_way() -> None:
     cluster.step(1, Received(3, message))
     cluster.sync(1)
     effects = cluster.step(1, Received(3, message))
-    assert effects.messages_after_persist == []
-    assert [out.message for out in effects.messages_now] == [AppendEntriesReply(1, True, 1, 0, 0)]
+    assert when_durable(effects) == []
+    assert [out.message for out in at_once(effects)] == [AppendEntriesReply(1, True, 1, 0, 0)]
 
 
 def test_batch_ids_grow_by_one() -> None:

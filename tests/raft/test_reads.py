@@ -12,12 +12,12 @@ from kvraft.raft.messages import (
     RequestVote,
 )
 from tests.raft.cluster import Cluster
-from tests.raft.made import made_append, made_log
+from tests.raft.made import at_once, made_append, made_log, when_durable
 
 
 def rounds(effects: Effects) -> list[int]:
     """The read rounds that heartbeats of a step ask to confirm."""
-    return [out.message.read_id for out in effects.messages_now if isinstance(out.message, Heartbeat)]
+    return [out.message.read_id for out in at_once(effects) if isinstance(out.message, Heartbeat)]
 
 
 def led() -> Cluster:
@@ -113,7 +113,7 @@ def test_follower_asks_once_for_all_reads_of_a_step() -> None:
     """One request, one answer, every read of the step."""
     cluster = led()
     effects = cluster.step(2, ReadRequest(1), ReadRequest(2), ReadRequest(3))
-    (request,) = [out.message for out in effects.messages_now]
+    (request,) = [out.message for out in at_once(effects)]
     assert isinstance(request, ReadIndexRequest)
     effects = cluster.step(2, Received(1, ReadIndexReply(1, request.read_id, 2)))
     assert effects.reads_ready == [ReadReady(number, 2) for number in (1, 2, 3)]
@@ -136,7 +136,7 @@ def test_doubled_answer_is_ignored() -> None:
     """A read is answered once."""
     cluster = led()
     effects = cluster.step(2, ReadRequest(1))
-    (request,) = [out.message for out in effects.messages_now if isinstance(out.message, ReadIndexRequest)]
+    (request,) = [out.message for out in at_once(effects) if isinstance(out.message, ReadIndexRequest)]
     cluster.step(2, Received(1, ReadIndexReply(1, request.read_id, 2)))
     assert cluster.step(2, Received(1, ReadIndexReply(1, request.read_id, 2))).reads_ready == []
 
@@ -145,7 +145,7 @@ def test_answer_from_a_server_that_is_not_followed_is_ignored() -> None:
     """Only the leader of this term may name an index."""
     cluster = led()
     effects = cluster.step(2, ReadRequest(1))
-    (request,) = [out.message for out in effects.messages_now if isinstance(out.message, ReadIndexRequest)]
+    (request,) = [out.message for out in at_once(effects) if isinstance(out.message, ReadIndexRequest)]
     assert cluster.step(2, Received(3, ReadIndexReply(1, request.read_id, 2))).reads_ready == []
     assert cluster.step(1, Received(3, ReadIndexReply(1, request.read_id, 2))).reads_ready == []
 
@@ -154,9 +154,9 @@ def test_refused_request_fails_the_read() -> None:
     """A server that does not lead says so."""
     cluster = led()
     effects = cluster.step(3, Received(2, ReadIndexRequest(1, 77)))
-    assert [out.message for out in effects.messages_now] == [ReadIndexReply(1, 77, 0)]
+    assert [out.message for out in at_once(effects)] == [ReadIndexReply(1, 77, 0)]
     effects = cluster.step(2, ReadRequest(1))
-    (request,) = [out.message for out in effects.messages_now if isinstance(out.message, ReadIndexRequest)]
+    (request,) = [out.message for out in at_once(effects) if isinstance(out.message, ReadIndexRequest)]
     assert cluster.step(2, Received(1, ReadIndexReply(1, request.read_id, 0))).reads_failed == [1]
 
 
@@ -169,7 +169,7 @@ def test_read_without_a_leader_fails_at_once() -> None:
 def test_follower_asks_again_under_the_same_id_after_an_election_timeout() -> None:
     """Request or answer were lost, or take longer: a late answer to the first attempt will do as well."""
     cluster = led()
-    (request,) = [out.message for out in cluster.step(2, ReadRequest(5)).messages_now]
+    (request,) = [out.message for out in at_once(cluster.step(2, ReadRequest(5)))]
     assert isinstance(request, ReadIndexRequest)
     cluster.lost()
     asked: list[Message] = []
@@ -194,7 +194,7 @@ def test_reads_fail_when_the_leader_is_deposed() -> None:
     cluster.step(1, ReadRequest(2))
     effects = cluster.step(1, Received(2, RequestVote(2, 9, 9, leadership_transfer=True)))
     assert effects.reads_failed == [1, 2]
-    assert ReadIndexReply(1, 77, 0) in [out.message for out in effects.messages_after_persist]
+    assert ReadIndexReply(1, 77, 0) in [out.message for out in when_durable(effects)]
     effects = cluster.step(1, Received(3, HeartbeatReply(1, 1, 2)))
     assert effects.reads_ready == []
 
@@ -212,7 +212,7 @@ def test_read_of_the_very_step_in_which_the_leader_is_lost_fails() -> None:
     cluster = led()
     effects = cluster.step(2, ReadRequest(1), PeerDisconnected(1))
     assert effects.reads_failed == [1]
-    assert not any(isinstance(out.message, ReadIndexRequest) for out in effects.messages_now)
+    assert not any(isinstance(out.message, ReadIndexRequest) for out in at_once(effects))
 
 
 def test_reads_of_a_follower_fail_when_its_leader_is_gone() -> None:

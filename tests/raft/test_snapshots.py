@@ -14,7 +14,7 @@ from kvraft.raft.messages import (
 from kvraft.raft.progress import ProgressState
 from kvraft.raft.settings import RaftSettings
 from tests.raft.cluster import Cluster, founded
-from tests.raft.made import made_append, made_log
+from tests.raft.made import at_once, made_append, made_log
 
 _LOG = made_log([1] * 10)
 
@@ -60,7 +60,7 @@ def test_snapshot_is_asked_for_once_until_the_transfer_has_ended() -> None:
     cluster.run(60)
     wanted = [wanted for effects in cluster.servers[1].effects for wanted in effects.send_snapshots]
     assert wanted == [SendSnapshot(3, 1)]
-    sent = cluster.step(1, Propose(1, b"y")).messages_now
+    sent = at_once(cluster.step(1, Propose(1, b"y")))
     assert [out.to_server for out in sent if isinstance(out.message, AppendEntries)] == [2]
 
 
@@ -84,7 +84,7 @@ def test_acknowledgement_that_overtakes_the_end_of_the_transfer_is_enough() -> N
     cluster.drop = lambda _flight: False
     cluster.run(30)
     effects = cluster.step(1, Received(3, AppendEntriesReply(1, True, 6, 0, 0)))
-    (message,) = [out.message for out in effects.messages_now if out.to_server == 3]
+    (message,) = [out.message for out in at_once(effects) if out.to_server == 3]
     assert isinstance(message, AppendEntries)
     assert message.prev_log_index == 6
     cluster.step(1, SnapshotSent(3, 6))
@@ -134,7 +134,7 @@ def test_snapshot_replaces_log_and_commits_what_it_covers() -> None:
     assert (raft.first_log_index, raft.last_log_index, raft.commit_index, raft.last_applied) == (9, 8, 8, 8)
     assert effects.committed == []
     assert raft.log_clock_ms(0) == 77
-    assert [out.message for out in effects.messages_now] == [AppendEntriesReply(1, True, 8, 0, 0)]
+    assert [out.message for out in at_once(effects)] == [AppendEntriesReply(1, True, 8, 0, 0)]
 
 
 def test_entries_continue_behind_an_installed_snapshot() -> None:
@@ -285,6 +285,6 @@ def test_unknown_compaction_point_costs_a_snapshot_and_nothing_else() -> None:
     effects = cluster.step(1, Received(3, AppendEntriesReply(1, True, 6, 0, 0)))
     assert effects.send_snapshots == [SendSnapshot(3, 1)]
     effects = cluster.step(1, Received(3, AppendEntriesReply(1, True, 7, 0, 0)))
-    (message,) = [out.message for out in effects.messages_now if out.to_server == 3]
+    (message,) = [out.message for out in at_once(effects) if out.to_server == 3]
     assert isinstance(message, AppendEntries)
     assert [entry.index for entry in message.entries] == [8, 9]

@@ -35,6 +35,7 @@ from kvraft.raft.messages import (
 from kvraft.raft.roles import Follower
 from kvraft.raft.settings import RaftSettings
 from tests.raft.cluster import Cluster, Disk, Flight, Server, founded
+from tests.raft.made import at_once, when_durable
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -118,7 +119,7 @@ class Transcript:
         self.cluster.network = [flight for flight in self.cluster.network if flight.to_server in wanted]
         self.cluster.deliver()
         for server in self.cluster.servers.values():
-            if server.up and server.server_id in wanted and server.inbox:
+            if server.up and server.server_id in wanted and (server.inbox or server.wanted):
                 self.cluster.step(server.server_id)
         self.cluster.network = later + self.cluster.network
 
@@ -226,8 +227,8 @@ def _effects(effects: Effects) -> Iterator[str]:
         if not persist.must_sync:
             parts.append("(no sync)")
         yield " ".join(parts)
-    yield from (f"-> {sent.to_server} {_show(sent.message)}" for sent in effects.messages_now)
-    yield from (f"-> {sent.to_server} when durable: {_show(sent.message)}" for sent in effects.messages_after_persist)
+    yield from (f"-> {sent.to_server} {_show(sent.message)}" for sent in at_once(effects))
+    yield from (f"-> {sent.to_server} when durable: {_show(sent.message)}" for sent in when_durable(effects))
     if effects.install is not None:
         yield f"installs {_show(effects.install)}"
     yield from (f"wants a snapshot sent to {wanted.to_server}" for wanted in effects.send_snapshots)

@@ -11,14 +11,12 @@ from typing import Final, final
 from kvraft.keyspace.state_records import StateImage
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, Outgoing, Persist, RefusalReason, Role, RoleChange
+from kvraft.raft.effects import Effects, Outgoing, Persist, RefusalReason, RoleChange
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.inputs import (
-    Applied,
     Input,
     PeerDisconnected,
     PeerUnreachable,
-    Persisted,
     Received,
     TransferLeadership,
 )
@@ -93,9 +91,7 @@ class SimulatedMember:
         self._inbox: list[Input] = []
         self._step_scheduled = False
         self._timer_us = -1
-        self._held: deque[tuple[int, list[Outgoing]]] = deque()
-        self._issued_batch = 0
-        self._durable_batch = 0
+        self._held: dict[int, list[Outgoing]] = {}
         self._apply_queue: deque[Entry] = deque()
         self._apply_scheduled = False
 
@@ -212,7 +208,11 @@ class SimulatedMember:
     def put(self, item: Input, *, soon: bool = True) -> None:
         """Add an input, and step soon unless it can wait for the next step, as in the product (member/raft_loop.py)."""
         self._inbox.append(item)
-        if soon and not self._step_scheduled:
+        if soon:
+            self._wake_soon()
+
+    def _wake_soon(self) -> None:
+        if not self._step_scheduled:
             self.wake(self.context.options.step_delay_us)
 
     def put_if_up(self, item: PeerDisconnected | PeerUnreachable | TransferLeadership) -> None:
@@ -290,10 +290,12 @@ class SimulatedMember:
             if self.crashes_at(0):
                 return
             self._write_log(effects.persist)
-        if effects.messages_now:
-            self.send_now(effects.messages_now)
-        if effects.messages_after_persist:
-            self.hold_until_durable(effects.messages_after_persist)
+        now = [outgoing for outgoing in effects.messages if not outgoing.after_batch]
+        later = [outgoing for outgoing in effects.messages if outgoing.after_batch]
+        if now:
+            self.send_now(now)
+        if later:
+            self.hold_until_durable(later)
         if effects.committed:
             self._committed(core, effects.committed)
         self.context.checkers.stepped(self, core)
@@ -352,8 +354,6 @@ class SimulatedMember:
             self.context.appended_us.setdefault((entry.index, entry.term), self.context.scheduler.now_us)
         self.log.write(batch.truncate_from, batch.entries)
         self.keeper.wrote(batch.truncate_from, batch.entries)
-        if batch.must_sync:
-            self._issued_batch = batch.batch_id
         self.disk.persist(batch)
 
     def durable(self, batch: Persist) -> None:
@@ -363,14 +363,15 @@ class SimulatedMember:
             return
         if batch.must_sync and self.crashes_at(1):
             return
-        self._durable_batch = batch.batch_id
-        while self._held and self._held[0][0] <= batch.batch_id:
-            self.send_now(self._held.popleft()[1])
-            if self.crashes_at(2):
-                return
         core = self.core
         assert core is not None
-        self.put(Persisted(batch.batch_id), soon=core.role is Role.LEADER)
+        wanted = core.persisted(batch.batch_id)
+        for after in sorted(after for after in self._held if after <= batch.batch_id):
+            self.send_now(self._held.pop(after))
+            if self.crashes_at(2):
+                return
+        if wanted:
+            self._wake_soon()
 
     def sync_failed(self) -> None:
         """Any error on the durable path stops the process: a retry could succeed without the lost data."""
@@ -382,11 +383,9 @@ class SimulatedMember:
         self.context.checkers.resetting(self.server_id, log, position_index)
 
     def hold_until_durable(self, messages: list[Outgoing]) -> None:
-        """Send once every synced batch issued so far is durable."""
-        if self._durable_batch >= self._issued_batch:
-            self.send_now(messages)
-        else:
-            self._held.append((self._issued_batch, messages))
+        """Send each once the batch that it waits for is durable."""
+        for outgoing in messages:
+            self._held.setdefault(outgoing.after_batch, []).append(outgoing)
 
     def send_now(self, messages: list[Outgoing]) -> None:
         """Give messages to the network."""
@@ -418,7 +417,7 @@ class SimulatedMember:
     def _apply_if_running(self, boot: int) -> None:
         if boot == self.boots and self.up:
             self._apply_scheduled = False
-            if not self.paused and not self.installing:
+            if self._apply_queue and not self.paused and not self.installing:
                 self.apply_entries()
 
     def apply_entries(self) -> None:
@@ -445,7 +444,8 @@ class SimulatedMember:
         self.desk.answer_reads()
         core = self.core
         assert core is not None
-        self.put(Applied(self.position.index), soon=core.commit_index > self.position.index)
+        if core.applied(self.position.index):
+            self._wake_soon()
 
     def _check_state(self) -> None:
         """Compare the state after an entry with every other server's."""

@@ -107,7 +107,8 @@ class MemoryLogStore:
         self._peers = dict(disk.peers)
         self._changed_peers: dict[int, int] = {}
         self._waiting: list[Persist] = []
-        self._unanswered: list[int] = []
+        self._unanswered = 0
+        """The last batch that is queued; 0: none."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_persisted: Callable[[int], None] | None = None
         self._sync_scheduled = False
@@ -145,20 +146,18 @@ class MemoryLogStore:
         """Queue a batch for the next sync; see `LogStore`."""
         if self._latch.failure is None:
             self._waiting.append(batch)
-            self._unanswered.append(batch.batch_id)
+            if batch.must_sync:
+                self._unanswered = batch.batch_id
             self._schedule_sync()
 
     def persist_now(self, batch: Persist) -> bool:
         """Sync at once if nothing is queued; see `LogStore`."""
         if self._latch.failure is not None:
             return False
-        if self._unanswered:
+        if self._unanswered or not batch.must_sync:
             self.persist(batch)
             return False
         self._waiting.append(batch)
-        if not batch.must_sync:
-            self._schedule_sync()
-            return True
         return self._write()
 
     def compact(self, position: LogPosition) -> None:
@@ -222,9 +221,9 @@ class MemoryLogStore:
         self._sync_scheduled = False
         if self.crashed or self._latch.failure is not None or not self._write():
             return
-        answered, self._unanswered = self._unanswered, []
+        batch_id, self._unanswered = self._unanswered, 0
         assert self._on_persisted is not None
-        for batch_id in answered:
+        if batch_id:
             self._on_persisted(batch_id)
 
     def _write(self) -> bool:

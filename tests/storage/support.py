@@ -157,7 +157,8 @@ class Harness:
         self.storage = self._open()
 
     def _on_persisted(self, batch_id: int) -> None:
-        self.persisted.append(batch_id)
+        """All batches up to this one are durable."""
+        self.persisted.extend(range(self.persisted[-1] + 1 if self.persisted else 1, batch_id + 1))
         self._changed.set()
 
     def _on_failure(self, error: StorageError) -> None:

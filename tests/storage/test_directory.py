@@ -309,7 +309,7 @@ async def test_peers_and_commit_index_are_durable_within_a_second_without_any_ba
 
     failpoints.register("log.after_commit", tell)
     lmdb_harness.log.remember_peer(0xA2, 2)
-    await lmdb_harness.persist(batch(2, hard_state=HardState(1, 0, 3), must_sync=False))
+    lmdb_harness.log.persist(batch(2, hard_state=HardState(1, 0, 3), must_sync=False))
     assert not committed.is_set()
     async with asyncio.timeout(1):
         await committed.wait()

@@ -64,6 +64,10 @@ class LogMachine(RuleBasedStateMachine):
         self.path = Path(tempfile.mkdtemp(prefix="log-machine-", dir=DIRECTORY))
         self.loop = asyncio.new_event_loop()
         self.batch_id = 0
+        self.sync_id = 0
+        """The last batch that is answered."""
+        self.first_id = 0
+        """The batch whose state `history` begins with."""
         self.term = 1
         self.voted_for = 0
         self.history: list[Model] = []
@@ -107,6 +111,7 @@ class LogMachine(RuleBasedStateMachine):
     def _forget_before(self, durable: int) -> None:
         """Earlier states can no longer be what a crash leaves."""
         del self.history[:durable]
+        self.first_id += durable
         self.harness.persisted.clear()
 
     @rule(count=st.integers(0, 6), size=st.sampled_from([0, 10, 300, 5000, 300_000]), now=st.booleans())
@@ -140,6 +145,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def _batch(self, entries: Sequence[Entry] = (), *, truncate_from: int = 0) -> Persist:
         self.batch_id += 1
+        self.sync_id = self.batch_id
         hard_state = HardState(self.term, self.voted_for, self.harness.state.position.index)
         return batch(self.batch_id, entries, hard_state=hard_state, truncate_from=truncate_from)
 
@@ -173,9 +179,9 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def wait_for_all(self) -> None:
         async def wait() -> None:
-            if len(self.history) > 1:
-                await self.harness.until(lambda: self.batch_id in self.harness.persisted)
-            self._forget_before(len(self.history) - 1)
+            if self.sync_id > self.first_id:
+                await self.harness.until(lambda: self.sync_id in self.harness.persisted)
+                self._forget_before(self.sync_id - self.first_id)
 
         self.run(wait())
 
@@ -200,7 +206,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def crash_and_reopen(self) -> None:
         async def reopen() -> None:
-            answered = len(self.harness.persisted)
+            answered = max(self.harness.persisted[-1] - self.first_id, 0) if self.harness.persisted else 0
             await self._crash()
             self.harness.reopen()
             restored, held = self.harness.log.restored(), self.harness.all_entries()
@@ -214,6 +220,7 @@ class LogMachine(RuleBasedStateMachine):
             ]
             assert found, f"{restored} is none of what a crash may leave, {answered} batches were answered"
             self.history = [found[0]]
+            self.first_id = self.batch_id
             # A compaction that was asked for may be lost: then the log holds more than the model.
             assert restored.base.index <= found[0].base.index
             configurations = [

@@ -31,7 +31,9 @@ def _go_on_after_error(_failed: Any, member: SimulatedMember) -> None:
     """What an LMDB environment does: it takes the next commit as if nothing had happened."""
     disk = member.disk
     disk._syncing = 0
-    member.durable(Persist(member._issued_batch, None, 0, [], must_sync=True))
+    assert member.core is not None
+    issued = member.core._state.log.durability.issued_id
+    member.durable(Persist(issued, None, 0, [], must_sync=True))
 
 
 def _position_lags(store: Any, state: StoredState, flush: Any) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from kvraft.raft import quorum, replication
 from kvraft.raft.core import Raft
+from kvraft.raft.durability import Durability
 from kvraft.raft.effects import Persist
-from kvraft.raft.log import Log
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
@@ -56,11 +56,11 @@ def _half_is_enough(_majority: Any, voter_count: int) -> int:
 
 
 def _count_unsynced_self(advance: Any, state: State, leader: Leader) -> None:
-    log = state.log
-    durable_index, log.durable_index = log.durable_index, log.last_index
+    durability = state.log.durability
+    index, durability.index = durability.index, state.log.last_index
     leader.commit_pending = True
     advance(state, leader)
-    log.durable_index = durable_index
+    durability.index = index
 
 
 def _commit_beyond_new(handle: Any, state: State, from_server: int, message: AppendEntries) -> None:
@@ -88,8 +88,8 @@ def _take_old_acknowledgement(receive: Any, core: Raft, from_server: int, messag
     receive(core, from_server, message)
 
 
-def _forget_batches(_lower: Any, log: Log, index: int) -> None:
-    log.durable_index = min(log.durable_index, index)
+def _forget_batches(_lower: Any, durability: Durability, index: int) -> None:
+    durability.index = min(durability.index, index)
 
 
 _TROUBLED = ("transfer", "cut", "cut_one_way", "isolate", "burst", "late", "crash_at", "pause", "slow_disk")
@@ -177,7 +177,7 @@ MUTANTS = (
         "M21",
         "an old sync marks overwritten entries durable (ABA)",
         ("I6", "I4", "stop"),
-        wrapped(Log, "_lower_durable", _forget_batches),
+        wrapped(Durability, "lower", _forget_batches),
         with_options(fault_kinds=_TROUBLED, sync_us=100_000, latency_us=100, jitter_us=0),
     ),
 )

@@ -18,16 +18,18 @@ _SERVER: Final = frozenset({"server_id", "voted_for", "leader_id", "to_server"})
 """Slots that hold a server's id."""
 _BY_SERVER: Final = frozenset({"votes", "progress", "awaited"})
 """Slots that hold a dictionary from a server's id."""
-_BATCH: Final = frozenset({"_batch_id", "_sync_batch_id", "_hard_state_batch_id", "batch_id"})
+_BATCH: Final = frozenset({"issued_id", "_sync_id", "_promise_id", "batch_id", "after_batch"})
 """Slots that number batches; only what is not durable yet can be told apart."""
 _NOT_STATE: Final = frozenset(
     {
         "_bytes_evicted",
-        "_durable_batch_id",
+        "_after_disk",
+        "_end",
         "_ends",
         "_reader",
         "_tail_bytes_max",
         "_unapplied",
+        "durable_id",
         "effects",
         "now_ms",
         "random",
@@ -41,11 +43,11 @@ _NOT_STATE: Final = frozenset(
 class Imager:
     """Makes images of one server's objects."""
 
-    __slots__ = ("_durable_batch_id", "_renaming")
+    __slots__ = ("_durable_batch", "_renaming")
 
-    def __init__(self, renaming: Renaming, durable_batch_id: int) -> None:
+    def __init__(self, renaming: Renaming, durable_batch: int) -> None:
         self._renaming = renaming
-        self._durable_batch_id = durable_batch_id
+        self._durable_batch = durable_batch
 
     def of(self, value: object) -> Hashable:
         """A tuple that is equal for equal states."""
@@ -69,10 +71,10 @@ class Imager:
             return tuple(sorted([(self._renaming[server], self.of(each)) for server, each in value.items()]))
         if name in _BATCH:
             assert isinstance(value, int)
-            return max(value - self._durable_batch_id, 0)
+            return max(value - self._durable_batch, 0)
         if name == "_batches":
             assert isinstance(value, deque)
-            return tuple([(max(batch_id - self._durable_batch_id, 0), last) for batch_id, last in value])
+            return tuple([(max(batch_id - self._durable_batch, 0), last) for batch_id, last, _ in value])
         return self.of(value)
 
     def of_disk(self, hard_state: HardState, entries: Iterable[Entry], pending: Iterable[Persist]) -> Hashable:

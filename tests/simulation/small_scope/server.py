@@ -14,7 +14,7 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, HardState, Outgoing, Persist
 from kvraft.raft.entries import Entry
-from kvraft.raft.inputs import Input, Persisted, Propose, Received
+from kvraft.raft.inputs import Input, Propose, Received
 from kvraft.raft.messages import (
     AppendEntriesReply,
     HeartbeatReply,
@@ -96,8 +96,8 @@ class Local:
     durable: tuple[Entry, ...]
     pending: tuple[Persist, ...]
     """Batches on their way to the disk, oldest first."""
-    held: tuple[tuple[int, Outgoing], ...]
-    """(batch id, message): leaves when that batch is durable."""
+    held: tuple[Outgoing, ...]
+    """What waits for the disk."""
     symbols: tuple[int, ...]
     """A number for its image under each of `RENAMINGS`."""
     shape: int
@@ -222,14 +222,13 @@ class Cast:
         hard_state: HardState,
         durable: tuple[Entry, ...],
         pending: tuple[Persist, ...],
-        held: tuple[tuple[int, Outgoing], ...],
+        held: tuple[Outgoing, ...],
     ) -> Local:
         state = core._state
         images = []
         for renaming in RENAMINGS:
-            imager = Imager(renaming, state._durable_batch_id)
-            waiting = tuple([(max(batch_id - state._durable_batch_id, 0), imager.of(each)) for batch_id, each in held])
-            images.append((imager.of(state), imager.of_disk(hard_state, durable, pending), waiting))
+            imager = Imager(renaming, core.durable_batch)
+            images.append((imager.of(state), imager.of_disk(hard_state, durable, pending), imager.of(held)))
             if len(images) == 1:
                 known = self._locals.get(self._numbers.get(images[0], -1))
                 if known is not None:
@@ -315,11 +314,9 @@ class _Work:
             self.finding = f"server {self.core._state.server_id} got a broken entry"
         if effects.persist is not None:
             self.pending.append(effects.persist)
-        self.sent.extend(effects.messages_now)
-        waits_for = max((batch.batch_id for batch in self.pending if batch.must_sync), default=0)
-        for outgoing in effects.messages_after_persist:
-            if waits_for and must_wait(outgoing.message):
-                self.held.append((waits_for, outgoing))
+        for outgoing in effects.messages:
+            if outgoing.after_batch and must_wait(outgoing.message):
+                self.held.append(outgoing)
             else:
                 self.sent.append(outgoing)
 
@@ -331,9 +328,11 @@ class _Work:
         kept = self.durable[: batch.truncate_from - 1] if batch.truncate_from else self.durable
         self.durable = (*kept, *batch.entries)
         self.core._state.log._reader = _Reader(self.durable)
-        while self.held and self.held[0][0] <= batch.batch_id:
-            self.sent.append(self.held.pop(0)[1])
-        self.step([Persisted(batch.batch_id)])
+        wanted = self.core.persisted(batch.batch_id)
+        self.sent.extend(outgoing for outgoing in self.held if outgoing.after_batch <= batch.batch_id)
+        self.held = [outgoing for outgoing in self.held if outgoing.after_batch > batch.batch_id]
+        if wanted:
+            self.step([])
 
 
 def answer_term(message: Message) -> int:
@@ -347,10 +346,10 @@ def answer_term(message: Message) -> int:
 
 
 def must_wait(_message: Message) -> bool:
-    """Whether a message of `messages_after_persist` waits for the disk: each does. Planted bugs say otherwise."""
+    """Whether a message that names a batch waits for the disk: each does. Planted bugs say otherwise."""
     return True
 
 
 def _whole_log(state: State, durable: tuple[Entry, ...]) -> tuple[Entry, ...]:
     log = state.log
-    return (*durable[: log.tail_first_index - 1], *log._entries)
+    return (*durable[: log._tail_first - 1], *log._entries)
