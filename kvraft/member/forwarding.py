@@ -43,7 +43,7 @@ class Forwarding:
             return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], NO_SPACE, frame.term)
         self._token -= 1  # negative: this member's own waiters count upwards
         self._proposed[self._token] = (from_member, frame)
-        return Propose(self._token, frame.payload, from_member)
+        return Propose(self._token, frame.payload)
 
     def refusal(self, token: int, reason: RefusalReason) -> tuple[int, ForwardRefused] | None:
         """Who has to be told that the proposal entered no log; None if it was this member's own."""

@@ -488,7 +488,8 @@ class Member:
 
     def _count(self, from_member: int, message: Message) -> None:
         if isinstance(message, AppendEntries):
-            self._stats.on_append_received(message.entries)
+            if not message.notice:
+                self._stats.on_append_received(message.entries)
         elif isinstance(message, AppendEntriesReply):
             self._stats.on_append_reply(from_member)
 

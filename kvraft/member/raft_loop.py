@@ -194,7 +194,7 @@ class RaftLoop:
         if not messages:
             return
         for outgoing in messages:
-            if isinstance(outgoing.message, AppendEntries):
+            if isinstance(outgoing.message, AppendEntries) and not outgoing.message.notice:
                 self._owner.on_append_sent(outgoing.to_server, outgoing.message.entries)
         if len(messages) == 1:
             self._transport.send(messages[0].to_server, (messages[0].message,))

@@ -25,8 +25,6 @@ class Propose:
     token: int
     """The caller's name for the proposal; returned, never stored."""
     payload: bytes
-    for_server: int = 0
-    """The server whose client waits: it hears of the commit at once. 0 for the leader's own."""
 
 
 @final

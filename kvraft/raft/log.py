@@ -74,6 +74,10 @@ class Log:
 
     # -- reading
 
+    def is_in_memory(self, index: int) -> bool:
+        """Whether the entry at `index`, which the log holds, need not be read from disk."""
+        return index >= self._tail_first
+
     def term_at(self, index: int) -> int:
         """The term of the entry at `index`; 0 where the log ends on either side, and at index 0."""
         if index >= self._tail_first:

@@ -63,6 +63,8 @@ class AppendEntries:
     leader_commit: int
     clock_ms: int
     """The leader's log clock when it was sent."""
+    notice: bool = False
+    """Only tells a commit index, without entries: not answered, unless the logs do not agree."""
 
 
 @final

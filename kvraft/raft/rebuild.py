@@ -101,7 +101,6 @@ def handle_rebuild_request(state: State, from_server: int, message: RebuildReque
     log = state.log
     if isinstance(role, Leader) and from_server in role.progress:
         role.progress[from_server] = Progress(log.last_index, role.progress[from_server].last_contact_ms)
-        role.awaited.pop(from_server, None)
     last_term, last_index = position_to_reach(state)
     state.send_after_persist(from_server, RebuildReply(state.current_term, message.nonce, last_index, last_term, False))
 

@@ -5,7 +5,8 @@ The leader's half comes first, the follower's second. Handlers on the leader onl
 stream of messages per follower, so that a step costs the same for one acknowledgement as for hundreds.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, final
 
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Accepted, RefusalReason, Refused
@@ -19,8 +20,7 @@ from kvraft.raft.snapshots import request_snapshot
 from kvraft.raft.state import State
 
 _MESSAGES_PER_STEP_MAX: Final = 4
-"""Full AppendEntries to one follower in a step: reading a long backlog from disk must not hold the loop. The
-acknowledgements ask for the rest."""
+"""Full AppendEntries to one follower in a step. The acknowledgements ask for the rest."""
 
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
 _PROBE: Final = ProgressState.PROBE
@@ -48,8 +48,6 @@ def propose(state: State, proposal: Propose) -> None:
         effects.refused.append(Refused(proposal.token, reason))
         return
     index = state.append_new(EntryKind.COMMAND, proposal.payload, role.clock_ms(state.now_ms))
-    if proposal.for_server:
-        role.awaited.setdefault(proposal.for_server, index)
     effects.accepted.append(Accepted(proposal.token, index, state.current_term))
 
 
@@ -84,7 +82,7 @@ def handle_heartbeat_reply(state: State, from_server: int, message: HeartbeatRep
     progress.read_id = max(progress.read_id, message.read_id)
     if progress.heartbeat_answered(state.now_ms, state.settings.heartbeat_interval_ms):
         # An empty message behind everything sent: its refusal shows a loss, its acknowledgement replaces a lost one.
-        _send_entries(state, role, from_server, progress, [])
+        _Appends(state, role).ask(from_server, progress)
 
 
 def heard_follower(state: State, progress: Progress) -> None:
@@ -102,52 +100,37 @@ def follower_unreachable(state: State, server: int) -> None:
 
 
 def send_to_followers(state: State, leader: Leader) -> None:
-    """The end of a leader's step: send each follower what it lacks, and a heartbeat if one is due or wanted."""
+    """The end of a leader's step: send each follower what it lacks, a new commit index, and a heartbeat if one is due.
+
+    What is read from disk comes out of one budget for all of them; whom it left with nothing is first next time.
+    """
     if leader.heartbeat_wanted:
         leader.heartbeat_wanted = False
         _broadcast_heartbeat(state, leader)
     last_index = state.log.last_index
-    for server, progress in leader.progress.items():
+    appends = _Appends(state, leader)
+    for server, progress in _in_turn(leader):
         # In PROBE there is more to ask than what to send.
         if progress.next_index <= last_index or progress.state is _PROBE:
-            _send_appends(state, leader, server, progress)
-    if leader.commit_notice_ms is not None:
-        if leader.awaited:
-            _tell_who_waits(state, leader)
-        if state.now_ms >= leader.commit_notice_ms:
-            tell_commit_index(state, leader)
-        elif all(progress.sent_commit >= state.commit_index for progress in leader.progress.values()):
-            leader.commit_notice_ms = None
+            appends.send_entries(server, progress)
+        if progress.sent_commit < state.commit_index:
+            appends.tell_commit_index(server, progress)
 
 
-def _tell_who_waits(state: State, leader: Leader) -> None:
-    """Tell the servers at once whose clients wait for what was committed; for the others the next entries will do.
-
-    A message costs both sides far more than an entry in one (measured: 55 µs each), so with one client on the leader
-    notices of their own would double its cost.
-    """
-    for server, index in list(leader.awaited.items()):
-        if index > state.commit_index:
-            continue
-        # Later ones of this server may be uncommitted still: the next commit looks again.
-        leader.awaited[server] = state.commit_index + 1
-        if state.commit_index == state.log.last_index:
-            del leader.awaited[server]
-        progress = leader.progress.get(server)
-        if progress is not None:
-            _send_commit_index(state, leader, server, progress)
+def _in_turn(leader: Leader) -> Iterable[tuple[int, Progress]]:
+    """The followers, from the one on that had to wait for this step."""
+    first = leader.kept_waiting
+    if not first:
+        return leader.progress.items()
+    leader.kept_waiting = 0
+    return sorted(leader.progress.items(), key=lambda follower: follower[0] < first)
 
 
 def tell_commit_index(state: State, leader: Leader) -> None:
     """Send the commit index to every follower that can use it and has not heard it."""
-    leader.commit_notice_ms = None
+    appends = _Appends(state, leader)
     for server, progress in leader.progress.items():
-        _send_commit_index(state, leader, server, progress)
-
-
-def _send_commit_index(state: State, leader: Leader, server: int, progress: Progress) -> None:
-    if progress.state is ProgressState.REPLICATE and progress.sent_commit < state.commit_index:
-        _send_entries(state, leader, server, progress, [])
+        appends.tell_commit_index(server, progress)
 
 
 def advance_commit_index(state: State, leader: Leader) -> None:
@@ -159,8 +142,6 @@ def advance_commit_index(state: State, leader: Leader) -> None:
     if index <= state.commit_index or index < leader.noop_index:
         return
     state.commit_index = index
-    if leader.progress and leader.commit_notice_ms is None:
-        leader.commit_notice_ms = state.now_ms + state.settings.commit_notice_delay_ms
 
 
 def commits_more(state: State, leader: Leader) -> bool:
@@ -188,45 +169,121 @@ def _broadcast_heartbeat(state: State, leader: Leader) -> None:
     leader.heartbeat_deadline_ms = state.now_ms + state.settings.heartbeat_interval_ms
 
 
-def _send_appends(state: State, leader: Leader, server: int, progress: Progress) -> None:
-    """Send entries that a follower lacks, as far as its window allows."""
-    settings = state.settings
-    last_index = state.log.last_index
-    for _ in range(_MESSAGES_PER_STEP_MAX):
-        probing = progress.state is ProgressState.PROBE
-        if progress.next_index > last_index and not (probing and progress.match_index < last_index):
-            return
-        if not progress.may_send(settings.inflight_messages_max, settings.inflight_bytes_max):
-            return
-        entries: list[Entry] = []
-        if progress.next_index <= last_index and not (probing and progress.probe_repeated):
-            entries = state.log.slice(progress.next_index, last_index, settings.message_bytes_max)
-            if not entries:
-                request_snapshot(state, server, progress)
+@final
+class _Appends:
+    """The AppendEntries of one step. Followers at the same place get the same object, which is then encoded once."""
+
+    __slots__ = ("_disk_bytes", "_has_nothing", "_leader", "_made", "_state")
+
+    def __init__(self, state: State, leader: Leader) -> None:
+        self._state = state
+        self._leader = leader
+        self._disk_bytes = state.settings.disk_read_bytes_max
+        """What may still be read from disk in this step."""
+        self._has_nothing = False
+        """Whether the follower that is kept waiting gets nothing in this step."""
+        self._made: dict[tuple[int, bool, bool], tuple[AppendEntries, int]] = {}
+        """By first index, whether it carries entries and is a notice: the message with the bytes of its entries."""
+
+    def send_entries(self, server: int, progress: Progress) -> None:
+        """Send entries that a follower lacks, as far as its window and this step's budget allow."""
+        settings = self._state.settings
+        last_index = self._state.log.last_index
+        for sent in range(_MESSAGES_PER_STEP_MAX):
+            probing = progress.state is _PROBE
+            if progress.next_index > last_index and not (probing and progress.match_index < last_index):
                 return
-        if not _send_entries(state, leader, server, progress, entries):
-            return
+            if not progress.may_send(settings.inflight_messages_max, settings.inflight_bytes_max):
+                return
+            with_entries = progress.next_index <= last_index and not (probing and progress.probe_repeated)
+            if with_entries and self._must_wait(progress.next_index):
+                self._keep_waiting(server, has_nothing=not sent)
+                return
+            if not self._send(server, progress, with_entries=with_entries):
+                return
 
+    def ask(self, server: int, progress: Progress) -> None:
+        """Ask whether what was sent has arrived."""
+        self._send(server, progress, with_entries=False)
 
-def _send_entries(state: State, leader: Leader, server: int, progress: Progress, entries: list[Entry]) -> bool:
-    """Send one AppendEntries in front of `next_index`. False if its predecessor is gone and a snapshot must do."""
-    log = state.log
-    previous = log.position(progress.next_index - 1)
-    if previous is None:
-        request_snapshot(state, server, progress)
-        return False
-    commit_index = state.commit_index
-    last_index = previous.index + len(entries)
-    clock_ms = leader.clock_ms(state.now_ms)
-    state.send(
-        server,
-        AppendEntries(
-            state.current_term, previous.index, previous.term, previous.chain_hash, entries, commit_index, clock_ms
-        ),
-    )
-    progress.sent(last_index, log.size_of(entries) if entries else 0, state.now_ms)
-    progress.sent_commit = max(progress.sent_commit, min(commit_index, last_index))
-    return True
+    def tell_commit_index(self, server: int, progress: Progress) -> None:
+        """A notice that nobody answers, unless the follower was told or lacks what it would be told of.
+
+        It follows the entries on their way, so that the follower holds them when it comes. A lost one is made good by
+        the next heartbeat.
+        """
+        tellable = min(self._state.commit_index, progress.next_index - 1)
+        if progress.state is ProgressState.REPLICATE and progress.sent_commit < tellable:
+            self._send(server, progress, with_entries=False, notice=True)
+
+    def _keep_waiting(self, server: int, *, has_nothing: bool) -> None:
+        if not self._leader.kept_waiting or (has_nothing and not self._has_nothing):
+            self._leader.kept_waiting = server
+            self._has_nothing = has_nothing
+
+    def _must_wait(self, first: int) -> bool:
+        """Whether these entries are on disk only and the budget is spent."""
+        return (
+            self._disk_bytes <= 0 and not self._state.log.is_in_memory(first) and (first, True, False) not in self._made
+        )
+
+    def _send(self, server: int, progress: Progress, *, with_entries: bool, notice: bool = False) -> bool:
+        """Send one AppendEntries in front of `next_index`. False if a snapshot must do, as the log begins later."""
+        state = self._state
+        key = (progress.next_index, with_entries, notice)
+        made = self._made.get(key)
+        if made is None:
+            made = self._make(*key)
+            if made is None:
+                request_snapshot(state, server, progress)
+                return False
+            self._made[key] = made
+        message, size = made
+        state.send(server, message)
+        last_index = message.prev_log_index + len(message.entries)
+        progress.sent(last_index, size, state.now_ms)
+        progress.sent_commit = max(progress.sent_commit, min(message.leader_commit, last_index))
+        return True
+
+    def _make(self, first: int, with_entries: bool, notice: bool) -> tuple[AppendEntries, int] | None:
+        state = self._state
+        log = state.log
+        entries: list[Entry] = []
+        size = 0
+        if with_entries:
+            entries, size = self._read(first)
+            if not entries:
+                return None
+        previous = log.position(first - 1)
+        if previous is None:
+            return None
+        clock_ms = self._leader.clock_ms(state.now_ms)
+        message = AppendEntries(
+            state.current_term,
+            previous.index,
+            previous.term,
+            previous.chain_hash,
+            entries,
+            state.commit_index,
+            clock_ms,
+            notice,
+        )
+        return message, size
+
+    def _read(self, first: int) -> tuple[list[Entry], int]:
+        """The entries of one message, with their bytes."""
+        log = self._state.log
+        bytes_max = self._state.settings.message_bytes_max
+        in_memory = log.is_in_memory(first)
+        if not in_memory:
+            bytes_max = min(bytes_max, self._disk_bytes)
+        entries = log.slice(first, log.last_index, bytes_max)
+        if not entries:
+            return entries, 0
+        size = log.size_of(entries)
+        if not in_memory:
+            self._disk_bytes -= size
+        return entries, size
 
 
 def _continues(state: State, match_index: int) -> bool:
@@ -291,6 +348,8 @@ def handle_append_entries(state: State, from_server: int, message: AppendEntries
         return
     match_index = previous_index + len(entries)
     state.commit_index = max(state.commit_index, min(message.leader_commit, match_index))
+    if message.notice:
+        return
     # An old message may end below what is committed here, which is the leader's too.
     _acknowledge(state, from_server, max(match_index, state.commit_index))
 

@@ -131,10 +131,8 @@ class Leader:
     """When contact with a majority must be looked at again (CheckQuorum, thesis section 6.2)."""
     commit_pending: bool = False
     """An acknowledgement came in this step, so the commit index may move."""
-    commit_notice_ms: int | None = None
-    """When followers are told of a new commit index if no entries carry it before."""
-    awaited: dict[int, int] = field(default_factory=dict)
-    """By server: an index at or below the first entry whose commit a client of that server waits for."""
+    kept_waiting: int = 0
+    """The follower that was to be sent entries from disk when the step had read enough; 0: nobody."""
     heartbeat_wanted: bool = False
     """Heartbeats leave at the end of this step, due or not."""
     transfer: Transfer | None = None
@@ -147,10 +145,10 @@ class Leader:
 
     @property
     def deadline_ms(self) -> int:
-        """Heartbeat, quorum check, commit notice or end of a transfer, whichever is first."""
+        """Heartbeat, quorum check or end of a transfer, whichever is first; at once if somebody was kept waiting."""
+        if self.kept_waiting:
+            return 0
         deadline_ms = min(self.heartbeat_deadline_ms, self.quorum_deadline_ms)
-        if self.commit_notice_ms is not None:
-            deadline_ms = min(deadline_ms, self.commit_notice_ms)
         if self.transfer is not None:
             deadline_ms = min(deadline_ms, self.transfer.deadline_ms)
         return deadline_ms

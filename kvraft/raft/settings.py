@@ -26,6 +26,6 @@ class RaftSettings:
     """Bytes of `Effects.committed` a step, so that applying cannot hold the loop."""
     disconnect_delay_ms_max: int = 50
     """PreVote starts after a random delay of up to this when the leader's process closes its connection."""
-    commit_notice_delay_ms: int = 2
-    """How long a leader waits for the next entries to carry a new commit index before it sends it alone. Saves a
-    message and its reply per follower and batch. Servers whose clients wait for the commit are told at once."""
+    disk_read_bytes_max: int = 256 << 10
+    """Bytes of entries that a step reads from disk for followers that lag, all of them together: so many small entries
+    take a fraction of a heartbeat interval. The next step goes on at once."""

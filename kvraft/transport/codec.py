@@ -167,6 +167,7 @@ def _fill(slot: pb.Frame, frame: Frame) -> None:  # noqa: C901, PLR0912, PLR0915
         append.entries.extend([entry.chain_hash + entry.record for entry in frame.entries])
         append.leader_commit = frame.leader_commit
         append.clock_ms = frame.clock_ms
+        append.notice = frame.notice
     elif isinstance(frame, ForwardedCommand):
         command = slot.forwarded_command
         command.term = frame.term
@@ -266,8 +267,17 @@ def _append_entries(frame: pb.Frame) -> AppendEntries:
     if body.prev_log_term > body.term or (prev_log_index and not body.prev_log_term):
         raise WireError(f"append of term {body.term} behind an entry of term {body.prev_log_term}")
     entries = _entries(body.entries, prev_log_index, body.prev_log_term, body.term)
+    if body.notice and entries:
+        raise WireError("append with entries that is a notice")
     return AppendEntries(
-        body.term, prev_log_index, body.prev_log_term, prev_log_hash, entries, body.leader_commit, body.clock_ms
+        body.term,
+        prev_log_index,
+        body.prev_log_term,
+        prev_log_hash,
+        entries,
+        body.leader_commit,
+        body.clock_ms,
+        body.notice,
     )
 
 

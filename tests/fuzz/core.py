@@ -227,7 +227,7 @@ class Server:
                 self.now_ms += local.number
                 self.step()
             case "propose":
-                self.step(Propose(local.number, bytes(local.number), local.number % 4))
+                self.step(Propose(local.number, bytes(local.number)))
             case "query":
                 self.reads += 1
                 self.step(ReadRequest(self.reads))

@@ -25,7 +25,7 @@ def test_forwarded_command_is_for_the_leader_of_its_own_term() -> None:
         assert Forwarding(takes_all, TIMEOUT_MS).propose(2, frame, raft.core) == refused
     outcome = Forwarding(takes_all, TIMEOUT_MS).propose(2, frame, ScriptedRaft(Role.LEADER, 4).core)
     assert isinstance(outcome, Propose)
-    assert (outcome.payload, outcome.for_server) == (frame.payload, 2)
+    assert outcome.payload == frame.payload
 
 
 def test_forwarded_command_that_finds_no_room_is_refused_unless_it_frees_some() -> None:

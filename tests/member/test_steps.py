@@ -15,9 +15,10 @@ from kvraft.raft.inputs import Input
 from kvraft.records import Written
 from tests.member import virtual_time
 from tests.member.host import MEMBER_IDS, Host
-from tests.member.network import Network
+from tests.member.network import Network, Weather
 
 WRITES = 100
+LINK_DELAY_S_MAX = Weather().delay_s[1]
 
 
 async def three_members(directory: pathlib.Path) -> list[Host]:
@@ -34,7 +35,7 @@ async def three_members(directory: pathlib.Path) -> list[Host]:
 
 
 def test_no_step_is_made_for_the_disk_or_the_keyspace_alone(tmp_path: pathlib.Path) -> None:
-    """A leader steps for the proposal and for two acknowledgements, a follower for the entry with the last commit."""
+    """A leader steps for the proposal and for two acknowledgements, a follower for the entry and for its commit."""
 
     async def story() -> dict[Role, float]:
         hosts = await three_members(tmp_path)
@@ -57,4 +58,26 @@ def test_no_step_is_made_for_the_disk_or_the_keyspace_alone(tmp_path: pathlib.Pa
 
     found = virtual_time.run(story())
     assert found[Role.LEADER] <= 3.1
-    assert found[Role.FOLLOWER] <= 1.1
+    assert found[Role.FOLLOWER] <= 2.1
+
+
+def test_followers_show_a_write_one_way_of_a_message_after_its_answer(tmp_path: pathlib.Path) -> None:
+    """Clients go round the members: who reads elsewhere what was just acknowledged here should find it."""
+
+    async def story() -> list[int]:
+        hosts = await three_members(tmp_path)
+        leader, *followers = sorted(
+            (host.run.member for host in hosts if host.run is not None),
+            key=lambda member: member._raft.role is not Role.LEADER,
+        )
+        (run,) = [host.run for host in hosts if host.run is not None and host.run.member is leader]
+        late = []
+        for number in range(WRITES):
+            written = await run.write(Set(path=b"/k", value=b"%d" % number))
+            assert isinstance(written, Written)
+            await asyncio.sleep(LINK_DELAY_S_MAX)
+            late += [number for member in followers if member.keyspace.etcd_index < written.etcd_index]
+            await asyncio.sleep(0.02)
+        return late
+
+    assert virtual_time.run(story()) == []

@@ -152,9 +152,7 @@ class Cluster:
         seed: int = 1,
     ) -> None:
         # Commits are told at once, so that a story is over when its messages are delivered.
-        self.settings = settings or RaftSettings(
-            heartbeat_interval_ms=10, election_timeout_ms=100, commit_notice_delay_ms=0
-        )
+        self.settings = settings or RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100)
         self.random = random.Random(seed)
         self.now_ms = 0
         self.network: list[Flight] = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvraft.raft.effects import RefusalReason, Refused
+from kvraft.raft.effects import Effects, RefusalReason, Refused
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import PeerUnreachable, Propose, Received
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
@@ -315,31 +315,106 @@ def test_unreachable_follower_is_not_sent_entries_until_it_answers() -> None:
     assert cluster.commands(2) == [b"x"]
 
 
-def _told_after(cluster: Cluster, for_server: int) -> list[int]:
-    """Commit one entry of a client of `for_server`; the followers that the leader tells of it in the same step."""
-    cluster.step(1, Propose(1, b"x", for_server))
+def _acknowledged_by(cluster: Cluster, *followers: int) -> Effects:
+    """The leader's step in which these followers' acknowledgements of all that it has sent arrive."""
     cluster.deliver()
-    for follower in (2, 3):
+    for follower in followers:
         cluster.step(follower)
     cluster.deliver()
-    effects = cluster.step(1)
-    assert cluster.servers[1].raft.commit_index == cluster.servers[1].raft.last_log_index
-    return [out.to_server for out in at_once(effects) if isinstance(out.message, AppendEntries)]
+    return cluster.step(1)
 
 
-def test_commit_is_told_at_once_only_to_the_server_whose_client_waits() -> None:
-    """A message per follower is saved when the next entries carry the commit index, or after a short delay."""
-    settings = RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100, commit_notice_delay_ms=2)
+def test_commit_is_told_in_the_step_that_commits_and_is_not_answered() -> None:
+    """Followers show a write as soon as the leader's client knows of it, for one message each and no reply."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.run(20)
+    cluster.step(1, Propose(1, b"x"))
+    effects = _acknowledged_by(cluster, 2)
+    raft = cluster.servers[1].raft
+    assert raft.commit_index == raft.last_log_index
+    notices = [out.message for out in at_once(effects)]
+    assert [out.to_server for out in at_once(effects)] == [2, 3]
+    for notice in notices:
+        assert isinstance(notice, AppendEntries)
+        assert (notice.entries, notice.leader_commit, notice.notice) == ([], raft.commit_index, True)
+    cluster.deliver()
+    for follower in (2, 3):
+        effects = cluster.step(follower)
+        assert cluster.servers[follower].raft.commit_index == raft.commit_index
+    # Server 3 answers for the entry, which it got with the notice; nobody answers the notice.
+    replies = [flight.message for flight in cluster.network]
+    assert [(type(reply), reply.match_index) for reply in replies if isinstance(reply, AppendEntriesReply)] == [
+        (AppendEntriesReply, raft.commit_index)
+    ]
+    assert len(replies) == 1
+
+
+def test_commit_rides_on_entries_that_leave_in_the_same_step() -> None:
+    """Under load a notice of its own would cost both sides a message for each batch."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.run(20)
+    cluster.step(1, Propose(1, b"x"))
+    cluster.deliver()
+    cluster.step(2)
+    cluster.deliver()
+    effects = cluster.step(1, Propose(2, b"y"))
+    sent = [out.message for out in at_once(effects) if isinstance(out.message, AppendEntries)]
+    commit_index = cluster.servers[1].raft.commit_index
+    assert [(len(message.entries), message.leader_commit) for message in sent] == [(1, commit_index)] * 2
+
+
+def test_follower_that_lacks_what_a_notice_speaks_of_says_so() -> None:
+    """Its entries were lost on the way: the leader need not wait for a heartbeat to hear of it."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.run(20)
+    cluster.drop = lambda flight: flight.to_server == 3
+    cluster.step(1, Propose(1, b"x"))
+    cluster.deliver()
+    cluster.drop = lambda _flight: False
+    cluster.step(2)
+    cluster.deliver()
+    cluster.step(1)
+    cluster.deliver()
+    effects = cluster.step(3)
+    assert [(out.message.success, out.message.match_index) for out in effects.messages] == [(False, 2)]  # type: ignore[union-attr] # a refusal
+    cluster.settle()
+    assert cluster.commands(3) == [b"x"]
+
+
+def test_follower_with_a_full_window_is_told_no_more_than_it_was_sent() -> None:
+    """Nor again and again while nothing more can be sent to it."""
+    settings = RaftSettings(heartbeat_interval_ms=10, election_timeout_ms=100, inflight_messages_max=1)
     cluster = Cluster([1, 2, 3], settings=settings)
     cluster.elect(1)
     cluster.run(20)
-    assert _told_after(cluster, for_server=0) == []
-    cluster.run(settings.commit_notice_delay_ms)
-    commit_index = cluster.servers[1].raft.commit_index
-    assert [cluster.servers[server].raft.commit_index for server in (2, 3)] == [commit_index, commit_index]
-    assert _told_after(cluster, for_server=3) == [3]
+    cluster.drop = lambda flight: flight.from_server == 3
+    told = []
+    for number in range(3):
+        cluster.step(1, Propose(number, b"x"))
+        effects = _acknowledged_by(cluster, 2, 3)
+        told += [out.message.leader_commit for out in effects.messages if out.to_server == 3]  # type: ignore[union-attr] # notices only
+    assert len(told) == 1
+
+
+def test_followers_at_the_same_place_get_one_and_the_same_message() -> None:
+    """So that the transport encodes it once."""
+    cluster = Cluster([1, 2, 3, 4])
+    cluster.elect(1)
+    cluster.run(20)
+    cluster.drop = lambda flight: flight.to_server == 4
+    cluster.step(1, Propose(1, b"x"))
     cluster.settle()
-    assert _told_after(cluster, for_server=0) == []
+    cluster.step(1, PeerUnreachable(4))
+    cluster.run(1)
+    entries = [out.message for out in at_once(cluster.step(1, Propose(2, b"y")))]
+    assert len(entries) == 2
+    assert entries[0] is entries[1]
+    notices = [out.message for out in at_once(_acknowledged_by(cluster, 2, 3))]
+    assert len(notices) == 2
+    assert notices[0] is notices[1]
 
 
 def test_message_that_begins_below_the_commit_index_is_taken_from_there() -> None:

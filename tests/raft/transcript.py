@@ -66,7 +66,6 @@ class Transcript:
     def do_cluster(self, _arguments: list[str], options: dict[str, str]) -> None:
         """`cluster voters=1,2,3 [learners=4] [message_bytes=1]`: start anew."""
         settings = RaftSettings(
-            commit_notice_delay_ms=0,
             heartbeat_interval_ms=10,
             election_timeout_ms=100,
             message_bytes_max=int(options.get("message_bytes", 1 << 20)),

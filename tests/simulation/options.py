@@ -125,6 +125,7 @@ class Options:
             uncommitted_bytes_max=1 << 20,
             log_tail_bytes_max=self.log_tail_bytes_max,
             committed_bytes_max=1 << 16,
+            disk_read_bytes_max=self.message_bytes_max,
         )
 
     def as_json(self) -> str:

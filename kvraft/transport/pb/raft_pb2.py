@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nraft.proto\x12\x0ekvraft.peer.v1\"\xb8\x02\n\x08Greeting\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x14\n\x0cto_member_id\x18\x03 \x01(\x04\x12\x1c\n\x14protocol_version_min\x18\x04 \x01(\r\x12\x1c\n\x14protocol_version_max\x18\x05 \x01(\r\x12\x16\n\x0elast_log_index\x18\x06 \x01(\x04\x12\x15\n\rlast_log_term\x18\x07 \x01(\x04\x12\x15\n\rlast_log_hash\x18\x08 \x01(\x0c\x12\x14\n\x0c\x63urrent_term\x18\t \x01(\x04\x12\r\n\x05\x66resh\x18\n \x01(\x08\x12\"\n\x04lane\x18\x0b \x01(\x0e\x32\x14.kvraft.peer.v1.Lane\x12\x10\n\x08instance\x18\x0c \x01(\x0c\x12\x12\n\nrebuilding\x18\r \x01(\x08\"^\n\x07Refusal\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.kvraft.peer.v1.RefusalKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x18\n\x10remembered_index\x18\x03 \x01(\x04\"\xb8\x01\n\rFramesMessage\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12(\n\x07refusal\x18\x02 \x01(\x0b\x32\x17.kvraft.peer.v1.Refusal\x12%\n\x06\x66rames\x18\x03 \x03(\x0b\x32\x15.kvraft.peer.v1.Frame\x12*\n\x08\x66ragment\x18\x04 \x01(\x0b\x32\x18.kvraft.peer.v1.Fragment\"d\n\x0c\x46ramesAnswer\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12(\n\x07refusal\x18\x02 \x01(\x0b\x32\x17.kvraft.peer.v1.Refusal\"-\n\x08\x46ragment\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66rame_bytes\x18\x02 \x01(\x04\"\xf2\x07\n\x05\x46rame\x12:\n\x10request_pre_vote\x18\x01 \x01(\x0b\x32\x1e.kvraft.peer.v1.RequestPreVoteH\x00\x12\x45\n\x16request_pre_vote_reply\x18\x02 \x01(\x0b\x32#.kvraft.peer.v1.RequestPreVoteReplyH\x00\x12\x33\n\x0crequest_vote\x18\x03 \x01(\x0b\x32\x1b.kvraft.peer.v1.RequestVoteH\x00\x12>\n\x12request_vote_reply\x18\x04 \x01(\x0b\x32 .kvraft.peer.v1.RequestVoteReplyH\x00\x12\x37\n\x0e\x61ppend_entries\x18\x05 \x01(\x0b\x32\x1d.kvraft.peer.v1.AppendEntriesH\x00\x12\x42\n\x14\x61ppend_entries_reply\x18\x06 \x01(\x0b\x32\".kvraft.peer.v1.AppendEntriesReplyH\x00\x12.\n\theartbeat\x18\x07 \x01(\x0b\x32\x19.kvraft.peer.v1.HeartbeatH\x00\x12\x39\n\x0fheartbeat_reply\x18\x08 \x01(\x0b\x32\x1e.kvraft.peer.v1.HeartbeatReplyH\x00\x12>\n\x12read_index_request\x18\t \x01(\x0b\x32 .kvraft.peer.v1.ReadIndexRequestH\x00\x12:\n\x10read_index_reply\x18\n \x01(\x0b\x32\x1e.kvraft.peer.v1.ReadIndexReplyH\x00\x12\x31\n\x0btimeout_now\x18\x0b \x01(\x0b\x32\x1a.kvraft.peer.v1.TimeoutNowH\x00\x12=\n\x11\x66orwarded_command\x18\x0c \x01(\x0b\x32 .kvraft.peer.v1.ForwardedCommandH\x00\x12\x39\n\x0f\x66orward_refused\x18\r \x01(\x0b\x32\x1e.kvraft.peer.v1.ForwardRefusedH\x00\x12/\n\nstate_hash\x18\x0e \x01(\x0b\x32\x19.kvraft.peer.v1.StateHashH\x00\x12\x39\n\x0frebuild_request\x18\x0f \x01(\x0b\x32\x1e.kvraft.peer.v1.RebuildRequestH\x00\x12\x35\n\rrebuild_reply\x18\x10 \x01(\x0b\x32\x1c.kvraft.peer.v1.RebuildReplyH\x00\x12\x35\n\rmatch_indices\x18\x11 \x01(\x0b\x32\x1c.kvraft.peer.v1.MatchIndicesH\x00\x42\x06\n\x04\x62ody\"M\n\x0eRequestPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x04\"N\n\x13RequestPreVoteReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x18\n\x10prospective_term\x18\x02 \x01(\x04\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"g\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x04\x12\x1b\n\x13leadership_transfer\x18\x04 \x01(\x08\"1\n\x10RequestVoteReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07granted\x18\x02 \x01(\x08\"\x9d\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0eprev_log_index\x18\x02 \x01(\x04\x12\x15\n\rprev_log_term\x18\x03 \x01(\x04\x12\x15\n\rprev_log_hash\x18\x04 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x05 \x03(\x0c\x12\x15\n\rleader_commit\x18\x06 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x07 \x01(\x04\"o\n\x12\x41ppendEntriesReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07success\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x12\n\nhint_index\x18\x04 \x01(\x04\x12\x11\n\thint_term\x18\x05 \x01(\x04\"S\n\tHeartbeat\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x15\n\rleader_commit\x18\x02 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x03 \x01(\x04\x12\x0f\n\x07read_id\x18\x04 \x01(\x04\"G\n\x0eHeartbeatReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07read_id\x18\x02 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x03 \x01(\x04\"1\n\x10ReadIndexRequest\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07read_id\x18\x02 \x01(\x04\"C\n\x0eReadIndexReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07read_id\x18\x02 \x01(\x04\x12\x12\n\nread_index\x18\x03 \x01(\x04\"\x1a\n\nTimeoutNow\x12\x0c\n\x04term\x18\x01 \x01(\x04\"-\n\x0eRebuildRequest\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05nonce\x18\x02 \x01(\x04\"i\n\x0cRebuildReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05nonce\x18\x02 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x03 \x01(\x04\x12\x15\n\rlast_log_term\x18\x04 \x01(\x04\x12\r\n\x05\x62lank\x18\x05 \x01(\x08\"1\n\x10\x46orwardedCommand\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"B\n\x0e\x46orwardRefused\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\".\n\tStateHash\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x12\n\nstate_hash\x18\x02 \x01(\x0c\";\n\x0cMatchIndices\x12+\n\x07members\x18\x01 \x03(\x0b\x32\x1a.kvraft.peer.v1.MatchIndex\".\n\nMatchIndex\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"V\n\x0eSnapshotHeader\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bsnapshot_id\x18\x04 \x01(\t\"<\n\rSnapshotChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x03 \x01(\r\"\x9b\x01\n\x0fSnapshotMessage\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12.\n\x06header\x18\x02 \x01(\x0b\x32\x1e.kvraft.peer.v1.SnapshotHeader\x12,\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x1d.kvraft.peer.v1.SnapshotChunk\"\x8f\x01\n\x0eSnapshotAnswer\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12\x15\n\rresume_offset\x18\x02 \x01(\x04\x12(\n\x07refusal\x18\x03 \x01(\x0b\x32\x17.kvraft.peer.v1.Refusal\x12\x10\n\x08received\x18\x04 \x01(\x08*S\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x10\n\x0cLANE_CONTROL\x10\x01\x12\x10\n\x0cLANE_ENTRIES\x10\x02\x12\x11\n\rLANE_SNAPSHOT\x10\x03*\xf0\x01\n\x0bRefusalKind\x12\x16\n\x12REFUSAL_KIND_OTHER\x10\x00\x12\x1e\n\x1aREFUSAL_KIND_WRONG_CLUSTER\x10\x01\x12\x1d\n\x19REFUSAL_KIND_WRONG_MEMBER\x10\x02\x12\x19\n\x15REFUSAL_KIND_PROTOCOL\x10\x03\x12\x1f\n\x1bREFUSAL_KIND_UNKNOWN_MEMBER\x10\x04\x12\x16\n\x12REFUSAL_KIND_WIPED\x10\x05\x12\x1c\n\x18REFUSAL_KIND_SHORTER_LOG\x10\x06\x12\x18\n\x14REFUSAL_KIND_REMOVED\x10\x07\x32\xa2\x01\n\x04Peer\x12I\n\x06\x46rames\x12\x1d.kvraft.peer.v1.FramesMessage\x1a\x1c.kvraft.peer.v1.FramesAnswer(\x01\x30\x01\x12O\n\x08Snapshot\x12\x1f.kvraft.peer.v1.SnapshotMessage\x1a\x1e.kvraft.peer.v1.SnapshotAnswer(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nraft.proto\x12\x0ekvraft.peer.v1\"\xb8\x02\n\x08Greeting\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x14\n\x0cto_member_id\x18\x03 \x01(\x04\x12\x1c\n\x14protocol_version_min\x18\x04 \x01(\r\x12\x1c\n\x14protocol_version_max\x18\x05 \x01(\r\x12\x16\n\x0elast_log_index\x18\x06 \x01(\x04\x12\x15\n\rlast_log_term\x18\x07 \x01(\x04\x12\x15\n\rlast_log_hash\x18\x08 \x01(\x0c\x12\x14\n\x0c\x63urrent_term\x18\t \x01(\x04\x12\r\n\x05\x66resh\x18\n \x01(\x08\x12\"\n\x04lane\x18\x0b \x01(\x0e\x32\x14.kvraft.peer.v1.Lane\x12\x10\n\x08instance\x18\x0c \x01(\x0c\x12\x12\n\nrebuilding\x18\r \x01(\x08\"^\n\x07Refusal\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.kvraft.peer.v1.RefusalKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x18\n\x10remembered_index\x18\x03 \x01(\x04\"\xb8\x01\n\rFramesMessage\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12(\n\x07refusal\x18\x02 \x01(\x0b\x32\x17.kvraft.peer.v1.Refusal\x12%\n\x06\x66rames\x18\x03 \x03(\x0b\x32\x15.kvraft.peer.v1.Frame\x12*\n\x08\x66ragment\x18\x04 \x01(\x0b\x32\x18.kvraft.peer.v1.Fragment\"d\n\x0c\x46ramesAnswer\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12(\n\x07refusal\x18\x02 \x01(\x0b\x32\x17.kvraft.peer.v1.Refusal\"-\n\x08\x46ragment\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66rame_bytes\x18\x02 \x01(\x04\"\xf2\x07\n\x05\x46rame\x12:\n\x10request_pre_vote\x18\x01 \x01(\x0b\x32\x1e.kvraft.peer.v1.RequestPreVoteH\x00\x12\x45\n\x16request_pre_vote_reply\x18\x02 \x01(\x0b\x32#.kvraft.peer.v1.RequestPreVoteReplyH\x00\x12\x33\n\x0crequest_vote\x18\x03 \x01(\x0b\x32\x1b.kvraft.peer.v1.RequestVoteH\x00\x12>\n\x12request_vote_reply\x18\x04 \x01(\x0b\x32 .kvraft.peer.v1.RequestVoteReplyH\x00\x12\x37\n\x0e\x61ppend_entries\x18\x05 \x01(\x0b\x32\x1d.kvraft.peer.v1.AppendEntriesH\x00\x12\x42\n\x14\x61ppend_entries_reply\x18\x06 \x01(\x0b\x32\".kvraft.peer.v1.AppendEntriesReplyH\x00\x12.\n\theartbeat\x18\x07 \x01(\x0b\x32\x19.kvraft.peer.v1.HeartbeatH\x00\x12\x39\n\x0fheartbeat_reply\x18\x08 \x01(\x0b\x32\x1e.kvraft.peer.v1.HeartbeatReplyH\x00\x12>\n\x12read_index_request\x18\t \x01(\x0b\x32 .kvraft.peer.v1.ReadIndexRequestH\x00\x12:\n\x10read_index_reply\x18\n \x01(\x0b\x32\x1e.kvraft.peer.v1.ReadIndexReplyH\x00\x12\x31\n\x0btimeout_now\x18\x0b \x01(\x0b\x32\x1a.kvraft.peer.v1.TimeoutNowH\x00\x12=\n\x11\x66orwarded_command\x18\x0c \x01(\x0b\x32 .kvraft.peer.v1.ForwardedCommandH\x00\x12\x39\n\x0f\x66orward_refused\x18\r \x01(\x0b\x32\x1e.kvraft.peer.v1.ForwardRefusedH\x00\x12/\n\nstate_hash\x18\x0e \x01(\x0b\x32\x19.kvraft.peer.v1.StateHashH\x00\x12\x39\n\x0frebuild_request\x18\x0f \x01(\x0b\x32\x1e.kvraft.peer.v1.RebuildRequestH\x00\x12\x35\n\rrebuild_reply\x18\x10 \x01(\x0b\x32\x1c.kvraft.peer.v1.RebuildReplyH\x00\x12\x35\n\rmatch_indices\x18\x11 \x01(\x0b\x32\x1c.kvraft.peer.v1.MatchIndicesH\x00\x42\x06\n\x04\x62ody\"M\n\x0eRequestPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x04\"N\n\x13RequestPreVoteReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x18\n\x10prospective_term\x18\x02 \x01(\x04\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"g\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x04\x12\x1b\n\x13leadership_transfer\x18\x04 \x01(\x08\"1\n\x10RequestVoteReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07granted\x18\x02 \x01(\x08\"\xad\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0eprev_log_index\x18\x02 \x01(\x04\x12\x15\n\rprev_log_term\x18\x03 \x01(\x04\x12\x15\n\rprev_log_hash\x18\x04 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x05 \x03(\x0c\x12\x15\n\rleader_commit\x18\x06 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x07 \x01(\x04\x12\x0e\n\x06notice\x18\x08 \x01(\x08\"o\n\x12\x41ppendEntriesReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07success\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x12\n\nhint_index\x18\x04 \x01(\x04\x12\x11\n\thint_term\x18\x05 \x01(\x04\"S\n\tHeartbeat\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x15\n\rleader_commit\x18\x02 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x03 \x01(\x04\x12\x0f\n\x07read_id\x18\x04 \x01(\x04\"G\n\x0eHeartbeatReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07read_id\x18\x02 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x03 \x01(\x04\"1\n\x10ReadIndexRequest\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07read_id\x18\x02 \x01(\x04\"C\n\x0eReadIndexReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07read_id\x18\x02 \x01(\x04\x12\x12\n\nread_index\x18\x03 \x01(\x04\"\x1a\n\nTimeoutNow\x12\x0c\n\x04term\x18\x01 \x01(\x04\"-\n\x0eRebuildRequest\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05nonce\x18\x02 \x01(\x04\"i\n\x0cRebuildReply\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05nonce\x18\x02 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x03 \x01(\x04\x12\x15\n\rlast_log_term\x18\x04 \x01(\x04\x12\r\n\x05\x62lank\x18\x05 \x01(\x08\"1\n\x10\x46orwardedCommand\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"B\n\x0e\x46orwardRefused\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\".\n\tStateHash\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x12\n\nstate_hash\x18\x02 \x01(\x0c\";\n\x0cMatchIndices\x12+\n\x07members\x18\x01 \x03(\x0b\x32\x1a.kvraft.peer.v1.MatchIndex\".\n\nMatchIndex\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"V\n\x0eSnapshotHeader\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bsnapshot_id\x18\x04 \x01(\t\"<\n\rSnapshotChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x03 \x01(\r\"\x9b\x01\n\x0fSnapshotMessage\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12.\n\x06header\x18\x02 \x01(\x0b\x32\x1e.kvraft.peer.v1.SnapshotHeader\x12,\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x1d.kvraft.peer.v1.SnapshotChunk\"\x8f\x01\n\x0eSnapshotAnswer\x12*\n\x08greeting\x18\x01 \x01(\x0b\x32\x18.kvraft.peer.v1.Greeting\x12\x15\n\rresume_offset\x18\x02 \x01(\x04\x12(\n\x07refusal\x18\x03 \x01(\x0b\x32\x17.kvraft.peer.v1.Refusal\x12\x10\n\x08received\x18\x04 \x01(\x08*S\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x10\n\x0cLANE_CONTROL\x10\x01\x12\x10\n\x0cLANE_ENTRIES\x10\x02\x12\x11\n\rLANE_SNAPSHOT\x10\x03*\xf0\x01\n\x0bRefusalKind\x12\x16\n\x12REFUSAL_KIND_OTHER\x10\x00\x12\x1e\n\x1aREFUSAL_KIND_WRONG_CLUSTER\x10\x01\x12\x1d\n\x19REFUSAL_KIND_WRONG_MEMBER\x10\x02\x12\x19\n\x15REFUSAL_KIND_PROTOCOL\x10\x03\x12\x1f\n\x1bREFUSAL_KIND_UNKNOWN_MEMBER\x10\x04\x12\x16\n\x12REFUSAL_KIND_WIPED\x10\x05\x12\x1c\n\x18REFUSAL_KIND_SHORTER_LOG\x10\x06\x12\x18\n\x14REFUSAL_KIND_REMOVED\x10\x07\x32\xa2\x01\n\x04Peer\x12I\n\x06\x46rames\x12\x1d.kvraft.peer.v1.FramesMessage\x1a\x1c.kvraft.peer.v1.FramesAnswer(\x01\x30\x01\x12O\n\x08Snapshot\x12\x1f.kvraft.peer.v1.SnapshotMessage\x1a\x1e.kvraft.peer.v1.SnapshotAnswer(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raft_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LANE']._serialized_start=3568
-  _globals['_LANE']._serialized_end=3651
-  _globals['_REFUSALKIND']._serialized_start=3654
-  _globals['_REFUSALKIND']._serialized_end=3894
+  _globals['_LANE']._serialized_start=3584
+  _globals['_LANE']._serialized_end=3667
+  _globals['_REFUSALKIND']._serialized_start=3670
+  _globals['_REFUSALKIND']._serialized_end=3910
   _globals['_GREETING']._serialized_start=31
   _globals['_GREETING']._serialized_end=343
   _globals['_REFUSAL']._serialized_start=345
@@ -56,41 +56,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTVOTEREPLY']._serialized_start=2054
   _globals['_REQUESTVOTEREPLY']._serialized_end=2103
   _globals['_APPENDENTRIES']._serialized_start=2106
-  _globals['_APPENDENTRIES']._serialized_end=2263
-  _globals['_APPENDENTRIESREPLY']._serialized_start=2265
-  _globals['_APPENDENTRIESREPLY']._serialized_end=2376
-  _globals['_HEARTBEAT']._serialized_start=2378
-  _globals['_HEARTBEAT']._serialized_end=2461
-  _globals['_HEARTBEATREPLY']._serialized_start=2463
-  _globals['_HEARTBEATREPLY']._serialized_end=2534
-  _globals['_READINDEXREQUEST']._serialized_start=2536
-  _globals['_READINDEXREQUEST']._serialized_end=2585
-  _globals['_READINDEXREPLY']._serialized_start=2587
-  _globals['_READINDEXREPLY']._serialized_end=2654
-  _globals['_TIMEOUTNOW']._serialized_start=2656
-  _globals['_TIMEOUTNOW']._serialized_end=2682
-  _globals['_REBUILDREQUEST']._serialized_start=2684
-  _globals['_REBUILDREQUEST']._serialized_end=2729
-  _globals['_REBUILDREPLY']._serialized_start=2731
-  _globals['_REBUILDREPLY']._serialized_end=2836
-  _globals['_FORWARDEDCOMMAND']._serialized_start=2838
-  _globals['_FORWARDEDCOMMAND']._serialized_end=2887
-  _globals['_FORWARDREFUSED']._serialized_start=2889
-  _globals['_FORWARDREFUSED']._serialized_end=2955
-  _globals['_STATEHASH']._serialized_start=2957
-  _globals['_STATEHASH']._serialized_end=3003
-  _globals['_MATCHINDICES']._serialized_start=3005
-  _globals['_MATCHINDICES']._serialized_end=3064
-  _globals['_MATCHINDEX']._serialized_start=3066
-  _globals['_MATCHINDEX']._serialized_end=3112
-  _globals['_SNAPSHOTHEADER']._serialized_start=3114
-  _globals['_SNAPSHOTHEADER']._serialized_end=3200
-  _globals['_SNAPSHOTCHUNK']._serialized_start=3202
-  _globals['_SNAPSHOTCHUNK']._serialized_end=3262
-  _globals['_SNAPSHOTMESSAGE']._serialized_start=3265
-  _globals['_SNAPSHOTMESSAGE']._serialized_end=3420
-  _globals['_SNAPSHOTANSWER']._serialized_start=3423
-  _globals['_SNAPSHOTANSWER']._serialized_end=3566
-  _globals['_PEER']._serialized_start=3897
-  _globals['_PEER']._serialized_end=4059
+  _globals['_APPENDENTRIES']._serialized_end=2279
+  _globals['_APPENDENTRIESREPLY']._serialized_start=2281
+  _globals['_APPENDENTRIESREPLY']._serialized_end=2392
+  _globals['_HEARTBEAT']._serialized_start=2394
+  _globals['_HEARTBEAT']._serialized_end=2477
+  _globals['_HEARTBEATREPLY']._serialized_start=2479
+  _globals['_HEARTBEATREPLY']._serialized_end=2550
+  _globals['_READINDEXREQUEST']._serialized_start=2552
+  _globals['_READINDEXREQUEST']._serialized_end=2601
+  _globals['_READINDEXREPLY']._serialized_start=2603
+  _globals['_READINDEXREPLY']._serialized_end=2670
+  _globals['_TIMEOUTNOW']._serialized_start=2672
+  _globals['_TIMEOUTNOW']._serialized_end=2698
+  _globals['_REBUILDREQUEST']._serialized_start=2700
+  _globals['_REBUILDREQUEST']._serialized_end=2745
+  _globals['_REBUILDREPLY']._serialized_start=2747
+  _globals['_REBUILDREPLY']._serialized_end=2852
+  _globals['_FORWARDEDCOMMAND']._serialized_start=2854
+  _globals['_FORWARDEDCOMMAND']._serialized_end=2903
+  _globals['_FORWARDREFUSED']._serialized_start=2905
+  _globals['_FORWARDREFUSED']._serialized_end=2971
+  _globals['_STATEHASH']._serialized_start=2973
+  _globals['_STATEHASH']._serialized_end=3019
+  _globals['_MATCHINDICES']._serialized_start=3021
+  _globals['_MATCHINDICES']._serialized_end=3080
+  _globals['_MATCHINDEX']._serialized_start=3082
+  _globals['_MATCHINDEX']._serialized_end=3128
+  _globals['_SNAPSHOTHEADER']._serialized_start=3130
+  _globals['_SNAPSHOTHEADER']._serialized_end=3216
+  _globals['_SNAPSHOTCHUNK']._serialized_start=3218
+  _globals['_SNAPSHOTCHUNK']._serialized_end=3278
+  _globals['_SNAPSHOTMESSAGE']._serialized_start=3281
+  _globals['_SNAPSHOTMESSAGE']._serialized_end=3436
+  _globals['_SNAPSHOTANSWER']._serialized_start=3439
+  _globals['_SNAPSHOTANSWER']._serialized_end=3582
+  _globals['_PEER']._serialized_start=3913
+  _globals['_PEER']._serialized_end=4075
 # @@protoc_insertion_point(module_scope)

@@ -184,7 +184,7 @@ class RequestVoteReply(_message.Message):
     def __init__(self, term: _Optional[int] = ..., granted: _Optional[bool] = ...) -> None: ...
 
 class AppendEntries(_message.Message):
-    __slots__ = ("term", "prev_log_index", "prev_log_term", "prev_log_hash", "entries", "leader_commit", "clock_ms")
+    __slots__ = ("term", "prev_log_index", "prev_log_term", "prev_log_hash", "entries", "leader_commit", "clock_ms", "notice")
     TERM_FIELD_NUMBER: _ClassVar[int]
     PREV_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
     PREV_LOG_TERM_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +192,7 @@ class AppendEntries(_message.Message):
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     LEADER_COMMIT_FIELD_NUMBER: _ClassVar[int]
     CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     term: int
     prev_log_index: int
     prev_log_term: int
@@ -199,7 +200,8 @@ class AppendEntries(_message.Message):
     entries: _containers.RepeatedScalarFieldContainer[bytes]
     leader_commit: int
     clock_ms: int
-    def __init__(self, term: _Optional[int] = ..., prev_log_index: _Optional[int] = ..., prev_log_term: _Optional[int] = ..., prev_log_hash: _Optional[bytes] = ..., entries: _Optional[_Iterable[bytes]] = ..., leader_commit: _Optional[int] = ..., clock_ms: _Optional[int] = ...) -> None: ...
+    notice: bool
+    def __init__(self, term: _Optional[int] = ..., prev_log_index: _Optional[int] = ..., prev_log_term: _Optional[int] = ..., prev_log_hash: _Optional[bytes] = ..., entries: _Optional[_Iterable[bytes]] = ..., leader_commit: _Optional[int] = ..., clock_ms: _Optional[int] = ..., notice: _Optional[bool] = ...) -> None: ...
 
 class AppendEntriesReply(_message.Message):
     __slots__ = ("term", "success", "match_index", "hint_index", "hint_term")

@@ -14,9 +14,9 @@ from kvraft.raft.entries import Entry
 Renaming = tuple[int, ...]
 """The new id of each server at the place of its old one; 0 stays 0."""
 
-_SERVER: Final = frozenset({"server_id", "voted_for", "leader_id", "to_server"})
+_SERVER: Final = frozenset({"server_id", "voted_for", "leader_id", "to_server", "kept_waiting"})
 """Slots that hold a server's id."""
-_BY_SERVER: Final = frozenset({"votes", "progress", "awaited"})
+_BY_SERVER: Final = frozenset({"votes", "progress"})
 """Slots that hold a dictionary from a server's id."""
 _BATCH: Final = frozenset({"issued_id", "_sync_id", "_promise_id", "batch_id", "after_batch"})
 """Slots that number batches; only what is not durable yet can be told apart."""

@@ -43,15 +43,15 @@ RENAMINGS: Final[tuple[Renaming, ...]] = tuple((0, *order) for order in itertool
 _NOW_MS: Final = 1 << 20
 """Time stands still; a timer that runs out is set back to here."""
 _ANSWERS: Final = (RequestVoteReply, AppendEntriesReply, HeartbeatReply)
-_SETTINGS: Final = RaftSettings(message_bytes_max=1, inflight_messages_max=2, disconnect_delay_ms_max=0)
-"""One entry a message, so that each can be lost alone."""
+_SETTINGS: Final = RaftSettings(message_bytes_max=1, inflight_messages_max=2, disconnect_delay_ms_max=1)
+"""One entry a message, so that each can be lost alone; and no delay may end in the moment in which it begins."""
 
 
 class _Even(random.Random):
-    """Always draws the least: timers need no chance where each may run out at any moment."""
+    """Always draws the most: timers need no chance where each may run out at any moment, and none does by itself."""
 
-    def randrange(self, *_arguments: Any, **_named: Any) -> int:
-        return 0
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        return (start if stop is None else stop) - step
 
     def getrandbits(self, _k: int, /) -> int:
         return 0
@@ -193,8 +193,6 @@ class Cast:
                 progress.last_contact_ms = _NOW_MS - state.settings.election_timeout_ms
         elif isinstance(role, Leader):
             role.heartbeat_deadline_ms = _NOW_MS
-            if role.commit_notice_ms is not None:
-                role.commit_notice_ms = _NOW_MS
             for progress in role.progress.values():
                 progress.sent_ms = _NOW_MS - state.settings.heartbeat_interval_ms
         else:
