@@ -119,7 +119,10 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     given: dict[str, Value] = {}
     remaining = iter(arguments)
     for argument in remaining:
-        if not argument.startswith("-") or argument in {"-", "--"}:
+        if argument == "--":
+            _refuse_more(remaining)
+            break
+        if not argument.startswith("-") or argument == "-":
             raise SettingsError(
                 f"{one_line(argument)!r} is not a flag: give flags only, as in --name=n1; kvraft --help lists them"
             )
@@ -135,6 +138,13 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
             text = "true" if flag.is_switch else _next(remaining, argument)
         given[flag.name] = _checked(flag, Value(text, f"--{word}={text}"))
     return given
+
+
+def _refuse_more(remaining: Iterator[str]) -> None:
+    """Go reads no flag after `--`; nothing may stand there."""
+    word = next(remaining, None)
+    if word is not None:
+        raise SettingsError(f"{one_line(word)!r} stands after --, where no flags are read: leave the -- out")
 
 
 def _next(remaining: Iterator[str], argument: str) -> str:

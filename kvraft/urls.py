@@ -39,8 +39,13 @@ class Url:
 
     @property
     def bind_host(self) -> str:
-        """The address to listen on. `localhost` means IPv4's, which every client tries."""
-        return "127.0.0.1" if self.host == "localhost" else self.host
+        """The address to listen on. `localhost` means IPv4's, which every client tries; `::ffff:` before it nothing."""
+        if self.host == "localhost":
+            return "127.0.0.1"
+        if self.host.startswith("::ffff:") and is_ip(self.host):
+            mapped = ipaddress.IPv6Address(self.host).ipv4_mapped
+            return str(mapped) if mapped is not None else self.host
+        return self.host
 
     @property
     def bind_address(self) -> str:
@@ -62,12 +67,22 @@ def parse(text: str, *, with_tls: bool = False) -> Url:
         raise ValueError(f"{error}: {text}") from None
     if parts.scheme in {"https", "unixs"} and not (with_tls and parts.scheme == "https"):
         raise ValueError("TLS is not served by this version: use http:// on a trusted network, or a TLS proxy in front")
+    if parts.scheme == "unix":
+        raise ValueError(f"Unix sockets are not served by this version: {text}")
     if parts.scheme not in {"http", "https"}:
         raise ValueError(f"URL scheme must be http: {text}")
-    if not parts.hostname or port is None or not text.isascii() or parts.username is not None:
+    if not parts.hostname or port is None:
         raise ValueError(f'URL address does not have the form "host:port": {text}')
-    if parts.path or parts.query or parts.fragment:
-        raise ValueError(f"URL must not contain a path: {text}")
+    for what, there in (
+        ("user", parts.username is not None),
+        ("path", parts.path),
+        ("query", parts.query),
+        ("fragment", parts.fragment),
+    ):
+        if there:
+            raise ValueError(f"URL must not contain a {what}: {text}")
+    if not text.isascii():
+        raise ValueError(f"URL must be ASCII, international names in their xn-- form: {text}")
     if port == 0:
         raise ValueError(f"URL must have a port from 1 to 65535: {text}")
     return Url(parts.scheme + text[len(parts.scheme) :], parts.hostname, port)

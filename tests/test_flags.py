@@ -36,6 +36,11 @@ def test_switch_takes_a_value_only_after_equals() -> None:
         given("-debug", "false")
 
 
+def test_end_of_flags_may_be_said() -> None:
+    """As in Go: scripts put `--` before arguments that they do not have."""
+    assert given("--name=n1", "--").values["name"].text == "n1"
+
+
 def test_flag_beats_variable_and_empty_variable_is_unset() -> None:
     """`ETCD_NAME=` in an EnvironmentFile is as if the line were not there."""
     assert given("--name=flag", ETCD_NAME="variable").values["name"].text == "flag"
@@ -67,7 +72,8 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
         (["-=x"], "-=x: bad flag syntax: write --name=value"),
         (["--name"], "--name: flag needs an argument: write --name=value"),
         (["gateway"], "'gateway' is not a flag: give flags only, as in --name=n1"),
-        (["--", "--name=x"], "'--' is not a flag: give flags only, as in --name=n1"),
+        (["--", "--name=x"], "'--name=x' stands after --, where no flags are read: leave the -- out"),
+        (["-"], "'-' is not a flag: give flags only"),
         (["--debug=maybe"], "--debug=maybe: invalid boolean value: use true or false"),
         (["--force-new-cluster"], "--force-new-cluster=true: it is not in this version: keep every --data-dir"),
         (["--cert-file=/a.pem"], "--cert-file=/a.pem: TLS is not served by this version"),

@@ -123,9 +123,10 @@ def test_listening_everywhere_needs_only_the_advertised_urls() -> None:
 
 def test_ipv6_and_localhost_urls_are_served() -> None:
     """Brackets belong to the URL, not to the address; localhost is bound as 127.0.0.1."""
-    member = read("--listen-client-urls=http://[::1]:2379,http://localhost:4001", "--advertise-client-urls=http://x:1")
-    assert [(url.bind_host, url.port) for url in member.listen_client_urls] == [("::1", 2379), ("127.0.0.1", 4001)]
-    assert [url.bind_address for url in member.listen_client_urls] == ["[::1]:2379", "127.0.0.1:4001"]
+    listen = "http://[::1]:2379,http://[::ffff:10.0.0.1]:2379,http://localhost:4001"
+    member = read(f"--listen-client-urls={listen}", "--advertise-client-urls=http://x:1")
+    places = {url.bind_address for url in member.listen_client_urls}
+    assert places == {"[::1]:2379", "10.0.0.1:2379", "127.0.0.1:4001"}
 
 
 def test_cluster_across_hosts_with_clients_on_loopback_is_warned_of() -> None:
@@ -195,6 +196,7 @@ def test_snapshot_count_of_0_is_the_default() -> None:
         ("http://[::]:5", "http://0.0.0.0:5"),
         ("http://localhost:5", "http://127.0.0.1:5"),
         ("http://[::1]:5", "http://[0:0:0:0:0:0:0:1]:5"),
+        ("http://[::ffff:10.0.0.1]:5", "http://10.0.0.1:5"),
     ],
 )
 def test_own_urls_that_overlap_are_named_as_such(pair: tuple[str, str]) -> None:
@@ -334,7 +336,20 @@ def test_data_directory_below_a_working_directory_that_is_gone_is_refused(
         ),
         (["--listen-peer-urls=http://[::1:1"], "--listen-peer-urls=http://[::1:1: Invalid IPv6 URL"),
         (["--listen-peer-urls=https://1.1.1.1:1"], "--listen-peer-urls=https://1.1.1.1:1: TLS is not served"),
-        (["--listen-peer-urls=unix://a:1"], "--listen-peer-urls=unix://a:1: URL scheme must be http"),
+        (["--listen-peer-urls=unix://a:1"], "--listen-peer-urls=unix://a:1: Unix sockets are not served by this"),
+        (
+            ["--listen-peer-urls=http://1.1.1.1:1?x"],
+            "--listen-peer-urls=http://1.1.1.1:1?x: URL must not contain a query",
+        ),
+        (
+            ["--listen-peer-urls=http://1.1.1.1:1#x"],
+            "--listen-peer-urls=http://1.1.1.1:1#x: URL must not contain a frag",
+        ),
+        (
+            ["--listen-peer-urls=http://u@1.1.1.1:1"],
+            "--listen-peer-urls=http://u@1.1.1.1:1: URL must not contain a user",
+        ),
+        (["--listen-peer-urls=http://ñ:1"], "--listen-peer-urls=http://ñ:1: URL must be ASCII, international names in"),
         (["--listen-peer-urls=http://1.1.1.1:1,"], "--listen-peer-urls=http://1.1.1.1:1,: a URL is missing before or"),
         (["--listen-peer-urls= "], "--listen-peer-urls= : there is no URL (use http://host:port"),
         (["--listen-client-urls=https://1.1.1.1:1"], "--listen-client-urls=https://1.1.1.1:1: TLS is not served"),
