@@ -11,6 +11,7 @@ from kvraft import clock, logs
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
 from kvraft.member.interfaces import LogStore, StateStore, Transport
+from kvraft.member.log_room import LogRoom
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.configuration import Configuration
@@ -18,9 +19,6 @@ from kvraft.raft.effects import SendSnapshot
 from kvraft.raft.inputs import LogCompacted, SnapshotSent
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
-
-_HELD_BACK: Final = 4
-"""The log may grow to so many times `snapshot_count` or `log_bytes_max` for followers that are being fed."""
 
 _PAGE_BYTES: Final = 4096
 """LMDB's page: the memory page of every machine that this runs on, or a part of it."""
@@ -83,6 +81,7 @@ class DurableState:
         """How much the log may hold beyond its limit until the next flush is worth its sync: what followers still need
         cannot be dropped by it."""
         self._snapshot: SnapshotFile | None = None
+        self._room = LogRoom(loop.raft, log_store, settings, has_room)
 
     # -- flush and compaction -----------------------------------------------------------------------------------
 
@@ -164,12 +163,10 @@ class DurableState:
         crowded = self._is_log_crowded()
         if durable.index - first_index < snapshot_count and not crowded:
             return
-        last_dropped = min(durable.index - keep, self._needed_from(durable.index - _HELD_BACK * snapshot_count))
-        if crowded:  # large values: few entries are many bytes, and followers that are far behind get a snapshot sooner
-            half = self._settings.log_bytes_max // 2
-            wanted = self._needed_from(self._log_store.index_leaving(_HELD_BACK * self._settings.log_bytes_max))
-            leaving = min(self._log_store.index_leaving(half), wanted)
-            last_dropped = max(last_dropped, min(leaving, durable.index))
+        last_dropped = durable.index - keep
+        if crowded:  # large values: few entries are many bytes, and the margin is smaller
+            last_dropped = max(last_dropped, self._log_store.index_leaving(self._settings.log_bytes_max // 2))
+        last_dropped = min(last_dropped, self._room.needed_from(durable.index, clock.monotonic_ms()))
         if last_dropped < first_index:
             return
         entries = self._log_store.slice(last_dropped, last_dropped, 1)
@@ -183,22 +180,12 @@ class DurableState:
     def _is_log_crowded(self) -> bool:
         return self._log_store.held_bytes() > self._settings.log_bytes_max
 
-    def _needed_from(self, lowest: int) -> int:
-        """The highest index that no follower within reach still needs, but at least `lowest`.
-
-        A follower that is being fed, by entries or by a snapshot, must not see the log cut off before it: it would need
-        a snapshot again and again under load.
-        """
-        needed = [progress.match_index for progress in self._loop.raft.progress.values() if progress.recent_active]
-        if self._transfers and self._snapshot is not None:
-            needed.append(self._snapshot.position.index)
-        return min((index for index in needed if index >= lowest), default=self._applier.position.index)
-
     # -- snapshots out ------------------------------------------------------------------------------------------
 
     def send_snapshot(self, wanted: SendSnapshot) -> None:
         """Stream the state to a follower that needs entries which the log no longer holds."""
         if wanted.to_server not in self._transfers:
+            self._room.snapshot_wanted(wanted.to_server)
             self._transfers[wanted.to_server] = self._start(self._send_snapshot(wanted))
 
     async def _send_snapshot(self, wanted: SendSnapshot) -> None:
@@ -207,12 +194,14 @@ class DurableState:
             snapshot = await self._fresh_snapshot()
             if snapshot is None:
                 return
+            self._room.snapshot_leaves(wanted.to_server, snapshot.position.index)
             done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._transport.send_snapshot(
                 wanted.to_server, wanted.term, snapshot, lambda sent: None if done.done() else done.set_result(sent)
             )
             if await self._unless_failed(done):
                 sent_index = snapshot.position.index
+                self._room.snapshot_sent(wanted.to_server)
         finally:
             del self._transfers[wanted.to_server]
             self._loop.put(SnapshotSent(wanted.to_server, sent_index))

@@ -62,6 +62,10 @@ class LogStore(LogReader, Protocol):
         """About how many bytes the entries between base and end have; costs nothing."""
         ...
 
+    def capacity_bytes(self) -> int:
+        """How long its file can become, whatever the disk has."""
+        ...
+
     def index_leaving(self, bytes_max: int) -> int:
         """Compacting up to this index leaves about `bytes_max`."""
         ...

@@ -43,6 +43,10 @@ class EnvironmentFile(Protocol):
         """The length of the data file."""
         ...
 
+    def capacity_bytes(self) -> int:
+        """How long it can become: the address space that it was given."""
+        ...
+
     def used_bytes(self) -> int:
         """Pages in use in the unnamed table."""
         ...

@@ -148,6 +148,10 @@ class LmdbFile:
         """What the data file takes of the disk: its length, which never shrinks, without its holes."""
         return allocated_bytes(self._data)
 
+    def capacity_bytes(self) -> int:
+        """The size of the map."""
+        return int(self._environment.info()["map_size"])
+
     def used_bytes(self) -> int:
         """Pages in use in all tables. Counted by LMDB itself, so it costs nothing."""
         with self.reading() as transaction:

@@ -180,6 +180,10 @@ class LogStore:
         """What the environment's file takes of the disk."""
         return self._file.size_bytes()
 
+    def capacity_bytes(self) -> int:
+        """How long the environment's file can become."""
+        return self._file.capacity_bytes()
+
     def close(self) -> None:
         """Finish what is queued, and close the environment."""
         if self._lazy_timer is not None:

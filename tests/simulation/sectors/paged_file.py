@@ -119,6 +119,9 @@ class SectorFile(Pages):
         """The length of the file."""
         return self._device.pages * PAGE_BYTES
 
+    def capacity_bytes(self) -> int:
+        return 1 << 30
+
     def used_bytes(self) -> int:
         """Pages in use in the unnamed table."""
         return sum(len(_pages_of(leaf, self)) for leaf in self._trees[b""].leaves) * PAGE_BYTES
