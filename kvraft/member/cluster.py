@@ -11,6 +11,7 @@ from typing import Final, final
 from kvraft.founding import Founder
 from kvraft.keyspace.commands import Command, PublishMember, SetClusterVersion, SetHistorySize
 from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.records import PublishedMember
 from kvraft.records import MemberRecord
 
 CLUSTER_VERSION: Final = "3.4.0"
@@ -33,6 +34,8 @@ class Cluster:
         self.own = own
         self.founders: Mapping[int, Founder] = {founder.member_id: founder for founder in founders}
         self._history_events_max = history_events_max
+        self._published: Mapping[int, PublishedMember] = {}
+        """What each member has published, as it was seen last."""
 
     def records(self, keyspace: Keyspace) -> list[MemberRecord]:
         """Every member by ascending id; without client URLs, and under the founder's name, until it has published."""
@@ -44,12 +47,15 @@ class Cluster:
         return records
 
     def peer_name(self, member_id: int) -> str:
-        """The name for log lines: the founder's, or the id in hex for a stranger."""
-        founder = self.founders.get(member_id)
-        return founder.name if founder else f"{member_id:x}"
+        """The name for log lines: the newest that is known, or the id in hex for a stranger."""
+        if member_id == self.own.member_id:
+            return self.own.name
+        named = self._published.get(member_id) or self.founders.get(member_id)
+        return named.name if named else f"{member_id:x}"
 
     def unpublished(self, keyspace: Keyspace) -> Command | None:
-        """What this member has to tell the cluster about itself, if anything."""
+        """What this member has to tell the cluster about itself, if anything. Who is called how is remembered."""
+        self._published = keyspace.members
         published = keyspace.members.get(self.own.member_id)
         if published is None or (published.name, published.client_urls) != (self.own.name, self.own.client_urls):
             return self.own

@@ -43,5 +43,6 @@ class LeaderWatch:
             )
 
     def _peers(self, *, connected: bool) -> str:
-        peers = (peer for peer in self._cluster.founders.values() if peer.member_id != self._cluster.own.member_id)
-        return ",".join(peer.name for peer in peers if self._is_connected(peer.member_id) is connected) or "nobody"
+        peers = (peer for peer in self._cluster.founders if peer != self._cluster.own.member_id)
+        names = (self._cluster.peer_name(peer) for peer in peers if self._is_connected(peer) is connected)
+        return ",".join(names) or "nobody"
