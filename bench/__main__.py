@@ -7,6 +7,7 @@ leader. The machine should be quiet: three members, the client and whatever else
 
 import argparse
 import functools
+import math
 import pathlib
 import shutil
 import statistics
@@ -18,6 +19,7 @@ from bench.footprint import footprint
 from bench.measured import Measured
 from bench.puts import put
 from bench.reads import get, list_all
+from bench.staleness import staleness
 from bench.starts import start
 from kvraft.testing.cluster import Cluster, Program
 
@@ -35,7 +37,8 @@ class Row(NamedTuple):
 
     def ratio(self, ours: float, theirs: float) -> float:
         """How much better ours is."""
-        return ours / theirs if self.more_is_better else theirs / ours
+        good, bad = (ours, theirs) if self.more_is_better else (theirs, ours)
+        return good / bad if bad else math.inf
 
 
 class Workload(NamedTuple):
@@ -57,6 +60,13 @@ WORKLOADS: Final = (
     puts(1, 0.3),
     puts(64, 1.0),
     puts(256, 1.0),
+    Workload(
+        (
+            Row("stale", "% of reads elsewhere right after a write", False, 1.0),
+            Row("stale_for", "ms, the median of the stale ones", False, 1.0),
+        ),
+        staleness,
+    ),
     Workload((Row("get_c64", "per s", True, 1.0),), functools.partial(get, connections=64)),
     Workload(
         (Row("quorum_get_c64", "per s", True, 1.0),), functools.partial(get, connections=64, query="?quorum=true")
