@@ -14,7 +14,7 @@ ROWS: Final = tuple(
     for kind, count in (("P", 10), ("N", 16), ("C", 5), ("D", 13), ("M-", 7), ("X-", 4))
     for number in range(1, count + 1)
 ) + tuple(
-    f"{kind}{number}" for kind, count in (("O", 9), ("U", 3), ("B", 5), ("A", 6)) for number in range(1, count + 1)
+    f"{kind}{number}" for kind, count in (("O", 10), ("U", 3), ("B", 5), ("A", 6)) for number in range(1, count + 1)
 )
 NEVER_UNCOVERED: Final = frozenset(
     {"P1", "P2", "P3", "N1", "N2", "N3", "C1", "C3", "D1", "D2", "D3", "D4", "D5", "D9", "X-1", "X-2", "X-3", "X-4"}

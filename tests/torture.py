@@ -131,12 +131,19 @@ def torture_tests(seed: int, *arguments: str) -> list[str]:
 def real_members(seed: int, _seconds: int, _directory: pathlib.Path) -> list[str]:
     """Bugs, stalls and scarcity inside real members, bad disks and links; once through is some minutes."""
     elsewhere = [MILLION_KEYS, "tests/jepsen_like/test_kill_rounds.py"]  # each has a part of its own
-    return torture_tests(seed, "tests/cluster", "tests/jepsen_like", *(f"--deselect={path}" for path in elsewhere))
+    return torture_tests(
+        seed, "tests/cluster", "tests/jepsen_like", "tests/soak", *(f"--deselect={path}" for path in elsewhere)
+    )
 
 
 def million_keys(seed: int, _seconds: int, _directory: pathlib.Path) -> list[str]:
     """A million keys written, listed and removed; some ten minutes."""
     return torture_tests(seed, MILLION_KEYS)
+
+
+def soak(seed: int, seconds: int, directory: pathlib.Path) -> list[str]:
+    """Mixed load on three members for the whole share: nothing that they take may grow."""
+    return ["-m", "tests.soak", "--minutes", f"{seconds / 60:.2f}", "--seed", str(seed), "--directory", str(directory)]
 
 
 def fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
@@ -152,21 +159,22 @@ def guided_fuzzers(seed: int, seconds: int, _directory: pathlib.Path) -> list[st
 def all_parts() -> list[Part]:
     """Every part; the shares add up to 1. tests/test_fault_matrix.py holds the commands to the fault matrix."""
     return [
-        Part("simulation", 0.11, simulation),
-        Part("small-scope", 0.05, small_scope),
-        Part("cuts", 0.05, cuts),
+        Part("simulation", 0.09, simulation),
+        Part("small-scope", 0.04, small_scope),
+        Part("cuts", 0.04, cuts),
         Part("deaths", 0.01, deaths),
-        Part("members", 0.08, members),
-        Part("differential-1", 0.05, differential(1)),
-        Part("differential-3", 0.1, differential(3)),
-        Part("kill-rounds", 0.1, kill_rounds),
-        Part("mixed-faults", 0.15, mixed_faults),
+        Part("members", 0.06, members),
+        Part("differential-1", 0.04, differential(1)),
+        Part("differential-3", 0.08, differential(3)),
+        Part("kill-rounds", 0.08, kill_rounds),
+        Part("mixed-faults", 0.12, mixed_faults),
         Part("real-members", 0.05, real_members),
-        Part("million-keys", 0.03, million_keys),
-        Part("failover", 0.05, failover),
-        Part("storage", 0.1, storage),
-        Part("fuzz", 0.04, fuzzers),
-        Part("guided-fuzz", 0.03, guided_fuzzers),
+        Part("million-keys", 0.02, million_keys),
+        Part("failover", 0.04, failover),
+        Part("storage", 0.08, storage),
+        Part("soak", 0.2, soak),
+        Part("fuzz", 0.03, fuzzers),
+        Part("guided-fuzz", 0.02, guided_fuzzers),
     ]
 
 
