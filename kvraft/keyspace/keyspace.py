@@ -34,7 +34,7 @@ from kvraft.keyspace.listing import Listing, render_file
 from kvraft.keyspace.live_tree import LiveTree
 from kvraft.keyspace.loading import Loading
 from kvraft.keyspace.records import Meta, PublishedMember
-from kvraft.keyspace.state_records import StateChanges, StateImage
+from kvraft.keyspace.state_records import StateImage
 from kvraft.keyspace.stats import StoreStats
 from kvraft.keyspace.tree import AnyNode, Directory, File, Lifetime, path_of, ttl_at
 from kvraft.keyspace.watchers import WatcherHub, WatchPoint
@@ -391,13 +391,6 @@ class Keyspace:
         self._flushed_index = self.etcd_index
         self._flushing_bytes = history.added_bytes
         return self._tree.begin_changes(self.etcd_index, unflushed, history.floor, meta)
-
-    def take_changes(self) -> StateChanges:
-        """`begin_changes` and all its slices at once."""
-        pending = self.begin_changes()
-        while pending.encode_some():
-            pass
-        return pending.changes
 
     def mark_durable(self, etcd_index: int) -> None:
         """The changes begun at `etcd_index` are stored: history up to there may be read back from disk."""

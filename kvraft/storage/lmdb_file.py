@@ -33,7 +33,7 @@ from kvraft.storage.giving_back import allocated_bytes, forget_mapped, punch
 from kvraft.storage.interfaces import Database, Transaction
 
 EXAMINED_BYTES_MAX: Final = 32 << 20
-"""Up to here every start examines the whole structure (10 µs a page: 0.1 s)."""
+"""Up to here every start examines the whole structure (0.1 s)."""
 MAP_BYTES_MIN: Final = 1 << 30
 UNWRITTEN_BYTES_MAX: Final = 64 << 20
 """How much shorter a sound file may be than its last page says: LMDB never writes pages at the end that one transaction

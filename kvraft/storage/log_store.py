@@ -149,7 +149,7 @@ class LogStore:
 
         Args:
             after: what the previous call returned; None to begin at the base.
-            entries_max: bounds the time it takes (about 4 µs an entry).
+            entries_max: bounds the time it takes.
 
         Returns:
             Where to go on; None when all that the start has left unverified is verified, or was compacted meanwhile.

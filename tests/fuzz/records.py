@@ -28,6 +28,7 @@ from kvraft.storage.errors import StorageError
 from kvraft.storage.spool import DIGEST_BYTES, MAGIC, SpoolHeader, read_spool, write_spool
 from tests.fuzz.damage import damaged
 from tests.fuzz.engine import Check, Target
+from tests.keyspace.flushes import take_changes
 
 REPOSITORY: Final = pathlib.Path(__file__).resolve().parents[2]
 CONFIGURATION: Final = Configuration.of((1, 2, 3), (4,))
@@ -51,7 +52,7 @@ def _state() -> StateChanges:
     )
     for number, command in enumerate(commands):
         keyspace.apply(command, 1000 * number)
-    return keyspace.take_changes()
+    return take_changes(keyspace)
 
 
 STATE: Final = _state()

@@ -16,6 +16,7 @@ from kvraft.keyspace.event_history import (
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.records import RecordError, encode_event
 from kvraft.keyspace.watchers import CloseReason, WatcherHub
+from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk, acknowledged, done, watch
 
 
@@ -66,7 +67,7 @@ def test_the_newest_block_stays_however_large() -> None:
 
 
 def _flush(keyspace: Keyspace, disk: Disk) -> None:
-    disk.store(keyspace.take_changes())
+    disk.store(take_changes(keyspace))
     keyspace.mark_durable(keyspace.etcd_index)
 
 
@@ -150,8 +151,8 @@ def test_unflushed_begins_behind_the_last_flush_and_above_the_floor() -> None:
     keyspace = Keyspace(history_events_max=20)
     for _ in range(10):
         done(keyspace, Set(b"/a", b"1"))
-    assert len(keyspace.take_changes().history) == 10
+    assert len(take_changes(keyspace).history) == 10
     for _ in range(30):
         done(keyspace, Set(b"/a", b"1"), CLOCK_MS)
-    changes = keyspace.take_changes()
+    changes = take_changes(keyspace)
     assert (len(changes.history), changes.history_floor) == (20, 21)

@@ -22,6 +22,7 @@ from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
+from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk, assert_same, read_bytes, watch
 
 
@@ -263,7 +264,7 @@ def test_the_keyspace_does_what_the_model_does(script: list[tuple[Command, int]]
     assert [event.etcd_index for event in history] == list(range(1, model.index + 1))
     assert seen.events == [event for event in history if not event.refresh and b"/_" not in event.node.path]
     assert_same(keyspace, twin)
-    disk.store(keyspace.take_changes())
+    disk.store(take_changes(keyspace))
     restored = Keyspace()
     restored.load(disk.image())
     assert_same(restored, keyspace)

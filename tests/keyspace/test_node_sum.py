@@ -9,6 +9,7 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.node_hash import node_hash, sum_bytes
 from kvraft.keyspace.records import STATE_HASH_BYTES, RecordError
 from kvraft.keyspace.state_records import StateImage
+from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk
 
 SEEDS = range(20)
@@ -64,7 +65,7 @@ def _stored() -> tuple[Keyspace, Disk]:
     keyspace, disk = Keyspace(), Disk()
     for number in range(5):
         keyspace.apply(Set(b"/d/key%d" % number, b"value"), CLOCK_MS)
-    disk.store(keyspace.take_changes())
+    disk.store(take_changes(keyspace))
     return keyspace, disk
 
 
@@ -81,7 +82,7 @@ def test_state_with_an_older_record_of_a_node_is_not_served() -> None:
     keyspace, disk = _stored()
     older = dict(disk.image().nodes)
     keyspace.apply(Set(b"/d/key3", b"newer"), CLOCK_MS)
-    changes = keyspace.take_changes()
+    changes = take_changes(keyspace)
     [(key, _)] = changes.nodes
     disk.store(changes)
     image = disk.image()

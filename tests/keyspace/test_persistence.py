@@ -39,6 +39,7 @@ from kvraft.keyspace.records import (
 )
 from kvraft.keyspace.state_records import StateImage
 from kvraft.keyspace.tree import AnyNode, Directory, File, Lifetime
+from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk, assert_same, done
 
 GOLDEN = Path(__file__).parent.parent / "data" / "keyspace" / "records-v1.json"
@@ -222,16 +223,16 @@ def test_a_flush_writes_a_hot_key_once_and_nothing_that_has_gone_before_it() -> 
         done(keyspace, Set(b"/hot", b"%d" % number))
     done(keyspace, Set(b"/d/x/y", b"1"))
     done(keyspace, Delete(b"/d", recursive=True))
-    first = keyspace.take_changes()
+    first = take_changes(keyspace)
     assert (len(first.nodes), first.removed_nodes, len(first.history)) == (1, [], 52)
     done(keyspace, Set(b"/hot", b"last"))
-    second = keyspace.take_changes()
+    second = take_changes(keyspace)
     assert (len(second.nodes), second.removed_nodes, len(second.history)) == (1, [], 1)
     assert second.nodes[0][0] == first.nodes[0][0]
     done(keyspace, Delete(b"/hot"))
-    third = keyspace.take_changes()
+    third = take_changes(keyspace)
     assert (third.nodes, third.removed_nodes) == ([], [first.nodes[0][0]])
-    fourth = keyspace.take_changes()
+    fourth = take_changes(keyspace)
     assert (fourth.nodes, fourth.removed_nodes, fourth.history) == ([], [], [])
 
 
@@ -244,7 +245,7 @@ def test_the_ttl_of_a_directory_is_flushed_as_it_was_when_the_flush_began() -> N
     while pending.encode_some():
         pass
     assert decode_node(pending.changes.nodes[0][1]).lifetime == Lifetime(CLOCK_MS + 5000, 1)
-    assert decode_node(keyspace.take_changes().nodes[0][1]).lifetime == Lifetime(CLOCK_MS + 500_000, 2)
+    assert decode_node(take_changes(keyspace).nodes[0][1]).lifetime == Lifetime(CLOCK_MS + 500_000, 2)
 
 
 def test_an_empty_image_is_a_new_store() -> None:
@@ -261,7 +262,7 @@ def _stored() -> Disk:
     done(keyspace, Set(b"/a/b/c", b"1"))
     done(keyspace, Set(b"/f", b"1"))
     disk = Disk()
-    disk.store(keyspace.take_changes())
+    disk.store(take_changes(keyspace))
     return disk
 
 

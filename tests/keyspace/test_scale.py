@@ -10,6 +10,7 @@ from kvraft.keyspace.commands import Create, CreateInOrder, Delete, Set, Sync, U
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.listing import Listing
 from kvraft.keyspace.tree import Node
+from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk, acknowledged, done, read_bytes, watch
 
 DEEP = b"/x" * 10_000
@@ -26,7 +27,7 @@ def test_paths_ten_thousand_deep_work_everywhere() -> None:
     assert read_bytes(keyspace, DEEP).startswith(b'{"key":"/x/x/x')
     assert read_bytes(keyspace, b"/", recursive=True).count(b'"key"') == 10_000
     disk = Disk()
-    disk.store(keyspace.take_changes())
+    disk.store(take_changes(keyspace))
     assert len(disk.nodes) == 10_000
     restored = Keyspace()
     restored.load(disk.image())
@@ -36,7 +37,7 @@ def test_paths_ten_thousand_deep_work_everywhere() -> None:
     assert done(keyspace, CreateInOrder(DEEP[:-2])).node.path == DEEP[:-2] + b"/00000000000000000004"
     done(keyspace, Delete(b"/x", recursive=True))
     assert above.indices == [1, 2, 3, 4, 5]
-    disk.store(keyspace.take_changes())
+    disk.store(take_changes(keyspace))
     assert disk.nodes == {}
     done(restored, Delete(b"/x", recursive=True))
     assert read_bytes(restored, b"/", recursive=True) == b'{"dir":true}'
@@ -49,13 +50,13 @@ def test_a_removed_tree_leaves_no_cycle_behind() -> None:
     keyspace = Keyspace(history_events_max=1)
     for number in range(2000):
         keyspace.apply(Create(b"/d/%d/%d" % (number % 50, number), b"v", ttl_s=5, expiration_ns=1), CLOCK_MS)
-    keyspace.take_changes()
+    take_changes(keyspace)
     assert _count_nodes() > before + 2000
     gc.collect()
     gc.disable()
     try:
         done(keyspace, Delete(b"/d", recursive=True))
-        keyspace.take_changes()
+        take_changes(keyspace)
         assert _count_nodes() == before + 1, "the root alone is left"
     finally:
         gc.enable()
@@ -70,7 +71,7 @@ def test_removing_a_large_tree_is_one_short_step_and_the_rest_comes_in_slices() 
     keyspace = Keyspace(history_events_max=1000)
     for number in range(100_000):
         keyspace.apply(Set(b"/d/%d/%d" % (number % 300, number), b"v"), CLOCK_MS)
-    keyspace.take_changes()
+    take_changes(keyspace)
     gc.collect()
     started = time.process_time()
     done(keyspace, Delete(b"/d", recursive=True))
@@ -99,7 +100,7 @@ def test_a_hundred_thousand_keys_of_a_kibibyte_are_lean() -> None:
     try:
         for number in range(count):
             keyspace.apply(Set(b"/registry/k%06d" % number, values[number % 16]), CLOCK_MS)
-        disk = keyspace.take_changes()
+        disk = take_changes(keyspace)
         assert len(disk.nodes) == count + 1
         del disk
         gc.collect()
@@ -117,7 +118,7 @@ def test_very_many_nodes_are_loaded_listed_and_removed_in_slices() -> None:
     for number in range(count):
         keyspace.apply(Set(b"/d/%d/%d" % (number % 1000, number), b"v"), CLOCK_MS)
     disk = Disk()
-    disk.store(keyspace.take_changes())
+    disk.store(take_changes(keyspace))
     restored = Keyspace()
     loading = restored.begin_load(disk.image())
     slices = []

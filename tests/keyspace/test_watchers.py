@@ -22,6 +22,7 @@ from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Action, Event
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import CloseReason, Watcher
+from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk, Seen, done, watch
 
 
@@ -484,7 +485,7 @@ def test_live_watches_go_on_across_a_snapshot_install(seed: int) -> None:
     left_at = follower.etcd_index
     for _ in range(100):
         oracle.apply(*next(commands))
-    leader_disk.store(leader.take_changes())
+    leader_disk.store(take_changes(leader))
     installed = Keyspace(history_reader=leader_disk)
     installed.load(leader_disk.image())
     installed.succeed(follower)
@@ -530,7 +531,7 @@ def test_an_install_beyond_the_floor_closes_who_would_miss_something() -> None:
     affected = watch(follower.watchers, b"/a")
     patient = watch(follower.watchers, b"/a", 101)
     disk = Disk()
-    disk.store(leader.take_changes())
+    disk.store(take_changes(leader))
     installed = Keyspace()
     installed.load(disk.image())
     installed.succeed(follower)
@@ -548,7 +549,7 @@ def test_what_an_install_skipped_comes_as_fast_as_a_client_consumes_it() -> None
     for _ in range(200):
         done(leader, Set(b"/big", b"x" * 20_000))
     disk = Disk()
-    disk.store(leader.take_changes())
+    disk.store(take_changes(leader))
     slow = watch(follower.watchers, b"/big")
     slow.consuming = False
     fast = watch(follower.watchers, b"/", recursive=True)

@@ -13,6 +13,7 @@ from kvraft.keyspace.json_text import decode_value
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.keyspace.watchers import CloseReason, Watcher
+from tests.keyspace.flushes import take_changes
 from tests.simulation.model import Result
 
 REQUEST_ID_BYTES: Final = 24
@@ -132,7 +133,7 @@ class KeyspaceMachine:
         return self.keyspace.next_deadline_ms()
 
     def take_changes(self) -> StateChanges:
-        return self.keyspace.take_changes()
+        return take_changes(self.keyspace)
 
     def changes_stored(self, etcd_index: int) -> None:
         self.keyspace.mark_durable(etcd_index)
