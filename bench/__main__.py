@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from bench.footprint import footprint
 from bench.measured import Measured
+from bench.messages import messages
 from bench.puts import put
 from bench.reads import get, list_all
 from bench.staleness import staleness
@@ -42,22 +43,39 @@ class Row(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """What is measured on one new cluster."""
+    """What is measured in one go."""
 
     rows: tuple[Row, ...]
-    """One for each figure that `run` gives."""
-    run: Callable[[Cluster, int], list[Measured]]
+    """One for each figure that `measure` gives."""
+    measure: Callable[[str, Program, int], list[Measured]]
+    """From a label that is a directory's name, what is measured, and the seconds that it may take."""
+
+
+def on_cluster(run: Callable[[Cluster, int], list[Measured]]) -> Callable[[str, Program, int], list[Measured]]:
+    """Measured on a new cluster."""
+
+    def measure(label: str, program: Program, seconds: int) -> list[Measured]:
+        directory = ROOT / "build" / "bench" / label
+        shutil.rmtree(directory, ignore_errors=True)
+        with Cluster(directory, program=program) as cluster:
+            return run(cluster, seconds)
+
+    return measure
 
 
 def puts(connections: int, cpu_goal: float) -> Workload:
     """Writes of 256 bytes over so many connections."""
     rate = Row(f"put_c{connections}", "per s", True, 0.5)
     cpu = Row(f"put_cpu_c{connections}", "us of CPU a write, all members", False, cpu_goal)
-    return Workload((rate, cpu), functools.partial(put, connections=connections))
+    return Workload((rate, cpu), on_cluster(functools.partial(put, connections=connections)))
 
 
+READS: Final = {
+    "get_c64": functools.partial(get, connections=64),
+    "quorum_get_c64": functools.partial(get, connections=64, query="?quorum=true"),
+}
 WORKLOADS: Final = (
-    puts(1, 0.3),
+    puts(1, 0.7),
     puts(64, 1.0),
     puts(256, 1.0),
     Workload(
@@ -65,24 +83,20 @@ WORKLOADS: Final = (
             Row("stale", "% of reads elsewhere right after a write", False, 1.0),
             Row("stale_for", "ms, the median of the stale ones", False, 1.0),
         ),
-        staleness,
+        on_cluster(staleness),
     ),
-    Workload((Row("get_c64", "per s", True, 1.0),), functools.partial(get, connections=64)),
     Workload(
-        (Row("quorum_get_c64", "per s", True, 1.0),), functools.partial(get, connections=64, query="?quorum=true")
+        (
+            Row("message", "us a round trip; not etcd but a bare stream", False, 0.5),
+            Row("message_cpu", "us of CPU a side; not etcd but a bare stream", False, 0.5),
+        ),
+        messages,
     ),
-    Workload((Row("list10k", "per s", True, 0.5),), list_all),
-    Workload((Row("footprint", "MB", False, 1.0),), footprint),
-    Workload((Row("start", "ms from exec to serving", False, 0.5),), start),
+    *(Workload((Row(name, "per s", True, 1.0),), on_cluster(run)) for name, run in READS.items()),
+    Workload((Row("list10k", "per s", True, 0.5),), on_cluster(list_all)),
+    Workload((Row("footprint", "MB", False, 1.0),), on_cluster(footprint)),
+    Workload((Row("start", "ms from exec to serving", False, 0.5),), on_cluster(start)),
 )
-
-
-def measure(workload: Workload, label: str, program: Program, seconds: int) -> list[Measured]:
-    """One measurement on a new cluster."""
-    directory = ROOT / "build" / "bench" / label
-    shutil.rmtree(directory, ignore_errors=True)
-    with Cluster(directory, program=program) as cluster:
-        return workload.run(cluster, seconds)
 
 
 def show(row: Row, found: dict[str, list[Measured]]) -> None:
@@ -129,7 +143,7 @@ def main() -> int:
         found: dict[str, list[list[Measured]]] = {label: [] for label in programs}
         for _round in range(given.rounds):
             for label, program in programs.items():
-                found[label].append(measure(workload, label, program, given.seconds))
+                found[label].append(workload.measure(label, program, given.seconds))
         for number, row in enumerate(workload.rows):
             show(row, {label: [figures[number] for figures in rounds] for label, rounds in found.items()})
     shutil.rmtree(ROOT / "build" / "bench", ignore_errors=True)
