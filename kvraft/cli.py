@@ -433,5 +433,6 @@ def _api_settings(wanted: Settings) -> ApiSettings:
         header_bytes_max=limits.header_bytes_max,
         headers_max=limits.headers_max,
         connections_max=limits.connections_max,
+        unread_bytes_max=limits.unread_bytes_max,
         server_version=settings.ETCD_VERSION,
     )

@@ -62,8 +62,10 @@ class Limits:
     """Writes and linearizable reads without an outcome, per member. More: 500/300 `etcdserver: too many requests`."""
     uncommitted_bytes_max: int = 64 << 20
     """Entries that the leader has and a quorum has not. More: 500/300 `etcdserver: too many requests`."""
-    watcher_bytes_max: int = 1 << 20
-    """Events waiting for one slow watcher. More: its stream ends, and it resumes from the history by `waitIndex`."""
+    unread_bytes_max: int = 64 << 20
+    """Answers and events in front of the sockets of all clients that do not keep up, what several wait for counted
+    once; for a second, four times as much. More: those are cut off that leave the most unread for the longest, in the
+    midst of their answers. A slow watcher hardly counts: it goes on from the history, as fast as it reads."""
 
 
 @final

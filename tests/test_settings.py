@@ -10,7 +10,7 @@ from kvraft.api_v2 import go_forms
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.flags import SettingsError
 from kvraft.founding import Founder, Identity
-from kvraft.keyspace import event_history, watchers
+from kvraft.keyspace import event_history
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import Settings
@@ -503,7 +503,7 @@ def test_limits_of_the_table_are_those_that_the_rooms_enforce() -> None:
     assert (
         limits.uncommitted_bytes_max == RaftSettings().uncommitted_bytes_max == MemberSettings().uncommitted_bytes_max
     )
-    assert limits.watcher_bytes_max == watchers.WATCHER_BYTES_MAX
+    assert limits.unread_bytes_max == ApiSettings().unread_bytes_max
 
 
 def test_limits_of_the_table_are_those_that_operators_are_told() -> None:

@@ -18,6 +18,7 @@ FOUNDATION: Final = {
     "flags",
     "founding",
     "founding_flags",
+    "heap",
     "ids",
     "log_writer",
     "logs",

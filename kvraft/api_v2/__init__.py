@@ -8,7 +8,8 @@ for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http doe
 Around it:
 
 - `targets` and `go_forms` read paths, queries and forms as Go does; `go_json` writes as Go does;
-- `watches` keeps open watches; `members`, `stats`, `auth` and `misc` are the other endpoints;
+- `watches` keeps open watches; `unread` bounds what slow clients leave in front of their sockets;
+- `members`, `stats`, `auth` and `misc` are the other endpoints;
 - `errors` makes the answers that are not the keyspace's;
 - `settings` what can be set; `backend` what a member must offer.
 

@@ -18,6 +18,7 @@ from kvraft.api_v2.answers import Framing
 from kvraft.api_v2.app import App
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.request_splitter import RequestLine, Splitter
+from kvraft.api_v2.unread import TRANSPORT_BYTES, Unread
 
 log = logs.get(__name__)
 
@@ -43,6 +44,8 @@ class WayOut:
         """Queue bytes for the client."""
         if not self._transport.is_closing():  # uvloop raises then, and whoever answers is not to blame
             self._transport.writelines(parts)
+            if self._handler.writing_paused:
+                self._handler.server.unread.hold(self._handler, parts)
 
     def is_writable(self) -> bool:
         """Whether the client takes what it is sent."""
@@ -164,6 +167,7 @@ class Handler(web.RequestHandler):
         super().connection_made(transport)
         # uvloop's transports have the methods of asyncio.Transport without being one.
         self.server.transports[self] = cast("asyncio.Transport", transport)
+        self.server.transports[self].set_write_buffer_limits(TRANSPORT_BYTES)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone; aiohttp cancels what is being answered."""
@@ -172,14 +176,23 @@ class Handler(web.RequestHandler):
         if exchange is not None:
             exchange.gone()
         super().connection_lost(exc)
+        self.server.unread.release(self)
         self.server.transports.pop(self, None)
         self.server.note_closed()
 
     def resume_writing(self) -> None:
         """Tell whoever streams an answer that the client has caught up."""
         super().resume_writing()
+        self.server.unread.release(self)
         if self.exchange is not None and self.exchange.on_writable is not None:
             self.exchange.on_writable()
+
+    def cut_off(self) -> None:
+        """Drop the connection, and what its answer holds."""
+        self.server.transports[self].abort()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.gone()
 
     def handle_error(
         self,
@@ -211,12 +224,14 @@ class Server(web.Server):
     Args:
         app: Answers requests.
         handle: Is given every request that aiohttp has parsed.
+        unread: What clients leave unread.
     """
 
     def __init__(
         self,
         app: App,
         handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        unread: Unread,
     ) -> None:
         settings = app.settings
         super().__init__(
@@ -232,6 +247,7 @@ class Server(web.Server):
             access_log=None,
         )
         self.app = app
+        self.unread = unread
         self.stopping = False
         self.transports: dict[Handler, asyncio.Transport] = {}
         """Every open connection; aiohttp forgets one that it has told to close, before all has left."""

@@ -19,6 +19,7 @@ from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.request_splitter import RequestLine
+from kvraft.api_v2.unread import Unread
 
 log = logs.get(__name__)
 
@@ -41,10 +42,10 @@ class RefusedError(Exception):
 class AiohttpFront:
     """Makes the aiohttp protocols that serve connections."""
 
-    def __init__(self, app: App, dates: DateLine) -> None:
+    def __init__(self, app: App, dates: DateLine, unread: Unread) -> None:
         self._app = app
         self._dates = dates
-        self._server = Server(app, self._handle)
+        self._server = Server(app, self._handle, unread)
 
     @property
     def connection_count(self) -> int:

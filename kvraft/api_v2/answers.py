@@ -4,6 +4,7 @@ Go buffers a handler's output and declares a Content-Length only when all of it 
 bufferBeforeChunkingSize); anything longer is chunked for HTTP/1.1, and ended by closing the connection for HTTP/1.0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
@@ -86,11 +87,30 @@ def stream_head(status: int, headers: bytes, framing: Framing, common: bytes) ->
     return line + headers + common + connection + b"Transfer-Encoding: chunked\r\n\r\n", keep_alive
 
 
-def stream_chunk(data: bytes, framing: Framing) -> bytes:
-    """One piece of a streamed body; `data` is not empty."""
-    return data if framing.http10 else b"%x\r\n%b\r\n" % (len(data), data)
+@final
+class Piece:
+    """One piece of streamed bodies, framed once for all the clients that get it. Not empty."""
+
+    __slots__ = ("_chunk", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._chunk = b""
+
+    def framed(self, framing: Framing) -> bytes:
+        """What is sent for it; the same object to everybody."""
+        if framing.http10:
+            return self._data
+        if not self._chunk:
+            self._chunk = b"%x\r\n%b\r\n" % (len(self._data), self._data)
+        return self._chunk
 
 
-def stream_end(framing: Framing) -> bytes:
+def stream_parts(parts: Sequence[bytes], framing: Framing) -> list[bytes]:
+    """One piece of a streamed body, not empty, for one client."""
+    return [*parts] if framing.http10 else [b"%x\r\n" % sum(map(len, parts)), *parts, b"\r\n"]
+
+
+def stream_end(framing: Framing) -> list[bytes]:
     """What tells the client that a streamed body is complete."""
-    return b"" if framing.http10 else _LAST_CHUNK
+    return [] if framing.http10 else [_LAST_CHUNK]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol, final
 
-from kvraft.api_v2.answers import Answer, Framing, answer_parts, stream_chunk, stream_end, stream_head
+from kvraft.api_v2.answers import Answer, Framing, Piece, answer_parts, stream_end, stream_head, stream_parts
 
 
 class Connection(Protocol):
@@ -32,7 +32,7 @@ class Connection(Protocol):
 
 @final
 class Exchange:
-    """The answer to one request: either `answer` once, or `begin`, then `chunk`s, then one of the ends.
+    """The answer to one request: either `answer` once, or `begin`, then pieces, then one of the ends.
 
     Everything is ignored once the client has gone, so that nobody has to ask before answering.
     """
@@ -84,18 +84,23 @@ class Exchange:
         head, self._keep_alive = stream_head(status, headers, self._framing, connection.common_headers())
         connection.write([head])
 
-    def chunk(self, data: bytes) -> None:
-        """Send one piece of a streamed answer, not empty."""
+    def send(self, piece: Piece) -> None:
+        """Send one piece of a streamed answer."""
         if self._connection is not None:
-            self._connection.write([stream_chunk(data, self._framing)])
+            self._connection.write([piece.framed(self._framing)])
 
-    def end_with(self, data: bytes) -> None:
-        """Send the last piece of a streamed answer, not empty."""
-        self._end([stream_chunk(data, self._framing) + stream_end(self._framing)], keep_alive=self._keep_alive)
+    def send_parts(self, *parts: bytes) -> None:
+        """Send one piece of a streamed answer, not empty, whose parts are not copied for it."""
+        if self._connection is not None:
+            self._connection.write(stream_parts(parts, self._framing))
+
+    def end_with(self, piece: Piece) -> None:
+        """Send the last piece of a streamed answer."""
+        self._end([piece.framed(self._framing), *stream_end(self._framing)], keep_alive=self._keep_alive)
 
     def end(self) -> None:
         """Complete a streamed answer."""
-        self._end([stream_end(self._framing)], keep_alive=self._keep_alive)
+        self._end(stream_end(self._framing), keep_alive=self._keep_alive)
 
     def break_off(self) -> None:
         """Close the connection after what was sent: the client sees that the streamed answer is not complete."""

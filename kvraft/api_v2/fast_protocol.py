@@ -22,6 +22,7 @@ from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, header_facts
 from kvraft.api_v2.routes import key_of
+from kvraft.api_v2.unread import TRANSPORT_BYTES, Unread
 
 log = logs.get(__name__)
 
@@ -51,8 +52,9 @@ _FRAMINGS: Final = {
 class FastFront:
     """Makes and minds the fast protocols of one server."""
 
-    def __init__(self, app: App, dates: DateLine, aiohttp_front: LateFront) -> None:
+    def __init__(self, app: App, dates: DateLine, aiohttp_front: LateFront, unread: Unread) -> None:
         self.app: Final = app
+        self.unread: Final = unread
         self.aiohttp_front: Final = aiohttp_front
         self.connections: Final[set[FastProtocol]] = set()
         self.stopping = False
@@ -134,6 +136,7 @@ class FastProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         # A peer that is gone without a word would hold its watches for ever.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._transport.set_write_buffer_limits(TRANSPORT_BYTES)
         self._front.connections.add(self)
         if self._front.stopping:
             transport.close()
@@ -164,6 +167,7 @@ class FastProtocol(asyncio.Protocol):
         self._transport = None
         self._buffer = b""
         self._front.forget(self)
+        self._front.unread.release(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.gone()
@@ -175,6 +179,7 @@ class FastProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up: go on with its streamed answer or its next request."""
         self._writing_paused = False
+        self._front.unread.release(self)
         exchange = self._exchange
         if exchange is None:
             self._go_on()
@@ -285,6 +290,8 @@ class FastProtocol(asyncio.Protocol):
                 self._transport.write(parts[0])
             else:
                 self._transport.writelines(parts)
+            if self._writing_paused:
+                self._front.unread.hold(self, parts)
 
     def is_writable(self) -> bool:
         """Whether the client takes what it is sent."""
@@ -305,6 +312,19 @@ class FastProtocol(asyncio.Protocol):
                 self._transport.close()
             elif self._buffer or self._eof or self._reading_paused:
                 self._go_on()
+
+    # -- unread.Reader ------------------------------------------------------------------------------------------
+
+    def cut_off(self) -> None:
+        """Drop the connection, and what its answer holds."""
+        transport, self._transport = self._transport, None
+        exchange, self._exchange = self._exchange, None
+        self._buffer = b""
+        self._last = True
+        if transport is not None:
+            transport.abort()
+        if exchange is not None:
+            exchange.gone()
 
     # -- FastFront ----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ that could not be understood, watches among the failures only, and a quorum read
 import asyncio
 from typing import Final, final
 
-from kvraft.api_v2.answers import DECLARED_LENGTH_MAX, Answer
+from kvraft.api_v2.answers import DECLARED_LENGTH_MAX, Answer, Piece
 from kvraft.api_v2.backend import Backend, Written
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, parse_key_request
@@ -21,7 +21,8 @@ from kvraft.metrics import Metrics
 _LABELS: Final = {method.encode(): method for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}
 """The methods as they are counted."""
 _GET: Final = b'{"action":"get","node":'
-_END: Final = b"}\n"
+_BEGINNING: Final = Piece(_GET)
+_END: Final = Piece(b"}\n")
 _EASY_BYTES: Final = 64 << 10
 _EASY_PAIRS: Final = 10_000
 """Forms with more parameters than this, about 10 ms of work, are parsed on a thread."""
@@ -149,8 +150,13 @@ class Keys:
         if isinstance(node, bytes):
             exchange.answer(Answer(200, headers, b"%b%b}\n" % (_GET, node)))
         elif exchange.is_head:
-            node.close()
+            if isinstance(node, Listing):
+                node.close()
             exchange.answer(Answer(200, headers, _LONG_BODY))
+        elif isinstance(node, tuple):
+            exchange.begin(200, headers)
+            exchange.send_parts(_GET, *node, b"}\n")
+            exchange.end()
         else:
             exchange.begin(200, headers)
             _ListingSender(node, exchange).start()
@@ -171,7 +177,7 @@ class _ListingSender:
         exchange = self._exchange
         exchange.on_gone = self._listing.close
         exchange.on_writable = self._step
-        exchange.chunk(_GET)
+        exchange.send(_BEGINNING)
         self._plan()
 
     def _plan(self) -> None:
@@ -188,5 +194,5 @@ class _ListingSender:
             self._exchange.end_with(_END)
             return
         if fragment:
-            self._exchange.chunk(fragment)
+            self._exchange.send_parts(fragment)
         self._plan()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from kvraft.api_v2.app import App
 from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.unread import Unread
 
 if TYPE_CHECKING:
     from kvraft.api_v2.aiohttp_front import AiohttpFront
@@ -49,9 +50,10 @@ class _Parked(asyncio.Protocol):
 class LateFront:
     """`AiohttpFront` for those who need not know whether it is there yet."""
 
-    def __init__(self, app: App, dates: DateLine) -> None:
+    def __init__(self, app: App, dates: DateLine, unread: Unread) -> None:
         self._app = app
         self._dates = dates
+        self._unread = unread
         self._front: AiohttpFront | None = None
         self._stopping = False
         self.parked: set[_Parked] = set()
@@ -64,7 +66,7 @@ class LateFront:
     async def load(self) -> None:
         """Import the front, and hand it what has come meanwhile. A new connection of its own needs this first."""
         front_class = await asyncio.to_thread(_front_class)
-        self._front = front_class(self._app, self._dates)
+        self._front = front_class(self._app, self._dates, self._unread)
         if self._stopping:
             self._front.begin_stop()
         for connection in list(self.parked):

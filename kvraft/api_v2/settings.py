@@ -21,6 +21,9 @@ class ApiSettings:
     """Far more than any client sends, few enough to be parsed at once."""
     connections_max: int = 16_384
     """One more connection is answered 500/300 `etcdserver: too many requests` and closed. Watches hold one each."""
+    unread_bytes_max: int = 64 << 20
+    """Answers and events in front of slow clients' sockets, all together, what several wait for counted once. More:
+    those are cut off that leave the most unread for the longest."""
     keep_alive_s: float = 3630.0
     """Idle connections are closed after this; clients of watches keep pools of idle ones, so it is long."""
     unread_body_s: float = 2.0

@@ -1,23 +1,33 @@
 """Open watches: from the hub's callbacks to chunks on a connection.
 
-The headers leave at once; an event is one chunk. Whenever this member ends a watch, the connection closes without the
-last chunk, as etcd's does: many clients take a complete answer without an event for an error, and all of them ask again
-when a connection breaks. Only a client that stops sending gets the end of its body: it has given up the watch itself.
+The headers leave at once; an event is one chunk. A client that reads slowly is given the next event when it has taken
+those before, from the history: it costs no memory, and loses nothing unless the history moves on beyond it.
+
+Whenever this member ends a watch, the connection closes without the last chunk, as etcd's does: many clients take a
+complete answer without an event for an error, and all of them ask again when a connection breaks. Only a client that
+stops sending gets the end of its body: it has given up the watch itself.
 """
 
 import asyncio
 from typing import Final, final
 
 from kvraft import logs
+from kvraft.api_v2.answers import Piece
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.key_requests import Watch
 from kvraft.api_v2.key_responses import event_json, key_headers
 from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.event_history import event_bytes
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.watchers import CloseReason, Watcher
 
 log = logs.get(__name__)
+
+_RENDERED_BYTES_MAX: Final = 1 << 20
+"""Events kept in the form in which they are sent; the last one is kept however large it is."""
+_SAY_S: Final = 1.0
+"""Watches that are closed within this time are told in one line."""
 
 
 @final
@@ -27,8 +37,10 @@ class Watches:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._open: Final[set[_OpenWatch]] = set()
-        self._rendered: tuple[Event, bytes] | None = None
-        """The last event and its JSON: an event goes to all its watchers in a row."""
+        self._rendered: dict[int, Piece] = {}
+        """The newest events sent, by index: one goes to all its watchers in a row, and to the slow ones soon after."""
+        self._rendered_bytes = 0
+        self._behind_count = 0
 
     def open(self, request: Watch, exchange: Exchange) -> EtcdError | None:
         """Start a watch; the error that is to be answered if its history is gone."""
@@ -58,11 +70,27 @@ class Watches:
         """A watch is over."""
         self._open.discard(watch)
 
-    def json_of(self, event: Event) -> bytes:
-        """The event as watchers see it."""
-        if self._rendered is None or self._rendered[0] is not event:
-            self._rendered = (event, event_json(event))
-        return self._rendered[1]
+    def rendered(self, event: Event) -> Piece:
+        """The event as watchers see it: the same bytes wait in front of every socket."""
+        piece = self._rendered.get(event.etcd_index)
+        if piece is None:
+            size = event_bytes(event)
+            self._rendered_bytes += size
+            if self._rendered_bytes > _RENDERED_BYTES_MAX:
+                self._rendered.clear()
+                self._rendered_bytes = size
+            piece = self._rendered[event.etcd_index] = Piece(event_json(event))
+        return piece
+
+    def count_behind(self) -> None:
+        """A watch is closed because the history no longer reaches back to where it stands."""
+        if not self._behind_count:
+            asyncio.get_running_loop().call_later(_SAY_S, self._say_behind)
+        self._behind_count += 1
+
+    def _say_behind(self) -> None:
+        log.info("watches closed", reason=CloseReason.CLEARED.value, watches=self._behind_count)
+        self._behind_count = 0
 
 
 @final
@@ -97,24 +125,21 @@ class _OpenWatch:
         """Send an event; it is the last one unless the watch is a stream. Called by the hub."""
         watcher = self._watcher
         assert watcher is not None  # the hub delivers nothing before `start`
-        data = self._watches.json_of(event)
+        piece = self._watches.rendered(event)
         if not watcher.stream:
             self._over()
-            self._exchange.end_with(data)
+            self._exchange.end_with(piece)
             return
-        self._exchange.chunk(data)
+        self._exchange.send(piece)
         if self._exchange.is_writable():
             watcher.consumed()
 
     def on_close(self, reason: CloseReason) -> None:
-        """Tell the client that the hub gave it up. Called by the hub."""
-        exchange = self._exchange
+        """Show the client that events are missing. Called by the hub."""
+        assert reason is CloseReason.CLEARED
+        self._watches.count_behind()
         self._over()
-        if reason is CloseReason.OVERFLOW:
-            log.info("watching client cut off", reason=reason.value)
-            exchange.abort()
-        else:
-            exchange.break_off()
+        self._exchange.break_off()
 
     def _on_writable(self) -> None:
         """The client has taken what was sent."""

@@ -30,7 +30,7 @@ from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.event_history import EVENTS_MAX, MEMORY_EVENTS, EventHistory, HistoryReader, internal_event
 from kvraft.keyspace.events import Action, Event, NodeView
 from kvraft.keyspace.json_text import encode_value, escape
-from kvraft.keyspace.listing import Listing, render_file
+from kvraft.keyspace.listing import Found, Listing, render_file
 from kvraft.keyspace.live_tree import LiveTree
 from kvraft.keyspace.loading import Loading
 from kvraft.keyspace.records import Meta, PublishedMember
@@ -94,7 +94,7 @@ class Keyspace:
 
     # Reading
 
-    def get(self, path: bytes, *, recursive: bool, in_order: bool, clock_ms: int) -> bytes | Listing | EtcdError:
+    def get(self, path: bytes, *, recursive: bool, in_order: bool, clock_ms: int) -> Found | EtcdError:
         """The JSON of the `node` object of a GET; see `listing.py` for the form of large ones.
 
         Counted in `stats`. `ttl` is counted from `clock_ms`; the caller reads `etcd_index` before other work runs.

@@ -1,6 +1,7 @@
 """A GET as JSON: the `node` object with etcd's fields, omissions and order (contract A.1, A.5), in fragments.
 
-`Keyspace.get` answers a file, and a directory that fits one slice, as finished bytes.
+`Keyspace.get` answers a file, and a directory that fits one slice, as finished bytes; a file with a large value in
+parts, one of them the very bytes in the tree, so that however many read it slowly, it is in memory once.
 Anything larger is a `Listing`: iterate over it, write each fragment, let other work run between two of them; each takes
 a few milliseconds at most.
 The JSON is that of the moment of the GET, however long it takes and whatever is written meanwhile: files never change,
@@ -22,8 +23,11 @@ from kvraft.keyspace.tree import AnyNode, Directory, File, Lifetime, ttl_at
 FRAGMENT_NODES: Final = 1000
 """Nodes in one fragment: some 2 ms of work with values of 1 KiB."""
 
-FRAGMENT_BYTES: Final = 1 << 20
-"""A fragment ends after this many bytes of values too."""
+FRAGMENT_BYTES: Final = 128 << 10
+"""A fragment ends after this many bytes of values too. One waits in front of each client that reads slowly."""
+
+LARGE_VALUE_BYTES: Final = 32 << 10
+"""A value above is not copied into what surrounds it."""
 
 SORT_RUN: Final = 16384
 """Children sorted at once; more are sorted in runs and merged, since a million names take a second."""
@@ -48,7 +52,7 @@ def format_expiration(expiration_ns: int) -> bytes:
     return text.encode() + b"Z"
 
 
-def render_file(path_json: bytes, file: File, clock_ms: int) -> bytes:
+def _render_small_file(path_json: bytes, file: File, clock_ms: int) -> bytes:
     """The node object of a file; `path_json` is its escaped path, `ttl` counts from `clock_ms`."""
     lifetime = file.lifetime
     if lifetime is None:
@@ -65,6 +69,19 @@ def render_file(path_json: bytes, file: File, clock_ms: int) -> bytes:
         file.modified_index,
         file.created_index,
     )
+
+
+def _render_large_file(path_json: bytes, file: File, clock_ms: int) -> tuple[bytes, bytes, bytes]:
+    """The same in three parts, of which the second is the value as it lies in the tree."""
+    lifetime = b"" if file.lifetime is None else _render_lifetime(file.lifetime, clock_ms)
+    tail = b'%b,"modifiedIndex":%d,"createdIndex":%d}' % (lifetime, file.modified_index, file.created_index)
+    return b'{"key":"%b","value":' % path_json, file.value_json, tail
+
+
+def render_file(path_json: bytes, file: File, clock_ms: int) -> bytes | tuple[bytes, ...]:
+    """The node object of a file, in parts if its value is large."""
+    render = _render_large_file if len(file.value_json) > LARGE_VALUE_BYTES else _render_small_file
+    return render(path_json, file, clock_ms)
 
 
 @final
@@ -152,7 +169,14 @@ class Listing:
             for child in children:
                 name = child.name if child.name.isalnum() else escape(child.name)
                 nodes_left -= 1
-                if isinstance(child, File):
+                if isinstance(child, File) and len(child.value_json) > LARGE_VALUE_BYTES:
+                    head, value, tail = _render_large_file(prefix + name, child, self._clock_ms)
+                    out += (separator, head)
+                    yield _taken(out)
+                    yield value
+                    out.append(tail)
+                    nodes_left, bytes_left = FRAGMENT_NODES, FRAGMENT_BYTES
+                elif isinstance(child, File):
                     bytes_left -= len(child.value_json) + prefix_length
                     if child.lifetime is None:
                         out.append(
@@ -160,7 +184,7 @@ class Listing:
                             % (separator, prefix, name, child.value_json, child.modified_index, child.created_index)
                         )
                     else:
-                        out.append(separator + render_file(prefix + name, child, self._clock_ms))
+                        out.append(separator + _render_small_file(prefix + name, child, self._clock_ms))
                 else:
                     bytes_left -= prefix_length
                     out.append(separator + self._directory_head(child, prefix + name))
@@ -174,19 +198,17 @@ class Listing:
                     out.append(_directory_tail(child))
                 separator = b","
                 if nodes_left <= 0 or bytes_left <= 0:
-                    yield b"".join(out)
-                    out.clear()
+                    yield _taken(out)
                     nodes_left, bytes_left = FRAGMENT_NODES, FRAGMENT_BYTES
             else:
                 out.append(tail)
                 separator = b","
                 stack.pop()
             if bytes_left <= 0:
-                yield b"".join(out)
-                out.clear()
+                yield _taken(out)
                 nodes_left, bytes_left = FRAGMENT_NODES, FRAGMENT_BYTES
         self._end()
-        yield b"".join(out)
+        yield _taken(out)
 
     def _visible_children(self, directory: Directory) -> Generator[bytes, None, Iterator[AnyNode] | None]:
         """The children to be listed, sorted if asked for; None if there are none. Yields nothing between long sorts."""
@@ -209,6 +231,17 @@ class Listing:
                 yield b""
             merged = heapq.merge(*runs, key=_name_of)
         return (child for child in merged if child.name[0] != _UNDERSCORE)
+
+
+Found = bytes | tuple[bytes, ...] | Listing
+"""What `Keyspace.get` finds."""
+
+
+def _taken(out: list[bytes]) -> bytes:
+    """What has been written, joined and let go of: the listing may wait long before it goes on."""
+    fragment = b"".join(out)
+    out.clear()
+    return fragment
 
 
 def _directory_tail(directory: Directory) -> bytes:

@@ -7,7 +7,8 @@ How to watch, for a caller with an event loop:
     send headers with watcher.start_index                  # X-Etcd-Index
     while watcher.catch_up(): let other work run           # nothing is delivered before the first call
     ...
-    watcher.consumed()                                     # whenever everything delivered has left the process
+    watcher.consumed()                                     # whenever everything delivered has left the process,
+    while watcher.catch_up(): ...                          # and then what was held back meanwhile
     watcher.cancel()                                       # the client went away
 
 `on_event` is called from `catch_up` and from inside `Keyspace.apply`, and must not raise; it may cancel and watch.
@@ -26,9 +27,10 @@ from kvraft.keyspace.event_history import EventHistory, HistoryClearedError, eve
 from kvraft.keyspace.events import Action, Event
 from kvraft.keyspace.tree import Directory
 
-WATCHER_BYTES_MAX: Final = 1 << 20
-"""Events delivered to a watcher and not consumed, in `event_bytes`: a thousand ordinary ones for a slow client,
-and a thousand clients that never read hold no more than 1 GiB. One event always fits, however large."""
+WATCHER_BYTES_MAX: Final = 64 << 10
+"""Events delivered to a watcher and not consumed, in `event_bytes`: a hundred ordinary ones. One event always fits,
+however large. A watcher with more to come waits for its consumer, and goes on from the history: what many wait for is
+held there once."""
 
 CATCH_UP_EVENTS: Final = 1000
 """Events looked at in one slice of catching up: a few milliseconds."""
@@ -40,7 +42,6 @@ READ_EVENTS: Final = 128
 class CloseReason(enum.Enum):
     """Why the hub ended a watch."""
 
-    OVERFLOW = "too many events were not consumed"
     CLEARED = "the history does not reach back far enough"
 
 
@@ -322,18 +323,14 @@ class WatcherHub:
         self._live_count += 1
 
     def deliver(self, watcher: Watcher, event: Event, size: int) -> None:
-        """Call back with one event, or close the watcher if too much is unconsumed.
+        """Call back with one event, unless too much is unconsumed.
 
-        After an install the events come faster than anyone wrote them, so nobody is closed for not keeping up: such a
-        watcher goes on by itself, from the history and as fast as it consumes.
+        Such a watcher goes on by itself when it has consumed: from the history, and as fast as it goes on consuming.
         """
         if watcher.unconsumed_bytes and watcher.unconsumed_bytes + size > WATCHER_BYTES_MAX:
-            if self._behind_index:
-                self._leave_trie(watcher)
-                watcher._next_index = event.etcd_index  # noqa: SLF001 -- hub and watcher are one thing in two classes
-                self._catching_up[watcher] = None
-            else:
-                self.close(watcher, CloseReason.OVERFLOW)
+            self._leave_trie(watcher)
+            watcher._next_index = event.etcd_index  # noqa: SLF001 -- hub and watcher are one thing in two classes
+            self._catching_up[watcher] = None
             return
         watcher.unconsumed_bytes += size
         if not watcher.stream:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvraft.api_v2.answers import Answer, Framing, answer_parts, stream_chunk, stream_end, stream_head
+from kvraft.api_v2.answers import Answer, Framing, Piece, answer_parts, stream_end, stream_head
 
 NEW = Framing(http10=False, head=False, keep_alive=True)
 NEW_HEAD = Framing(http10=False, head=True, keep_alive=True)
@@ -66,5 +66,13 @@ def test_stream_is_chunked_or_ends_with_its_connection() -> None:
         False,
     )
     assert stream_head(200, b"", OLD_KEEPING, b"") == (b"HTTP/1.0 200 OK\r\n\r\n", False)
-    assert (stream_chunk(b"x" * 31, NEW), stream_end(NEW)) == (b"1f\r\n" + b"x" * 31 + b"\r\n", b"0\r\n\r\n")
-    assert (stream_chunk(b"x", OLD), stream_end(OLD)) == (b"x", b"")
+    piece = Piece(b"x" * 31)
+    assert (piece.framed(NEW), stream_end(NEW)) == (b"1f\r\n" + b"x" * 31 + b"\r\n", [b"0\r\n\r\n"])
+    assert (piece.framed(OLD), stream_end(OLD)) == (b"x" * 31, [])
+
+
+def test_piece_is_framed_once_for_all_who_get_it() -> None:
+    """What many clients leave unread is one object, and so in memory once."""
+    piece = Piece(b"x" * 31)
+    assert piece.framed(NEW) is piece.framed(NEW_CLOSING)
+    assert piece.framed(OLD) is piece.framed(OLD_KEEPING)

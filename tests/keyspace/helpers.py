@@ -7,7 +7,6 @@ from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.keyspace import Acknowledged, Keyspace
-from kvraft.keyspace.listing import Listing
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.keyspace.watchers import CloseReason, Watcher, WatcherHub
 
@@ -44,7 +43,7 @@ def read_bytes(
     """The JSON of a GET, joined."""
     found = keyspace.get(path, recursive=recursive, in_order=in_order, clock_ms=clock_ms)
     assert not isinstance(found, EtcdError), found
-    return b"".join(found) if isinstance(found, Listing) else found
+    return found if isinstance(found, bytes) else b"".join(found)
 
 
 def read(keyspace: Keyspace, path: bytes, *, recursive: bool = False, clock_ms: int = CLOCK_MS) -> dict[str, object]:

@@ -98,7 +98,7 @@ class Watches:
         assert member is not None
         assert member.machine is not None
         kept = self._context.options.history_events_max
-        if reason is not CloseReason.CLEARED or member.machine.etcd_index - client.seen_index <= kept:
+        if member.machine.etcd_index - client.seen_index <= kept:
             raise Violation("I10", f"the watcher of {client.path!r} on server {member.server_id} is closed: {reason}")
         self._context.reached["watch closed by a snapshot"] += 1
         client.closed = True
