@@ -1,14 +1,17 @@
 """How long nobody's write is acknowledged after kill -9 of the leader: kvraft beside etcd in one run.
 
-    python -m tests.jepsen_like.failover [--kills 20] [--election-timeout 1000] [--heartbeat-interval 100]
+    python -m tests.jepsen_like.failover [--kills 20] [--load light|idle|busy] [--kind kvraft]
+                                         [--election-timeout 1000] [--heartbeat-interval 100]
 
 The two clusters take turns, so that both see the same machine. Around each kill four writers, two on each survivor,
 write with a short timeout: one writer with a long timeout would measure its own timeout. The figure of a kill is the
-longest time between two acknowledgements, to whichever writer, of which the later came after the kill.
+longest time between two acknowledgements, to whichever writer, of which the later came after the kill. With an idle
+load nobody writes before the kill, which is the beginning then; with a busy one 64 more write without pause.
 """
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import statistics
@@ -31,7 +34,11 @@ AFTER_S: Final = 1.0
 """How long acknowledgements must go on before and after."""
 RECOVERS_WITHIN_S: Final = 30.0
 MEDIAN_ELECTION_TIMEOUTS: Final = 1.3
-MAXIMUM_ELECTION_TIMEOUTS: Final = 3.0
+MAXIMUM_ELECTION_TIMEOUTS: Final = 0.5
+"""Survivors notice the death and agree within moments: one who waits for a timeout got into another's way."""
+KINDS: Final[tuple[Kind, ...]] = ("etcd", "kvraft")
+LOADS: Final = ("light", "idle", "busy")
+BUSY_WRITERS_PER_SURVIVOR: Final = 32
 
 
 @final
@@ -55,7 +62,9 @@ class Acknowledgements:
         return next(at for at in self.times if at > moment)
 
 
-async def write(member: Member, key: str, acknowledgements: Acknowledgements, stop: asyncio.Event) -> None:
+async def write(
+    member: Member, key: str, acknowledgements: Acknowledgements, stop: asyncio.Event, pause_s: float = PAUSE_S
+) -> None:
     """Write to one member until told to stop."""
     connection: Connection | None = None
     while not stop.is_set():
@@ -69,28 +78,39 @@ async def write(member: Member, key: str, acknowledgements: Acknowledgements, st
             if connection is not None:
                 connection.writer.transport.abort()
             connection = None
-        await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(pause_s)
     if connection is not None:
         connection.writer.transport.abort()
 
 
-async def measure(cluster: Cluster) -> float:
+async def measure(cluster: Cluster, load: str) -> float:
     """Kill the leader once. Returns the longest time without an acknowledged write in seconds, all members back."""
     leader = await asyncio.to_thread(cluster.leader)
     survivors = [member for member in cluster.members if member is not leader]
     acknowledgements = Acknowledgements()
     stop = asyncio.Event()
-    writers = [
-        asyncio.create_task(write(member, f"{member.name}-{number}", acknowledgements, stop))
-        for member in survivors
-        for number in range(WRITERS_PER_SURVIVOR)
-    ]
+    writers: list[asyncio.Task[None]] = []
+
+    def begin(each: int, pause_s: float = PAUSE_S) -> None:
+        for member in survivors:
+            for number in range(each):
+                key = f"{member.name}-{pause_s:g}-{number}"
+                writers.append(asyncio.create_task(write(member, key, acknowledgements, stop, pause_s)))
+
     try:
         async with asyncio.timeout(RECOVERS_WITHIN_S):
-            first = await acknowledgements.after(0.0)
-            await acknowledgements.after(first + BEFORE_S)
+            if load == "busy":
+                begin(BUSY_WRITERS_PER_SURVIVOR, 0)
+            if load != "idle":
+                begin(WRITERS_PER_SURVIVOR)
+                first = await acknowledgements.after(0.0)
+                await acknowledgements.after(first + BEFORE_S)
             killed = time.monotonic()
             leader.kill()
+            if load == "idle":
+                acknowledgements.times.append(killed)
+                begin(WRITERS_PER_SURVIVOR)
             served = await acknowledgements.after(killed)
             # That one may have been on its way at the kill, before the gap: see that writes go on.
             await acknowledgements.after(served + AFTER_S)
@@ -104,32 +124,37 @@ async def measure(cluster: Cluster) -> float:
 
 
 def run(
-    directory: Path, kills: int, *, election_timeout_ms: int, heartbeat_interval_ms: int
+    directory: Path,
+    kills: int,
+    *,
+    election_timeout_ms: int,
+    heartbeat_interval_ms: int,
+    load: str = "light",
+    kinds: tuple[Kind, ...] = KINDS,
 ) -> dict[Kind, list[float]]:
     """Kill each cluster's leader so many times, in turn. Returns the gaps in seconds."""
     flags = {"election-timeout": str(election_timeout_ms), "heartbeat-interval": str(heartbeat_interval_ms)}
-    gaps: dict[Kind, list[float]] = {"etcd": [], "kvraft": []}
-    with (
-        Cluster(directory / "etcd", kind="etcd", flags=flags) as etcd,
-        Cluster(directory / "kvraft", kind="kvraft", flags=flags) as kvraft,
-    ):
+    gaps: dict[Kind, list[float]] = {kind: [] for kind in kinds}
+    with contextlib.ExitStack() as stack:
+        clusters = [stack.enter_context(Cluster(directory / kind, kind=kind, flags=flags)) for kind in kinds]
         for number in range(1, kills + 1):
-            for cluster in (etcd, kvraft):
-                gaps[cluster.kind].append(asyncio.run(measure(cluster)))
-            print(f"kill {number}: etcd {gaps['etcd'][-1]:.2f} s, kvraft {gaps['kvraft'][-1]:.2f} s", flush=True)
+            for cluster in clusters:
+                gaps[cluster.kind].append(asyncio.run(measure(cluster, load)))
+            latest = ", ".join(f"{kind} {times[-1]:.2f} s" for kind, times in gaps.items())
+            print(f"kill {number}: {latest}", flush=True)
     return gaps
 
 
 def failures(gaps: dict[Kind, list[float]], election_timeout_s: float) -> list[str]:
     """What is not as good as it must be."""
-    median, theirs, longest = statistics.median(gaps["kvraft"]), statistics.median(gaps["etcd"]), max(gaps["kvraft"])
+    median, longest = statistics.median(gaps["kvraft"]), max(gaps["kvraft"])
     found = []
-    if median > theirs:
+    if "etcd" in gaps and median > (theirs := statistics.median(gaps["etcd"])):
         found.append(f"the median {median:.2f} s is above etcd's {theirs:.2f} s")
     if median > MEDIAN_ELECTION_TIMEOUTS * election_timeout_s:
         found.append(f"the median {median:.2f} s is above {MEDIAN_ELECTION_TIMEOUTS} election timeouts")
     if longest > MAXIMUM_ELECTION_TIMEOUTS * election_timeout_s:
-        found.append(f"the longest {longest:.2f} s is above {MAXIMUM_ELECTION_TIMEOUTS:g} election timeouts")
+        found.append(f"the longest {longest:.2f} s is above {MAXIMUM_ELECTION_TIMEOUTS:g} of an election timeout")
     return found
 
 
@@ -137,6 +162,8 @@ def main() -> int:
     """Exit code 0 if kvraft is as good as asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.jepsen_like.failover", description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--load", choices=LOADS, default="light", help="before the kill")
+    parser.add_argument("--kind", choices=("kvraft",), help="this one alone")
     parser.add_argument("--election-timeout", type=int, default=1000, help="ms, of both")
     parser.add_argument("--heartbeat-interval", type=int, default=100, help="ms, of both")
     given = parser.parse_args()
@@ -146,6 +173,8 @@ def main() -> int:
             given.kills,
             election_timeout_ms=given.election_timeout,
             heartbeat_interval_ms=given.heartbeat_interval,
+            load=given.load,
+            kinds=("kvraft",) if given.kind else KINDS,
         )
     for kind, times in gaps.items():
         print(f"{kind}: median {statistics.median(times):.2f} s, {min(times):.2f} to {max(times):.2f} s")
