@@ -214,7 +214,7 @@ def _after_split_vote_ms(state: State, role: Candidate) -> int:
     """
     took_ms = state.now_ms - role.asked_ms
     spread_ms = state.settings.disconnect_delay_ms_max + _SPREAD_ANSWERS * took_ms
-    return state.now_ms + took_ms + state.random.randrange(spread_ms + 1)
+    return state.now_ms + 1 + took_ms + state.random.randrange(spread_ms + 1)
 
 
 def handle_timeout_now(state: State, from_server: int) -> None:

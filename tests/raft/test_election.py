@@ -359,7 +359,7 @@ def test_rivals_of_a_split_vote_ask_again_soon() -> None:
         cluster.now_ms += 2
         cluster.step(follower, Received(5 - follower, RequestVoteReply(2, granted=False)))
     again = [cluster.servers[follower].raft.next_deadline_ms for follower in (2, 3)]
-    longest_ms = cluster.settings.disconnect_delay_ms_max + 6 * 4
+    longest_ms = 1 + cluster.settings.disconnect_delay_ms_max + 6 * 4
     assert all(split_ms + 4 <= deadline_ms <= split_ms + longest_ms for deadline_ms in again), again
     cluster.run(longest_ms)
     assert cluster.leader().server_id in {2, 3}
@@ -407,7 +407,7 @@ def test_every_candidate_refused_by_a_majority_asks_again_soon() -> None:
     for voter in (2, 3, 4):
         cluster.step(1, Received(voter, RequestVoteReply(1, granted=False)))
     assert cluster.role(1) is Role.FOLLOWER
-    assert cluster.servers[1].raft.next_deadline_ms <= cluster.now_ms + cluster.settings.disconnect_delay_ms_max
+    assert cluster.servers[1].raft.next_deadline_ms <= cluster.now_ms + 1 + cluster.settings.disconnect_delay_ms_max
 
 
 def test_survivor_that_notices_late_is_asked_again() -> None:
