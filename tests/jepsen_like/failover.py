@@ -84,8 +84,11 @@ async def write(
         connection.writer.transport.abort()
 
 
-async def measure(cluster: Cluster, load: str) -> float:
-    """Kill the leader once. Returns the longest time without an acknowledged write in seconds, all members back."""
+async def measure(cluster: Cluster, load: str, tell_above_s: float) -> float:
+    """Kill the leader once. Returns the longest time without an acknowledged write in seconds, all members back.
+
+    What the survivors say of a gap above `tell_above_s` is printed.
+    """
     leader = await asyncio.to_thread(cluster.leader)
     survivors = [member for member in cluster.members if member is not leader]
     acknowledgements = Acknowledgements()
@@ -114,13 +117,17 @@ async def measure(cluster: Cluster, load: str) -> float:
             served = await acknowledgements.after(killed)
             # That one may have been on its way at the kill, before the gap: see that writes go on.
             await acknowledgements.after(served + AFTER_S)
+        times = acknowledgements.times
+        gap, since = max((b - a, a - killed) for a, b in itertools.pairwise(times) if b > killed)
+        if gap > tell_above_s:
+            tails = "\n".join(member.log_tail() for member in survivors)
+            print(f"{gap:.2f} s without an acknowledgement, from {since:.2f} s after the kill\n{tails}", flush=True)
     finally:
         stop.set()
         await asyncio.gather(*writers)
         leader.start()
     await asyncio.to_thread(leader.wait_ready)
-    times = acknowledgements.times
-    return max(later - before for before, later in itertools.pairwise(times) if later > killed)
+    return gap
 
 
 def run(
@@ -135,11 +142,12 @@ def run(
     """Kill each cluster's leader so many times, in turn. Returns the gaps in seconds."""
     flags = {"election-timeout": str(election_timeout_ms), "heartbeat-interval": str(heartbeat_interval_ms)}
     gaps: dict[Kind, list[float]] = {kind: [] for kind in kinds}
+    tell_above_s = MAXIMUM_ELECTION_TIMEOUTS * election_timeout_ms / 1000
     with contextlib.ExitStack() as stack:
         clusters = [stack.enter_context(Cluster(directory / kind, kind=kind, flags=flags)) for kind in kinds]
         for number in range(1, kills + 1):
             for cluster in clusters:
-                gaps[cluster.kind].append(asyncio.run(measure(cluster, load)))
+                gaps[cluster.kind].append(asyncio.run(measure(cluster, load, tell_above_s)))
             latest = ", ".join(f"{kind} {times[-1]:.2f} s" for kind, times in gaps.items())
             print(f"kill {number}: {latest}", flush=True)
     return gaps
