@@ -11,7 +11,7 @@ from tests import torture
 ROOT: Final = Path(__file__).parents[1]
 ROWS: Final = tuple(
     f"{kind}{number}"
-    for kind, count in (("P", 10), ("N", 16), ("C", 5), ("D", 13), ("M-", 7), ("X-", 4))
+    for kind, count in (("P", 10), ("N", 18), ("C", 5), ("D", 13), ("M-", 7), ("X-", 4))
     for number in range(1, count + 1)
 ) + tuple(
     f"{kind}{number}" for kind, count in (("O", 10), ("U", 3), ("B", 5), ("A", 6)) for number in range(1, count + 1)

@@ -26,8 +26,8 @@ from kvraft.raft.effects import Role
 from tests.simulation.campaign import collect_seldom
 from tests.simulation.checkers import Violation
 from tests.simulation.member import SimulatedMember
-from tests.simulation.network import Link
 from tests.simulation.options import Options
+from tests.simulation.sessions import Link
 from tests.simulation.streams import stream
 from tests.simulation.world import World
 

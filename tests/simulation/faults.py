@@ -86,7 +86,7 @@ def _draw(random: random_module.Random, options: Options, kind: str, at_ms: int)
     match kind:
         case "crash_at":
             amount = random.randrange(len(BOUNDARIES))
-        case "cut" | "cut_one_way" | "swizzle":
+        case "cut" | "cut_one_way" | "swizzle" | "cut_dial":
             amount = random.randrange(1, 1 << min(options.servers * options.servers, 60))
         case "loss" | "duplicate":
             amount = random.choice((50, 200, 500))

@@ -156,7 +156,7 @@ class Keeper:
     def _snapshot_sent(self, to_server: int, index: int) -> None:
         """The stream ended; whether all of it arrived is known only as far as the link is whole."""
         if self._alive:
-            broken = self._context.network.is_cut(self._member.server_id, to_server)
+            broken = not self._context.network.carries(self._member.server_id, to_server)
             if broken:
                 self._context.reach("snapshot lost on its way")
             self._member.put(SnapshotSent(to_server, 0 if broken else index))

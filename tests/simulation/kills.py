@@ -18,6 +18,7 @@ from tests.simulation import cuts
 from tests.simulation.campaign import collect_seldom
 from tests.simulation.member import SimulatedMember
 from tests.simulation.options import Options
+from tests.simulation.sessions import Link
 from tests.simulation.streams import derive, stream
 from tests.simulation.world import World
 
@@ -29,6 +30,8 @@ _QUANTILES: Final = {"median": 500, "p99": 990}
 _GIVE_UP_MS: Final = 6 * ELECTION_TIMEOUT_MS
 _NOTICED_WITHIN_US: Final = (1_000, 10_000, 60_000)
 """How late a survivor reads the end of its connection, at most: idle, busy, or at the end of something long."""
+_LAGS: Final = 0.3
+"""Of busy leaders: how often the latest entries have not reached one of the followers when it dies."""
 _SYNCS_US: Final = (200, 2_000, 12_000)
 
 
@@ -102,11 +105,17 @@ def _kill(world: World, random: Random, leader: SimulatedMember, seed: int, numb
     scheduler = world.context.scheduler
     assert leader.core is not None
     term, killed_us = leader.core.current_term, scheduler.now_us
+    lags: list[Link] = []
     if busy:
+        if random.random() < _LAGS:
+            others = [server for server in world.members if server != leader.server_id]
+            lags = [(leader.server_id, random.choice(others))]
+            world.context.network.cut(lags)
         _write_some(world, random)
         world.advance(scheduler.now_ms + random.randrange(3))
         killed_us = scheduler.now_us
     leader.crash("killed")
+    world.context.network.mend(lags)
     late_us = random.choice(_NOTICED_WITHIN_US)
     for other in world.members.values():
         if other is not leader:

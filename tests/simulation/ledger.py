@@ -208,6 +208,7 @@ class Ledger:
 
 
 REQUIRED: Final[tuple[str, ...]] = (
+    "a sync held the loop for a heartbeat",
     "append refused",
     "append with entries of several terms",
     "append with many entries",
@@ -253,6 +254,9 @@ REQUIRED: Final[tuple[str, ...]] = (
     "leader heard of a later term",
     "leader stepped down without a quorum",
     "leadership handed over",
+    "link: a queue was full",
+    "link: control overtook entries",
+    "link: entries waited for an election timeout",
     "log compacted",
     "log compacted to nothing",
     "log truncated",
@@ -275,6 +279,10 @@ REQUIRED: Final[tuple[str, ...]] = (
     "restart: with an empty log",
     "restart: with entries not known to be committed",
     "run on disks of sectors",
+    "session: both sides dialled at once",
+    "session: half-open until somebody noticed",
+    "session: only one side could dial",
+    "session: what a cut held came after all",
     "snapshot arrives during an install",
     "snapshot arrives too late",
     "snapshot installed",

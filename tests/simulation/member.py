@@ -29,6 +29,7 @@ from tests.simulation.disk import EntryList, SimulatedDisk, StoredState
 from tests.simulation.frames import Forwarded, ForwardRefused, Frame, SnapshotStream
 from tests.simulation.keeper import Keeper
 from tests.simulation.ledger import Ledger
+from tests.simulation.loop_held import LoopHeld
 from tests.simulation.machine import Machine
 from tests.simulation.model import Result
 from tests.simulation.sectors.disk import SectorDisk
@@ -94,6 +95,7 @@ class SimulatedMember:
         self._held: dict[int, list[Outgoing]] = {}
         self._apply_queue: deque[Entry] = deque()
         self._apply_scheduled = False
+        self._loop_held = LoopHeld(self.context)
 
     @property
     def configuration(self) -> Configuration:
@@ -141,6 +143,9 @@ class SimulatedMember:
         self.context.checkers.started(self, self.core.current_term, self.core.commit_index, self.core.last_applied)
         log = f"log {restored.base.index}..{restored.last.index}"
         self.note(1, self.boots, f"starts: {log}, commit {self.core.commit_index}, applied {state.position.index}")
+        sessions = self.context.network.sessions
+        if sessions is not None:
+            sessions.process_started(self.server_id)
         self.wake(0)
 
     def load_machine(self, image: StateImage) -> Machine:
@@ -160,6 +165,9 @@ class SimulatedMember:
         if self.installing:
             self.context.reached["crash during snapshot install"] += 1
         self.armed_crash = -1
+        sessions = self.context.network.sessions
+        if sessions is not None:
+            sessions.process_ended(self.server_id)
         desk = self.desk
         self._clear()
         desk.close()
@@ -257,7 +265,7 @@ class SimulatedMember:
         if boot != self.boots or not self.up:
             return
         self._step_scheduled = False
-        if not self.paused:
+        if not self.paused and not self._loop_held.batch_id:
             self._step()
 
     def _step(self) -> None:
@@ -354,6 +362,8 @@ class SimulatedMember:
             self.context.appended_us.setdefault((entry.index, entry.term), self.context.scheduler.now_us)
         self.log.write(batch.truncate_from, batch.entries)
         self.keeper.wrote(batch.truncate_from, batch.entries)
+        if batch.must_sync:
+            self._loop_held.issued(batch.batch_id)
         self.disk.persist(batch)
 
     def durable(self, batch: Persist) -> None:
@@ -372,6 +382,9 @@ class SimulatedMember:
                 return
         if wanted:
             self._wake_soon()
+        if self._loop_held.ended(batch.batch_id):
+            self.wake(0)
+            self._apply_later()
 
     def sync_failed(self) -> None:
         """Any error on the durable path stops the process: a retry could succeed without the lost data."""
@@ -417,7 +430,7 @@ class SimulatedMember:
     def _apply_if_running(self, boot: int) -> None:
         if boot == self.boots and self.up:
             self._apply_scheduled = False
-            if self._apply_queue and not self.paused and not self.installing:
+            if self._apply_queue and not self.paused and not self.installing and not self._loop_held.batch_id:
                 self.apply_entries()
 
     def apply_entries(self) -> None:

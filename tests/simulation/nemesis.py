@@ -17,7 +17,9 @@
 | drift | the clock runs fast or slow | for good | per mille, shifted by the maximum |
 | transfer | the leader is asked to hand over | | chooses the target |
 | compact | state is flushed and the log compacted as far as it goes | | |
-| disconnect | peers are told that the connection to the target broke | | |
+| disconnect | connections to the target break: peers are told, sessions are reset at both ends | | |
+| cut_dial | servers cannot dial others, whose sessions are reset | | mask of links |
+| thin | the links of the target carry 64 kbit/s | | |
 | depose | every link of the target is cut and both ends are told: a new leader comes while it leads | | |
 | replay | what was sent to the target lately arrives again, in any order | over which it arrives | |
 | burst | so many writes at once | | writes |
@@ -35,10 +37,10 @@ from tests.simulation.context import Context
 from tests.simulation.disk_nemesis import DiskNemesis
 from tests.simulation.faults import LEADER, Fault
 from tests.simulation.member import AT_BOUNDARY, SimulatedMember
-from tests.simulation.network import Link
 from tests.simulation.options import DISK_FAULT_KINDS
 from tests.simulation.scheduler import DiskStopError
 from tests.simulation.sectors.disk import POWER_CUT
+from tests.simulation.sessions import THIN_BYTES_PER_S, Link
 
 _CHANGES: Final = 3
 """So often each membership fault asks for a change, an election timeout apart: one alone seldom meets another."""
@@ -166,7 +168,17 @@ class Nemesis:
             case "compact":
                 return _compact(member)
             case "disconnect":
+                if network.sessions is not None:
+                    return network.sessions.reset(member.server_id)
                 return self._disconnect(member.server_id) and member.up
+            case "cut_dial":
+                assert network.sessions is not None
+                links = self._links(fault, member.server_id)
+                network.sessions.cut_dials(links)
+                scheduler.at(end_us, self._mend_dials, links)
+                return bool(links)
+            case "thin":
+                return self._thin(member.server_id, end_us)
             case "depose":
                 return self._depose(fault, member)
             case "replay":
@@ -295,7 +307,12 @@ class Nemesis:
             self._context.scheduler.after(1_000_000, self._restart, member)
 
     def _disconnect(self, server_id: int) -> bool:
-        """Peers that can hear it notice that a process closed its connections. False if nobody hears it."""
+        """Peers that can hear it notice that a process closed its connections. False if nobody hears it.
+
+        With sessions these are what ended, and what tells them.
+        """
+        if self._context.network.sessions is not None:
+            return False
         heard = False
         for other_id, other in self._members.items():
             if other_id != server_id and not self._context.network.is_cut(server_id, other_id):
@@ -310,13 +327,35 @@ class Nemesis:
         Until its own CheckQuorum strikes it leads on in its term, which is when its clients would see old state.
         """
         links = self._links(dataclasses.replace(fault, kind="isolate"), member.server_id)
+        sessions = self._context.network.sessions
+        if sessions is not None:
+            sessions.reset(member.server_id)
         self._disconnect(member.server_id)
         for other_id in self._members:
-            if other_id != member.server_id:
+            if other_id != member.server_id and sessions is None:
                 member.put_if_up(PeerDisconnected(other_id))
         self._context.network.cut(links)
         self._context.scheduler.after(fault.duration_ms * 1000, self._mend, links)
         return bool(links)
+
+    def _thin(self, target: int, end_us: int) -> bool:
+        sessions = self._context.network.sessions
+        assert sessions is not None
+        links = self._links(Fault(0, "isolate", target, 0, 0), target)
+        usual = self._context.options.bandwidth_bytes_per_s
+        sessions.bandwidth.update(dict.fromkeys(links, THIN_BYTES_PER_S))
+        self._context.scheduler.at(end_us, self._widen, links, usual)
+        return bool(links)
+
+    def _widen(self, links: list[Link], usual: int) -> None:
+        sessions = self._context.network.sessions
+        if not self._over and sessions is not None:
+            sessions.bandwidth.update(dict.fromkeys(links, usual))
+
+    def _mend_dials(self, links: list[Link]) -> None:
+        sessions = self._context.network.sessions
+        if not self._over and sessions is not None:
+            sessions.mend_dials(links)
 
     def _resume(self, member: SimulatedMember) -> None:
         member.resume()

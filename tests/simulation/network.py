@@ -1,4 +1,8 @@
-"""Directed links between servers: delay, loss, duplication, lateness, reordering, cuts."""
+"""Directed links between servers: delay, loss, duplication, lateness, reordering, cuts; or sessions on them.
+
+Loose links are worse than any transport: every frame travels alone. In a share of the seeds frames travel on sessions
+(`sessions`), as between members.
+"""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -7,10 +11,8 @@ from typing import Final, final
 from tests.simulation.frames import Frame
 from tests.simulation.options import Options
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.sessions import Link, Sessions
 from tests.simulation.streams import stream
-
-Link = tuple[int, int]
-"""(from server, to server)."""
 
 _DROP_REPORT_US: Final = 50_000
 """A transport notices a dead link at most this often."""
@@ -28,8 +30,12 @@ class Network:
         options: Options,
         deliver: Callable[[int, int, Frame], None],
         dropped: Callable[[int, int], None],
+        sessions: Callable[["Network"], Sessions],
     ) -> None:
-        """`deliver(to, from, frame)` hands a frame over; `dropped(from, to)` tells a sender that its link lost one."""
+        """`deliver(to, from, frame)` hands a frame over; `dropped(from, to)` tells a sender that its link lost one.
+
+        `sessions` makes those of a run that has any.
+        """
         self._scheduler = scheduler
         self._in_order = options.in_order
         self._reports_drops = options.reports_drops
@@ -56,20 +62,28 @@ class Network:
         self._heard: dict[Link, int] = dict.fromkeys(self._random, 0)
         """The latest life of the source that the target has heard: nothing older is read behind it."""
         self._replay_random = stream(options.seed, 0, "replay")
-        self._remembers = "replay" in options.fault_kinds
+        self._remembers = "replay" in options.fault_kinds and not options.sessions
         self._remembered: dict[int, deque[tuple[Link, Frame, tuple[int, int]]]] = {
             target: deque(maxlen=_REMEMBERED_FRAMES) for target in options.server_ids
         }
         """The latest frames to each server, lost ones too, if this run repeats any."""
+        self.sessions = sessions(self) if options.sessions else None
 
     def is_cut(self, source: int, target: int) -> bool:
-        """Whether nothing gets from `source` to `target` now."""
+        """Whether a cut lies on the link."""
         return (source, target) in self._cuts
+
+    def carries(self, source: int, target: int) -> bool:
+        """Whether anything gets from `source` to `target` now."""
+        stands = self.sessions is None or self.sessions.stands(source, target)
+        return stands and (source, target) not in self._cuts
 
     def cut(self, links: list[Link]) -> None:
         """Cut links, once more if they are cut already."""
         for link in links:
             self._cuts[link] = self._cuts.get(link, 0) + 1
+            if self.sessions is not None:
+                self.sessions.was_cut(link)
 
     def mend(self, links: list[Link]) -> None:
         """Undo one cut of each link; healed links stay healed."""
@@ -78,13 +92,21 @@ class Network:
             if count > 1:
                 self._cuts[link] = count - 1
             elif count:
-                del self._cuts[link]
+                self._mended(link)
+
+    def _mended(self, link: Link) -> None:
+        del self._cuts[link]
+        if self.sessions is not None:
+            self.sessions.was_mended(link, self.send)
 
     def heal(self, servers: tuple[int, ...]) -> None:
         """Remove every cut between `servers`, and end all disturbance."""
         for source in servers:
             for target in servers:
-                self._cuts.pop((source, target), None)
+                if (source, target) in self._cuts:
+                    self._mended((source, target))
+        if self.sessions is not None:
+            self.sessions.heal()
         self.loss_per_mille = 0
         self.duplicate_per_mille = 0
         self.late_per_mille = 0
@@ -103,6 +125,9 @@ class Network:
         second = int(random() * 1000)
         delay_us = self.latency_us + int(random() * self.jitter_us)
         if link in self._cuts:
+            if self.sessions is not None and self.sessions.hold(link, frame):
+                self.counts["held"] += 1
+                return
             self.counts["cut"] += 1
             self._report(link)
             return
@@ -112,6 +137,13 @@ class Network:
             return
         if self.extra_delay_us:
             delay_us += int(random() * self.extra_delay_us)
+        if self.sessions is not None:
+            way = self.sessions.transmit(link, frame, delay_us)
+            if way is None:
+                self._report(link)
+            else:
+                self._scheduler.at(way[0], self._arrive_on, link, frame, lives, way[1])
+            return
         arrival_us = self._scheduler.now_us + delay_us
         if self._in_order:
             busy_until_us = self._busy_until_us[link]
@@ -136,6 +168,13 @@ class Network:
             self.counts["replayed"] += 1
             self._scheduler.after(int(self._replay_random.random() * over_us), self._arrive, link, frame, lives)
         return bool(remembered)
+
+    def _arrive_on(self, link: Link, frame: Frame, lives: tuple[int, int], session: object) -> None:
+        assert self.sessions is not None
+        if not self.sessions.carries(link, session):
+            self.counts["ended"] += 1
+        elif link not in self._cuts or not self.sessions.hold(link, frame):
+            self._arrive(link, frame, lives)
 
     def _arrive(self, link: Link, frame: Frame, lives: tuple[int, int]) -> None:
         source_life, target_life = lives

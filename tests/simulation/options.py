@@ -35,6 +35,12 @@ FAULT_KINDS: Final = (
 )
 """Every kind of fault that a schedule draws evenly; `nemesis` says what each does. Wipes are drawn beside them."""
 
+SESSION_FAULT_KINDS: Final = ("cut_dial", "thin")
+"""Those of sessions, beside the others."""
+
+_NOT_OF_SESSIONS: Final = ("duplicate", "late", "replay")
+"""What a stream never does."""
+
 DISK_FAULT_KINDS: Final = (
     "power_cut",
     "power_cut_all",
@@ -52,6 +58,8 @@ _SERVERS: Final = (1,) * 2 + (2,) * 2 + (3,) * 12 + (4,) * 2 + (5,) * 3 + (7,)
 """How many servers a run has, as often as it stands here. A run with seven takes nine times as long as one with one."""
 _ON_SECTORS: Final = 1 / 6
 """Share of the seeds. They cost about twice the time of the others."""
+_WITH_SESSIONS: Final = 1 / 3
+"""Share of the seeds. The others have links that no transport would make, which is harder for the core."""
 
 
 @final
@@ -104,6 +112,15 @@ class Options:
     """In the liveness phase heal only a random quorum, leave the rest as broken as it is."""
     wipe_interval_ms: int = 0
     """About so often a server loses its whole disk; 0 for never."""
+    sessions: bool = False
+    """Frames travel on sessions, in two lanes each (`sessions`); otherwise on loose links that lose and repeat them."""
+    dial_retry_ms: int = 100
+    bandwidth_bytes_per_s: int = 0
+    """Of each link under a session; 0 for no limit."""
+    queue_bytes_max: int = 1 << 20
+    """What may wait for a link before more is dropped."""
+    sync_holds_loop: bool = False
+    """A sync is waited for on the loop while the disk seems quick, as a commit of an idle member is."""
     sectors: bool = False
     """Disks of sectors below the product's own storage, with faults of their own; else records kept or lost."""
     disk_fault_interval_ms: int = 8000
@@ -143,8 +160,36 @@ def _wipe_interval_ms(seed: int, servers: int, spares: int, *, quorum_core_only:
     return random.choice((4_000, 10_000, 30_000)) if wanted and servers > 1 and not spares | quorum_core_only else 0
 
 
+def _with_sessions(drawn: Options) -> Options:
+    """From a stream of its own, as wipes are."""
+    random = stream(drawn.seed, 0, "sessions")
+    holds_loop = random.random() < 0.3
+    if random.random() >= _WITH_SESSIONS:
+        return dataclasses.replace(drawn, sync_holds_loop=holds_loop)
+    return dataclasses.replace(
+        drawn,
+        sessions=True,
+        sync_holds_loop=holds_loop,
+        dial_retry_ms=random.choice((10, drawn.election_timeout_ms // 10, drawn.election_timeout_ms // 2)),
+        bandwidth_bytes_per_s=random.choice((0, 0, 30_000, 1_000_000)),
+        queue_bytes_max=random.choice((20_000, 1 << 20)),
+        duplicate_per_mille=0,
+        late_per_mille=0,
+        fault_kinds=(
+            *(kind for kind in drawn.fault_kinds if kind not in _NOT_OF_SESSIONS),
+            *(kind for kind in SESSION_FAULT_KINDS if random.random() < 0.7),
+        )
+        or ("crash", "cut"),
+    )
+
+
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
+    return _with_sessions(draw_loose_options(seed))
+
+
+def draw_loose_options(seed: int) -> Options:
+    """Those that it has on loose links, which hold up nothing; on sessions in part others (`draw_options`)."""
     random = stream(seed, 0, "options")
     election_ms = random.choice((300, 1000, 1000, 2000))
     kinds = [kind for kind in FAULT_KINDS if random.random() < 0.6] or ["crash", "cut"]

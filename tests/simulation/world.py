@@ -10,7 +10,7 @@ from typing import Final, final
 from kvraft.keyspace.commands import Command, Set
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Role
-from kvraft.raft.inputs import PeerUnreachable
+from kvraft.raft.inputs import PeerDisconnected, PeerUnreachable
 from tests.simulation.checkers import Checkers, Violation
 from tests.simulation.context import Context
 from tests.simulation.faults import Fault, draw_schedule
@@ -24,6 +24,7 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.options import Options, draw_options
 from tests.simulation.scheduler import Scheduler, StormError
+from tests.simulation.sessions import Sessions
 from tests.simulation.streams import stream
 from tests.simulation.trace import Trace
 from tests.simulation.watches import Watches
@@ -82,14 +83,14 @@ class World:
         self.options = options
         self.schedule = schedule
         self.members: dict[int, SimulatedMember] = {}
-        scheduler = Scheduler()
+        scheduler = self.scheduler = Scheduler()
         reached: Counter[str] = Counter()
         commands: dict[bytes, Command] = {}
         self.context = Context(
             options=options,
             scheduler=scheduler,
             trace=Trace(sink),
-            network=Network(scheduler, options, self._deliver, self._dropped),
+            network=Network(scheduler, options, self._deliver, self._dropped, self._sessions),
             checkers=Checkers(self.members, reached),
             history=History(commands, options.drift_per_mille, reached),
             machine_factory=lambda image, reader: KeyspaceMachine(image, reader, options.history_events_max),
@@ -112,6 +113,20 @@ class World:
 
     def _dropped(self, from_server: int, to_server: int) -> None:
         self.members[from_server].put_if_up(PeerUnreachable(to_server))
+
+    def _reach(self, state: str) -> None:
+        self.context.reach(state)
+
+    def _sessions(self, network: Network) -> Sessions:
+        return Sessions(
+            self.scheduler,
+            self.options,
+            network.counts,
+            is_cut=network.is_cut,
+            answers=lambda server: self.members[server].up and not self.members[server].paused,
+            ended=lambda server, peer: self.members[server].put_if_up(PeerDisconnected(peer)),
+            reach=self._reach,
+        )
 
     # The two phases.
 

@@ -4,6 +4,7 @@ from tests.simulation.mutants import (
     applying,
     disks,
     election,
+    links,
     membership,
     peers,
     reads,
@@ -17,6 +18,7 @@ from tests.simulation.mutants.planting import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     *election.MUTANTS,
+    *links.MUTANTS,
     *replication.MUTANTS,
     *applying.MUTANTS,
     *membership.MUTANTS,

@@ -12,7 +12,7 @@ from typing import Final, final
 
 from tests.simulation.mutants.catalogue import MUTANTS
 from tests.simulation.mutants.planting import Mutant
-from tests.simulation.options import Options, draw_options
+from tests.simulation.options import Options, draw_loose_options
 from tests.simulation.streams import derive
 from tests.simulation.world import Outcome, run_seed
 
@@ -91,8 +91,8 @@ def _hunt_by_test(mutant: Mutant, master_seed: int, limit_s: float) -> Catch:
 
 
 def options_of(mutant: Mutant, seed: int) -> Options:
-    """What a seed draws, as the planted bug wants it; on the fast disk unless it asks for the other."""
-    return mutant.options(dataclasses.replace(draw_options(seed), sectors=False))
+    """What a seed draws, as the planted bug wants it; on the fast disk and loose links unless it asks for others."""
+    return mutant.options(dataclasses.replace(draw_loose_options(seed), sectors=False))
 
 
 def run_planted(mutant: Mutant, seed: int) -> Outcome:
