@@ -12,7 +12,7 @@ from kvraft import logs
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.raft.effects import Role
 from kvraft.raft.inputs import TransferLeadership
-from kvraft.raft.progress import ProgressState
+from kvraft.raft.progress import ProgressState, most_up_to_date
 
 log = logs.get(__name__)
 
@@ -68,11 +68,7 @@ class Handover:
         """The server that was asked stays the best while it is there: its log only grows. 0 if nobody can be asked."""
         progress = self._loop.raft.progress
         able = [server for server in self._connected_voters() if progress[server].state is not ProgressState.SNAPSHOT]
-        return max(
-            able,
-            key=lambda server: (progress[server].recent_active, progress[server].match_index, -server),
-            default=0,
-        )
+        return most_up_to_date(progress, able)
 
     def _connected_voters(self) -> list[int]:
         raft = self._loop.raft

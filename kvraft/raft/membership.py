@@ -13,7 +13,7 @@ from kvraft.raft.effects import Accepted, RefusalReason, Refused
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.inputs import ProposeConfiguration, TransferLeadership
 from kvraft.raft.messages import TimeoutNow
-from kvraft.raft.progress import Progress
+from kvraft.raft.progress import Progress, most_up_to_date
 from kvraft.raft.replication import tell_commit_index
 from kvraft.raft.roles import Leader, Transfer, become_follower
 from kvraft.raft.state import State
@@ -114,11 +114,7 @@ def advance_transfer(state: State, leader: Leader, transfer: Transfer) -> None:
 
 
 def best_successor(state: State, leader: Leader) -> int:
-    """The voter that holds most of the log, among those that answered lately if any did; 0 if there is none."""
-    voters = [server for server in state.configuration.voters if server in leader.progress]
-    if not voters:
-        return 0
-    return max(
-        voters,
-        key=lambda server: (leader.progress[server].recent_active, leader.progress[server].match_index, -server),
+    """The voter that holds most of the log; 0 if there is none."""
+    return most_up_to_date(
+        leader.progress, [server for server in state.configuration.voters if server in leader.progress]
     )

@@ -11,6 +11,7 @@ And a retry is paced by heartbeats, never sent in answer to a rejection that bro
 
 import enum
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import final
 
@@ -142,3 +143,15 @@ class Progress:
         self.probe_repeated = False
         self.inflight.clear()
         self.inflight_bytes = 0
+
+
+def most_up_to_date(progress: Mapping[int, Progress], servers: Iterable[int]) -> int:
+    """Which of these followers should lead next: who holds most, among those that answered lately if any did.
+
+    The lowest id of several; 0 if there is none.
+    """
+    return max(
+        servers,
+        key=lambda server: (progress[server].recent_active, progress[server].match_index, -server),
+        default=0,
+    )

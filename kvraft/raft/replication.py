@@ -351,7 +351,7 @@ def handle_append_entries(state: State, from_server: int, message: AppendEntries
     if message.notice:
         return
     # An old message may end below what is committed here, which is the leader's too.
-    _acknowledge(state, from_server, max(match_index, state.commit_index))
+    state.acknowledge(from_server, max(match_index, state.commit_index))
 
 
 def _append(state: State, entries: list[Entry]) -> bool:
@@ -436,10 +436,6 @@ def _verified_count(message: AppendEntries) -> int:
         term = entry.term
         previous_hash = entry.chain_hash
     return len(message.entries)
-
-
-def _acknowledge(state: State, leader_id: int, match_index: int) -> None:
-    state.send_after_persist(leader_id, AppendEntriesReply(state.current_term, True, match_index, 0, 0))
 
 
 def _refuse(state: State, leader_id: int, message: AppendEntries) -> None:

@@ -5,7 +5,7 @@ The bytes travel beside the core. Here are only the decisions: whether one is wa
 
 from kvraft.raft.effects import SendSnapshot
 from kvraft.raft.inputs import LogCompacted, SnapshotInstalled, SnapshotSent
-from kvraft.raft.messages import AppendEntriesReply, InstallSnapshot
+from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.progress import Progress
 from kvraft.raft.restored import LogPosition
 from kvraft.raft.roles import Follower, Leader, hear_leader
@@ -19,7 +19,7 @@ def handle_install_snapshot(state: State, from_server: int, message: InstallSnap
     index = message.last_included_index
     if index <= state.commit_index:
         # What is committed here equals the leader's log, so the acknowledgement tells it where to go on.
-        _acknowledge(state, from_server, state.commit_index)
+        state.acknowledge(from_server, state.commit_index)
         return
     held = state.log.position(index)
     if held is not None and held.term == message.last_included_term:
@@ -28,7 +28,7 @@ def handle_install_snapshot(state: State, from_server: int, message: InstallSnap
             return
         # The log already contains the snapshot's history; keeping it is cheaper (etcd-io/raft: raft.go, restore).
         state.commit_index = index
-        _acknowledge(state, from_server, index)
+        state.acknowledge(from_server, index)
         return
     state.installing = message
     state.effects.install = message
@@ -47,7 +47,7 @@ def snapshot_installed(state: State, done: SnapshotInstalled) -> None:
     state.restart_at_snapshot(index)
     state.installing = None
     if isinstance(state.role, Follower) and state.leader_id:
-        _acknowledge(state, state.leader_id, index)
+        state.acknowledge(state.leader_id, index)
 
 
 def request_snapshot(state: State, server: int, progress: Progress) -> None:
@@ -70,8 +70,3 @@ def log_compacted(state: State, done: LogCompacted) -> None:
     configurations = state.configurations
     while len(configurations) > 1 and configurations[1][0] <= done.index:
         configurations.pop(0)
-
-
-def _acknowledge(state: State, leader_id: int, match_index: int) -> None:
-    """Tell the leader what this server holds, as a reply to AppendEntries would."""
-    state.send_after_persist(leader_id, AppendEntriesReply(state.current_term, True, match_index, 0, 0))

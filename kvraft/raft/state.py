@@ -11,7 +11,7 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Divergence, Effects, HardState, Outgoing, Persist, Role, RoleChange
 from kvraft.raft.entries import EntryKind, make_entry
 from kvraft.raft.log import Log
-from kvraft.raft.messages import InstallSnapshot, Message
+from kvraft.raft.messages import AppendEntriesReply, InstallSnapshot, Message
 from kvraft.raft.restored import LogReader, Restored
 from kvraft.raft.settings import RaftSettings
 
@@ -181,6 +181,10 @@ class State:
         outgoing = Outgoing(to_server, message)
         self.effects.messages.append(outgoing)
         self._after_disk.append(outgoing)
+
+    def acknowledge(self, leader_id: int, match_index: int) -> None:
+        """Tell the leader that this server holds its log up to `match_index`, once that is durable."""
+        self.send_after_persist(leader_id, AppendEntriesReply(self.current_term, True, match_index, 0, 0))
 
     def diverged(self, index: int, detail: str) -> None:
         """Report what correct servers never do; the first report of a step stands."""

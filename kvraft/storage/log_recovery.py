@@ -16,7 +16,6 @@ from kvraft.storage import codec, log_tables
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, WrongDirectoryError
 from kvraft.storage.interfaces import EnvironmentFile
-from kvraft.storage.log_tables import LogShape
 
 
 @final
@@ -29,16 +28,6 @@ class LogHead:
     configurations: tuple[tuple[int, Configuration], ...]
     generation: int
     """Which state environment belongs to this log."""
-    peers: dict[int, int]
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class Recovered:
-    """A verified log."""
-
-    restored: Restored
-    shape: LogShape
     peers: dict[int, int]
 
 
@@ -100,7 +89,7 @@ def read_head(file: EnvironmentFile) -> LogHead:
         )
 
 
-def recover(file: EnvironmentFile, head: LogHead, applied: LogPosition) -> Recovered:
+def recover(file: EnvironmentFile, head: LogHead, applied: LogPosition) -> Restored:
     """Check that the log continues the durable state at `applied`, and verify every entry behind it.
 
     Older entries are left to `LogStore.scrub`.
@@ -132,5 +121,4 @@ def recover(file: EnvironmentFile, head: LogHead, applied: LogPosition) -> Recov
     # on a majority without it.
     commit_index = min(max(hard_state.commit_index, applied.index), last.index)
     hard_state = replace(hard_state, commit_index=commit_index)
-    shape = LogShape(base, last, hard_state, head.configurations)
-    return Recovered(Restored(hard_state, base, last, head.configurations, applied.index), shape, head.peers)
+    return Restored(hard_state, base, last, head.configurations, applied.index)

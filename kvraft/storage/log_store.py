@@ -10,7 +10,7 @@ the latest, for a timer; so it wakes no thread.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -24,7 +24,6 @@ from kvraft.raft.restored import LogPosition, Restored
 from kvraft.storage import codec, failpoints, log_tables
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.interfaces import EnvironmentFile
-from kvraft.storage.log_recovery import Recovered
 from kvraft.storage.log_sizes import LogSizes
 from kvraft.storage.log_tables import LogChange
 from kvraft.storage.measures import Measures, seconds_since
@@ -42,15 +41,18 @@ Job = Callable[[], None]
 class LogStore:
     """See `LogStore` in the member's interfaces. Methods are for the loop's thread unless they say otherwise."""
 
-    def __init__(self, file: EnvironmentFile, recovered: Recovered, latch: FailureLatch) -> None:
+    def __init__(
+        self, file: EnvironmentFile, restored: Restored, peers: Mapping[int, int], latch: FailureLatch
+    ) -> None:
         self._file: Final = file
         self._where: Final = str(file.path)
-        self._recovered: Final = recovered
+        self._restored: Final = restored
         self._latch: Final = latch
-        self._shape = recovered.shape
+        self._shape = restored
+        """What is on disk now. Replaced as a whole, so that readers see a consistent one."""
         self.measures: Final = Measures()
         """Of this store and of the state's, which stands beside it."""
-        self._peers = dict(recovered.peers)
+        self._peers = dict(peers)
         self._changed_peers: dict[int, int] = {}
         self._lazy_hard_state: HardState | None = None
         self._lazy_timer: asyncio.TimerHandle | None = None
@@ -83,7 +85,7 @@ class LogStore:
 
     def restored(self) -> Restored:
         """What the environment held when it was opened, verified."""
-        return self._recovered.restored
+        return self._restored
 
     def term_at(self, index: int) -> int:
         """The term of the durable entry at `index`; 0 if the log does not hold it."""
@@ -159,7 +161,7 @@ class LogStore:
         """
         base = self._shape.base
         after = base if after is None else after
-        last = min(after.index + entries_max, self._recovered.restored.applied_index)
+        last = min(after.index + entries_max, self._restored.applied_index)
         if after.index < base.index or after.index >= last or base.index != self._base_index:
             return None
         try:

@@ -11,7 +11,7 @@ from typing import Final, final
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState, Persist
 from kvraft.raft.entries import Entry, EntryKind, chain
-from kvraft.raft.restored import LogPosition
+from kvraft.raft.restored import LogPosition, Restored
 from kvraft.storage import codec
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError
@@ -73,19 +73,7 @@ def refuse_forgetting(stored: HardState, following: HardState) -> None:
     )
 
 
-@final
-@dataclass(slots=True, frozen=True)
-class LogShape:
-    """What is known about the log without reading it. Replaced as a whole, so that readers see a consistent one."""
-
-    base: LogPosition
-    last: LogPosition
-    hard_state: HardState
-    configurations: tuple[tuple[int, Configuration], ...]
-    """The one in force at `base`, then that of each CONFIGURATION entry."""
-
-
-def write_change(transaction: Transaction, shape: LogShape, change: LogChange, where: str) -> LogShape:
+def write_change(transaction: Transaction, shape: Restored, change: LogChange, where: str) -> Restored:
     """Apply a change, and say what the log then is."""
     last, configurations = shape.last, shape.configurations
     hard_state = shape.hard_state
@@ -116,10 +104,10 @@ def write_change(transaction: Transaction, shape: LogShape, change: LogChange, w
     for member_id, index in change.peers.items():
         key = codec.peer_key(member_id)
         transaction.put(key, codec.encode_number(key, index))
-    return LogShape(shape.base, last, hard_state, configurations)
+    return Restored(hard_state, shape.base, last, configurations, shape.applied_index)
 
 
-def truncate(transaction: Transaction, shape: LogShape, first: int, where: str) -> LogPosition:
+def truncate(transaction: Transaction, shape: Restored, first: int, where: str) -> LogPosition:
     """Remove the entries from `first` on. Returns the new end of the log."""
     found = find_group(transaction, first)
     if found is not None and codec.first_of_group_key(found[0]) < first:
@@ -215,7 +203,7 @@ def verify_chain(
         raise CorruptStorageError(f"{where}: entry {position.index + 1} is missing; {REMEDY}")
 
 
-def write_base(transaction: Transaction, shape: LogShape, base: LogPosition) -> LogShape:
+def write_base(transaction: Transaction, shape: Restored, base: LogPosition) -> Restored:
     """Forget the entries up to `base`. They stay on disk, unreachable, until `remove_groups` has removed them."""
     in_force = [configuration for index, configuration in shape.configurations if index <= base.index][-1]
     later = tuple(held for held in shape.configurations if held[0] > base.index)

@@ -172,7 +172,7 @@ def open_stores(
         with state_file.reading() as transaction:
             applied = state_tables.read_head(transaction, state.where).position
         latch = FailureLatch()
-        log = LogStore(log_file, log_recovery.recover(log_file, head, applied), latch)
+        log = LogStore(log_file, log_recovery.recover(log_file, head, applied), head.peers, latch)
         spool = open_spool(directory) if open_spool else Spool(directory.spool_path, directory.free_bytes)
         store = StateStore(directory, identity, state, log, latch, open_file, spool)
     except BaseException:
