@@ -95,7 +95,7 @@ def parse_key_request(
         EtcdError: The first parameter that etcd would complain about; its index is 0.
     """
     if method in _BODY_METHODS:
-        if not query and content_type == _FORM_CONTENT_TYPE and len(body) <= FORM_BYTES_MAX:
+        if not query and content_type == _FORM_CONTENT_TYPE and len(body) <= FORM_BYTES_MAX and path.isascii():
             command = _plain_write(method, path, body)
             if command is not None:
                 return Write(command, quiet=False)
@@ -232,6 +232,21 @@ def _build(method: bytes, path: bytes, given: _Parameters, wall_ns: Callable[[],
     return Write(_command(method, path, given, wall_ns), given.quiet)
 
 
+def _refuse_unnameable(path: bytes) -> None:
+    """Refuse to create a key that no client could be told: JSON has no bytes that are not UTF-8.
+
+    etcd takes them, and lists each of them as U+FFFD, so that keys which differ look the same and none can be read by
+    the name that is shown. One that exists, in older data, can be read, watched, updated and deleted still.
+
+    Raises:
+        EtcdError: The key is not UTF-8: a surrogate or an overlong form, or no form at all.
+    """
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        raise EtcdError(ErrorCode.INVALID_FIELD, b"the key is not UTF-8") from None
+
+
 def _command(method: bytes, path: bytes, given: _Parameters, wall_ns: Callable[[], int]) -> Command:
     value, ttl_s, refresh = given.value, given.ttl_s, given.refresh
     conditional = given.prev_index > 0 or given.prev_value is not None
@@ -245,6 +260,8 @@ def _command(method: bytes, path: bytes, given: _Parameters, wall_ns: Callable[[
         expiration_ns = wall_ns() + ttl_s * NS_PER_S
         if expiration_ns > _INT64_MAX:
             raise EtcdError(ErrorCode.TTL_NAN, b'invalid value for "ttl"')
+    if given.prev_exist is False or not (conditional or given.prev_exist) or method == b"POST":
+        _refuse_unnameable(path)
     if method == b"POST":
         return CreateInOrder(path, value, given.directory, ttl_s, expiration_ns)
     assert method == b"PUT"

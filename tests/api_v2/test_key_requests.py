@@ -1,5 +1,7 @@
 """Every row of the contract's table A.3, in its order, and the operation that each request means (A.6)."""
 
+from typing import Final
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from kvraft.keyspace.commands import (
     Set,
     Update,
 )
-from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.errors import ErrorCode, EtcdError
 
 FORM = b"application/x-www-form-urlencoded"
 NOW_NS = 1_700_000_000_000_000_000
@@ -194,6 +196,50 @@ def test_body_over_the_limit_is_refused_on_the_short_cut_too() -> None:
         parse_key_request(b"PUT", b"/k", b"", FORM, body, lambda: NOW_NS)
 
 
+NOT_UTF8: Final = (b"\xff", b"a\x80", b"\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f\x98")
+"""A byte of no form, a tail alone, a head alone, overlong, a surrogate, beyond the last character, cut off."""
+
+
+@pytest.mark.parametrize("name", NOT_UTF8)
+@pytest.mark.parametrize("path", [b"/%b", b"/%b/below"])
+@pytest.mark.parametrize(
+    ("method", "body", "is_refused"),
+    [
+        (b"PUT", b"value=1", True),
+        (b"PUT", b"dir=true", True),
+        (b"PUT", b"ttl=5&value=%41", True),
+        (b"PUT", b"prevExist=false", True),
+        (b"PUT", b"prevExist=false&prevIndex=4", True),
+        (b"POST", b"value=1", True),
+        (b"POST", b"prevExist=true&prevValue=1", True),
+        (b"PUT", b"prevExist=true&value=1", False),
+        (b"PUT", b"prevIndex=4&value=1", False),
+        (b"PUT", b"prevValue=4&value=1", False),
+        (b"DELETE", b"", False),
+        (b"GET", b"", False),
+        (b"HEAD", b"", False),
+    ],
+)
+def test_key_that_is_not_utf8_is_not_created(
+    method: bytes, body: bytes, is_refused: bool, path: bytes, name: bytes
+) -> None:
+    """It could never be named from a listing. What exists can be read, updated and deleted."""
+    path %= name
+    if is_refused:
+        with pytest.raises(EtcdError) as refused:
+            parse_key_request(method, path, b"", FORM, body, lambda: NOW_NS)
+        assert (refused.value.code, refused.value.cause) == (ErrorCode.INVALID_FIELD, b"the key is not UTF-8")
+    else:
+        parse_key_request(method, path, b"", FORM, body, lambda: NOW_NS)
+
+
+@pytest.mark.parametrize("name", ["\0", "é", "\ufffd", "\u2028", "\U0010ffff", "a b"])
+def test_every_character_may_be_in_a_key(name: str) -> None:
+    """Only what is no character at all is refused."""
+    request = parse_key_request(b"PUT", f"/{name}".encode(), b"", FORM, b"value=1", lambda: NOW_NS)
+    assert request == Write(Set(f"/{name}".encode(), b"1"), quiet=False)
+
+
 NAMES = st.sampled_from(
     [
         b"value", b"ttl", b"dir", b"prevValue", b"prevIndex", b"prevExist", b"refresh", b"recursive", b"sorted",
@@ -218,12 +264,18 @@ def outcome_of(parser: object, *arguments: object) -> object:
         return error.code, error.cause, error.index
 
 
-@given(method=METHODS, query=PAIRS, content_type=CONTENT_TYPES, body=PAIRS | PLAIN | st.binary(max_size=20))
+@given(
+    method=METHODS,
+    path=st.sampled_from([b"/k", b"/\xff", "/é".encode()]),
+    query=PAIRS,
+    content_type=CONTENT_TYPES,
+    body=PAIRS | PLAIN | st.binary(max_size=20),
+)
 def test_short_cuts_give_what_the_general_way_gives(
-    method: bytes, query: bytes, content_type: bytes | None, body: bytes
+    method: bytes, path: bytes, query: bytes, content_type: bytes | None, body: bytes
 ) -> None:
     """Property: no shape of request is read differently on the fast way."""
-    request = (method, b"/k", query, content_type, body)
+    request = (method, path, query, content_type, body)
     assert outcome_of(parse_key_request, *request) == outcome_of(parse_general, *request)
 
 
