@@ -39,8 +39,9 @@ from kvraft.storage.codec import REMEDY
 from kvraft.storage.environment import stored_identity
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
+from kvraft.transport.listening import ListenError
 from kvraft.transport.settings import TransportSettings
-from kvraft.transport.transport import GrpcTransport, ListenError
+from kvraft.transport.transport import PeerTransport
 from kvraft.urls import Url
 
 log = logs.get(__name__)
@@ -48,6 +49,11 @@ log = logs.get(__name__)
 GIL_SWITCH_INTERVAL_S: Final = 0.0005
 """Storage threads give the GIL up and want it back around each call into LMDB. With Python's default of 5 ms a commit
 of 100 entries beside a busy loop took 11 ms instead of 2 (design decision 11)."""
+
+MIN_SILENCE_MS: Final = 500
+"""A peer whose process is held up for less is not dead, however short the election timeout is."""
+MIN_CONNECT_MS: Final = 1000
+"""A dial shorter than this would end before the kernel sends a lost first packet again."""
 
 EXIT_SETTINGS: Final = 1
 EXIT_FAILURE: Final = 1
@@ -222,7 +228,7 @@ def _listeners(wanted: Settings) -> Iterator[list[Listener]]:
             except OSError as error:
                 raise _cannot_listen("--listen-client-urls", url, error) from error
         for url in wanted.listen_peer_urls:
-            # gRPC binds these for itself, later: here it is only seen whether it will be able to.
+            # The transport binds these for itself, later: here it is only seen whether it will be able to.
             try:
                 bind(url.bind_host, url.port).socket.close()
             except OSError as error:
@@ -278,7 +284,7 @@ def _measure_disk(storage: Storage, metrics: Metrics) -> None:
 def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     """Stop the member for a defect in a callback or task of its own, which would otherwise be dead and unnoticed.
 
-    What goes wrong on one connection, a client's or gRPC's, ends that connection alone.
+    What goes wrong on one connection, a client's or a peer's, ends that connection alone.
     """
     loop.default_exception_handler(context)
     error = context.get("exception")
@@ -325,18 +331,18 @@ async def _make_member(wanted: Settings, storage: Storage) -> Member:
         clock.monotonic_ms(),
     )
 
-    def make_transport(member: Member) -> GrpcTransport:
-        transport = GrpcTransport(
+    def make_transport(member: Member) -> PeerTransport:
+        transport = PeerTransport(
             member_id=wanted.member_id,
             listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
             peers={
                 peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.member_id != wanted.member_id
             },
             local=member,
+            pages=member,
             snapshot_sink=storage.state.spool,
-            settings=TransportSettings(
-                keepalive_interval_ms=wanted.election_timeout_ms, keepalive_timeout_ms=wanted.election_timeout_ms
-            ),
+            settings=_transport_settings(wanted),
+            peer_names={peer.member_id: peer.name for peer in wanted.initial_cluster},
         )
         member.metrics.before_scrape.append(lambda: transport.measure(member.metrics))
         return transport
@@ -423,6 +429,14 @@ async def _first(work: Awaitable[None], stop: asyncio.Event, failure: asyncio.Fu
     finally:
         working.cancel()
         stopping.cancel()
+
+
+def _transport_settings(wanted: Settings) -> TransportSettings:
+    """What follows from the election timeout: when a peer is gone, and how long a dial may take."""
+    return TransportSettings(
+        silence_ms=max(wanted.election_timeout_ms, MIN_SILENCE_MS),
+        connect_timeout_ms=max(wanted.election_timeout_ms, MIN_CONNECT_MS),
+    )
 
 
 def _api_settings(wanted: Settings) -> ApiSettings:

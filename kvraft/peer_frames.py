@@ -4,11 +4,12 @@ They stand here because member and transport do not import one another, and both
 """
 
 import enum
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 from kvraft.raft.entries import ZERO_HASH
-from kvraft.raft.messages import Message
+from kvraft.raft.messages import InstallSnapshot, Message
 
 
 @final
@@ -118,3 +119,31 @@ class Refusal:
         A greeting may be under way for long, and the leader tells meanwhile what its sender has acknowledged since.
         """
         return 0 < self.remembered_index <= durable_index
+
+
+class TransportEvents(Protocol):
+    """What the transport tells its member, on the event loop."""
+
+    def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
+        """Frames that arrived together, in order, from a peer whose identity was checked."""
+        ...
+
+    def on_connected(self, member_id: int) -> None:
+        """Frames can go to the peer and come from it."""
+        ...
+
+    def on_disconnected(self, member_id: int) -> None:
+        """And no longer: the peer's process ended, fell silent, or is another one now."""
+        ...
+
+    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
+        """These frames for a peer were dropped, and nothing of them has left. Never called from inside `send`."""
+        ...
+
+    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
+        """A peer refused this member. Fatal: wiped, shorter than remembered, removed, or of another cluster."""
+        ...
+
+    def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
+        """A snapshot has arrived whole in the spool."""
+        ...

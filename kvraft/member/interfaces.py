@@ -3,11 +3,11 @@
 Every callback is called on the member's event loop.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
-from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, MatchIndices, Refusal, StateHash
+from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, MatchIndices, StateHash, TransportEvents
 from kvraft.raft.effects import Persist
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, LogReader, Restored, SnapshotFile
@@ -145,36 +145,8 @@ class StateStore(Protocol):
         ...
 
 
-class TransportEvents(Protocol):
-    """What the transport tells the member."""
-
-    def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
-        """Frames of one wake-up, in order, from a peer whose identity was checked."""
-        ...
-
-    def on_connected(self, member_id: int) -> None:
-        """A peer's streams are up in both directions' handshakes."""
-        ...
-
-    def on_disconnected(self, member_id: int) -> None:
-        """A peer's process closed its connection or went silent."""
-        ...
-
-    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
-        """These frames for a peer were dropped, its queue being full or its stream down: nothing of them has left."""
-        ...
-
-    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
-        """A peer refused this member. Fatal: wiped, shorter than remembered, removed, or of another cluster."""
-        ...
-
-    def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
-        """A snapshot has arrived whole in the spool."""
-        ...
-
-
 class Transport(Protocol):
-    """gRPC to the peers. Never blocks, never raises for a peer's fault."""
+    """Sessions with the peers. Never blocks, never raises for a peer's fault."""
 
     async def start(self, events: TransportEvents) -> None:
         """Listen and begin to connect."""
@@ -185,7 +157,7 @@ class Transport(Protocol):
         ...
 
     def is_connected(self, member_id: int) -> bool:
-        """Whether frames sent now have a stream to leave on."""
+        """Whether frames sent now have a session to leave on."""
         ...
 
     def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:

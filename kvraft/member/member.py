@@ -493,14 +493,12 @@ class Member:
         elif isinstance(message, AppendEntriesReply):
             self._stats.on_append_reply(from_member)
 
-    def on_connected(self, member_id: int) -> None:
+    def on_connected(self, _member_id: int) -> None:
         """A peer is reachable: requests may wait for it."""
-        log.info("peer connected", member=self.name, peer=self.cluster.peer_name(member_id))
         self._loop.wake()
 
     def on_disconnected(self, member_id: int) -> None:
         """A peer's process has gone or went silent."""
-        log.info("peer disconnected", member=self.name, peer=self.cluster.peer_name(member_id))
         self._loop.put(PeerDisconnected(member_id))
         self._handover.look_again()
 

@@ -2,17 +2,18 @@
 
 (Greetings and snapshots, which the core does not know, are in `envelope.py`.)
 
-Streams carry bytes, and this file alone reads them: what a stranger sends meets these checks and nothing of gRPC's
-own deserialization. Whatever cannot come from a correct member of a known protocol version raises `WireError`; the
-stream is then closed, and nothing of the whole message has gone further.
+This file alone reads what lanes carry. Whatever cannot come from a correct member of a known protocol version raises
+`WireError`; the connection is then closed, and nothing of the whole message has gone further.
 
 Entries travel as their chain hash and their record, as hashed and stored; they are never encoded anew. Their chain is
 checked by the core, which alone knows what stands before them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, assert_never, final
+from operator import attrgetter
+from typing import Any, Final, final
 
 from google.protobuf.message import DecodeError
 
@@ -31,7 +32,6 @@ from kvraft.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
-    InstallSnapshot,
     ReadIndexReply,
     ReadIndexRequest,
     RebuildReply,
@@ -68,6 +68,16 @@ class Fragment:
     """Length of the whole frame."""
 
 
+@final
+class Word(enum.IntEnum):
+    """What needs no more than saying it. The numbers are those on the wire; proto/raft.proto says what they mean."""
+
+    ACCEPTED = 1
+    RETIRE = 2
+    FETCH = 3
+    NOT_FETCHED = 4
+
+
 def frame_size(frame: Frame) -> int:
     """How many bytes the frame takes on the wire, or a few more."""
     if isinstance(frame, AppendEntries):
@@ -81,53 +91,60 @@ def frame_size(frame: Frame) -> int:
 
 def encode_frames(frames: Iterable[Frame]) -> bytes:
     """One message with these frames."""
-    message = pb.FramesMessage()
+    message = pb.SessionMessage()
     add = message.frames.add
     for frame in frames:
-        _fill(add(), frame)
+        _codec_of(frame).write(add(), frame)
     return message.SerializeToString()
 
 
 def encode_fragments(frame: Frame, fragment_bytes: int) -> Iterator[bytes]:
     """One frame as consecutive messages of about `fragment_bytes` each."""
     whole = pb.Frame()
-    _fill(whole, frame)
+    _codec_of(frame).write(whole, frame)
     data = whole.SerializeToString()
     for start in range(0, len(data), fragment_bytes):
         part = pb.Fragment(data=data[start : start + fragment_bytes], frame_bytes=len(data))
-        yield pb.FramesMessage(fragment=part).SerializeToString()
+        yield pb.SessionMessage(fragment=part).SerializeToString()
 
 
-def decode_frames(data: bytes) -> list[Frame] | Fragment | Refusal:
-    """What a message on a stream that is open carries.
+def encode_word(word: Word) -> bytes:
+    """A message that is a word."""
+    return pb.SessionMessage(word=f"WORD_{word.name}").SerializeToString()
+
+
+def decode_message(data: bytes) -> list[Frame] | Fragment | Refusal | Word:
+    """What a message on a lane carries once both sides have greeted.
 
     Raises:
         WireError: not a message, an unknown kind of frame, impossible numbers, or nothing at all.
     """
-    message = pb.FramesMessage()
+    message = pb.SessionMessage()
     _parse(message, data)
-    if message.HasField("greeting"):
-        raise WireError("a second greeting")
-    if message.HasField("refusal"):
-        return refusal_from_wire(message.refusal)
+    if message.frames:
+        if message.HasField("fragment") or message.word:
+            raise WireError("frames beside something else")
+        return [_frame(frame) for frame in message.frames]
     if message.HasField("fragment"):
-        if message.frames:
-            raise WireError("frames beside a fragment")
         part = message.fragment
         if not 0 < len(part.data) <= part.frame_bytes:
             raise WireError(f"a fragment of {len(part.data)} bytes of a frame of {part.frame_bytes}")
         return Fragment(part.data, part.frame_bytes)
-    frames = [_frame(frame) for frame in message.frames]
-    if not frames:
-        raise WireError("a message without frames")
-    return frames
+    if message.HasField("greeting"):
+        raise WireError("a second greeting")
+    if message.HasField("refusal"):
+        return refusal_from_wire(message.refusal)
+    try:
+        return Word(message.word)
+    except ValueError:
+        raise WireError("a message that says nothing") from None
 
 
 def decode_frame(data: bytes) -> Frame:
     """A frame that was put together from its fragments.
 
     Raises:
-        WireError: as in `decode_frames`.
+        WireError: as in `decode_message`.
     """
     frame = pb.Frame()
     _parse(frame, data)
@@ -142,102 +159,59 @@ def refusal_from_wire(wire: pb.Refusal) -> Refusal:
     return Refusal(kind, wire.detail[:REFUSAL_CHARACTERS_MAX], wire.remembered_index)
 
 
-def _parse(message: pb.FramesMessage | pb.Frame, data: bytes) -> None:
+@final
+class Reassembly:
+    """Puts a frame together from its fragments."""
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self._frame_bytes_max: Final = frame_bytes_max
+        self._data = bytearray()
+        self._frame_bytes = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frame is half here."""
+        return not self._data
+
+    def add(self, fragment: Fragment) -> Frame | None:
+        """Take the next fragment; the frame, if it was the last one.
+
+        Raises:
+            WireError: it does not fit the ones before it, the frame is larger than allowed, or is none.
+        """
+        if not self._data:
+            self._frame_bytes = fragment.frame_bytes
+        if fragment.frame_bytes != self._frame_bytes or fragment.frame_bytes > self._frame_bytes_max:
+            raise WireError(f"a fragment of a frame of {fragment.frame_bytes} bytes")
+        self._data += fragment.data
+        if len(self._data) < self._frame_bytes:
+            return None
+        if len(self._data) > self._frame_bytes:
+            raise WireError(f"fragments beyond the {self._frame_bytes} bytes of their frame")
+        whole = bytes(self._data)
+        self._data = bytearray()
+        return decode_frame(whole)
+
+
+def _parse(message: pb.SessionMessage | pb.Frame, data: bytes) -> None:
     try:
         message.ParseFromString(data)
     except DecodeError:
         raise WireError(f"{len(data)} bytes that are no message") from None
 
 
-def _fill(slot: pb.Frame, frame: Frame) -> None:  # noqa: C901, PLR0912, PLR0915 -- one branch a kind
-    """Write a frame into its protobuf form. The kinds that come often are asked for first."""
-    if isinstance(frame, AppendEntriesReply):
-        append_reply = slot.append_entries_reply
-        append_reply.term = frame.term
-        append_reply.success = frame.success
-        append_reply.match_index = frame.match_index
-        append_reply.hint_index = frame.hint_index
-        append_reply.hint_term = frame.hint_term
-    elif isinstance(frame, AppendEntries):
-        append = slot.append_entries
-        append.term = frame.term
-        append.prev_log_index = frame.prev_log_index
-        append.prev_log_term = frame.prev_log_term
-        append.prev_log_hash = frame.prev_log_hash
-        append.entries.extend([entry.chain_hash + entry.record for entry in frame.entries])
-        append.leader_commit = frame.leader_commit
-        append.clock_ms = frame.clock_ms
-        append.notice = frame.notice
-    elif isinstance(frame, ForwardedCommand):
-        command = slot.forwarded_command
-        command.term = frame.term
-        command.payload = frame.payload
-    elif isinstance(frame, Heartbeat):
-        heartbeat = slot.heartbeat
-        heartbeat.term = frame.term
-        heartbeat.leader_commit = frame.leader_commit
-        heartbeat.clock_ms = frame.clock_ms
-        heartbeat.read_id = frame.read_id
-    elif isinstance(frame, HeartbeatReply):
-        heartbeat_reply = slot.heartbeat_reply
-        heartbeat_reply.term = frame.term
-        heartbeat_reply.read_id = frame.read_id
-        heartbeat_reply.last_log_index = frame.last_log_index
-    elif isinstance(frame, ReadIndexRequest):
-        slot.read_index_request.term = frame.term
-        slot.read_index_request.read_id = frame.read_id
-    elif isinstance(frame, ReadIndexReply):
-        slot.read_index_reply.term = frame.term
-        slot.read_index_reply.read_id = frame.read_id
-        slot.read_index_reply.read_index = frame.read_index
-    elif isinstance(frame, RequestPreVote):
-        slot.request_pre_vote.term = frame.term
-        slot.request_pre_vote.last_log_index = frame.last_log_index
-        slot.request_pre_vote.last_log_term = frame.last_log_term
-    elif isinstance(frame, RequestPreVoteReply):
-        slot.request_pre_vote_reply.term = frame.term
-        slot.request_pre_vote_reply.prospective_term = frame.prospective_term
-        slot.request_pre_vote_reply.granted = frame.granted
-    elif isinstance(frame, RequestVote):
-        slot.request_vote.term = frame.term
-        slot.request_vote.last_log_index = frame.last_log_index
-        slot.request_vote.last_log_term = frame.last_log_term
-        slot.request_vote.leadership_transfer = frame.leadership_transfer
-    elif isinstance(frame, RequestVoteReply):
-        slot.request_vote_reply.term = frame.term
-        slot.request_vote_reply.granted = frame.granted
-    elif isinstance(frame, TimeoutNow):
-        slot.timeout_now.term = frame.term
-    elif isinstance(frame, RebuildRequest):
-        slot.rebuild_request.term = frame.term
-        slot.rebuild_request.nonce = frame.nonce
-    elif isinstance(frame, RebuildReply):
-        slot.rebuild_reply.term = frame.term
-        slot.rebuild_reply.nonce = frame.nonce
-        slot.rebuild_reply.last_log_index = frame.last_log_index
-        slot.rebuild_reply.last_log_term = frame.last_log_term
-        slot.rebuild_reply.blank = frame.blank
-    elif isinstance(frame, ForwardRefused):
-        slot.forward_refused.request_id = frame.request_id
-        slot.forward_refused.reason = frame.reason
-        slot.forward_refused.term = frame.term
-    elif isinstance(frame, StateHash):
-        slot.state_hash.index = frame.index
-        slot.state_hash.state_hash = frame.state_hash
-    elif isinstance(frame, MatchIndices):
-        for member_id, index in frame.indices:
-            slot.match_indices.members.add(member_id=member_id, index=index)
-    elif isinstance(frame, InstallSnapshot):
-        raise TypeError("a snapshot travels by send_snapshot, never as a frame")
-    else:
-        assert_never(frame)
+def _codec_of(frame: Frame) -> "_Plain | _Rich":
+    try:
+        return _BY_TYPE[type(frame)]
+    except KeyError:
+        raise TypeError("a snapshot travels by send_snapshot, never as a frame") from None
 
 
 def _frame(frame: pb.Frame) -> Frame:
     kind = frame.WhichOneof("body")
     if kind is None:
         raise WireError("a frame of an unknown kind")
-    return _DECODERS[kind](frame)
+    return _BY_KIND[kind].read(getattr(frame, kind))
 
 
 def _numbers(kind: str, *numbers: int) -> None:
@@ -246,16 +220,106 @@ def _numbers(kind: str, *numbers: int) -> None:
         raise WireError(f"{kind} with a number of 2^63 or more")
 
 
-def _append_entries_reply(frame: pb.Frame) -> AppendEntriesReply:
-    body = frame.append_entries_reply
-    reply = AppendEntriesReply(body.term, body.success, body.match_index, body.hint_index, body.hint_term)
-    if (reply.term | reply.match_index | reply.hint_index | reply.hint_term) >> 63:
-        raise WireError("append reply with a number of 2^63 or more")
-    return reply
+# ---- Frames that are numbers and flags, field by field ----
 
 
-def _append_entries(frame: pb.Frame) -> AppendEntries:
-    body = frame.append_entries
+@final
+class _Plain:
+    """A kind of frame whose fields are integers below 2^63 and booleans, under the same names on the wire."""
+
+    def __init__(
+        self,
+        kind: str,
+        made: type[Frame],
+        fields: str,
+        complaint: Callable[[Any], str | None] = lambda _frame: None,
+    ) -> None:
+        """`complaint` says what is impossible about a frame, if anything is."""
+        self.kind = kind
+        self.made: type = made
+        self._fields = fields.split()
+        self._values = attrgetter(*self._fields) if len(self._fields) > 1 else _alone(fields)
+        self._complaint = complaint
+
+    def write(self, slot: pb.Frame, frame: Frame) -> None:
+        """Fill the protobuf form."""
+        body = getattr(slot, self.kind)
+        for name, value in zip(self._fields, self._values(frame), strict=True):
+            setattr(body, name, value)
+
+    def read(self, body: Any) -> Frame:
+        """The frame, checked."""
+        values = self._values(body)
+        if max(values) >> 63:
+            raise WireError(f"{self.kind} with a number of 2^63 or more")
+        frame: Frame = self.made(*values)
+        complaint = self._complaint(frame)
+        if complaint is not None:
+            raise WireError(complaint)
+        return frame
+
+
+def _alone(name: str) -> Callable[[object], tuple[int]]:
+    return lambda owner: (getattr(owner, name),)
+
+
+def _needs_term(frame: Heartbeat | TimeoutNow) -> str | None:
+    return None if frame.term else f"{type(frame).__name__} of term 0"
+
+
+def _vote(frame: RequestVote) -> str | None:
+    above = frame.last_log_term >= frame.term
+    return f"vote request of term {frame.term} with a log of term {frame.last_log_term}" if above else None
+
+
+def _pre_vote(frame: RequestPreVote) -> str | None:
+    above = frame.last_log_term > frame.term
+    return f"pre-vote request of term {frame.term} with a log of term {frame.last_log_term}" if above else None
+
+
+def _rebuild_reply(frame: RebuildReply) -> str | None:
+    told = frame.term | frame.last_log_index | frame.last_log_term
+    if frame.last_log_term > frame.term or (frame.blank and told):
+        return f"rebuild reply of term {frame.term} with a log of term {frame.last_log_term}"
+    return None
+
+
+def _read_index_request(frame: ReadIndexRequest) -> str | None:
+    return None if frame.read_id else "read index request 0"
+
+
+# ---- Frames that carry more ----
+
+
+@final
+class _Rich:
+    """A kind of frame with functions of its own."""
+
+    def __init__(
+        self, kind: str, made: type[Frame], fill: Callable[[Any, Any], None], read: Callable[[Any], Frame]
+    ) -> None:
+        self.kind = kind
+        self.made: type = made
+        self._fill = fill
+        self.read = read
+
+    def write(self, slot: pb.Frame, frame: Frame) -> None:
+        """Fill the protobuf form."""
+        self._fill(getattr(slot, self.kind), frame)
+
+
+def _fill_append_entries(body: pb.AppendEntries, frame: AppendEntries) -> None:
+    body.term = frame.term
+    body.prev_log_index = frame.prev_log_index
+    body.prev_log_term = frame.prev_log_term
+    body.prev_log_hash = frame.prev_log_hash
+    body.entries.extend([entry.chain_hash + entry.record for entry in frame.entries])
+    body.leader_commit = frame.leader_commit
+    body.clock_ms = frame.clock_ms
+    body.notice = frame.notice
+
+
+def _append_entries(body: pb.AppendEntries) -> AppendEntries:
     prev_log_index, prev_log_hash = body.prev_log_index, body.prev_log_hash
     _numbers("append", body.term, prev_log_index, body.prev_log_term, body.leader_commit, body.clock_ms)
     if body.term == 0:
@@ -296,109 +360,49 @@ def _entries(encoded: Iterable[bytes], prev_log_index: int, prev_log_term: int, 
     return entries
 
 
-def _forwarded_command(frame: pb.Frame) -> ForwardedCommand:
-    body = frame.forwarded_command
+def _fill_forwarded_command(body: pb.ForwardedCommand, frame: ForwardedCommand) -> None:
+    body.term = frame.term
+    body.payload = frame.payload
+
+
+def _forwarded_command(body: pb.ForwardedCommand) -> ForwardedCommand:
     _numbers("forwarded command", body.term)
     if not body.payload:
         raise WireError("a forwarded command without a payload")
     return ForwardedCommand(body.term, body.payload)
 
 
-def _forward_refused(frame: pb.Frame) -> ForwardRefused:
-    body = frame.forward_refused
+def _fill_forward_refused(body: pb.ForwardRefused, frame: ForwardRefused) -> None:
+    body.request_id = frame.request_id
+    body.reason = frame.reason
+    body.term = frame.term
+
+
+def _forward_refused(body: pb.ForwardRefused) -> ForwardRefused:
     if not body.request_id:
         raise WireError("a refused forward without a request id")
     return ForwardRefused(body.request_id, body.reason, body.term)
 
 
-def _heartbeat(frame: pb.Frame) -> Heartbeat:
-    body = frame.heartbeat
-    _numbers("heartbeat", body.term, body.leader_commit, body.clock_ms, body.read_id)
-    if body.term == 0:
-        raise WireError("heartbeat of term 0")
-    return Heartbeat(body.term, body.leader_commit, body.clock_ms, body.read_id)
+def _fill_state_hash(body: pb.StateHash, frame: StateHash) -> None:
+    body.index = frame.index
+    body.state_hash = frame.state_hash
 
 
-def _heartbeat_reply(frame: pb.Frame) -> HeartbeatReply:
-    body = frame.heartbeat_reply
-    _numbers("heartbeat reply", body.term, body.read_id, body.last_log_index)
-    return HeartbeatReply(body.term, body.read_id, body.last_log_index)
-
-
-def _read_index_request(frame: pb.Frame) -> ReadIndexRequest:
-    body = frame.read_index_request
-    _numbers("read index request", body.term, body.read_id)
-    if body.read_id == 0:
-        raise WireError("read index request 0")
-    return ReadIndexRequest(body.term, body.read_id)
-
-
-def _read_index_reply(frame: pb.Frame) -> ReadIndexReply:
-    body = frame.read_index_reply
-    _numbers("read index reply", body.term, body.read_id, body.read_index)
-    return ReadIndexReply(body.term, body.read_id, body.read_index)
-
-
-def _rebuild_request(frame: pb.Frame) -> RebuildRequest:
-    body = frame.rebuild_request
-    _numbers("rebuild request", body.term, body.nonce)
-    return RebuildRequest(body.term, body.nonce)
-
-
-def _rebuild_reply(frame: pb.Frame) -> RebuildReply:
-    body = frame.rebuild_reply
-    _numbers("rebuild reply", body.term, body.nonce, body.last_log_index, body.last_log_term)
-    told = body.term | body.last_log_index | body.last_log_term
-    if body.last_log_term > body.term or (body.blank and told):
-        raise WireError(f"rebuild reply of term {body.term} with a log of term {body.last_log_term}")
-    return RebuildReply(body.term, body.nonce, body.last_log_index, body.last_log_term, body.blank)
-
-
-def _request_pre_vote(frame: pb.Frame) -> RequestPreVote:
-    body = frame.request_pre_vote
-    _numbers("pre-vote request", body.term, body.last_log_index, body.last_log_term)
-    if body.last_log_term > body.term:
-        raise WireError(f"pre-vote request of term {body.term} with a log of term {body.last_log_term}")
-    return RequestPreVote(body.term, body.last_log_index, body.last_log_term)
-
-
-def _request_pre_vote_reply(frame: pb.Frame) -> RequestPreVoteReply:
-    body = frame.request_pre_vote_reply
-    _numbers("pre-vote reply", body.term, body.prospective_term)
-    return RequestPreVoteReply(body.term, body.prospective_term, body.granted)
-
-
-def _request_vote(frame: pb.Frame) -> RequestVote:
-    body = frame.request_vote
-    _numbers("vote request", body.term, body.last_log_index, body.last_log_term)
-    if body.last_log_term >= body.term:
-        raise WireError(f"vote request of term {body.term} with a log of term {body.last_log_term}")
-    return RequestVote(body.term, body.last_log_index, body.last_log_term, body.leadership_transfer)
-
-
-def _request_vote_reply(frame: pb.Frame) -> RequestVoteReply:
-    body = frame.request_vote_reply
-    _numbers("vote reply", body.term)
-    return RequestVoteReply(body.term, body.granted)
-
-
-def _timeout_now(frame: pb.Frame) -> TimeoutNow:
-    _numbers("timeout-now", frame.timeout_now.term)
-    if frame.timeout_now.term == 0:
-        raise WireError("timeout-now of term 0")
-    return TimeoutNow(frame.timeout_now.term)
-
-
-def _state_hash(frame: pb.Frame) -> StateHash:
-    body = frame.state_hash
+def _state_hash(body: pb.StateHash) -> StateHash:
     _numbers("state hash", body.index)
     if body.index == 0 or not 0 < len(body.state_hash) <= _STATE_HASH_BYTES_MAX:
         raise WireError(f"a state hash of {len(body.state_hash)} bytes at index {body.index}")
     return StateHash(body.index, body.state_hash)
 
 
-def _match_indices(frame: pb.Frame) -> MatchIndices:
-    indices = tuple((each.member_id, each.index) for each in frame.match_indices.members)
+def _fill_match_indices(body: pb.MatchIndices, frame: MatchIndices) -> None:
+    for member_id, index in frame.indices:
+        body.members.add(member_id=member_id, index=index)
+
+
+def _match_indices(body: pb.MatchIndices) -> MatchIndices:
+    indices = tuple((each.member_id, each.index) for each in body.members)
     for member_id, index in indices:
         _numbers("match index", index)
         if not member_id or not index:
@@ -408,22 +412,25 @@ def _match_indices(frame: pb.Frame) -> MatchIndices:
     return MatchIndices(indices)
 
 
-_DECODERS: Final[dict[str, Callable[[pb.Frame], Frame]]] = {
-    "append_entries": _append_entries,
-    "append_entries_reply": _append_entries_reply,
-    "forward_refused": _forward_refused,
-    "forwarded_command": _forwarded_command,
-    "heartbeat": _heartbeat,
-    "heartbeat_reply": _heartbeat_reply,
-    "match_indices": _match_indices,
-    "read_index_reply": _read_index_reply,
-    "read_index_request": _read_index_request,
-    "rebuild_reply": _rebuild_reply,
-    "rebuild_request": _rebuild_request,
-    "request_pre_vote": _request_pre_vote,
-    "request_pre_vote_reply": _request_pre_vote_reply,
-    "request_vote": _request_vote,
-    "request_vote_reply": _request_vote_reply,
-    "state_hash": _state_hash,
-    "timeout_now": _timeout_now,
-}
+_ALL: Final = (
+    _Rich("append_entries", AppendEntries, _fill_append_entries, _append_entries),
+    _Plain("append_entries_reply", AppendEntriesReply, "term success match_index hint_index hint_term"),
+    _Rich("forward_refused", ForwardRefused, _fill_forward_refused, _forward_refused),
+    _Rich("forwarded_command", ForwardedCommand, _fill_forwarded_command, _forwarded_command),
+    _Plain("heartbeat", Heartbeat, "term leader_commit clock_ms read_id", _needs_term),
+    _Plain("heartbeat_reply", HeartbeatReply, "term read_id last_log_index"),
+    _Rich("match_indices", MatchIndices, _fill_match_indices, _match_indices),
+    _Plain("read_index_reply", ReadIndexReply, "term read_id read_index"),
+    _Plain("read_index_request", ReadIndexRequest, "term read_id", _read_index_request),
+    _Plain("rebuild_reply", RebuildReply, "term nonce last_log_index last_log_term blank", _rebuild_reply),
+    _Plain("rebuild_request", RebuildRequest, "term nonce"),
+    _Plain("request_pre_vote", RequestPreVote, "term last_log_index last_log_term", _pre_vote),
+    _Plain("request_pre_vote_reply", RequestPreVoteReply, "term prospective_term granted"),
+    _Plain("request_vote", RequestVote, "term last_log_index last_log_term leadership_transfer", _vote),
+    _Plain("request_vote_reply", RequestVoteReply, "term granted"),
+    _Rich("state_hash", StateHash, _fill_state_hash, _state_hash),
+    _Plain("timeout_now", TimeoutNow, "term", _needs_term),
+)
+"""With the name of the field in proto/raft.proto."""
+_BY_KIND: Final[Mapping[str, _Plain | _Rich]] = {each.kind: each for each in _ALL}
+_BY_TYPE: Final[Mapping[type, _Plain | _Rich]] = {each.made: each for each in _ALL}

@@ -1,7 +1,6 @@
 """Greetings, refusals and snapshots in protobuf. As in `codec.py`, whatever is wrong raises `WireError`."""
 
 import re
-import zlib
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -10,7 +9,13 @@ from google.protobuf.message import DecodeError
 from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.entries import HASH_BYTES
 from kvraft.transport.codec import REFUSAL_CHARACTERS_MAX, WireError, refusal_from_wire
-from kvraft.transport.handshake import INSTANCE_BYTES, Greeting, Lane
+from kvraft.transport.handshake import (
+    INSTANCE_BYTES,
+    PROTOCOL_VERSION_MAX,
+    PROTOCOL_VERSION_MIN,
+    Greeting,
+    Lane,
+)
 from kvraft.transport.pb import raft_pb2 as pb
 
 _SNAPSHOT_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -40,135 +45,146 @@ class SnapshotChunk:
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Resume:
-    """The acceptor of a snapshot has `offset` bytes of it already."""
+    """The receiver of a snapshot has `offset` bytes of it already."""
 
-    greeting: Greeting
     offset: int
 
 
 @final
+@dataclass(slots=True, frozen=True)
 class Received:
-    """The acceptor has the whole snapshot, verified and durable."""
+    """The receiver has the whole snapshot, verified and durable."""
 
 
-def encode_greeting(greeting: Greeting) -> bytes:
-    """The dialler's first message on a Frames stream."""
-    return pb.FramesMessage(greeting=_greeting_to_wire(greeting)).SerializeToString()
+@final
+@dataclass(slots=True, frozen=True)
+class NotReceived:
+    """It cannot take it."""
+
+    reason: str
+
+
+def encode_answer(answer: Greeting | Refusal) -> bytes:
+    """A greeting, or why one is not accepted."""
+    if isinstance(answer, Refusal):
+        return pb.SessionMessage(refusal=_refusal_to_wire(answer)).SerializeToString()
+    return pb.SessionMessage(greeting=_greeting_to_wire(answer)).SerializeToString()
 
 
 def decode_greeting(data: bytes) -> Greeting:
-    """A first message on a Frames stream.
+    """The dialler's first message.
 
     Raises:
         WireError: it is none, or it carries more than a greeting.
     """
-    message = pb.FramesMessage()
+    answer = decode_answer(data)
+    if isinstance(answer, Refusal):
+        raise WireError("a refusal of nothing")
+    return answer
+
+
+def decode_answer(data: bytes) -> Greeting | Refusal:
+    """The acceptor's first message.
+
+    Raises:
+        WireError: neither greeting nor refusal, or more than that.
+    """
+    message = pb.SessionMessage()
     _parse(message, data)
-    if not message.HasField("greeting") or message.frames or message.HasField("fragment"):
+    if message.frames or message.HasField("fragment") or message.word:
+        raise WireError("a first message that is no greeting")
+    if message.HasField("refusal"):
+        return refusal_from_wire(message.refusal)
+    if not message.HasField("greeting"):
         raise WireError("a first message that is no greeting")
     return _greeting_from_wire(message.greeting)
 
 
-def encode_dialler_refusal(refusal: Refusal) -> bytes:
-    """The dialler's second message, if it does not accept the acceptor's greeting."""
-    return pb.FramesMessage(refusal=_refusal_to_wire(refusal)).SerializeToString()
-
-
-def encode_answer(answer: Greeting | Refusal) -> bytes:
-    """The acceptor's answer to a greeting on a Frames stream."""
-    if isinstance(answer, Refusal):
-        return pb.FramesAnswer(refusal=_refusal_to_wire(answer)).SerializeToString()
-    return pb.FramesAnswer(greeting=_greeting_to_wire(answer)).SerializeToString()
-
-
-def decode_answer(data: bytes) -> Greeting | Refusal:
-    """The acceptor's answer.
-
-    Raises:
-        WireError: neither greeting nor refusal.
-    """
-    message = pb.FramesAnswer()
-    _parse(message, data)
-    if message.HasField("refusal"):
-        return refusal_from_wire(message.refusal)
-    if not message.HasField("greeting"):
-        raise WireError("an answer without a greeting")
-    return _greeting_from_wire(message.greeting)
-
-
-def encode_snapshot_start(greeting: Greeting, header: SnapshotHeader) -> bytes:
-    """The first message of a Snapshot stream."""
+def encode_header(header: SnapshotHeader) -> bytes:
+    """The first message of a snapshot."""
     wire = pb.SnapshotHeader(
         term=header.term, index=header.index, size_bytes=header.size_bytes, snapshot_id=header.snapshot_id
     )
-    return pb.SnapshotMessage(greeting=_greeting_to_wire(greeting), header=wire).SerializeToString()
+    return pb.SnapshotMessage(header=wire).SerializeToString()
 
 
-def decode_snapshot_start(data: bytes) -> tuple[Greeting, SnapshotHeader]:
-    """The first message of a Snapshot stream.
+def decode_header(data: bytes) -> SnapshotHeader:
+    """The first message of a snapshot.
 
     Raises:
-        WireError: not both of greeting and header, or a header that no snapshot has.
+        WireError: not a header, or one that no snapshot has.
     """
     message = pb.SnapshotMessage()
     _parse(message, data)
-    if not message.HasField("greeting") or not message.HasField("header") or message.HasField("chunk"):
-        raise WireError("a snapshot that does not start with greeting and header")
-    return _greeting_from_wire(message.greeting), _header_from_wire(message.header)
+    if not message.HasField("header") or message.HasField("chunk"):
+        raise WireError("a snapshot that does not start with a header")
+    return _header_from_wire(message.header)
 
 
 def encode_chunk(offset: int, data: bytes) -> bytes:
-    """A later message of a Snapshot stream."""
-    chunk = pb.SnapshotChunk(offset=offset, data=data, crc32=zlib.crc32(data))
-    return pb.SnapshotMessage(chunk=chunk).SerializeToString()
+    """A later message of a snapshot."""
+    return pb.SnapshotMessage(chunk=pb.SnapshotChunk(offset=offset, data=data)).SerializeToString()
 
 
 def decode_chunk(data: bytes) -> SnapshotChunk:
-    """A later message of a Snapshot stream.
+    """A later message of a snapshot.
 
     Raises:
-        WireError: not a chunk, or its bytes are not those that were sent.
+        WireError: not a chunk.
     """
     message = pb.SnapshotMessage()
     _parse(message, data)
-    chunk = message.chunk
-    if message.HasField("greeting") or not chunk.data:
+    if message.HasField("header") or not message.chunk.data:
         raise WireError("a snapshot chunk without bytes")
-    if zlib.crc32(chunk.data) != chunk.crc32:
-        raise WireError(f"a damaged snapshot chunk at offset {chunk.offset}")
-    return SnapshotChunk(chunk.offset, chunk.data)
+    return SnapshotChunk(message.chunk.offset, message.chunk.data)
 
 
-def encode_snapshot_answer(answer: Resume | Refusal | Received) -> bytes:
-    """What the acceptor of a snapshot says."""
-    if isinstance(answer, Resume):
-        greeting = _greeting_to_wire(answer.greeting)
-        return pb.SnapshotAnswer(greeting=greeting, resume_offset=answer.offset).SerializeToString()
-    if isinstance(answer, Refusal):
-        return pb.SnapshotAnswer(refusal=_refusal_to_wire(answer)).SerializeToString()
-    return pb.SnapshotAnswer(received=True).SerializeToString()
+def encode_snapshot_answer(answer: Resume | Received | NotReceived) -> bytes:
+    """What the receiver of a snapshot says."""
+    match answer:
+        case Resume():
+            wire = pb.SnapshotAnswer(ready=True, resume_offset=answer.offset)
+        case Received():
+            wire = pb.SnapshotAnswer(received=True)
+        case NotReceived():
+            wire = pb.SnapshotAnswer(failure=answer.reason[:REFUSAL_CHARACTERS_MAX] or "for no reason given")
+    return wire.SerializeToString()
 
 
-def decode_snapshot_answer(data: bytes) -> Resume | Refusal | Received:
-    """What the acceptor of a snapshot says.
+def decode_snapshot_answer(data: bytes) -> Resume | Received | NotReceived:
+    """What the receiver of a snapshot says.
 
     Raises:
-        WireError: nothing.
+        WireError: it is no answer.
     """
     message = pb.SnapshotAnswer()
     _parse(message, data)
-    if message.HasField("refusal"):
-        return refusal_from_wire(message.refusal)
+    if message.failure:
+        return NotReceived(message.failure[:REFUSAL_CHARACTERS_MAX])
     if message.received:
         return Received()
-    if not message.HasField("greeting"):
+    if not message.ready:
         raise WireError("a snapshot answer that says nothing")
-    return Resume(_greeting_from_wire(message.greeting), message.resume_offset)
+    return Resume(message.resume_offset)
 
 
-def _parse(message: pb.FramesMessage | pb.FramesAnswer | pb.SnapshotMessage | pb.SnapshotAnswer, data: bytes) -> None:
+def encode_status(hello: PeerHello) -> bytes:
+    """The answer to `Peer.Status`."""
+    return pb.StatusAnswer(
+        cluster_id=hello.cluster_id,
+        member_id=hello.member_id,
+        protocol_version_min=PROTOCOL_VERSION_MIN,
+        protocol_version_max=PROTOCOL_VERSION_MAX,
+        current_term=hello.current_term,
+        last_log_index=hello.last_log_index,
+        fresh=hello.fresh,
+        rebuilding=hello.rebuilding,
+    ).SerializeToString()
+
+
+def _parse(message: pb.SessionMessage | pb.SnapshotMessage | pb.SnapshotAnswer, data: bytes) -> None:
     try:
         message.ParseFromString(data)
     except DecodeError:
@@ -191,6 +207,7 @@ def _greeting_to_wire(greeting: Greeting) -> pb.Greeting:
         lane=f"LANE_{greeting.lane.name}",
         instance=greeting.instance,
         rebuilding=hello.rebuilding,
+        session=greeting.session,
     )
 
 
@@ -203,6 +220,8 @@ def _greeting_from_wire(wire: pb.Greeting) -> Greeting:
         raise WireError(f"a greeting with a hash of {len(wire.last_log_hash)} bytes")
     if (wire.last_log_index | wire.current_term) >> 63 or wire.last_log_term > wire.current_term:
         raise WireError(f"a greeting in term {wire.current_term} with a log of term {wire.last_log_term}")
+    if wire.session >> 63:
+        raise WireError("a greeting for a session of 2^63 or more")
     if wire.lane not in {lane.value for lane in Lane}:
         raise WireError(f"a greeting for lane {wire.lane}")
     hello = PeerHello(
@@ -220,6 +239,7 @@ def _greeting_from_wire(wire: pb.Greeting) -> Greeting:
         wire.to_member_id,
         Lane(wire.lane),
         wire.instance,
+        wire.session,
         wire.protocol_version_min,
         wire.protocol_version_max,
     )

@@ -1,4 +1,4 @@
-"""The greeting: who may talk to whom. Pure: it decides, the streams carry it out (design decision 5).
+"""The greeting: who may talk to whom. Pure: it decides, the connections carry it out (design decision 5).
 
 Both ends greet, and each judges the other's greeting before it reads or sends anything else. So a peer of another
 cluster, of another protocol, with a wiped or an older data directory never reaches Raft.
@@ -21,25 +21,34 @@ INSTANCE_BYTES: Final = 8
 
 
 class Lane(enum.IntEnum):
-    """What a stream is for. The numbers are those on the wire."""
+    """What a connection is for. The numbers are those on the wire."""
 
     CONTROL = 1
     """Small and urgent."""
     ENTRIES = 2
     """AppendEntries in order, and whatever else is large."""
     SNAPSHOT = 3
+    """One snapshot from the dialler,"""
+    FETCH = 4
+    """or to it, who was asked to dial."""
+
+
+LANES: Final = (Lane.CONTROL, Lane.ENTRIES)
+"""What a session consists of."""
 
 
 @final
 @dataclass(slots=True, frozen=True)
 class Greeting:
-    """The first message in each direction of each stream."""
+    """The first message in each direction of each connection."""
 
     hello: PeerHello
     to_member_id: int
     lane: Lane
     instance: bytes
     """Chosen at random when the process started."""
+    session: int
+    """The dialler's number for both lanes of one session; the answer repeats it."""
     protocol_version_min: int = PROTOCOL_VERSION_MIN
     protocol_version_max: int = PROTOCOL_VERSION_MAX
 
@@ -59,15 +68,15 @@ class Gate:
         """What is true of this member now."""
         return self._local.local_hello()
 
-    def greeting(self, to_member_id: int, lane: Lane) -> Greeting:
+    def greeting(self, to_member_id: int, lane: Lane, session: int) -> Greeting:
         """Our greeting, with what is true now."""
-        return Greeting(self.local_hello(), to_member_id, lane, self._instance)
+        return Greeting(self.local_hello(), to_member_id, lane, self._instance, session)
 
     def judge(self, theirs: Greeting) -> Refusal | None:
         """Why a dialler's greeting is not accepted, or None."""
         return judge_greeting(theirs, self.local_hello(), self.members, self._local.judge)
 
-    def judge_answer(self, theirs: Greeting, dialled: int, lane: Lane) -> Refusal | None:
+    def judge_answer(self, theirs: Greeting, dialled: int, lane: Lane, session: int) -> Refusal | None:
         """Why an acceptor's greeting is not accepted, or None: it must also be the member dialled, on this lane."""
         refusal = _protocol(theirs)
         if refusal is None and theirs.hello.member_id != dialled:
@@ -76,8 +85,9 @@ class Gate:
                 f"this member answered as {theirs.hello.member_id:x} where member {dialled:x} was dialled: "
                 "check the peer URLs in --initial-cluster",
             )
-        if refusal is None and theirs.lane is not lane:
-            refusal = Refusal(RefusalKind.OTHER, f"this member answered on lane {theirs.lane.name} to {lane.name}")
+        if refusal is None and (theirs.lane, theirs.session) != (lane, session):
+            answered, greeted = f"lane {theirs.lane.name} of {theirs.session}", f"{lane.name} of {session}"
+            refusal = Refusal(RefusalKind.OTHER, f"this member answered on {answered} to {greeted}")
         return refusal or self.judge(theirs)
 
 

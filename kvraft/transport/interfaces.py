@@ -3,12 +3,12 @@
 All but the methods of `SnapshotSpool` are called on the event loop.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from kvraft.peer_frames import Frame, PeerHello, Refusal
-from kvraft.raft.messages import InstallSnapshot
+from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.restored import SnapshotFile
+from kvraft.records import MemberRecord
 
 
 class LocalMember(Protocol):
@@ -27,31 +27,20 @@ class LocalMember(Protocol):
         ...
 
 
-class TransportEvents(Protocol):
-    """What the transport tells its member (the same as `member.interfaces.TransportEvents`)."""
+class PeerPages(Protocol):
+    """What the member answers over HTTP on the peer port."""
 
-    def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
-        """Frames of one wake-up, in order, from a peer whose identity was checked."""
+    @property
+    def cluster_id(self) -> int:
+        """As etcd computes it."""
         ...
 
-    def on_connected(self, member_id: int) -> None:
-        """Streams are up in both directions."""
+    def members(self) -> Sequence[MemberRecord]:
+        """Every member by ascending id."""
         ...
 
-    def on_disconnected(self, member_id: int) -> None:
-        """A stream broke after `on_connected`: the peer's process ended, or fell silent."""
-        ...
-
-    def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
-        """These frames for a peer were dropped, and nothing of them has left. Never called from inside `send`."""
-        ...
-
-    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
-        """A peer refused this member; fatal if no restart of either can mend it."""
-        ...
-
-    def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
-        """A snapshot has arrived whole."""
+    def cluster_version(self) -> str:
+        """Empty while not decided."""
         ...
 
 

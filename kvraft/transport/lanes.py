@@ -1,11 +1,10 @@
-"""Which stream a frame takes, and the bounded queue in front of it. No I/O.
+"""Which lane a frame takes, and the bounded queue in front of it. No I/O.
 
-AppendEntries all take the entries stream, so that they arrive in the order in which they were sent and pipelining
-needs no probes. Everything else is small and takes the control stream, where nothing large ever stands before it;
+AppendEntries all take the entries lane, so that they arrive in the order in which they were sent and pipelining
+needs no probes. Everything else is small and takes the control lane, where nothing large ever stands before it;
 its order against AppendEntries does not matter to Raft.
 """
 
-import asyncio
 from collections import deque
 from typing import final
 
@@ -15,7 +14,7 @@ from kvraft.transport.handshake import Lane
 
 
 def lane_of(frame: Frame, frame_bytes: int, bulk_command_bytes: int) -> Lane:
-    """The stream for a frame of this size."""
+    """The lane for a frame of this size."""
     if isinstance(frame, AppendEntries) or (isinstance(frame, ForwardedCommand) and frame_bytes > bulk_command_bytes):
         return Lane.ENTRIES
     return Lane.CONTROL
@@ -23,9 +22,9 @@ def lane_of(frame: Frame, frame_bytes: int, bulk_command_bytes: int) -> Lane:
 
 @final
 class OutboundQueue:
-    """Frames that wait for one stream: bounded in number and bytes, in order, with one reader."""
+    """Frames that wait for room on one connection: bounded in number and bytes, in order."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_frames", "_frames_max", "_message_bytes_max", "_waiter")
+    __slots__ = ("_bytes", "_bytes_max", "_frames", "_frames_max", "_message_bytes_max")
 
     def __init__(self, frames_max: int, bytes_max: int, message_bytes_max: int) -> None:
         self._frames: deque[tuple[Frame, int]] = deque()
@@ -33,7 +32,6 @@ class OutboundQueue:
         self._frames_max = frames_max
         self._bytes_max = bytes_max
         self._message_bytes_max = message_bytes_max
-        self._waiter: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -44,26 +42,14 @@ class OutboundQueue:
             return False
         self._frames.append((frame, frame_bytes))
         self._bytes += frame_bytes
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
         return True
-
-    async def wait(self) -> None:
-        """Return once a frame is queued."""
-        if not self._frames:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
 
     def take(self) -> tuple[list[Frame], int]:
         """The frames of the next message and their size: as many as fit one message, and always at least one.
 
         Only a frame that is alone may be larger than a message; it then has to leave in fragments.
         """
-        assert self._frames, "take follows wait"
+        assert self._frames, "nothing is queued"
         if self._bytes <= self._message_bytes_max:
             frames = [frame for frame, _ in self._frames]
             total = self._bytes

@@ -1,106 +1,144 @@
-"""When a peer counts as connected. No I/O.
+"""When a peer counts as connected, and on which session frames leave for it. No I/O.
 
-Connected means: our two streams to the peer are accepted, and its two streams to us. One of the four breaking is
-enough for the opposite, since all of them break at once when a process dies and the first one is noticed first.
+A peer is connected while a session with its present process is up. Usually there is one. There are two when both sides
+have dialled at once, or when one has dialled again and the other has not noticed yet why. The rules:
+
+- A session with another process of the peer ends all sessions with the one before. Frames are sent on a session only
+  behind a message that was answered here, so none of an earlier process is read behind one of a later
+  (`kvraft/raft/rebuild.py` depends on it).
+- A session that came up later from the same dialler ends the earlier one: who has a session does not dial.
+- Of two with different diallers both are read, and each side sends on the one that came up last, as the other may be
+  half open. Once both have lived for as long as a half-open one cannot, the member with the higher id retires the one
+  that it dialled itself.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, final
-
-from kvraft.transport.handshake import Lane
-
-_NEEDED: Final = frozenset({Lane.CONTROL, Lane.ENTRIES})
+from typing import Final, Generic, Protocol, TypeVar, final
 
 
-@final
-@dataclass(slots=True, eq=False)
-class Inbound:
-    """One accepted stream of a peer."""
+class Linked(Protocol):
+    """A session, as far as this file needs it."""
 
     member_id: int
-    lane: Lane
+    """The peer."""
     instance: bytes
-    stale: bool = False
-    """A newer stream took its place: whatever still arrives on it belongs to the past."""
+    """Its process."""
+    dialled_here: bool
+    number: int
+    """Rises with each session of the same dialler's process."""
+    address: str
+
+    def end(self, reason: str) -> None:
+        """End it; it calls `Links.down`."""
+        ...
+
+
+_WAITING_MAX: Final = 4
+"""Sessions of one dialler whose second lane or word is awaited: a name may have several addresses."""
+
+_Session = TypeVar("_Session", bound=Linked)
 
 
 @final
 @dataclass(slots=True)
-class _Link:
-    outbound_instance: bytes | None = None
-    inbound: dict[Lane, Inbound] = field(default_factory=dict)
+class _Link(Generic[_Session]):
+    entered: list[_Session] = field(default_factory=list)
+    """All sessions that were greeted and have not ended."""
+    up: dict[int, tuple[_Session, int]] = field(default_factory=dict)
+    """By `id`: those that carry frames, the latest last, with the millisecond since when."""
     connected: bool = False
 
 
 @final
-class Links:
-    """The state of the streams to and from every peer."""
+class Links(Generic[_Session]):
+    """The sessions with every peer."""
 
-    def __init__(self, on_connected: Callable[[int], None], on_disconnected: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        member_id: int,
+        monotonic_ms: Callable[[], int],
+        on_connected: Callable[[int, str], None],
+        on_disconnected: Callable[[int, str], None],
+    ) -> None:
+        """`on_connected` is told the peer and its address, `on_disconnected` the peer and the reason."""
+        self._member_id = member_id
+        self._monotonic_ms = monotonic_ms
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
-        self._links: dict[int, _Link] = {}
+        self._links: dict[int, _Link[_Session]] = {}
 
-    def is_connected(self, member_id: int) -> bool:
-        """Whether all four streams are up."""
+    def current(self, member_id: int) -> _Session | None:
+        """The session on which frames leave."""
         link = self._links.get(member_id)
-        return link is not None and link.connected
+        if link is None or not link.up:
+            return None
+        return next(reversed(link.up.values()))[0]
 
-    def outbound_up(self, member_id: int, instance: bytes) -> None:
-        """Our streams to the peer's process `instance` are accepted."""
-        link = self._links.setdefault(member_id, _Link())
-        link.outbound_instance = instance
-        self._settle(member_id, link)
+    def enter(self, session: _Session) -> None:
+        """A greeting was accepted; nothing of this session has been read or sent behind it."""
+        link = self._links.setdefault(session.member_id, _Link())
+        for old in tuple(link.entered):
+            if old.instance != session.instance:
+                old.end("another process of this peer has come")
+        waiting = [old for old in link.entered if id(old) not in link.up and old.dialled_here == session.dialled_here]
+        for old in waiting[: max(0, len(waiting) + 1 - _WAITING_MAX)]:
+            old.end("its dialler has begun too many")
+        link.entered.append(session)
 
-    def outbound_down(self, member_id: int) -> None:
-        """One of our streams to the peer broke."""
-        link = self._links.get(member_id)
-        if link is not None:
-            link.outbound_instance = None
-            self._settle(member_id, link)
+    def up(self, session: _Session) -> None:
+        """Both sides accept each other on both lanes."""
+        link = self._links[session.member_id]
+        for old in tuple(link.entered):
+            if old.dialled_here == session.dialled_here and old.number < session.number:
+                old.end("its dialler has dialled anew")
+        link.up[id(session)] = (session, self._monotonic_ms())
+        self._settle(link, session, "")
 
-    def inbound_up(self, member_id: int, lane: Lane, instance: bytes) -> Inbound:
-        """A stream of the peer is accepted; it replaces the one before it, and those of an earlier process."""
-        link = self._links.setdefault(member_id, _Link())
-        replaced = [old for old in link.inbound.values() if old.lane is lane or old.instance != instance]
-        for old in replaced:
-            old.stale = True
-            del link.inbound[old.lane]
-        if replaced:
-            self._settle(member_id, link)
-        inbound = Inbound(member_id, lane, instance)
-        link.inbound[lane] = inbound
-        self._settle(member_id, link)
-        return inbound
-
-    def inbound_down(self, inbound: Inbound) -> None:
-        """A stream of the peer broke. One that was replaced changes nothing."""
-        if inbound.stale:
+    def down(self, session: _Session, reason: str) -> None:
+        """It has ended, whatever it was before."""
+        link = self._links.get(session.member_id)
+        if link is None or session not in link.entered:
             return
-        inbound.stale = True
-        link = self._links[inbound.member_id]
-        del link.inbound[inbound.lane]
-        self._settle(inbound.member_id, link)
+        link.entered.remove(session)
+        link.up.pop(id(session), None)
+        self._settle(link, session, reason)
+
+    def retire(self, session: _Session) -> None:
+        """Nothing more leaves on it, and what was on its way still comes."""
+        link = self._links.get(session.member_id)
+        if link is not None and link.up.pop(id(session), None) is not None:
+            self._settle(link, session, "its dialler has retired the session")
+
+    def redundant(self, settled_ms: int) -> list[_Session]:
+        """Sessions that this member is to retire: there is one by the peer, and both have been up for `settled_ms`."""
+        before = self._monotonic_ms() - settled_ms
+        found = []
+        for member_id, link in self._links.items():
+            settled = [session for session, since in link.up.values() if since <= before]
+            if member_id < self._member_id and any(not session.dialled_here for session in settled):
+                found += [session for session in settled if session.dialled_here]
+        return found
 
     def forget(self, member_id: int) -> None:
-        """The peer is no longer a member: its streams are stale."""
-        link = self._links.pop(member_id, None)
-        if link is None:
-            return
-        for inbound in link.inbound.values():
-            inbound.stale = True
-        if link.connected:
-            self._on_disconnected(member_id)
+        """The peer is no longer a member."""
+        link = self._links.get(member_id)
+        for session in tuple(link.entered) if link is not None else ():
+            session.end("it is no longer a member")
+        self._links.pop(member_id, None)
 
-    def _settle(self, member_id: int, link: _Link) -> None:
+    def end_all(self, reason: str) -> None:
+        """This member stops."""
+        for link in tuple(self._links.values()):
+            for session in tuple(link.entered):
+                session.end(reason)
+
+    def _settle(self, link: _Link[_Session], session: _Session, reason: str) -> None:
         """Report a change of the whole, if this was one."""
-        instances = {inbound.instance for inbound in link.inbound.values()}
-        connected = link.inbound.keys() >= _NEEDED and instances == {link.outbound_instance}
-        if connected == link.connected:
+        if bool(link.up) == link.connected:
             return
-        link.connected = connected
-        if connected:
-            self._on_connected(member_id)
+        link.connected = bool(link.up)
+        if link.connected:
+            self._on_connected(session.member_id, session.address)
         else:
-            self._on_disconnected(member_id)
+            self._on_disconnected(session.member_id, reason)

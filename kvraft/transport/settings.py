@@ -9,18 +9,24 @@ from typing import final
 class TransportSettings:
     """Each default with its reason; `kvraft/settings.py` fills the ones that follow from an operator's."""
 
-    keepalive_interval_ms: int = 1000
-    """A connection that was silent for so long is pinged. The election timeout: a heartbeat comes far more often."""
-    keepalive_timeout_ms: int = 1000
-    """And closed when the ping is not answered for so long; so a silent peer is noticed within both together."""
+    silence_ms: int = 1000
+    """A connection on which nothing came for so long is dead; both sides say something six times as often. The
+    election timeout: a peer that vanished is noticed within it."""
     connect_timeout_ms: int = 2000
-    """From the first packet to an accepted greeting, as a dialler. Above any round trip that Raft can live with."""
+    """From the first packet to an accepted greeting, as a dialler; a lookup that this member has to wait for has as
+    much. Two round trips must fit, and a lost packet: the election timeout, above any round trip Raft can live with."""
+    next_address_ms: int = 250
+    """A peer's next address is dialled so long after the one before it (RFC 8305, section 5)."""
+    known_address_ms: int = 50
+    """So long a lookup is waited for if an address is known that worked before."""
     greeting_timeout_ms: int = 10_000
     """An acceptor closes what has not greeted by then, whatever it speaks."""
-    idle_connection_ms: int = 60_000
-    """A connection without a stream is closed by the acceptor after this long."""
-    inbound_streams_max: int = 256
-    """Open streams from all peers and strangers together; a member has three a peer."""
+    idle_call_ms: int = 60_000
+    """A gRPC connection without a call is closed after this long."""
+    strangers_max: int = 256
+    """Connections that have not greeted, or never will; beyond it the oldest is closed. A member's takes a moment."""
+    write_buffer_bytes: int = 256 << 10
+    """What a connection may hold beyond the kernel's buffer; the rest waits in the queues, where it can be dropped."""
     backoff_min_ms: int = 20
     """First pause after a failed or broken connection; doubles, and each is drawn from [half, whole)."""
     backoff_max_ms: int = 500
@@ -38,9 +44,9 @@ class TransportSettings:
     entries_bytes_max: int = 64 << 20
     """Above the core's inflight_bytes_max (16 MiB), with room for forwarded commands."""
     bulk_command_bytes: int = 16 << 10
-    """A forwarded command above this travels on the entries stream, so that heartbeats do not wait behind it."""
+    """A forwarded command above this travels on the entries lane, so that heartbeats do not wait behind it."""
     message_bytes_max: int = 5 << 18
-    """Frames are put into one gRPC message up to this size (1.25 MiB: the core's AppendEntries of at most 1 MiB fit,
+    """Frames are put into one message up to this size (1.25 MiB: the core's AppendEntries of at most 1 MiB fit,
     whatever the number of their entries); a larger frame travels in fragments of this size."""
     frame_bytes_max: int = 64 << 20
     """The largest frame that is put together from fragments: several times the largest request."""

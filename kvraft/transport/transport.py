@@ -1,46 +1,37 @@
-"""The facade: `GrpcTransport`, which a member sees as its `Transport`."""
+"""The facade: `PeerTransport`, which a member sees as its `Transport`."""
 
 import asyncio
+import itertools
 import random
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import final
-
-import grpc
-import grpc.aio
 
 from kvraft import clock, logs
 from kvraft.metrics import Metrics
-from kvraft.peer_frames import Frame, Refusal, RefusalKind
-from kvraft.raft.messages import InstallSnapshot
+from kvraft.peer_frames import Frame, TransportEvents
 from kvraft.raft.restored import SnapshotFile
-from kvraft.transport.channels import channel_opener, new_server, target_of
-from kvraft.transport.codec import WireError
-from kvraft.transport.envelope import SnapshotHeader
+from kvraft.transport.arrivals import Arrivals
+from kvraft.transport.calls import Calls
+from kvraft.transport.connection import Connection, Pulse
+from kvraft.transport.dialler import Dialler
+from kvraft.transport.doorway import Doorway
 from kvraft.transport.handshake import INSTANCE_BYTES, Gate
-from kvraft.transport.interfaces import LocalMember, SnapshotSink, TransportEvents
+from kvraft.transport.interfaces import LocalMember, PeerPages, SnapshotSink
 from kvraft.transport.links import Links
-from kvraft.transport.peer_stream import PeerStream
-from kvraft.transport.repeats import Repeats
-from kvraft.transport.servicer import Servicer
+from kvraft.transport.names import Names, target_of
+from kvraft.transport.reports import Reports
+from kvraft.transport.session import Session, Wiring
 from kvraft.transport.settings import TransportSettings
-from kvraft.transport.snapshot_stream import SnapshotReceiver, SnapshotSender
-from kvraft.transport.traffic import Traffic
+from kvraft.transport.snapshots import Snapshots
 
 _log = logs.get(__name__)
 
-_FATAL = frozenset({RefusalKind.WIPED, RefusalKind.SHORTER_LOG, RefusalKind.REMOVED})
-"""Refusals that one peer's durable memory is enough for. WRONG_CLUSTER needs more, see `_is_fatal`."""
-
 
 @final
-class ListenError(Exception):
-    """A peer address cannot be listened on. The text names it."""
-
-
-@final
-class GrpcTransport:
-    """gRPC to the peers. Made on any thread, used on the event loop that `start` runs on."""
+class PeerTransport:
+    """Sessions with the peers. Made on any thread, used on the event loop that `start` runs on."""
 
     def __init__(
         self,
@@ -48,11 +39,12 @@ class GrpcTransport:
         listen_addresses: Sequence[str],
         peers: Mapping[int, Sequence[str]],
         local: LocalMember,
+        pages: PeerPages,
         snapshot_sink: SnapshotSink,
         settings: TransportSettings | None = None,
         *,
-        server_credentials: grpc.ServerCredentials | None = None,
-        channel_credentials: grpc.ChannelCredentials | None = None,
+        peer_names: Mapping[int, str] | None = None,
+        names: Names | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """A transport that has not started.
@@ -60,12 +52,13 @@ class GrpcTransport:
         Args:
             member_id: This member.
             listen_addresses: `host:port` each; port 0 takes a free one.
-            peers: The other members and their peer URLs, tried in turn. This member may be among them.
+            peers: The other members and their peer URLs. This member may be among them.
             local: Greets and judges for this member.
+            pages: What HTTP on the peer port shows.
             snapshot_sink: Where snapshots from peers go.
             settings: Limits and times.
-            server_credentials: TLS of the listener; None for plain text.
-            channel_credentials: TLS of the connections to peers; None for plain text.
+            peer_names: For the log.
+            names: Looks hosts up.
             rng: For the jitter of reconnects.
         """
         self.member_id = member_id
@@ -73,24 +66,35 @@ class GrpcTransport:
         """Where it listens, once started, in the order of `listen_addresses`."""
         self._listen_addresses = tuple(listen_addresses)
         self._settings = settings or TransportSettings()
-        self._server_credentials = server_credentials
-        self._open_channel = channel_opener(self._settings, channel_credentials)
+        self._names = names or Names()
         self._rng = rng or random.Random()  # noqa: S311 -- jitter, no secret
-        self._sink = snapshot_sink
-        self._instance = secrets.token_bytes(INSTANCE_BYTES)
-        self._gate = Gate(local, self._instance)
-        self._links = Links(self._report_connected, self._report_disconnected)
-        self._peers: dict[int, PeerStream] = {}
+        self._next_session = partial(next, itertools.count(1))
+        self._diallers: dict[int, Dialler] = {}
         self._dialling: dict[int, asyncio.Task[None]] = {}
-        self._sending: dict[int, asyncio.Task[None]] = {}
-        self._dropped: dict[int, list[Frame]] = {}
-        """By peer, what never left; reported once for all of this turn of the loop."""
-        self._foreign: set[int] = set()
-        """Peers that say this member belongs to another cluster."""
-        self._events: TransportEvents | None = None
-        self._server: grpc.aio.Server | None = None
-        self._repeats = Repeats(clock.monotonic_ms)
-        self._traffic = Traffic()
+        self._is_running = False
+        self._retiring: asyncio.TimerHandle | None = None
+        self._gate = Gate(local, secrets.token_bytes(INSTANCE_BYTES))
+        self._reports = Reports(peer_names or {}, lambda: local.local_hello().last_log_index)
+        self._pulse = Pulse(self._settings.silence_ms)
+        self._links: Links[Session] = Links(member_id, clock.monotonic_ms, self._on_connected, self._on_disconnected)
+        self._wiring = Wiring(
+            self._settings,
+            self._gate,
+            self._reports,
+            self._pulse,
+            self._links,
+            lambda peer, word: self._snapshots.hear(peer, word),  # noqa: PLW0108 -- it is made below
+        )
+        self._snapshots = Snapshots(self._wiring, snapshot_sink, self._diallers)
+        self._calls = Calls(local, self._settings.idle_call_ms)
+        self._doorway = Doorway(
+            Arrivals(self._wiring, self._snapshots.take),
+            pages,
+            self._calls,
+            self._reports,
+            lambda: Connection(self._reports, self._settings, self._pulse),
+            self._settings,
+        )
         self.set_peers(peers)
 
     async def start(self, events: TransportEvents) -> None:
@@ -99,24 +103,13 @@ class GrpcTransport:
         Raises:
             ListenError: an address is taken or not ours.
         """
-        self._events = events
-        server = new_server(self._settings)
-        servicer = Servicer(self._gate, self._links, self, self._settings)
-        receiver = SnapshotReceiver(self._gate, self._sink, self, self._settings)
-        server.add_generic_rpc_handlers((servicer.handler(receiver.serve),))
-        self.ports = tuple(self._listen(server, address) for address in self._listen_addresses)
-        await server.start()
-        self._server = server
-        for stream in self._peers.values():
-            self._dial(stream)
-
-    def _listen(self, server: grpc.aio.Server, address: str) -> int:
-        try:
-            if self._server_credentials is None:
-                return server.add_insecure_port(address)
-            return server.add_secure_port(address, self._server_credentials)
-        except RuntimeError as error:
-            raise ListenError(f"cannot listen for peers on {address}: {error}") from None
+        self.ports = await self._doorway.open(self._listen_addresses)
+        self._reports.events = events
+        self._is_running = True
+        self._pulse.start()
+        self._retire_redundant()
+        for dialler in self._diallers.values():
+            self._dial(dialler)
 
     def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
         """Replace the set of peers: those that left are disconnected, those that came or moved are dialled.
@@ -130,188 +123,101 @@ class GrpcTransport:
                 raise ValueError(f"peer {member_id:x} has no URL")
             for url in urls:
                 target_of(url)
-        for member_id, stream in list(self._peers.items()):
-            if wanted.get(member_id) == stream.urls:
+        self._gate.members = self._reports.peers = frozenset(wanted)
+        for member_id, dialler in list(self._diallers.items()):
+            if wanted.get(member_id) == dialler.urls:
                 continue
-            del self._peers[member_id]
+            del self._diallers[member_id]
             dialling = self._dialling.pop(member_id, None)
             if dialling is not None:
                 dialling.cancel()
             if member_id not in wanted:
                 self._links.forget(member_id)
-        self._gate.members = frozenset(wanted)
         for member_id, urls in wanted.items():
-            if member_id not in self._peers:
-                stream = PeerStream(member_id, urls, self._gate, self._open_channel, self, self._settings, self._rng)
-                self._peers[member_id] = stream
-                if self._server is not None:
-                    self._dial(stream)
+            if member_id not in self._diallers:
+                dialler = Dialler(
+                    member_id,
+                    urls,
+                    self._wiring,
+                    self._names,
+                    self._next_session,
+                    self._rng,
+                    is_second=member_id < self.member_id,
+                )
+                self._diallers[member_id] = dialler
+                session = self._links.current(member_id)
+                if session is not None:  # Its addresses are new; the session goes on for as long as it lives.
+                    dialler.connected(dialled_here=session.dialled_here)
+                if self._is_running:
+                    self._dial(dialler)
 
-    def _dial(self, stream: PeerStream) -> None:
-        task = asyncio.create_task(stream.run(), name=f"peer {stream.member_id:x}")
-        task.add_done_callback(self._on_task_done)
-        self._dialling[stream.member_id] = task
+    def _dial(self, dialler: Dialler) -> None:
+        task = asyncio.create_task(dialler.run(), name=f"peer {dialler.member_id:x}")
+        self._dialling[dialler.member_id] = task
+        task.add_done_callback(lambda task: self._on_dialling_ended(dialler, task))
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+    def _on_dialling_ended(self, dialler: Dialler, task: asyncio.Task[None]) -> None:
+        """It must live as long as the peer is one: whatever ended it, it begins anew."""
         error = None if task.cancelled() else task.exception()
+        if self._dialling.get(dialler.member_id) is task and self._is_running:
+            peer = self._reports.name(dialler.member_id)
+            _log.error("dialling a peer ended by itself and begins anew", peer=peer, error=repr(error))
+            self._dial(dialler)
         if isinstance(error, Exception):
-            self.on_bug(error)
+            self._reports.bug(error)
+
+    def _retire_redundant(self) -> None:
+        """Of two sessions with a peer, one goes once both have stood for long enough to be whole."""
+        self._retiring = asyncio.get_running_loop().call_later(self._settings.silence_ms / 1000, self._retire_redundant)
+        for session in self._links.redundant(2 * self._settings.silence_ms):
+            session.retire()
 
     def send(self, to_member: int, frames: Sequence[Frame]) -> None:
-        """Queue frames; what does not fit the bounded queue is dropped, and `on_dropped` says so a moment later."""
-        stream = self._peers.get(to_member)
-        dropped = frames if stream is None else stream.send(frames)
+        """Send frames; what does not fit the bounded queue is dropped, and `on_dropped` says so a moment later."""
+        session = self._links.current(to_member)
+        dropped = frames if session is None else session.send(frames)
         if dropped:
-            self.on_unsent(to_member, dropped)
+            self._reports.unsent(to_member, dropped)
 
     def measure(self, metrics: Metrics) -> None:
         """Copy what was counted to the page that is being made."""
-        traffic, local = self._traffic, f"{self.member_id:x}"
-        for member_id in self._peers:
-            label = f"{member_id:x}"
-            metrics.peer_sent_bytes.set(traffic.sent_bytes[member_id], label)
-            metrics.peer_received_bytes.set(traffic.received_bytes[member_id], label)
-            metrics.peer_sent_failures.set(traffic.dropped[member_id], label)
-            metrics.active_peers.labels(local, label).set(int(self.is_connected(member_id)))
+        self._reports.measure(metrics, self.member_id, self.is_connected)
 
     def is_connected(self, member_id: int) -> bool:
-        """Whether frames sent now have a stream to leave on, and their answers one to come back on."""
-        return self._links.is_connected(member_id)
+        """Whether frames sent now have a session to leave on, and their answers to come back on."""
+        return self._links.current(member_id) is not None
 
     def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:
         """Stream a spool file to a peer, resuming what it already has; `done(False)` if it failed.
 
         One transfer a peer: another one while it lasts fails at once (`done` is never called from here).
         """
-        loop = asyncio.get_running_loop()
-        stream = self._peers.get(to_member)
-        if stream is None or to_member in self._sending:
-            loop.call_soon(done, False)
-            return
-        header = SnapshotHeader(snapshot.snapshot_id, snapshot.size_bytes, snapshot.position.index, term)
-        sender = SnapshotSender(to_member, stream.urls, self._gate, self._open_channel, self._settings)
-        task = loop.create_task(self._send_snapshot(to_member, sender, header, snapshot.path, done))
-        task.add_done_callback(self._on_task_done)
-        self._sending[to_member] = task
-
-    async def _send_snapshot(
-        self, to_member: int, sender: SnapshotSender, header: SnapshotHeader, path: str, done: Callable[[bool], None]
-    ) -> None:
-        sent = False
-        try:
-            sent = await sender.send(header, path)
-        finally:
-            del self._sending[to_member]
-            _log.info("snapshot sent" if sent else "snapshot failed", peer=f"{to_member:x}", index=header.index)
-            done(sent)
+        self._snapshots.send(to_member, term, snapshot, done)
 
     async def stop(self) -> None:
-        """Close streams and the listener. No event is reported any more."""
-        self._events = None
-        tasks = [*self._dialling.values(), *self._sending.values()]
+        """End sessions and the listener. No event is reported any more."""
+        self._reports.events = None
+        self._is_running = False
+        self._pulse.stop()
+        if self._retiring is not None:
+            self._retiring.cancel()
+        self._doorway.close()
+        tasks = list(self._dialling.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.stop(None)
+        await self._snapshots.stop()
+        self._links.end_all("this member stops")
+        await self._calls.stop()
 
-    # What the streams tell.
+    def _on_connected(self, member_id: int, address: str) -> None:
+        dialler, session = self._diallers.get(member_id), self._links.current(member_id)
+        if dialler is not None and session is not None:
+            dialler.connected(dialled_here=session.dialled_here)
+        self._reports.connected(member_id, address)
 
-    def on_frames(self, member_id: int, frames: Iterable[Frame]) -> None:
-        """A message of frames has arrived."""
-        if self._events is not None:
-            self._events.on_frames(member_id, frames)
-
-    def on_snapshot(self, member_id: int, snapshot: InstallSnapshot) -> None:
-        """A snapshot has arrived whole."""
-        if self._events is not None:
-            self._events.on_snapshot(member_id, snapshot)
-
-    def on_outbound_up(self, member_id: int, instance: bytes) -> None:
-        """The peer accepts us."""
-        self._foreign.discard(member_id)
-        self._repeats.settle(f"refused by {member_id:x}")
-        self._links.outbound_up(member_id, instance)
-
-    def on_outbound_down(self, member_id: int) -> None:
-        """A stream to the peer broke."""
-        self._links.outbound_down(member_id)
-
-    def on_greeted(self, member_id: int, instance: bytes) -> None:
-        """The peer has dialled us and was accepted."""
-        self._repeats.settle(f"refusing {member_id:x}")
-        stream = self._peers.get(member_id)
-        if stream is not None:
-            stream.knock(instance)
-
-    def on_sent(self, member_id: int, size: int) -> None:
-        """A message was given to a stream."""
-        self._traffic.sent_bytes[member_id] += size
-
-    def on_received(self, member_id: int, size: int) -> None:
-        """A message has arrived."""
-        self._traffic.received_bytes[member_id] += size
-
-    def on_unsent(self, member_id: int, frames: Sequence[Frame]) -> None:
-        """Report dropped frames in the next turn of the loop, once for all of this turn."""
-        self._traffic.dropped[member_id] += len(frames)
-        if not self._dropped:
-            asyncio.get_running_loop().call_soon(self._report_dropped)
-        self._dropped.setdefault(member_id, []).extend(frames)
-
-    def _report_dropped(self) -> None:
-        dropped, self._dropped = self._dropped, {}
-        for member_id, frames in sorted(dropped.items()):
-            if self._events is not None:
-                self._events.on_dropped(member_id, frames)
-
-    def on_refused_by(self, member_id: int, refusal: Refusal) -> None:
-        """A peer does not accept this member: say so once, and report it every time."""
-        if refusal.is_overtaken(self._gate.local_hello().last_log_index):
-            _log.info("greeted too late", peer=f"{member_id:x}", remembered=refusal.remembered_index)
-            return  # What comes next greets anew.
-        fatal = self._is_fatal(member_id, refusal)
-        if self._repeats.is_news(f"refused by {member_id:x}", f"{fatal} {refusal.detail}"):
-            write = _log.error if fatal else _log.warning
-            write("refused by peer", peer=f"{member_id:x}", kind=refusal.kind.name, reason=refusal.detail)
-        if self._events is not None:
-            self._events.on_refused(member_id, refusal, fatal=fatal)
-
-    def _is_fatal(self, member_id: int, refusal: Refusal) -> bool:
-        """Whether this member must not go on.
-
-        Two members of different clusters refuse each other, and neither can know which of them is astray. So a wrong
-        cluster is fatal only if so many peers say it that no quorum is left for this member's own cluster; otherwise
-        one misconfigured member would stop healthy ones.
-        """
-        if refusal.kind is not RefusalKind.WRONG_CLUSTER:
-            return refusal.kind in _FATAL
-        self._foreign.add(member_id)
-        members = len(self._peers) + 1
-        return len(self._foreign & self._peers.keys()) >= members // 2 + 1
-
-    def on_refusing(self, member_id: int, address: str, refusal: Refusal) -> None:
-        """This member does not accept a peer: say so once."""
-        if self._repeats.is_news(f"refusing {member_id:x}", refusal.detail):
-            peer = f"{member_id:x}"
-            _log.warning("refused a peer", peer=peer, address=address, kind=refusal.kind.name, reason=refusal.detail)
-
-    def on_garbage(self, address: str, error: WireError) -> None:
-        """Somebody sent what no member sends. Strangers' ports vary, so the address without it is the key."""
-        if self._repeats.is_news(f"garbage from {address.rpartition(':')[0]}", str(error)):
-            _log.warning("closed a stream that carried what no member sends", address=address, error=error)
-
-    def on_bug(self, error: Exception) -> None:
-        """Hand our own exception to the loop's exception handler; the composition root makes that stop the member."""
-        loop = asyncio.get_running_loop()
-        loop.call_exception_handler({"message": "internal error in the peer transport", "exception": error})
-
-    def _report_connected(self, member_id: int) -> None:
-        if self._events is not None:
-            _log.info("connected to peer", peer=f"{member_id:x}")
-            self._events.on_connected(member_id)
-
-    def _report_disconnected(self, member_id: int) -> None:
-        if self._events is not None:
-            _log.warning("lost peer", peer=f"{member_id:x}")
-            self._events.on_disconnected(member_id)
+    def _on_disconnected(self, member_id: int, reason: str) -> None:
+        dialler = self._diallers.get(member_id)
+        if dialler is not None:
+            dialler.disconnected()
+        self._reports.disconnected(member_id, reason)

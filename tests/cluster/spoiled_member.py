@@ -21,7 +21,7 @@ from kvraft.member.chores import Chores
 from kvraft.member.member import Member
 from kvraft.storage import failpoints
 from kvraft.storage.state_store import StateStore
-from kvraft.transport.transport import GrpcTransport
+from kvraft.transport.transport import PeerTransport
 
 
 class SpoiledError(Exception):
@@ -75,7 +75,7 @@ def _stall(seconds: float) -> Callable[[], None]:
 SPOILS: Final[dict[str, Callable[[], None]]] = {
     "half an apply": _raising(EventHistory, "add", MemoryError),
     "frames": _raising(Member, "_take_frames", SpoiledError),
-    "sending": _raising(GrpcTransport, "send", SpoiledError),
+    "sending": _raising(PeerTransport, "send", SpoiledError),
     "chores": _raising(Chores, "expire", SpoiledError),
     "log thread": _on_thread("log.before_commit"),
     "state thread": _on_thread("state.before_commit"),

@@ -250,7 +250,7 @@ class Server:
             self.step(Received(lie.sender, message))
             return True
         try:
-            frames = codec.decode_frames(codec.encode_frames([message]))
+            frames = codec.decode_message(codec.encode_frames([message]))
         except (WireError, ValueError):  # protobuf takes no number beyond 64 bits
             return False
         assert isinstance(frames, list)

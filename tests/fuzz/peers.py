@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.entries import HASH_BYTES, EntryKind, chain
 from kvraft.transport import codec, envelope
-from kvraft.transport.codec import Fragment, WireError
+from kvraft.transport.codec import Fragment, Reassembly, WireError
 from kvraft.transport.handshake import Greeting, judge_greeting
 from kvraft.transport.pb import raft_pb2 as pb
-from kvraft.transport.servicer import Reassembly
 from tests.fuzz.damage import U64, damaged
 from tests.fuzz.engine import Check, Target
 from tests.transport.test_codec import FRAMES, GREETINGS
@@ -74,11 +73,11 @@ def messages(draw: st.DrawFn, descriptor: Any) -> ProtobufMessage:
     return message
 
 
-TYPES: Final = ("FramesMessage", "Frame", "FramesAnswer", "SnapshotMessage", "SnapshotAnswer", "Greeting")
+TYPES: Final = ("SessionMessage", "Frame", "SnapshotMessage", "SnapshotAnswer", "StatusAnswer", "Greeting")
 INPUTS: Final[st.SearchStrategy[bytes]] = st.one_of(
     damaged(st.lists(FRAMES, min_size=1, max_size=3).map(codec.encode_frames)),
     damaged(st.builds(lambda frame: next(codec.encode_fragments(frame, 30)), FRAMES)),
-    damaged(GREETINGS.map(envelope.encode_greeting)),
+    damaged(GREETINGS.map(envelope.encode_answer)),
     st.binary(max_size=60),
     *[
         damaged(messages(pb.DESCRIPTOR.message_types_by_name[name]).map(lambda m: m.SerializeToString()))
@@ -87,11 +86,11 @@ INPUTS: Final[st.SearchStrategy[bytes]] = st.one_of(
 )
 
 DECODERS: Final[tuple[Callable[[bytes], Any], ...]] = (
-    codec.decode_frames,
+    codec.decode_message,
     codec.decode_frame,
     envelope.decode_greeting,
     envelope.decode_answer,
-    envelope.decode_snapshot_start,
+    envelope.decode_header,
     envelope.decode_chunk,
     envelope.decode_snapshot_answer,
 )
@@ -120,7 +119,7 @@ def _use(value: Any) -> str:
         case Greeting():
             refusal = judge_greeting(value, OURS, {2, 3}, lambda _hello, _instance: None)
             assert refusal is None or refusal.detail.isprintable()
-            assert envelope.decode_greeting(envelope.encode_greeting(value)) == value
+            assert envelope.decode_greeting(envelope.encode_answer(value)) == value
             return "greeting"
         case Refusal():
             assert len(value.detail) <= codec.REFUSAL_CHARACTERS_MAX
@@ -130,7 +129,7 @@ def _use(value: Any) -> str:
                 Reassembly(REASSEMBLED_BYTES_MAX).add(value)
             return "fragment"
         case list():
-            assert codec.decode_frames(codec.encode_frames(value)) == value, "it travels on unchanged"
+            assert codec.decode_message(codec.encode_frames(value)) == value, "it travels on unchanged"
             return "frames"
         case _:
             return "another message"

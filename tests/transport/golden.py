@@ -34,12 +34,12 @@ from kvraft.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from kvraft.transport import codec, envelope
+from kvraft.transport import codec, envelope, framing
 from kvraft.transport.handshake import Greeting, Lane
 
 PATH: Final = Path(__file__).parents[1] / "data" / "transport" / "wire.json"
 GREETING: Final = Greeting(
-    PeerHello(0xCAFE, 0xA1, 7, 1234, 6, bytes(range(16)), fresh=False), 0xB2, Lane.ENTRIES, b"instance"
+    PeerHello(0xCAFE, 0xA1, 7, 1234, 6, bytes(range(16)), fresh=False), 0xB2, Lane.ENTRIES, b"instance", 5
 )
 HEADER: Final = envelope.SnapshotHeader("4d2-6-000102030405060708090a0b0c0d0e0f", 1 << 30, 1234, 7)
 REFUSAL: Final = Refusal(RefusalKind.WIPED, "its data directory is empty")
@@ -50,6 +50,7 @@ FRAMES: Final[dict[str, Frame]] = {
     "append_entries": AppendEntries(5, 1, 2, _FIRST.chain_hash, [_SECOND, _THIRD], 1, 1003),
     "append_entries_at_the_start": AppendEntries(2, 0, 0, ZERO_HASH, [_FIRST], 0, 1000),
     "append_entries_empty": AppendEntries(5, 3, 5, _THIRD.chain_hash, [], 3, 1004),
+    "append_entries_notice": AppendEntries(5, 3, 5, _THIRD.chain_hash, [], 3, 1004, notice=True),
     "append_entries_refused": AppendEntriesReply(5, False, 9, 7, 4),
     "append_entries_reply": AppendEntriesReply(5, True, 3, 0, 0),
     "forward_refused": ForwardRefused(b"\x00\x01request", "not leader", 5),
@@ -78,16 +79,19 @@ def samples() -> dict[str, bytes]:
     made["two_frames"] = codec.encode_frames([FRAMES["heartbeat"], FRAMES["append_entries_reply"]])
     for number, part in enumerate(codec.encode_fragments(FRAMES["append_entries"], 100)):
         made[f"fragment_{number}"] = part
-    made["greeting"] = envelope.encode_greeting(GREETING)
+    made["greeting"] = envelope.encode_answer(GREETING)
     rebuilding = dataclasses.replace(GREETING, hello=dataclasses.replace(GREETING.hello, rebuilding=True))
-    made["greeting_of_one_that_rebuilds"] = envelope.encode_greeting(rebuilding)
-    made["dialler_refusal"] = envelope.encode_dialler_refusal(REFUSAL)
-    made["answer_greeting"] = envelope.encode_answer(GREETING)
-    made["answer_refusal"] = envelope.encode_answer(REFUSAL)
-    made["snapshot_start"] = envelope.encode_snapshot_start(GREETING, HEADER)
+    made["greeting_of_one_that_rebuilds"] = envelope.encode_answer(rebuilding)
+    made["refusal"] = envelope.encode_answer(REFUSAL)
+    for word in codec.Word:
+        made[f"word_{word.name.lower()}"] = codec.encode_word(word)
+    made["sealed_word"] = framing.seal(codec.encode_word(codec.Word.ACCEPTED))
+    made["ping"] = framing.PING
+    made["snapshot_header"] = envelope.encode_header(HEADER)
     made["snapshot_chunk"] = envelope.encode_chunk(512, b"chunk")
-    made["snapshot_resume"] = envelope.encode_snapshot_answer(envelope.Resume(GREETING, 512))
-    made["snapshot_refusal"] = envelope.encode_snapshot_answer(REFUSAL)
+    made["snapshot_resume"] = envelope.encode_snapshot_answer(envelope.Resume(512))
+    made["snapshot_not_received"] = envelope.encode_snapshot_answer(envelope.NotReceived("no room"))
+    made["status"] = envelope.encode_status(GREETING.hello)
     made["snapshot_received"] = envelope.encode_snapshot_answer(envelope.Received())
     return made
 

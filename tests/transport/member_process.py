@@ -16,7 +16,7 @@ import uvloop
 
 from kvraft.peer_frames import Frame, Refusal
 from kvraft.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, InstallSnapshot
-from kvraft.transport.transport import GrpcTransport
+from kvraft.transport.transport import PeerTransport
 from tests.transport import support
 
 
@@ -24,7 +24,7 @@ class _Echo:
     """Counts appends and answers heartbeats."""
 
     def __init__(self) -> None:
-        self.transport: GrpcTransport
+        self.transport: PeerTransport
         self.appended: Counter[int] = Counter()
 
     def on_frames(self, from_member: int, frames: Iterable[Frame]) -> None:

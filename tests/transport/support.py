@@ -5,15 +5,16 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from kvraft.peer_frames import Frame, PeerHello, Refusal
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.messages import AppendEntries, InstallSnapshot
 from kvraft.raft.restored import SnapshotFile
+from kvraft.records import MemberRecord
 from kvraft.testing import ports
 from kvraft.transport.settings import TransportSettings
-from kvraft.transport.transport import GrpcTransport
+from kvraft.transport.transport import PeerTransport
 
 CLUSTER: Final = 0x1234
 WAIT_S: Final = 10.0
@@ -34,6 +35,18 @@ class Local:
 
     def judge(self, hello: PeerHello, _instance: bytes) -> Refusal | None:
         return self.verdict(hello)
+
+
+class Pages:
+    """What HTTP shows of a member that is none."""
+
+    cluster_id = CLUSTER
+
+    def members(self) -> list[MemberRecord]:
+        return [MemberRecord(1, "a", ("http://127.0.0.1:1",), ("http://127.0.0.1:2",))]
+
+    def cluster_version(self) -> str:
+        return "3.4.0"
 
 
 class Events:
@@ -116,7 +129,7 @@ class NoSpool:
 class Peer:
     """One member."""
 
-    transport: GrpcTransport
+    transport: PeerTransport
     events: Events
     local: Local
 
@@ -149,18 +162,21 @@ def make_peer(
     settings: TransportSettings = QUICK,
     local: Local | None = None,
     sink: object = None,
+    **options: Any,
 ) -> Peer:
     """A member among those of `port_of`, not started."""
     local = local or Local(hello(member_id))
     peers = {other: (url(port),) for other, port in port_of.items()}
-    transport = GrpcTransport(
+    transport = PeerTransport(
         member_id,
         (address(port_of[member_id]),),
         peers,
         local,
+        Pages(),
         NoSnapshots() if sink is None else sink,  # type: ignore[arg-type]  # tests pass their own
         settings,
         rng=random.Random(member_id),
+        **options,
     )
     return Peer(transport, Events(), local)
 
@@ -171,6 +187,8 @@ async def cluster(count: int, settings: TransportSettings = QUICK) -> AsyncItera
     reservation = ports.reserve(count)
     port_of = dict(enumerate(reservation.ports, start=1))
     peers = [make_peer(member_id, port_of, settings) for member_id in port_of]
+    if count == 1:  # A member that knows another, which a test plays by hand.
+        peers[0].transport._gate.members = frozenset({2})
     try:
         for peer in peers:
             await peer.transport.start(peer.events)

@@ -6,8 +6,9 @@ import pytest
 
 from kvraft.raft.messages import Heartbeat
 from kvraft.testing import ports
-from kvraft.transport.channels import target_of
-from kvraft.transport.transport import GrpcTransport, ListenError
+from kvraft.transport.listening import ListenError
+from kvraft.transport.names import target_of
+from kvraft.transport.transport import PeerTransport
 from tests.transport import support
 
 
@@ -25,7 +26,9 @@ async def test_a_member_listens_on_several_addresses() -> None:
     """Bare kvraft has the peer ports 2380 and 7001; port 0 takes a free one."""
     local = support.Local(support.hello(1))
     addresses = (support.address(0), support.address(0))
-    first = GrpcTransport(1, addresses, {2: (support.url(1),)}, local, support.NoSnapshots(), support.QUICK)
+    first = PeerTransport(
+        1, addresses, {2: (support.url(1),)}, local, support.Pages(), support.NoSnapshots(), support.QUICK
+    )
     await first.start(support.Events())
     try:
         assert len(set(first.ports)) == 2
@@ -69,12 +72,12 @@ async def test_a_stopped_transport_reports_nothing_and_frees_its_port() -> None:
 @pytest.mark.parametrize(
     ("url", "target"),
     [
-        ("http://127.0.0.1:2380", "127.0.0.1:2380"),
-        ("https://node-1.example:2380/", "node-1.example:2380"),
-        ("http://[::1]:2380", "[::1]:2380"),
+        ("http://127.0.0.1:2380", ("127.0.0.1", 2380)),
+        ("https://node-1.example:2380/", ("node-1.example", 2380)),
+        ("http://[::1]:2380", ("::1", 2380)),
     ],
 )
-def test_peer_urls_become_targets(url: str, target: str) -> None:
+def test_peer_urls_become_targets(url: str, target: tuple[str, int]) -> None:
     """The form that etcd's flags have."""
     assert target_of(url) == target
 
@@ -82,7 +85,7 @@ def test_peer_urls_become_targets(url: str, target: str) -> None:
 @pytest.mark.parametrize("url", ["127.0.0.1:2380", "http://127.0.0.1", "unix:///tmp/x", "http://:2380", ""])
 def test_what_is_no_peer_url_is_refused_when_peers_are_set(url: str) -> None:
     """Before anything is dialled."""
-    transport = GrpcTransport(1, (), {}, support.Local(support.hello(1)), support.NoSnapshots())
+    transport = PeerTransport(1, (), {}, support.Local(support.hello(1)), support.Pages(), support.NoSnapshots())
     with pytest.raises(ValueError, match="peer URL"):
         transport.set_peers({2: (url,)})
 
@@ -90,4 +93,4 @@ def test_what_is_no_peer_url_is_refused_when_peers_are_set(url: str) -> None:
 def test_a_peer_without_urls_is_refused() -> None:
     """It could never be dialled."""
     with pytest.raises(ValueError, match="no URL"):
-        GrpcTransport(1, (), {2: ()}, support.Local(support.hello(1)), support.NoSnapshots())
+        PeerTransport(1, (), {2: ()}, support.Local(support.hello(1)), support.Pages(), support.NoSnapshots())

@@ -1,21 +1,21 @@
 """Frames between transports on one loop: order, batches, fragments, overflow, reconnects."""
 
 import dataclasses
+from collections.abc import Iterable
 
-import grpc.aio
+import pytest
 
 from kvraft.peer_frames import ForwardedCommand, Frame
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from kvraft.testing import ports
-from kvraft.transport.channels import FRAMES, SERVICE, channel_opener
-from kvraft.transport.envelope import encode_greeting
+from kvraft.transport import session
+from kvraft.transport.codec import decode_message, encode_frames
 from kvraft.transport.handshake import Greeting, Lane
-from kvraft.transport.sealing import seal, unseal
-from tests.transport import support
+from tests.transport import raw, support
 
 
 async def test_three_members_connect_to_each_other() -> None:
-    """Each member is told of both others once streams are up in both directions."""
+    """Each member is told of both others once frames can go both ways."""
     async with support.cluster(3) as peers:
         for peer in peers:
             others = {1, 2, 3} - {peer.transport.member_id}
@@ -35,13 +35,34 @@ async def test_appends_arrive_in_the_order_in_which_they_were_sent() -> None:
         assert follower.events.frames == sent
 
 
-async def test_what_is_sent_in_one_turn_of_the_loop_travels_in_one_message() -> None:
-    """A message costs gRPC the same whatever it carries, so a wake-up's frames share one."""
+async def test_frames_of_one_step_arrive_in_one_piece() -> None:
+    """They leave in one write, and what one read brings is one call of the member: one step there, too."""
     async with support.cluster(2) as (leader, follower):
-        for read_id in range(1, 101):
-            leader.transport.send(2, (Heartbeat(3, 0, 5, read_id),))
+        leader.transport.send(2, [Heartbeat(3, 0, 5, read_id) for read_id in range(1, 101)])
         await follower.events.until(lambda events: len(events.frames) == 100)
         assert len(follower.events.messages) == 1
+
+
+async def test_one_encoding_of_an_append_serves_all_followers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followers that are level are sent the same, whether it is one object or several equal ones."""
+    encoded = 0
+    original = encode_frames
+
+    def counting(frames: Iterable[Frame]) -> bytes:
+        nonlocal encoded
+        encoded += 1
+        return original(frames)
+
+    async with support.cluster(3) as (leader, *followers):
+        monkeypatch.setattr(session, "encode_frames", counting)
+        log = support.entries(2, 1000)
+        for batch in (log[:1], log[1:]):
+            for to_member in (2, 3):
+                leader.transport.send(to_member, (support.append(list(batch)),))
+        for follower in followers:
+            await follower.events.until(lambda events: len(events.frames) == 2)
+            assert follower.events.frames == [support.append(log[:1]), support.append(log[1:])]
+        assert encoded == 2
 
 
 async def test_ten_mebibytes_arrive_and_heartbeats_do_not_wait_for_them() -> None:
@@ -74,15 +95,27 @@ async def test_ten_mebibytes_arrive_and_heartbeats_do_not_wait_for_them() -> Non
 
 
 async def test_a_full_queue_drops_frames_and_says_so() -> None:
-    """Queues are bounded; Raft hears of a loss and sends anew."""
-    settings = dataclasses.replace(support.QUICK, control_frames_max=10)
-    async with support.cluster(2, settings) as (leader, follower):
-        leader.transport.send(2, [Heartbeat(3, 0, 5, read_id) for read_id in range(1, 21)])
+    """A peer that does not read fills bounded queues; Raft hears of the loss, and what was queued still arrives."""
+    settings = dataclasses.replace(support.QUICK, entries_frames_max=10, silence_ms=60_000)
+    async with support.cluster(1, settings) as (leader,), raw.session(leader.transport.ports[0]) as lanes:
+        await leader.events.until(lambda events: events.connected == {2})
+        log = support.entries(100, 1 << 20)
+        sent = [support.append([entry]) for entry in log]
+        for frame in sent:
+            leader.transport.send(2, (frame,))
         assert leader.events.dropped == [], "on_dropped came from inside send"
         await leader.events.until(lambda events: events.dropped == [2])
-        await follower.events.until(lambda events: len(events.frames) == 10)
-        assert [frame.read_id for frame in follower.events.frames if isinstance(frame, Heartbeat)] == list(range(1, 11))
-        assert leader.events.dropped_frames == [Heartbeat(3, 0, 5, read_id) for read_id in range(11, 21)]
+        accepted = sent[: -len(leader.events.dropped_frames)]
+        assert leader.events.dropped_frames == sent[len(accepted) :]
+        assert len(accepted) >= 10
+        arrived: list[Frame] = []
+        while len(arrived) < len(accepted):
+            message = await lanes[Lane.ENTRIES].hear()
+            assert message is not None
+            frames = decode_message(message)
+            assert isinstance(frames, list)
+            arrived += frames
+        assert arrived == accepted
 
 
 async def test_a_queue_full_of_bytes_drops_but_always_takes_one_frame() -> None:
@@ -155,14 +188,10 @@ async def test_a_peer_that_leaves_the_configuration_is_disconnected() -> None:
         await third.events.until(lambda events: events.connected == {1, 2})
 
 
-async def test_streams_to_an_earlier_process_of_a_peer_are_given_up_when_its_successor_dials() -> None:
-    """A half-open connection would swallow frames until the keepalive finds it; the new process is proof enough."""
+async def test_session_with_an_earlier_process_is_given_up_when_its_successor_greets() -> None:
+    """A half-open connection would swallow frames until its silence is noticed; the new process is proof enough."""
     async with support.cluster(2) as (first, second):
-        greeting = Greeting(support.hello(2), 1, Lane.CONTROL, b"newer me")
-        async with channel_opener(support.QUICK, None)(support.url(first.transport.ports[0])) as channel:
-            method = channel.stream_stream(f"/{SERVICE}/{FRAMES}", seal, unseal)
-            call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None)
-            await call.write(encode_greeting(greeting))
-            assert isinstance(await call.read(), bytes)
+        greeting = Greeting(support.hello(2), 1, Lane.CONTROL, b"newer me", 1)
+        async with raw.greeted(first.transport.ports[0], greeting):
             await second.events.until(lambda events: events.disconnects == 1)
             await first.events.until(lambda events: events.disconnects >= 1)

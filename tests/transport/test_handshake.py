@@ -9,7 +9,7 @@ from kvraft.transport.handshake import PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MI
 from tests.transport import support
 
 MINE = support.hello(1)
-THEIRS = Greeting(support.hello(2), 1, Lane.CONTROL, b"instance")
+THEIRS = Greeting(support.hello(2), 1, Lane.CONTROL, b"instance", 7)
 
 
 def _gate(local: support.Local | None = None) -> Gate:
@@ -21,16 +21,16 @@ def _gate(local: support.Local | None = None) -> Gate:
 def test_a_correct_peer_is_accepted_both_as_dialler_and_as_acceptor() -> None:
     """The normal case."""
     assert _gate().judge(THEIRS) is None
-    assert _gate().judge_answer(THEIRS, 2, Lane.CONTROL) is None
+    assert _gate().judge_answer(THEIRS, 2, Lane.CONTROL, 7) is None
 
 
 def test_our_greeting_says_what_is_true_when_it_is_sent() -> None:
     """The log grows between two greetings."""
     local = support.Local(MINE)
     gate = _gate(local)
-    first = gate.greeting(2, Lane.ENTRIES)
+    first = gate.greeting(2, Lane.ENTRIES, 7)
     local.hello = dataclasses.replace(MINE, last_log_index=9, last_log_term=3)
-    second = gate.greeting(2, Lane.ENTRIES)
+    second = gate.greeting(2, Lane.ENTRIES, 7)
     assert (first.hello, second.hello) == (MINE, local.hello)
     assert (first.to_member_id, first.lane, first.instance) == (2, Lane.ENTRIES, b"mine is8")
     assert (first.protocol_version_min, first.protocol_version_max) == (PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX)
@@ -63,13 +63,16 @@ def test_a_newer_program_that_still_speaks_our_protocol_is_accepted() -> None:
 
 def test_an_answer_from_another_member_or_lane_is_refused() -> None:
     """Crossed peer URLs: the dialled address belongs to somebody else."""
-    crossed = _gate().judge_answer(THEIRS, 3, Lane.CONTROL)
+    crossed = _gate().judge_answer(THEIRS, 3, Lane.CONTROL, 7)
     assert crossed is not None
     assert crossed.kind is RefusalKind.WRONG_MEMBER
     assert "answered as 2 where member 3 was dialled" in crossed.detail
-    other_lane = _gate().judge_answer(THEIRS, 2, Lane.ENTRIES)
+    other_lane = _gate().judge_answer(THEIRS, 2, Lane.ENTRIES, 7)
     assert other_lane is not None
     assert other_lane.kind is RefusalKind.OTHER
+    other_session = _gate().judge_answer(THEIRS, 2, Lane.CONTROL, 8)
+    assert other_session is not None
+    assert other_session.kind is RefusalKind.OTHER
 
 
 def test_the_member_judges_last_and_never_a_stranger() -> None:

@@ -1,6 +1,8 @@
-"""When a peer counts as connected, which stream a frame takes, and what a queue holds."""
+"""When a peer counts as connected, which lane a frame takes, and what a queue holds."""
 
-import asyncio
+from dataclasses import dataclass
+
+import pytest
 
 from kvraft.peer_frames import ForwardedCommand, Frame
 from kvraft.raft.messages import AppendEntriesReply, Heartbeat
@@ -11,82 +13,153 @@ from kvraft.transport.repeats import Repeats
 from tests.transport import support
 
 NEW, OLD = b"new proc", b"old proc"
+SETTLED_MS = 1000
+
+
+@dataclass(eq=False)
+class _Session:
+    """A session of member 5 with another."""
+
+    story: "_Story"
+    member_id: int
+    instance: bytes = NEW
+    dialled_here: bool = True
+    number: int = 1
+    address: str = "there"
+    ended: str = ""
+
+    def end(self, reason: str) -> None:
+        if not self.ended:
+            self.ended = reason
+            self.story.links.down(self, reason)
 
 
 class _Story:
-    """Links, and what they reported."""
+    """Links of member 5, and what they reported."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.links = Links(
-            lambda member_id: self.told.append(f"up {member_id}"),
-            lambda member_id: self.told.append(f"down {member_id}"),
+        self.now_ms = 0
+        self.links: Links[_Session] = Links(
+            5,
+            lambda: self.now_ms,
+            lambda member_id, _address: self.told.append(f"up {member_id}"),
+            lambda member_id, _reason: self.told.append(f"down {member_id}"),
         )
 
-    def connect(self, instance: bytes) -> None:
-        self.links.outbound_up(2, instance)
-        self.links.inbound_up(2, Lane.CONTROL, instance)
-        self.links.inbound_up(2, Lane.ENTRIES, instance)
+    def enter(self, member_id: int = 2, **fields: object) -> _Session:
+        session = _Session(self, member_id, **fields)  # type: ignore[arg-type]  # each test gives what it is about
+        self.links.enter(session)
+        return session
+
+    def up(self, member_id: int = 2, **fields: object) -> _Session:
+        session = self.enter(member_id, **fields)
+        self.links.up(session)
+        return session
 
 
-def test_a_peer_is_connected_once_all_its_streams_are_up() -> None:
-    """In whatever order they come."""
+def test_peer_is_connected_while_a_session_is_up() -> None:
+    """Entered is not up yet; the end is told once, however often it is heard of."""
     story = _Story()
-    story.links.inbound_up(2, Lane.ENTRIES, NEW)
-    story.links.outbound_up(2, NEW)
-    assert story.told == []
-    story.links.inbound_up(2, Lane.CONTROL, NEW)
-    assert story.told == ["up 2"]
-    assert story.links.is_connected(2)
+    session = story.enter()
+    assert (story.told, story.links.current(2)) == ([], None)
+    story.links.up(session)
+    assert (story.told, story.links.current(2)) == (["up 2"], session)
+    session.end("it fell silent")
+    story.links.down(session, "again")
+    assert story.told == ["up 2", "down 2"]
+    assert story.links.current(2) is None
 
 
-def test_the_first_stream_that_breaks_disconnects_and_the_others_add_nothing() -> None:
-    """A dead process breaks four streams; the member hears of it once, with the first."""
+def test_greeting_of_another_process_ends_the_sessions_with_the_one_before() -> None:
+    """Before anything is read on the new one: a half-open connection to a dead process neither delivers nor counts."""
     story = _Story()
-    control = story.links.inbound_up(2, Lane.CONTROL, NEW)
-    entries = story.links.inbound_up(2, Lane.ENTRIES, NEW)
-    story.links.outbound_up(2, NEW)
-    story.links.inbound_down(entries)
+    old, waiting = story.up(instance=OLD), story.enter(instance=OLD, number=2)
+    new = story.enter(instance=NEW)
+    assert old.ended
+    assert waiting.ended
     assert story.told == ["up 2", "down 2"]
-    story.links.inbound_down(control)
-    story.links.inbound_down(control)
-    story.links.outbound_down(2)
-    assert story.told == ["up 2", "down 2"]
-
-
-def test_streams_of_a_new_process_replace_those_of_the_old_one() -> None:
-    """A half-open connection to a process that is gone neither delivers nor counts."""
-    story = _Story()
-    old = story.links.inbound_up(2, Lane.CONTROL, OLD)
-    story.connect(OLD)
-    assert old.stale
-    new = story.links.inbound_up(2, Lane.ENTRIES, NEW)
-    assert story.told == ["up 2", "down 2"]
-    story.links.inbound_up(2, Lane.CONTROL, NEW)
-    assert story.told == ["up 2", "down 2"], "our own streams still lead to the old process"
-    story.links.outbound_down(2)
-    story.links.outbound_up(2, NEW)
+    story.links.up(new)
     assert story.told == ["up 2", "down 2", "up 2"]
-    story.links.inbound_down(old)
-    assert story.links.is_connected(2)
-    assert not new.stale
 
 
-def test_a_peer_that_is_forgotten_is_disconnected_and_its_streams_are_stale() -> None:
+def test_later_session_of_the_same_dialler_ends_the_earlier_one_once_it_is_up() -> None:
+    """Who has a session does not dial: it has lost the earlier one, and what was sent there is lost."""
+    story = _Story()
+    earlier = story.up(number=3, dialled_here=False)
+    later = story.enter(number=4, dialled_here=False)
+    assert story.links.current(2) is earlier, "its dialler may try two addresses at once, and use the first"
+    story.links.up(later)
+    assert earlier.ended
+    assert story.told == ["up 2", "down 2", "up 2"]
+
+
+def test_of_two_sessions_by_two_diallers_the_last_one_up_is_sent_on_and_both_stay() -> None:
+    """Either may be half open, and nobody knows yet which."""
+    story = _Story()
+    ours, theirs = story.up(dialled_here=True), story.up(dialled_here=False)
+    assert story.links.current(2) is theirs
+    assert not ours.ended
+    theirs.end("it was the half-open one")
+    assert story.links.current(2) is ours
+    assert story.told == ["up 2"]
+
+
+@pytest.mark.parametrize(("peer", "retired"), [(2, True), (9, False)])
+def test_redundant_session_is_retired_by_the_higher_id_once_both_are_settled(peer: int, retired: bool) -> None:
+    """One rule that both sides know, and only the dialler acts on it."""
+    story = _Story()
+    ours = story.up(peer, dialled_here=True)
+    story.now_ms = SETTLED_MS // 2
+    story.up(peer, dialled_here=False)
+    story.now_ms = SETTLED_MS
+    assert story.links.redundant(SETTLED_MS) == []
+    story.now_ms = 2 * SETTLED_MS
+    assert story.links.redundant(SETTLED_MS) == ([ours] if retired else [])
+
+
+def test_single_session_is_never_redundant_whoever_dialled_it() -> None:
+    """A link that only one side can dial stands for ever."""
+    story = _Story()
+    story.up(2, dialled_here=True)
+    story.up(9, dialled_here=False)
+    story.now_ms = 100 * SETTLED_MS
+    assert story.links.redundant(SETTLED_MS) == []
+
+
+def test_retired_session_is_sent_on_no_more_and_its_end_is_no_loss() -> None:
+    """What was on its way still arrives."""
+    story = _Story()
+    ours, theirs = story.up(dialled_here=True), story.up(dialled_here=False)
+    story.links.retire(theirs)
+    assert story.links.current(2) is ours
+    theirs.end("done")
+    assert story.told == ["up 2"]
+    story.links.retire(ours)
+    assert story.told == ["up 2", "down 2"], "there is no other"
+
+
+def test_sessions_that_never_come_up_are_bounded() -> None:
+    """Who greets again and again has the last few only."""
+    story = _Story()
+    begun = [story.enter(number=number, dialled_here=False) for number in range(1, 21)]
+    assert [bool(session.ended) for session in begun] == [True] * 16 + [False] * 4
+    assert story.told == []
+
+
+def test_peer_that_is_forgotten_is_disconnected_and_its_sessions_end() -> None:
     """It was removed from the configuration."""
     story = _Story()
-    story.connect(NEW)
-    control = story.links.inbound_up(2, Lane.CONTROL, NEW)
+    session, waiting = story.up(), story.enter(number=2)
     story.links.forget(2)
     story.links.forget(2)
-    assert control.stale
-    assert story.told[-1] == "down 2"
-    assert story.told.count("down 2") == story.told.count("up 2")
-    story.links.outbound_down(2)
-    assert not story.links.is_connected(2)
+    assert session.ended
+    assert waiting.ended
+    assert story.told == ["up 2", "down 2"]
+    assert story.links.current(2) is None
 
 
-def test_only_appends_and_large_commands_take_the_entries_stream() -> None:
+def test_only_appends_and_large_commands_take_the_entries_lane() -> None:
     """Appends must stay in order, and heartbeats must not wait."""
     command = ForwardedCommand(3, b"x" * 100)
     assert lane_of(support.append(support.entries(1, 1)), 10, 1000) is Lane.ENTRIES
@@ -118,19 +191,6 @@ def test_a_queue_refuses_what_exceeds_its_bounds_and_keeps_what_it_has() -> None
     assert small.take() == ([frame, frame], 10)
     assert small.push(frame, 11), "an empty queue takes a frame of any size"
     assert (small.clear(), len(small)) == ([frame], 0)
-
-
-async def test_a_waiting_queue_wakes_for_the_first_frame() -> None:
-    """And does not wait at all if there is one."""
-    queue = OutboundQueue(frames_max=10, bytes_max=1000, message_bytes_max=100)
-    waiting = asyncio.create_task(queue.wait())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    queue.push(Heartbeat(3, 0, 0, 0), 10)
-    queue.push(Heartbeat(3, 0, 0, 0), 10)
-    await waiting
-    await queue.wait()
-    assert len(queue) == 2
 
 
 def test_a_fact_is_news_once_until_it_changes_settles_or_is_a_minute_old() -> None:

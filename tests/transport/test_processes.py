@@ -74,8 +74,8 @@ async def test_appends_reach_two_other_processes_in_order_and_are_answered() -> 
 
 
 async def test_a_killed_peer_is_noticed_at_once_and_found_again_when_it_is_back() -> None:
-    """The kernel closes a dead process's connections: the keepalive (20 s here) is not needed for that."""
-    settings = dataclasses.replace(support.QUICK, keepalive_interval_ms=10_000, keepalive_timeout_ms=10_000)
+    """The kernel closes a dead process's connections: the signs of life (20 s here) is not needed for that."""
+    settings = dataclasses.replace(support.QUICK, silence_ms=20_000)
     reservation = ports.reserve(2)
     port_of = dict(enumerate(reservation.ports, start=1))
     survivor = support.make_peer(1, port_of, settings)
@@ -95,7 +95,7 @@ async def test_a_killed_peer_is_noticed_at_once_and_found_again_when_it_is_back(
 
 async def test_a_silent_peer_is_noticed_by_the_keepalive_and_found_again_when_it_speaks() -> None:
     """A stopped process keeps its connections open and answers nothing (fault N8)."""
-    settings = dataclasses.replace(support.QUICK, keepalive_interval_ms=300, keepalive_timeout_ms=300)
+    settings = dataclasses.replace(support.QUICK, silence_ms=600)
     reservation = ports.reserve(2)
     port_of = dict(enumerate(reservation.ports, start=1))
     watcher = support.make_peer(1, port_of, settings)
@@ -109,6 +109,6 @@ async def test_a_silent_peer_is_noticed_by_the_keepalive_and_found_again_when_it
             noticed_ms = (loop.time() - stopped) * 1000
         finally:
             frozen.send_signal(signal.SIGCONT)
-        assert noticed_ms < 2000, f"noticed after {noticed_ms:.0f} ms"
+        assert noticed_ms < 1500, f"noticed after {noticed_ms:.0f} ms"
         await watcher.events.until(lambda events: events.connected == {2})
     reservation.release()

@@ -119,8 +119,8 @@ async def test_a_newer_protocol_is_refused(caplog: pytest.LogCaptureFixture, mon
     """A program that no longer speaks ours is told to wait for the others' upgrade."""
     original = handshake.Gate.greeting
 
-    def greeting(self: handshake.Gate, to_member_id: int, lane: handshake.Lane) -> handshake.Greeting:
-        ours = original(self, to_member_id, lane)
+    def greeting(self: handshake.Gate, to_member_id: int, lane: handshake.Lane, session: int) -> handshake.Greeting:
+        ours = original(self, to_member_id, lane, session)
         if ours.hello.member_id == 2:
             return dataclasses.replace(ours, protocol_version_min=7, protocol_version_max=8)
         return ours

@@ -8,10 +8,8 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-import grpc
-import grpc.aio
 import pytest
 
 from kvraft.peer_frames import Refusal, RefusalKind
@@ -19,11 +17,16 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.messages import Heartbeat, InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.testing import ports
-from kvraft.transport.channels import SERVICE, SNAPSHOT, channel_opener
-from kvraft.transport.envelope import SnapshotHeader, encode_chunk, encode_snapshot_start
+from kvraft.transport.envelope import (
+    NotReceived,
+    Resume,
+    SnapshotHeader,
+    decode_snapshot_answer,
+    encode_chunk,
+    encode_header,
+)
 from kvraft.transport.handshake import Greeting, Lane
-from kvraft.transport.sealing import seal, unseal
-from tests.transport import support
+from tests.transport import raw, support
 
 CONFIGURATION: Final = Configuration.of([1, 2])
 POSITION: Final = LogPosition(1000, 3, b"h" * 16, 5000)
@@ -77,9 +80,11 @@ class MemorySink:
 
 
 class Wire:
-    """A TCP proxy that may cut a connection, or flip a bit, after so many bytes from the dialler."""
+    """A TCP proxy that may cut a connection, or flip a bit, after so many bytes in one direction."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, forth: bool) -> None:
+        """`forth`: faults are in what the dialler sends; else in what it gets."""
+        self._forth = forth
         self.port = 0
         self.faults: list[tuple[str, int]] = []
         """("cut" or "flip", after so many bytes): each is used by the first connection that gets so far."""
@@ -109,17 +114,17 @@ class Wire:
             writer.close()
             return
         pumps = [
-            asyncio.create_task(self._pump(reader, forth, faulty=True)),
-            asyncio.create_task(self._pump(back, writer, faulty=False)),
+            asyncio.create_task(self._pump(reader, forth, faulty=self._forth)),
+            asyncio.create_task(self._pump(back, writer, faulty=not self._forth)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for end in (writer, forth):
+                end.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for end in (writer, forth):
-                end.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, faulty: bool) -> None:
         passed = 0
@@ -147,12 +152,13 @@ def _spool_file(directory: Path, size_bytes: int) -> tuple[SnapshotFile, bytes]:
 
 @dataclasses.dataclass
 class Pair:
-    """A leader that reaches its follower's snapshots through a faulty wire."""
+    """A leader and a follower, of whom only one can dial the other, through a faulty wire."""
 
     leader: support.Peer
     follower: support.Peer
     sink: MemorySink
     wire: Wire
+    leader_dials: ClassVar[bool] = True
 
     async def send(self, snapshot: SnapshotFile, term: int = 4) -> bool:
         """Send a snapshot and wait for the outcome."""
@@ -163,18 +169,26 @@ class Pair:
             return await outcome
 
 
+@pytest.fixture(params=["leader dials", "follower dials"], autouse=True)
+def diallers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every story is told twice: a snapshot must reach its follower whoever of the two can dial."""
+    monkeypatch.setattr(Pair, "leader_dials", request.param == "leader dials")
+
+
 @asynccontextmanager
 async def pair() -> AsyncIterator[Pair]:
-    reservation = ports.reserve(2)
-    port_of = dict(enumerate(reservation.ports, start=1))
+    reservation = ports.reserve(3)
+    first, second, nobody = reservation.ports
     sink = MemorySink()
-    wire = Wire(port_of[2])
+    leader_dials = Pair.leader_dials
+    wire = Wire(second if leader_dials else first, forth=leader_dials)
     await wire.start()
     try:
-        leader = support.make_peer(1, {1: port_of[1], 2: wire.port}, SETTINGS)
-        follower = support.make_peer(2, port_of, SETTINGS, sink=sink)
+        leader = support.make_peer(1, {1: first, 2: wire.port if leader_dials else nobody}, SETTINGS)
+        follower = support.make_peer(2, {1: nobody if leader_dials else wire.port, 2: second}, SETTINGS, sink=sink)
         async with support.running(leader), support.running(follower):
             await leader.events.until(lambda events: events.connected == {2})
+            await follower.events.until(lambda events: events.connected == {1})
             yield Pair(leader, follower, sink, wire)
     finally:
         await wire.stop()
@@ -301,25 +315,29 @@ async def test_a_second_transfer_to_the_same_peer_fails_at_once(tmp_path: Path) 
         assert not await outcome, "nobody is called 99"
 
 
+@asynccontextmanager
+async def _announced(port: int, header: SnapshotHeader, instance: bytes) -> AsyncIterator[raw.Raw]:
+    """A leader's connection for a snapshot that the follower is ready to take."""
+    async with raw.greeted(port, Greeting(support.hello(1), 2, Lane.SNAPSHOT, instance, 0)) as leader:
+        leader.say(raw.ACCEPTED, encode_header(header))
+        answer = await leader.hear()
+        assert answer is not None
+        assert decode_snapshot_answer(answer) == Resume(0)
+        yield leader
+
+
 async def test_a_newer_transfer_takes_the_place_of_one_that_stands_still(tmp_path: Path) -> None:
     """A leader that fell silent in mid-transfer does not keep the next one from helping, and cannot disturb it."""
     snapshot, data = _spool_file(tmp_path, 100_000)
     async with pair() as both:
-        silent = Greeting(support.hello(1), 2, Lane.SNAPSHOT, b"silent!!")
         header = SnapshotHeader("3e7-3-" + "0" * 32, 1000, 999, 3)
-        follower_url = support.url(both.follower.transport.ports[0])
-        async with channel_opener(SETTINGS, None)(follower_url) as channel:
-            method = channel.stream_stream(f"/{SERVICE}/{SNAPSHOT}", seal, unseal)
-            call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None)
-            await call.write(encode_snapshot_start(silent, header))
-            assert isinstance(await call.read(), bytes)
-            await call.write(encode_chunk(0, b"x" * 500))
+        async with _announced(both.follower.transport.ports[0], header, b"silent!!") as silent:
+            silent.say(encode_chunk(0, b"x" * 500))
             assert await both.send(snapshot)
             assert both.sink.closed == 1
-            await call.write(encode_chunk(500, b"x" * 500))
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await call.read()
-            assert caught.value.code() is grpc.StatusCode.DATA_LOSS
+            silent.say(encode_chunk(500, b"x" * 500))
+            (answer,) = await silent.ended()
+            assert isinstance(decode_snapshot_answer(answer), NotReceived)
         assert both.sink.finished == {snapshot.snapshot_id: data}
         assert len(both.follower.events.snapshots) == 1
         assert both.sink.closed == 1
@@ -328,16 +346,9 @@ async def test_a_newer_transfer_takes_the_place_of_one_that_stands_still(tmp_pat
 async def test_a_chunk_out_of_place_ends_the_transfer() -> None:
     """Offsets must follow each other and stay inside what was announced."""
     async with pair() as both:
-        greeting = Greeting(support.hello(1), 2, Lane.SNAPSHOT, b"confused")
         for header_bytes, chunk in ((1000, (10, b"x")), (1000, (0, b"x" * 1001))):
             header = SnapshotHeader("3e7-3-" + "0" * 32, header_bytes, 999, 3)
-            async with channel_opener(SETTINGS, None)(support.url(both.follower.transport.ports[0])) as channel:
-                method = channel.stream_stream(f"/{SERVICE}/{SNAPSHOT}", seal, unseal)
-                call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None)
-                await call.write(encode_snapshot_start(greeting, header))
-                assert isinstance(await call.read(), bytes)
-                await call.write(encode_chunk(*chunk))
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await call.read()
-                assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            async with _announced(both.follower.transport.ports[0], header, b"confused") as confused:
+                confused.say(encode_chunk(*chunk))
+                assert await confused.ended() == []
         assert both.sink.unfinished == {header.snapshot_id: b""}

@@ -13,6 +13,7 @@ class Lane(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LANE_CONTROL: _ClassVar[Lane]
     LANE_ENTRIES: _ClassVar[Lane]
     LANE_SNAPSHOT: _ClassVar[Lane]
+    LANE_FETCH: _ClassVar[Lane]
 
 class RefusalKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -24,10 +25,19 @@ class RefusalKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_KIND_WIPED: _ClassVar[RefusalKind]
     REFUSAL_KIND_SHORTER_LOG: _ClassVar[RefusalKind]
     REFUSAL_KIND_REMOVED: _ClassVar[RefusalKind]
+
+class Word(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WORD_UNSPECIFIED: _ClassVar[Word]
+    WORD_ACCEPTED: _ClassVar[Word]
+    WORD_RETIRE: _ClassVar[Word]
+    WORD_FETCH: _ClassVar[Word]
+    WORD_NOT_FETCHED: _ClassVar[Word]
 LANE_UNSPECIFIED: Lane
 LANE_CONTROL: Lane
 LANE_ENTRIES: Lane
 LANE_SNAPSHOT: Lane
+LANE_FETCH: Lane
 REFUSAL_KIND_OTHER: RefusalKind
 REFUSAL_KIND_WRONG_CLUSTER: RefusalKind
 REFUSAL_KIND_WRONG_MEMBER: RefusalKind
@@ -36,9 +46,38 @@ REFUSAL_KIND_UNKNOWN_MEMBER: RefusalKind
 REFUSAL_KIND_WIPED: RefusalKind
 REFUSAL_KIND_SHORTER_LOG: RefusalKind
 REFUSAL_KIND_REMOVED: RefusalKind
+WORD_UNSPECIFIED: Word
+WORD_ACCEPTED: Word
+WORD_RETIRE: Word
+WORD_FETCH: Word
+WORD_NOT_FETCHED: Word
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusAnswer(_message.Message):
+    __slots__ = ("cluster_id", "member_id", "protocol_version_min", "protocol_version_max", "current_term", "last_log_index", "fresh", "rebuilding")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_TERM_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
+    REBUILDING_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: int
+    member_id: int
+    protocol_version_min: int
+    protocol_version_max: int
+    current_term: int
+    last_log_index: int
+    fresh: bool
+    rebuilding: bool
+    def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., current_term: _Optional[int] = ..., last_log_index: _Optional[int] = ..., fresh: _Optional[bool] = ..., rebuilding: _Optional[bool] = ...) -> None: ...
 
 class Greeting(_message.Message):
-    __slots__ = ("cluster_id", "member_id", "to_member_id", "protocol_version_min", "protocol_version_max", "last_log_index", "last_log_term", "last_log_hash", "current_term", "fresh", "lane", "instance", "rebuilding")
+    __slots__ = ("cluster_id", "member_id", "to_member_id", "protocol_version_min", "protocol_version_max", "last_log_index", "last_log_term", "last_log_hash", "current_term", "fresh", "lane", "instance", "rebuilding", "session")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     TO_MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +91,7 @@ class Greeting(_message.Message):
     LANE_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     REBUILDING_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     cluster_id: int
     member_id: int
     to_member_id: int
@@ -65,7 +105,8 @@ class Greeting(_message.Message):
     lane: Lane
     instance: bytes
     rebuilding: bool
-    def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., to_member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., last_log_hash: _Optional[bytes] = ..., current_term: _Optional[int] = ..., fresh: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ..., instance: _Optional[bytes] = ..., rebuilding: _Optional[bool] = ...) -> None: ...
+    session: int
+    def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., to_member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., last_log_hash: _Optional[bytes] = ..., current_term: _Optional[int] = ..., fresh: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ..., instance: _Optional[bytes] = ..., rebuilding: _Optional[bool] = ..., session: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("kind", "detail", "remembered_index")
@@ -77,25 +118,19 @@ class Refusal(_message.Message):
     remembered_index: int
     def __init__(self, kind: _Optional[_Union[RefusalKind, str]] = ..., detail: _Optional[str] = ..., remembered_index: _Optional[int] = ...) -> None: ...
 
-class FramesMessage(_message.Message):
-    __slots__ = ("greeting", "refusal", "frames", "fragment")
+class SessionMessage(_message.Message):
+    __slots__ = ("greeting", "refusal", "frames", "fragment", "word")
     GREETING_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     FRAGMENT_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
     greeting: Greeting
     refusal: Refusal
     frames: _containers.RepeatedCompositeFieldContainer[Frame]
     fragment: Fragment
-    def __init__(self, greeting: _Optional[_Union[Greeting, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ...) -> None: ...
-
-class FramesAnswer(_message.Message):
-    __slots__ = ("greeting", "refusal")
-    GREETING_FIELD_NUMBER: _ClassVar[int]
-    REFUSAL_FIELD_NUMBER: _ClassVar[int]
-    greeting: Greeting
-    refusal: Refusal
-    def __init__(self, greeting: _Optional[_Union[Greeting, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    word: Word
+    def __init__(self, greeting: _Optional[_Union[Greeting, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., word: _Optional[_Union[Word, str]] = ...) -> None: ...
 
 class Fragment(_message.Message):
     __slots__ = ("data", "frame_bytes")
@@ -338,33 +373,29 @@ class SnapshotHeader(_message.Message):
     def __init__(self, term: _Optional[int] = ..., index: _Optional[int] = ..., size_bytes: _Optional[int] = ..., snapshot_id: _Optional[str] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
-    __slots__ = ("offset", "data", "crc32")
+    __slots__ = ("offset", "data")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
-    CRC32_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
-    crc32: int
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ...) -> None: ...
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotMessage(_message.Message):
-    __slots__ = ("greeting", "header", "chunk")
-    GREETING_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("header", "chunk")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
-    greeting: Greeting
     header: SnapshotHeader
     chunk: SnapshotChunk
-    def __init__(self, greeting: _Optional[_Union[Greeting, _Mapping]] = ..., header: _Optional[_Union[SnapshotHeader, _Mapping]] = ..., chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[SnapshotHeader, _Mapping]] = ..., chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ...) -> None: ...
 
 class SnapshotAnswer(_message.Message):
-    __slots__ = ("greeting", "resume_offset", "refusal", "received")
-    GREETING_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("ready", "resume_offset", "received", "failure")
+    READY_FIELD_NUMBER: _ClassVar[int]
     RESUME_OFFSET_FIELD_NUMBER: _ClassVar[int]
-    REFUSAL_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
-    greeting: Greeting
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ready: bool
     resume_offset: int
-    refusal: Refusal
     received: bool
-    def __init__(self, greeting: _Optional[_Union[Greeting, _Mapping]] = ..., resume_offset: _Optional[int] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., received: _Optional[bool] = ...) -> None: ...
+    failure: str
+    def __init__(self, ready: _Optional[bool] = ..., resume_offset: _Optional[int] = ..., received: _Optional[bool] = ..., failure: _Optional[str] = ...) -> None: ...
