@@ -100,8 +100,6 @@ class LineWriter:
             self._tell_repeats(now_ms)
             if self._repeats.is_written(text, now_ms):
                 self.put_as_it_is(f"{self._stamp()} {text}", is_urgent=is_urgent)
-            else:
-                self._changed.notify_all()  # the thread may have to wake up earlier
 
     def put_last(self, line: str) -> None:
         """Write a program's last words as they are, after everything else."""

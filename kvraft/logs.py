@@ -90,13 +90,19 @@ def configure(level: Level = logging.INFO, stream: TextIO | None = None) -> None
         if _writer is None:
             _writer = LineWriter(_STDERR, _timestamp, clock.monotonic_ms)
             sys.stderr = TextLines(_writer, _STDERR)
-            atexit.register(_writer.close)
+            atexit.register(_close, _writer)
         handler = _QueueHandler(_writer)
     handler.setFormatter(_Formatter(with_time=stream is not None))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(_ROOT).setLevel(level)
+
+
+def _close(writer: LineWriter) -> None:
+    """The last thing that the process does, but for what finalizers write: to stderr itself, if somebody reads it."""
+    if writer.close():
+        sys.stderr = sys.__stderr__
 
 
 def last_words(text: str) -> None:

@@ -14,10 +14,12 @@ from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, parse_key_reques
 from kvraft.api_v2.key_responses import error_answer, key_headers, written_answer
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.watches import Watches
-from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.listing import Listing
 from kvraft.metrics import Metrics
 
+WAIT_AHEAD_MAX: Final = 100
+"""A watch may wait for an event so far in the future: clients ask for the next one, and tests for one soon after."""
 _LABELS: Final = {method.encode(): method for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}
 """The methods as they are counted."""
 _GET: Final = b'{"action":"get","node":'
@@ -91,9 +93,10 @@ class Keys:
                 self._read(label, request, exchange)
         elif isinstance(request, Watch):
             self._metrics.store_watch_requests.add()
-            error = self._watches.open(request, exchange)
-            if error is not None:
-                self._fail(label, error, exchange)
+            if request.wait_index > backend.keyspace.etcd_index + WAIT_AHEAD_MAX:
+                self._watch_after_barrier(label, request, exchange)
+            else:
+                self._watch(label, request, exchange)
         else:
             self._metrics.http_received.add(1, label)
             quiet = request.quiet
@@ -122,6 +125,32 @@ class Keys:
         if answer.status >= 400:
             self._metrics.http_failed.add(1, str(answer.status), label)
         exchange.answer(answer)
+
+    def _watch(self, label: str, request: Watch, exchange: Exchange) -> None:
+        error = self._watches.open(request, exchange)
+        if error is not None:
+            self._fail(label, error, exchange)
+
+    def _watch_after_barrier(self, label: str, request: Watch, exchange: Exchange) -> None:
+        """Open a watch at an index far beyond this member's, unless it is beyond the cluster's too.
+
+        What a client has seen of this cluster is committed, so a member that has passed a barrier since is not behind
+        it. Who asks for more has it from before the cluster was founded anew, and would wait for ever, or until the
+        index comes round with everything before it missed. Without a quorum nobody can tell: it waits, as on etcd.
+        """
+
+        def done(error: EtcdError | None) -> None:
+            last = self._backend.keyspace.etcd_index
+            if error is None and request.wait_index > last + WAIT_AHEAD_MAX:
+                cause = b"the requested index is beyond every event of this cluster [%d/%d]" % (
+                    last,
+                    request.wait_index,
+                )
+                self._fail(label, EtcdError(ErrorCode.EVENT_INDEX_CLEARED, cause, last), exchange)
+            elif exchange.is_open:
+                self._watch(label, request, exchange)
+
+        self._backend.read_barrier(done)
 
     def _read_after_barrier(self, request: Read, exchange: Exchange) -> None:
         def done(error: EtcdError | None) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol, final
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState
 from kvraft.raft.entries import ZERO_HASH, Entry
+from kvraft.raft.messages import InstallSnapshot
 
 
 class LogReader(Protocol):
@@ -46,6 +47,23 @@ class SnapshotFile:
     position: LogPosition
     configuration: bytes
     """`Configuration.encode()` in force at `position`."""
+
+    def installation(self, term: int) -> InstallSnapshot:
+        """What the core is told once it has arrived from the leader of `term`.
+
+        Raises:
+            ValueError: the configuration is none.
+        """
+        position = self.position
+        return InstallSnapshot(
+            term,
+            position.index,
+            position.term,
+            position.chain_hash,
+            Configuration.decode(self.configuration),
+            self.snapshot_id,
+            position.clock_ms,
+        )
 
 
 @final

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import BinaryIO, Final, final
 
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage import codec, failpoints
 from kvraft.storage.codec import FORMAT
@@ -331,17 +330,3 @@ class IncomingSnapshot:
     def close(self) -> None:
         """Keep what has arrived, so that a later transfer goes on from there."""
         self._file.close()
-
-
-def installation(snapshot: SnapshotFile, term: int) -> InstallSnapshot:
-    """What the core is told about a received snapshot from the leader of `term`."""
-    position = snapshot.position
-    return InstallSnapshot(
-        term,
-        position.index,
-        position.term,
-        position.chain_hash,
-        Configuration.decode(snapshot.configuration),
-        snapshot.snapshot_id,
-        position.clock_ms,
-    )

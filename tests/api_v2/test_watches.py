@@ -49,6 +49,77 @@ async def test_index_in_the_future_waits_for_it(served: Served, client: Connecti
     assert b'"value":"2"' in await client.read_chunk()
 
 
+@pytest.mark.parametrize("parameters", ["", "&stream=true&recursive=true"])
+@pytest.mark.parametrize("ahead", [101, 5_000, 2**64 - 4])
+async def test_index_that_the_cluster_has_not_reached_is_401(
+    served: Served, client: Connection, ahead: int, parameters: str
+) -> None:
+    """It is from before the cluster was founded anew: clients list again, as after a history that was cleared."""
+    answer = await client.request("GET", f"/v2/keys/foo?wait=true&waitIndex={3 + ahead}{parameters}")
+    assert answer.status == 400
+    assert answer.json() == {
+        "errorCode": 401,
+        "message": "The event in requested index is outdated and cleared",
+        "cause": f"the requested index is beyond every event of this cluster [3/{3 + ahead}]",
+        "index": 3,
+    }
+    assert answer.etcd_index == 3
+    assert served.backend.watchers.count == 0
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 100])
+async def test_index_soon_to_come_is_waited_for_at_once(served: Served, client: Connection, ahead: int) -> None:
+    """Without asking anybody: clients wait for the event after the last one that they know."""
+    served.backend.has_quorum = False
+    assert (await client.stream(f"/v2/keys/foo?wait=true&waitIndex={3 + ahead}")).status == 200
+    for _ in range(ahead):
+        served.backend.apply(Set(b"/foo", b"1"))
+    assert b'"modifiedIndex":%d,' % (3 + ahead) in await client.read_chunk()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_member_that_lags_behind_its_client_lets_it_wait(served: Served, answers: bool) -> None:
+    """The barrier brings it up to what the client saw elsewhere; without a quorum nobody can tell, and it waits too."""
+    served.backend.has_quorum = False
+    async with await served.connect() as client:
+        await client.send("GET", "/v2/keys/foo?wait=true&waitIndex=504")
+        async with asyncio.timeout(10):
+            while not served.backend.waiting:  # noqa: ASYNC110 -- the loop is what is waited for
+                await asyncio.sleep(0)
+        for _ in range(500):
+            served.backend.apply(Set(b"/other", b"1"))
+        (done,) = served.backend.waiting
+        if answers:
+            served.backend.waiting.clear()
+            done(None)  # type: ignore[arg-type] # the list holds what waits for writes, too
+        else:
+            served.backend.time_out()
+        assert (await client.read_head()).status == 200
+        served.backend.apply(Set(b"/foo", b"1"))
+        assert b'"modifiedIndex":504,' in await client.read_chunk()
+
+
+async def test_client_that_leaves_before_its_index_is_checked_leaves_no_watch(served: Served) -> None:
+    """Nor does one that only stops sending: its watch ends as any other."""
+    served.backend.has_quorum = False
+    gone, half_closed = await served.connect(), await served.connect()
+    for client in (gone, half_closed):
+        await client.send("GET", "/v2/keys/foo?wait=true&waitIndex=504")
+    async with asyncio.timeout(10):
+        while len(served.backend.waiting) < 2:  # noqa: ASYNC110 -- the loop is what is waited for
+            await asyncio.sleep(0)
+        gone.writer.transport.abort()
+        half_closed.writer.write_eof()
+        async with await served.connect() as other:
+            for _ in range(5):
+                await other.request("GET", "/v2/keys/")
+        served.backend.time_out()
+        assert (await half_closed.read_head()).status == 200
+        assert await half_closed.read_chunk() == b""
+    await half_closed.close()
+    assert served.backend.watchers.count == 0
+
+
 async def test_index_below_the_floor_is_401_without_raft_headers(served: Served, client: Connection) -> None:
     """ErrorCode 401 names the oldest index kept and the one asked for."""
     for number in range(1_100):

@@ -37,6 +37,31 @@ async def _events_until(connection: Connection, last: str) -> list[int]:
 
 
 @pytest.mark.slow
+def test_follower_that_is_far_behind_lets_a_client_wait_for_what_comes_next(tmp_path: Path) -> None:
+    """The client knows the index from another member; only an index beyond all members' is refused (401)."""
+    with Cluster(tmp_path / "cluster") as cluster:
+        away = cluster.followers()[0]
+        serving = next(member for member in cluster.members if member is not away)
+
+        async def story() -> None:
+            away.pause()
+            await write_many(serving.client_url, 1_000, "/away/k")
+            known = serving.http("GET", "/v2/keys/").etcd_index
+            async with await Connection.open(away.client_url) as watching:
+                # It waits in the socket of the paused member, which answers before it has caught up.
+                await watching.send("GET", f"/v2/keys/next?wait=true&waitIndex={known + 1}")
+                away.resume()
+                assert (await watching.read_head()).status == 200
+                serving.http("PUT", "/v2/keys/next", form={"value": "1"})
+                assert json.loads(await watching.read_chunk())["node"]["modifiedIndex"] == known + 1
+
+        asyncio.run(story())
+        for member in cluster.members:
+            refused = member.http("GET", "/v2/keys/next?wait=true&waitIndex=100000")
+            assert (refused.status, refused.json()["errorCode"]) == (400, 401)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_follower_catches_up_by_snapshot_with_a_watch_open_on_it(tmp_path: Path) -> None:
     """50,000 writes and a compacted log later a paused follower gets a snapshot; its open watch misses no event."""

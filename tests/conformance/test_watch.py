@@ -100,6 +100,18 @@ def test_wait_index_in_the_future_passes_earlier_events_by(stage: Scene) -> None
     assert watch.only_event() == event_of(written)
 
 
+def test_wait_index_of_another_founding_is_answered_as_a_cleared_one(stage: Scene) -> None:
+    """Where etcd's client waits for ever (docs/differences.md)."""
+    stage.put("/d")
+    watch = stage.watch("/d", "waitIndex=1000000000")
+    if stage.system.is_etcd:
+        assert watch.head.status == 200
+        assert watch.is_silent()
+    else:
+        assert watch.head.status == 400
+        assert watch.head.header("X-Etcd-Index") == str(stage.index())
+
+
 def test_deleting_a_directory_reaches_watchers_of_what_was_in_it(stage: Scene) -> None:
     """Scenario e: all get the event of the deleted directory, but for watchers of paths that did not exist."""
     stage.put("/e/a/b")

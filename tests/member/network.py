@@ -15,7 +15,7 @@ from typing import Final, Protocol, final
 from kvraft.member.interfaces import Frame, SnapshotFile, TransportEvents
 from kvraft.peer_frames import PeerHello, Refusal
 from kvraft.raft.messages import InstallSnapshot
-from kvraft.storage.spool import Spool, installation
+from kvraft.storage.spool import Spool
 
 _INSTANCES: Final = itertools.count()
 """Each start of a member has a transport of its own."""
@@ -206,7 +206,7 @@ class LinkTransport:
 
     def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(0.05, self._snapshot_arrives, to_member, installation(snapshot, term), snapshot.path, done)
+        loop.call_later(0.05, self._snapshot_arrives, to_member, snapshot.installation(term), snapshot.path, done)
 
     def _snapshot_arrives(
         self, to_member: int, snapshot: InstallSnapshot, path: str, done: Callable[[bool], None]

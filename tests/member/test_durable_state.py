@@ -21,7 +21,6 @@ from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import Input, LogCompacted, SnapshotSent
 from kvraft.raft.progress import Progress
 from kvraft.raft.restored import LogPosition
-from kvraft.storage.spool import installation
 from tests.member import virtual_time
 from tests.member.fakes import RecordingTransport, ScriptedRaft, Silence, log_of, payload_of
 from tests.member.host import CONFIGURATION, DiskLoop
@@ -162,7 +161,7 @@ def test_stop_during_an_install_keeps_the_snapshot(tmp_path: pathlib.Path, milli
         follower.apply(entries[:2])
         shutil.copyfile(snapshot.path, follower.storage.state.spool.path_of(snapshot.snapshot_id))
         follower.disk_loop.latency_s = 0.05
-        follower.durable.install(installation(snapshot, 1))
+        follower.durable.install(snapshot.installation(1))
         await virtual_time.turns()
         in_progress = [follower.durable.is_installing]
         await asyncio.sleep(milliseconds / 1000)

@@ -22,7 +22,6 @@ from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.messages import AppendEntries
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
-from kvraft.storage.spool import installation
 from tests.member import virtual_time
 from tests.member.fakes import RecordingTransport
 from tests.member.host import CLUSTER_ID, CONFIGURATION, FOUNDERS
@@ -216,7 +215,7 @@ def test_requests_under_way_at_an_install_are_unknown_and_never_sent_again(tmp_p
         await virtual_time.turns()
         [snapshot] = spooled
         shutil.copyfile(snapshot.path, follower.storage.state.spool.path_of(snapshot.snapshot_id))
-        follower.member.on_snapshot(2, installation(snapshot, 1))
+        follower.member.on_snapshot(2, snapshot.installation(1))
         await virtual_time.turns(50)
         assert (follower.member.raft_index, follower.children()) == (2, 1)
         follower.last = giver.last

@@ -13,8 +13,8 @@ import dataclasses
 import pathlib
 import random
 import secrets
+import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Final, final
 
@@ -167,7 +167,11 @@ def soak(directory: pathlib.Path, seconds: float, seed: int, program: Program) -
         load = Load(cluster.client_urls, seed)
         run = Soak(cluster, load, seconds, random.Random(seed), directory / "soak.txt")
         run.say(f"--seed {seed}, {seconds:g} s, in {directory}; memory is anonymous+mapped")
-        return asyncio.run(run.run())
+        good = asyncio.run(run.run())
+    if good:  # the table and the logs stay
+        for member in cluster.members:
+            shutil.rmtree(member.data_dir)
+    return good
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,10 +179,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None, help="of everything the clients choose; printed")
-    parser.add_argument("--directory", type=pathlib.Path, default=None, help="for data and table; on a real disk")
+    parser.add_argument(
+        "--directory",
+        type=pathlib.Path,
+        default=None,
+        help="for data and table; on a real disk; under torture-results/ if not given",
+    )
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed
-    directory = given.directory or pathlib.Path(tempfile.mkdtemp(prefix="kvraft-soak-", dir="."))
+    directory = given.directory or pathlib.Path("torture-results", f"soak-{seed}-{clock.wall_ns()}")
     return 0 if soak(directory.resolve(), given.minutes * 60, seed, Program(flags=FLAGS)) else 1
 
 

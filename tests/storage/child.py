@@ -18,7 +18,6 @@ from kvraft.storage import failpoints
 from kvraft.storage.codec import position_of
 from kvraft.storage.errors import StorageError
 from kvraft.storage.opening import Storage, open_storage
-from kvraft.storage.spool import installation
 from tests.storage.support import (
     CONFIGURATION,
     IDENTITY,
@@ -125,7 +124,7 @@ async def install(storage: Storage, kill_at: str) -> int:
     snapshot_id = path.stem
     incoming = storage.state.spool.receive(snapshot_id, path.stat().st_size)
     incoming.write(0, path.read_bytes())
-    storage.state.install_snapshot(installation(incoming.finish(), 3), done.set)
+    storage.state.install_snapshot(incoming.finish().installation(3), done.set)
     await done.wait()
     report("entry", storage.state.position.index)
     storage.close()

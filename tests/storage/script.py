@@ -27,7 +27,6 @@ from kvraft.raft.effects import HardState
 from kvraft.storage.codec import position_of
 from kvraft.storage.errors import StorageError
 from kvraft.storage.opening import Storage
-from kvraft.storage.spool import installation
 from tests.storage.child import FAILED_EXIT, open_small
 from tests.storage.support import batch, changes, entries_after
 
@@ -155,7 +154,7 @@ class Script:
         """What a leader's snapshot does to a follower that is far behind."""
         incoming = self.storage.state.spool.receive(self.snapshot.stem, self.snapshot.stat().st_size)
         incoming.write(0, self.snapshot.read_bytes())
-        wanted = installation(incoming.finish(), 3)
+        wanted = incoming.finish().installation(3)
         self.storage.state.install_snapshot(wanted, lambda: self._flushed(wanted.last_included_index))
         await self._wait()
         if not self.failed.is_set():

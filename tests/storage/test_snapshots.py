@@ -13,7 +13,7 @@ from kvraft.raft.restored import SnapshotFile
 from kvraft.storage import failpoints
 from kvraft.storage.codec import position_of
 from kvraft.storage.errors import CorruptStorageError, NewerFormatError
-from kvraft.storage.spool import Spool, installation, read_header, read_spool, write_spool
+from kvraft.storage.spool import Spool, read_header, read_spool, write_spool
 from tests.storage.child import open_small
 from tests.storage.processes import run
 from tests.storage.support import CONFIGURATION, ORIGIN, LmdbHarness, batch, changes, entries_after, read
@@ -63,7 +63,7 @@ def test_snapshot_arrives_in_chunks(snapshot: SnapshotFile, spool: Spool) -> Non
     assert read(arrived) == read(snapshot)
     assert arrived.path == str(spool.path_of(snapshot.snapshot_id))
     assert (arrived.position, arrived.configuration) == (snapshot.position, snapshot.configuration)
-    message = installation(arrived, 5)
+    message = arrived.installation(5)
     assert (message.term, message.last_included_index, message.last_included_term) == (5, 7, 1)
     assert message.last_included_hash == ENTRIES[6].chain_hash
     assert message.configuration == CONFIGURATION
@@ -209,7 +209,7 @@ async def test_damaged_snapshot_is_not_installed(snapshot: SnapshotFile, lmdb_ha
     content[600_000] ^= 1
     target = lmdb_harness.spool.path_of(snapshot.snapshot_id)
     target.write_bytes(content)
-    await lmdb_harness.install(installation(snapshot, 3))
+    await lmdb_harness.install(snapshot.installation(3))
     assert [type(failure) for failure in lmdb_harness.failures] == [CorruptStorageError]
     lmdb_harness.crash()
     target.unlink()
@@ -224,7 +224,7 @@ async def test_snapshot_that_ends_elsewhere_than_announced_is_not_installed(
     """The core's message and the file must name the same position."""
     lmdb_harness.start()
     shutil.copy(snapshot.path, lmdb_harness.spool.path_of(snapshot.snapshot_id))
-    message = installation(snapshot, 3)
+    message = snapshot.installation(3)
     message.last_included_term = 2
     await lmdb_harness.install(message)
     assert "ends at index 7" in str(lmdb_harness.failures)

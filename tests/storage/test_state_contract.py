@@ -5,7 +5,6 @@ from pathlib import Path
 
 from kvraft.raft.effects import HardState
 from kvraft.storage.codec import position_of
-from kvraft.storage.spool import installation
 from tests.storage.support import CONFIGURATION, ORIGIN, Harness, batch, changes, entries_after, read
 
 
@@ -127,7 +126,7 @@ async def test_snapshot_of_one_store_becomes_the_state_of_another(harness: Harne
     incoming.write(0, content)
     arrived = incoming.finish()
     assert arrived.position == position
-    await receiver.install(installation(arrived, 5))
+    await receiver.install(arrived.installation(5))
     for _ in range(2):
         assert receiver.state.position == position
         assert receiver.state.configuration == CONFIGURATION.encode()
@@ -157,7 +156,7 @@ async def test_flush_that_is_queued_behind_an_install_goes_to_the_new_state(harn
     snapshot = await harness.snapshot()
     incoming = harness.spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
     incoming.write(0, read(snapshot))
-    harness.state.install_snapshot(installation(incoming.finish(), 2), lambda: None)
+    harness.state.install_snapshot(incoming.finish().installation(2), lambda: None)
     harness.state.flush(position_of(entries[1]), b"", changes({2: b"b"}), lambda _: None)
     await harness.snapshot()
     assert harness.stored()[1] == {1: b"a", 2: b"b"}
