@@ -40,15 +40,13 @@ _LEVELS: Final = {**logs.LEVELS, "panic": logging.ERROR, "fatal": logging.ERROR}
 @final
 @dataclasses.dataclass(slots=True, frozen=True)
 class Limits:
-    """Every limit that a client can run into, with the answer it sees. Sizes are bytes.
+    """The limits that a client can run into and a member may set, with the answer it sees. Sizes are bytes.
 
-    The rooms that enforce them hold the same figures as their defaults, docs/operations.md shows them; tests compare.
-    None changes an answer that etcd would give: etcd has the same limit, or breaks there. Paths may be as deep as a
-    request line is long.
+    A body's is Go's, and no setting (`kvraft/api_v2/go_forms.py`). The rooms that enforce them hold the same figures as
+    their defaults, docs/operations.md shows them; tests compare. None changes an answer that etcd would give: etcd has
+    the same limit, or breaks there. Paths may be as deep as a request line is long.
     """
 
-    body_bytes_max: int = 10 << 20
-    """etcd's, inclusive. One byte more: 400/210 `http: POST too large`."""
     request_line_bytes_max: int = (2 << 20) + 4096
     """kube-apiserver puts old objects of up to 1 MiB, escaped, into the URL. A longer one: 431, as from etcd."""
     header_bytes_max: int = 1 << 20

@@ -13,7 +13,7 @@ VALUE_BYTES = 100_000
 LIVE = 50
 WRITERS = 8
 DISK_BYTES_MAX = 400 * MIB
-RESIDENT_BYTES_MAX = 250 * MIB
+RESIDENT_BYTES_MAX = 300 * MIB
 
 
 async def write_and_remove(url: str, rounds: int, values: int) -> None:
