@@ -52,6 +52,8 @@ class Progress:
     inflight: deque[tuple[int, int]] = field(default_factory=deque)
     """In REPLICATE: (last index, bytes) of the messages outstanding."""
     inflight_bytes: int = 0
+    unheard: int = 0
+    """How many messages with entries have left since the last answer to one."""
 
     def may_send(self, messages_max: int, bytes_max: int) -> bool:
         """Whether another message with entries may leave now."""
@@ -65,6 +67,7 @@ class Progress:
             self.probe_sent = True
             self.sent_ms = now_ms
         elif last_index >= self.next_index:
+            self.unheard += 1
             if not self.inflight:
                 self.sent_ms = now_ms
             self.inflight.append((last_index, size))
@@ -73,6 +76,7 @@ class Progress:
 
     def acknowledged(self, match_index: int, now_ms: int) -> bool:
         """A success reply came. True if `match_index` moved."""
+        self.unheard = 0
         advanced = match_index > self.match_index
         if advanced:
             self.match_index = match_index
@@ -141,6 +145,7 @@ class Progress:
         self.next_index = next_index
         self.probe_sent = False
         self.probe_repeated = False
+        self.unheard = 0
         self.inflight.clear()
         self.inflight_bytes = 0
 

@@ -20,7 +20,8 @@ from kvraft.raft.snapshots import request_snapshot
 from kvraft.raft.state import State
 
 _MESSAGES_PER_STEP_MAX: Final = 4
-"""Full AppendEntries to one follower in a step. The acknowledgements ask for the rest."""
+"""Full AppendEntries to one follower in a step, or in several that follow at once. The acknowledgements ask for the
+rest: on a network that loses or reorders, more would be refused and sent again, over and over."""
 
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
 _PROBE: Final = ProgressState.PROBE
@@ -197,7 +198,8 @@ class _Appends:
                 return
             with_entries = progress.next_index <= last_index and not (probing and progress.probe_repeated)
             if with_entries and self._must_wait(progress.next_index):
-                self._keep_waiting(server, has_nothing=not sent)
+                if progress.unheard < _MESSAGES_PER_STEP_MAX:
+                    self._keep_waiting(server, has_nothing=not sent)
                 return
             if not self._send(server, progress, with_entries=with_entries):
                 return

@@ -83,3 +83,19 @@ def test_leader_goes_on_at_once_and_nobody_is_kept_waiting_twice() -> None:
     assert all(laggards)
     assert set.union(*laggards) == {5, 6, 7}
     assert all(first != second for first, second in itertools.pairwise(laggards))
+
+
+def test_follower_that_does_not_answer_gets_no_more_than_a_step_once_sent_it() -> None:
+    """Going on at once fills no window: where messages are reordered each of them would be refused and sent again."""
+    cluster = lagging(5)
+    leader = cluster.servers[1].raft
+    progress = leader._state.role.progress[5]  # type: ignore[attr-defined] # a leader's
+    progress.snapshot_superseded()
+    progress.acknowledged(3, cluster.now_ms)
+    sent = 0
+    for _ in range(20):
+        effects = cluster.step(1)
+        sent += sum(isinstance(each.message, AppendEntries) and each.to_server == 5 for each in effects.messages)
+        if leader.next_deadline_ms > cluster.now_ms:
+            break
+    assert sent <= 6, "four at most, and what the step has room for in which the fourth leaves"
