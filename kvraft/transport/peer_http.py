@@ -43,11 +43,13 @@ class PeerHttp(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request whose head is complete."""
+        """Answer a request whose head is complete."""
         self._head += data
-        while b"\r\n\r\n" in self._head and not self._transport.is_closing():
-            head, _, self._head = self._head.partition(b"\r\n\r\n")
-            self._answer(head)
+        head, complete, rest = self._head.partition(b"\r\n\r\n")
+        if complete and not self._transport.is_closing():
+            self._head = rest
+            # Who asks again before it has been answered would fill our memory without reading; it may connect again.
+            self._answer(head, last=bool(rest))
         if len(self._head) > _HEAD_BYTES_MAX:
             self._on_garbage("an endless HTTP request")
 
@@ -55,7 +57,7 @@ class PeerHttp(asyncio.Protocol):
         """It has ended."""
         self._on_end()
 
-    def _answer(self, head: bytes) -> None:
+    def _answer(self, head: bytes, *, last: bool) -> None:
         line, _, rest = head.partition(b"\r\n")
         parsed = _REQUEST_LINE.fullmatch(line)
         headers = {
@@ -70,7 +72,7 @@ class PeerHttp(asyncio.Protocol):
         status, fields, body = self._page(method, unquote(parsed[2].decode("latin-1")).partition("?")[0])
         self._write(status, fields, body, head_only=method == "HEAD")
         has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-        if has_body or parsed[3] == b"0" or headers.get(b"connection") == b"close":
+        if last or has_body or parsed[3] == b"0" or headers.get(b"connection") == b"close":
             self._transport.close()
 
     def _page(self, method: str, path: str) -> tuple[str, dict[str, str], bytes]:

@@ -119,6 +119,20 @@ async def test_requests_that_are_reset_as_fast_as_they_are_made_hold_nobody_up()
         assert first.events.disconnects == 0
 
 
+async def test_who_asks_without_waiting_for_answers_gets_one_and_is_closed() -> None:
+    """HTTP/1 requests by the thousand in one piece would hold the loop up, and their answers fill our memory."""
+    async with support.cluster(1, SHORT) as (member,):
+        reader, writer = await asyncio.open_connection("127.0.0.1", member.transport.ports[0])
+        writer.write(b"GET /members HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        answers = b""
+        async with asyncio.timeout(support.WAIT_S):
+            with contextlib.suppress(ConnectionError):  # what was not read resets the connection
+                while data := await reader.read(4096):
+                    answers += data
+        assert answers.count(b"HTTP/1.1 200 OK") <= 1
+        writer.close()
+
+
 async def test_a_port_scan_leaves_no_descriptors_behind() -> None:
     """Sixty connections that say nothing are closed with all that belongs to them (fault N9)."""
     async with support.cluster(1, SHORT) as (member,):
