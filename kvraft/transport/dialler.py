@@ -67,6 +67,10 @@ class Dialler:
         self._complain_at_ms = 0
         if self._attempt is not None and not dialled_here:
             self._attempt.cancel()
+        for target in self._targets:
+            # Who was dialled by the peer so far can dial it all the same when the name server is no more.
+            if self._names.worked(target) is None:
+                self._names.begin(target)
 
     def disconnected(self) -> None:
         """There is none any more."""

@@ -63,6 +63,7 @@ class Names:
         self._look_up = blocking_look_up
         self._looking: dict[Target, asyncio.Future[Found]] = {}
         self._worked: dict[Target, Address] = {}
+        self._found: dict[Target, Address] = {}
 
     def begin(self, target: Target) -> asyncio.Future[Found]:
         """A fresh lookup, or the one that is under way; a number is its own answer. Never raises, whatever it finds."""
@@ -78,8 +79,8 @@ class Names:
         return future
 
     def worked(self, target: Target) -> Address | None:
-        """The last address of this name that led to the peer."""
-        return self._worked.get(target)
+        """The last address of this name that led to the peer; before any did, the first that was found."""
+        return self._worked.get(target) or self._found.get(target)
 
     def remember(self, target: Target, address: Address) -> None:
         """This address led to the peer."""
@@ -96,6 +97,8 @@ class Names:
 
     def _finish(self, target: Target, future: asyncio.Future[Found], found: Found) -> None:
         del self._looking[target]
+        if isinstance(found, list) and found:
+            self._found[target] = found[0]
         if not future.done():
             future.set_result(found)
 
