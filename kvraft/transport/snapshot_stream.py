@@ -11,9 +11,7 @@ from functools import partial
 from typing import TypeVar, final
 
 from kvraft import logs
-from kvraft.raft.configuration import Configuration
 from kvraft.raft.messages import InstallSnapshot
-from kvraft.raft.restored import SnapshotFile
 from kvraft.transport.codec import WireError
 from kvraft.transport.connection import Mailbox
 from kvraft.transport.dialler import RefusedError, UnreachableError
@@ -177,7 +175,7 @@ class SnapshotReceiver:
             offset += len(chunk.data)
         file = await self._with(transfer, transfer.spool.finish)
         self._current = None if self._current is transfer else self._current
-        return _installation(file, header.term)
+        return file.installation(header.term)
 
     async def _begin(self, header: SnapshotHeader) -> _Transfer:
         async with self._disk:
@@ -220,18 +218,3 @@ async def _in_worker(work: Callable[[], _Result]) -> _Result:
         raise
     except Exception as error:
         raise _SpoolError(str(error)) from error
-
-
-def _installation(file: SnapshotFile, term: int) -> InstallSnapshot:
-    """What the core is told about a snapshot from the leader of `term`."""
-    position = file.position
-    configuration = Configuration.decode(file.configuration)
-    return InstallSnapshot(
-        term,
-        position.index,
-        position.term,
-        position.chain_hash,
-        configuration,
-        file.snapshot_id,
-        position.clock_ms,
-    )
