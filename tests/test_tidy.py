@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 import pathlib
 import re
 import subprocess
@@ -222,6 +223,20 @@ def test_raft_modules_import_left_to_right() -> None:
             if parts[:2] == ["kvraft", "raft"] and column[parts[2]] >= column[path.stem]:
                 wrong.append(f"{place(path, line)}: {path.stem} imports {parts[2]}")
     none_of(wrong)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Also where only a type checker sees it: each file can be read with those below it alone."""
+    below: dict[str, set[str]] = {}
+    for path in python_files("kvraft"):
+        if GENERATED not in path.parents and path.stem != "__init__":
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            below[name] = {module for _, module in imports(path)}
+    ordered = graphlib.TopologicalSorter({name: modules & below.keys() for name, modules in below.items()})
+    try:
+        ordered.prepare()
+    except graphlib.CycleError as error:
+        none_of([" imports ".join(reversed(error.args[1]))])
 
 
 def test_pure_rooms_draw_no_global_randomness() -> None:

@@ -10,7 +10,8 @@ Around it:
 - `listing.py` a GET as JSON in fragments, consistent as of its start while writes go on;
 - `expiry.py` which nodes are due, by the log's clock; `removal.py` removed subtrees, taken apart in slices;
 - `event_history.py` the last events, `watchers.py` who wants them: history first, then live;
-- `records.py` state as bytes, `changes.py` a flush and `loading.py` a restart, both in slices;
+- `records.py` state as bytes; `dirty_state.py` what a flush will write;
+- `changes.py` a flush and `loading.py` a restart, both in slices;
 - `state_hash.py` what members compare; `stats.py` the counters of `/v2/stats/store`.
 
 Left out: time, replication, HTTP, and when anything is flushed or expired.

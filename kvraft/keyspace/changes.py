@@ -6,44 +6,17 @@ A directory whose TTL is about to change is encoded first (`PendingChanges.prese
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
+from kvraft.keyspace.dirty_state import DirtyState
 from kvraft.keyspace.events import Event
-from kvraft.keyspace.node_hash import node_hash
 from kvraft.keyspace.records import Meta, encode_event, encode_key, encode_meta, encode_node
+from kvraft.keyspace.removal import RemovedSubtrees
 from kvraft.keyspace.state_records import StateChanges
-from kvraft.keyspace.tree import INDEX_MASK, AnyNode, Directory
-
-if TYPE_CHECKING:
-    from kvraft.keyspace.removal import RemovedSubtrees
+from kvraft.keyspace.tree import Directory
 
 SLICE_RECORDS: Final = 2000
 """Records encoded in one slice by default, each KiB of them counting as one more: a few milliseconds."""
-
-
-@final
-class DirtyState:
-    """Nodes changed and removed between two flushes."""
-
-    __slots__ = ("node_sum", "nodes", "removed", "started_at")
-
-    def __init__(self, started_at: int) -> None:
-        self.started_at = started_at
-        """The etcd_index of the flush before: a node created later has never been on disk."""
-        self.nodes: dict[int, AnyNode] = {}
-        """By node id, the newest form."""
-        self.removed: list[int] = []
-        """Ids of nodes whose records must go."""
-        self.node_sum = 0
-        """Hashes of what has come, less those of what has gone (see `node_hash.py`)."""
-
-    def remove(self, node: AnyNode) -> None:
-        """The node has left the tree for good."""
-        node_id = node.node_id
-        self.node_sum -= node_hash(node)
-        self.nodes.pop(node_id, None)
-        if node_id & INDEX_MASK <= self.started_at:
-            self.removed.append(node_id)
 
 
 @final
@@ -54,7 +27,7 @@ class PendingChanges:
         self,
         etcd_index: int,
         dirty: DirtyState,
-        removed_subtrees: "RemovedSubtrees",
+        removed_subtrees: RemovedSubtrees,
         history: list[Event],
         history_floor: int,
         meta: Meta,

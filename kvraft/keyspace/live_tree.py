@@ -6,7 +6,8 @@ Every change of the tree goes through here, so that none of them is forgotten.
 from collections.abc import Iterator
 from typing import final
 
-from kvraft.keyspace.changes import DirtyState, PendingChanges
+from kvraft.keyspace.changes import PendingChanges
+from kvraft.keyspace.dirty_state import DirtyState
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.expiry import Deadlines

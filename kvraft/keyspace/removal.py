@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
-from kvraft.keyspace.changes import DirtyState
+from kvraft.keyspace.dirty_state import DirtyState
 from kvraft.keyspace.tree import AnyNode, Directory
 
 SLICE_NODES: Final = 64
