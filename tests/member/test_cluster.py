@@ -2,7 +2,8 @@
 
 from kvraft.keyspace.commands import PublishMember
 from kvraft.keyspace.keyspace import Keyspace
-from tests.member.host import cluster_of
+from kvraft.member.cluster import Cluster
+from tests.member.host import FOUNDERS, cluster_of
 
 
 def test_founders_have_their_names_before_they_have_started() -> None:
@@ -20,3 +21,13 @@ def test_founders_have_their_names_before_they_have_started() -> None:
         ("renamed", ("http://a:1", "http://b:1")),
         ("m3", ()),
     ]
+
+
+def test_log_lines_call_members_as_they_are_called_now() -> None:
+    """By what they have published, itself by its own name, and a stranger by its id."""
+    keyspace = Keyspace()
+    keyspace.apply(PublishMember(2, "renamed", ()), 0)
+    cluster = Cluster(7, PublishMember(1, "mine", ()), FOUNDERS, 1000)
+    assert [cluster.peer_name(member_id) for member_id in (1, 2, 3)] == ["mine", "m2", "m3"]
+    cluster.unpublished(keyspace)
+    assert [cluster.peer_name(member_id) for member_id in (1, 2, 3, 0xAB)] == ["mine", "renamed", "m3", "ab"]
