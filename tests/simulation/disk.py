@@ -159,6 +159,8 @@ class SimulatedDisk:
         self.syncs = 0
         self.reads = 0
         """How often the core wanted entries that it no longer had in memory."""
+        self.bytes_read = 0
+        """What was read then."""
         self.hurt = ""
         """What was done to the bytes on it; a server that then finds damage may stop. Empty: nothing."""
 
@@ -182,6 +184,7 @@ class SimulatedDisk:
             if taken and size > bytes_max:
                 break
             taken.append(entry)
+            self.bytes_read += len(entry.record)
         return taken
 
     def history_slice(self, first_etcd_index: int, bytes_max: int) -> list[tuple[int, bytes]]:

@@ -96,6 +96,8 @@ class SimulatedMember:
         self._apply_queue: deque[Entry] = deque()
         self._apply_scheduled = False
         self._loop_held = LoopHeld(self.context)
+        self._reads_until_us = 0
+        """The loop is busy until then with what the last step read from disk."""
 
     @property
     def configuration(self) -> Configuration:
@@ -231,7 +233,9 @@ class SimulatedMember:
     def wake(self, delay_us: int) -> None:
         """Step after a while."""
         self._step_scheduled = True
-        self.context.scheduler.after(delay_us + self.extra_step_us, self._step_if_running, self.boots)
+        scheduler = self.context.scheduler
+        delay_us = max(delay_us, self._reads_until_us - scheduler.now_us)
+        scheduler.after(delay_us + self.extra_step_us, self._step_if_running, self.boots)
 
     def receive(self, from_server: int, frame: Frame) -> None:
         """A frame arrives. A dead process receives nothing; a paused one finds it when it resumes."""
@@ -272,12 +276,15 @@ class SimulatedMember:
         core = self.core
         assert core is not None
         inputs, self._inbox = self._inbox, []
-        was_rebuilding = core.is_rebuilding
+        was_rebuilding, bytes_read = core.is_rebuilding, self.disk.bytes_read
         effects = core.step(inputs, self.clock.now_ms())
         if was_rebuilding and not core.is_rebuilding:
             self.note(6, core.last_log_index, "has everything back")
             self.context.reached["disk rebuilt"] += 1
         context = self.context
+        reading_us = (self.disk.bytes_read - bytes_read) * context.options.read_us_per_kib >> 10
+        if reading_us:
+            self._reads_until_us = context.scheduler.now_us + reading_us
         position = core.current_term << 32 | core.last_log_index
         context.trace.note(context.scheduler.now_us, self.server_id, 10, position, len(inputs))
         boot = self.boots

@@ -121,6 +121,8 @@ class Options:
     """What may wait for a link before more is dropped."""
     sync_holds_loop: bool = False
     """A sync is waited for on the loop while the disk seems quick, as a commit of an idle member is."""
+    read_us_per_kib: int = 0
+    """How long the loop reads and decodes a KiB of the log."""
     sectors: bool = False
     """Disks of sectors below the product's own storage, with faults of their own; else records kept or lost."""
     disk_fault_interval_ms: int = 8000
@@ -180,6 +182,7 @@ def _with_sessions(drawn: Options) -> Options:
             *(kind for kind in SESSION_FAULT_KINDS if random.random() < 0.7),
         )
         or ("crash", "cut"),
+        read_us_per_kib=random.choice((0, 30, 300)),
     )
 
 

@@ -177,6 +177,26 @@ def test_followers_apply_a_write_right_behind_the_leader(seed: int) -> None:
         _pass(world, TIMEOUT_MS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_laggards_are_fed_without_a_pause_of_heartbeats(seed: int) -> None:
+    """A leader that reads the log from disk for two of five at once, a millisecond for each KiB, beats in between."""
+    world = _world(5, seed, read_us_per_kib=1000, log_tail_bytes_max=4096)
+    laggards = _followers(world)[:2]
+    for laggard in laggards:
+        laggard.crash("killed")
+    for _ in range(40):
+        assert _write(world, b"x" * 20_000)
+    terms, asked = _terms(world), world.context.reached["became pre-candidate"]
+    for laggard in laggards:
+        laggard.start()
+    _pass(world, 20 * TIMEOUT_MS)
+    assert {member.position.index for member in laggards} == {world.context.checkers.committed_index}
+    assert _terms(world) == terms
+    assert world.context.reached["became pre-candidate"] == asked
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("holds", "elections"), [(False, 0), (True, 1)])
 def test_stalled_sync_on_the_loop_delays_heartbeats(*, holds: bool, elections: int) -> None:
     """A loop that waits for its disk does not beat: the cluster elects another, and no write is lost."""
@@ -192,6 +212,7 @@ def test_stalled_sync_on_the_loop_delays_heartbeats(*, holds: bool, elections: i
     world.converge(frozenset(world.members))
 
 
+@pytest.mark.slow
 def test_a_seed_on_sessions_plays_the_same_run_twice() -> None:
     """Dials, queues and held frames are of the seed, too."""
     seed = next(seed for seed in seeds_of(1, 20) if draw_options(seed).sessions and draw_options(seed).servers == 3)

@@ -1,4 +1,4 @@
-"""Planted bugs that only links of a kind show, thin ones or such that end with a process: M58 to M61."""
+"""Planted bugs that thin links, a death at a bad moment or a loop that reads show: M58 to M62."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from kvraft.raft import election, replication
 from kvraft.raft.progress import Progress
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
-from tests.simulation.mutants.planting import Mutant, wrapped
+from tests.simulation.mutants.planting import Mutant, replaced, together, wrapped
 
 _TESTS = "tests/simulation/test_sessions.py::"
 
@@ -38,6 +38,11 @@ def _believe_that_they_know(send: Any, state: State, leader: Leader) -> None:
     send(state, leader)
 
 
+def _read_all(begin: Any, appends: Any, state: State, leader: Leader) -> None:
+    begin(appends, state, leader)
+    appends._disk_bytes = 1 << 60
+
+
 MUTANTS = (
     Mutant(
         "M58",
@@ -66,5 +71,15 @@ MUTANTS = (
         ("I13",),
         wrapped(replication, "send_to_followers", _believe_that_they_know),
         test=_TESTS + "test_followers_apply_a_write_right_behind_the_leader",
+    ),
+    Mutant(
+        "M62",
+        "reads for laggards whatever their windows hold, in one step",
+        ("I13",),
+        together(
+            wrapped(replication._Appends, "__init__", _read_all),
+            replaced(replication, "_MESSAGES_PER_STEP_MAX", 1000),
+        ),
+        test=_TESTS + "test_laggards_are_fed_without_a_pause_of_heartbeats",
     ),
 )
