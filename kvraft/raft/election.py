@@ -31,9 +31,11 @@ from kvraft.raft.roles import (
 )
 from kvraft.raft.state import State
 
+_ELECTION_ANSWERS: Final = 2
 _SPREAD_ANSWERS: Final = 4
-"""Rivals of a split vote spread their next tries over so many times what an answer took. A try is two rounds of
-questions and a sync at each end."""
+"""Behind the best of the rivals the others wait for as long as an election takes, two answers with a sync, and are
+spread over twice that."""
+_NO_RIVAL: Final = (0, 0, 0)
 
 # -- standing for election
 
@@ -159,6 +161,8 @@ def _counts_on_another(state: State, from_server: int) -> bool:
 
 def handle_request_vote(state: State, from_server: int, message: RequestVote) -> None:
     """Vote at most once a term, and only for a log that holds everything committed (sections 5.2, 5.4.1)."""
+    if isinstance(state.role, Candidate):
+        _meet_rival(state, state.role, (message.last_log_term, message.last_log_index, from_server))
     granted = state.voted_for in (0, from_server) and _log_is_up_to_date(
         state, message.last_log_index, message.last_log_term
     )
@@ -199,22 +203,35 @@ def handle_request_vote_reply(state: State, from_server: int, message: RequestVo
         return
     if not message.granted and not role.refused:
         role.refused = True
-        role.election_deadline_ms = min(role.election_deadline_ms, _after_split_vote_ms(state, role))
+        role.election_deadline_ms = _after_split_vote_ms(state, role)
     if result is VoteResult.LOST:
         become_follower(state, state.current_term, 0)
         assert isinstance(state.role, Follower), "just made"
         state.role.election_deadline_ms = role.election_deadline_ms
 
 
+def _meet_rival(state: State, role: Candidate, rank: tuple[int, int, int]) -> None:
+    """Another stands in the same term; `rank` is the last term and index of its log and its id."""
+    role.best_rival = max(role.best_rival, rank)
+    if role.refused:
+        role.election_deadline_ms = _after_split_vote_ms(state, role)
+
+
 def _after_split_vote_ms(state: State, role: Candidate) -> int:
     """When to ask again after a refusal, which after a won pre-vote means a rival: both would wait a whole timeout.
 
-    Not before other voters had as long again as the one that refused, for their votes would be thrown away; and spread
-    wider than an election takes here, or rivals meet again. It is a pre-vote that comes then, which disturbs nobody.
+    Not before other voters had as long again as the one that refused, for their votes would be thrown away. First the
+    best of the rivals by log and id, if they heard of each other, the others spread behind it. A rank was too brittle
+    for the authors of Raft (section 5.2), where it decided who stood down; here it only says who is quicker, and if the
+    best one is gone, others are next. It is a pre-vote that comes then, which disturbs nobody.
     """
+    log = state.log
     took_ms = state.now_ms - role.asked_ms
-    spread_ms = state.settings.disconnect_delay_ms_max + _SPREAD_ANSWERS * took_ms
-    return state.now_ms + 1 + took_ms + state.random.randrange(spread_ms + 1)
+    delay_ms = 1 + took_ms
+    if not _NO_RIVAL < role.best_rival < (log.last_term, log.last_index, state.server_id):
+        spread_ms = state.settings.disconnect_delay_ms_max + _SPREAD_ANSWERS * took_ms
+        delay_ms += _ELECTION_ANSWERS * took_ms + state.random.randrange(spread_ms + 1)
+    return state.now_ms + min(delay_ms, state.settings.election_timeout_ms)
 
 
 def handle_timeout_now(state: State, from_server: int) -> None:

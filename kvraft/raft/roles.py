@@ -75,6 +75,8 @@ class Candidate:
     """When it first asked."""
     refused: bool = False
     """Somebody has refused, so that the deadline is a new try of a split vote."""
+    best_rival: tuple[int, int, int] = (0, 0, 0)
+    """Of those that stand in the same term the best (last term, last index, id); zeros while none is known."""
     votes: dict[int, bool] = field(default_factory=dict)
 
     @property

@@ -365,6 +365,23 @@ def test_rivals_of_a_split_vote_ask_again_soon() -> None:
     assert cluster.leader().server_id in {2, 3}
 
 
+def test_best_of_the_rivals_asks_first() -> None:
+    """By log and id: the others wait behind it for as long as its election takes, so that they do not meet again."""
+    cluster = Cluster([1, 2, 3], settings=RaftSettings())
+    cluster.now_ms = 2000
+    deadlines = {}
+    for candidate, rival in ((2, 3), (3, 2)):
+        cluster.step(candidate)
+        cluster.step(candidate, Received(1, RequestPreVoteReply(0, 1, granted=True)))
+        cluster.sync(candidate)
+        cluster.now_ms += 10
+        cluster.step(candidate, Received(rival, RequestVote(1, 0, 0, leadership_transfer=False)))
+        cluster.step(candidate, Received(rival, RequestVoteReply(1, granted=False)))
+        deadlines[candidate] = cluster.servers[candidate].raft.next_deadline_ms - cluster.now_ms
+    assert deadlines[3] == 11
+    assert deadlines[2] >= 31
+
+
 def test_candidate_refused_by_one_waits_for_the_others_as_long_again() -> None:
     """On a link that takes 30 ms: the second voter's answer is not thrown away for a refusal that came first."""
     cluster = Cluster(range(1, 6))
