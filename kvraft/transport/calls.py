@@ -57,12 +57,12 @@ class Calls:
                 inside.close()
                 raise
             inner = _End(lambda: None)
+            inner.other, outer.other = outer, inner  # first: the server speaks as soon as it is connected
             await loop.create_unix_connection(lambda: inner, sock=inside)
         except (OSError, RuntimeError) as error:
             _log.error("cannot serve calls from peers", error=error)
             outer.end()
             return
-        inner.other, outer.other = outer, inner
         if outer.has_ended:
             inner.end()
             return
@@ -96,7 +96,7 @@ class _End(asyncio.Protocol):
         self.other: _End | None = None
         self.has_ended = False
         self._on_end = on_end
-        self._transport: asyncio.Transport
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It stands, or is taken over."""
@@ -110,7 +110,7 @@ class _End(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send."""
-        if not self.has_ended:
+        if self._transport is not None and not self.has_ended:
             self._transport.write(data)
 
     def pause_writing(self) -> None:
@@ -125,15 +125,18 @@ class _End(asyncio.Protocol):
 
     def hold_back(self) -> None:
         """Read nothing for now."""
-        self._transport.pause_reading()
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def go_on(self) -> None:
         """Read again."""
-        self._transport.resume_reading()
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def end(self) -> None:
-        """Send what is buffered and close."""
-        self._transport.close()
+        """Send what is buffered and close; an end that is still being connected is closed by whoever does it."""
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The other end goes, too."""

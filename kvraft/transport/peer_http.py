@@ -19,9 +19,7 @@ _HEAD_BYTES_MAX: Final = 8 << 10
 _REQUEST_LINE: Final = re.compile(rb"([A-Za-z]+) (\S+) HTTP/1\.([01])")
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
-_BAD_REQUEST: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
-)
+_BAD_REQUEST: Final = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 _ESCAPED: Final = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 """What Go's JSON escapes, beside what everybody does."""
 _NOT_ALLOWED: Final = {"Allow": "GET"}
@@ -65,7 +63,8 @@ class PeerHttp(asyncio.Protocol):
             for name, _, value in (each.partition(b":") for each in rest.split(b"\r\n"))
         }
         if parsed is None or (parsed[3] == b"1" and b"host" not in headers):
-            self._transport.write(_BAD_REQUEST)
+            reason = b"400 Bad Request" if parsed is None else b"400 Bad Request: missing required Host header"
+            self._transport.write(b"HTTP/1.1 " + reason + _BAD_REQUEST + reason)
             self._transport.close()
             return
         method = parsed[1].decode()
