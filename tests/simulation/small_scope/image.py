@@ -14,7 +14,7 @@ from kvraft.raft.entries import Entry
 Renaming = tuple[int, ...]
 """The new id of each server at the place of its old one; 0 stays 0."""
 
-_SERVER: Final = frozenset({"server_id", "voted_for", "leader_id", "to_server", "kept_waiting"})
+_SERVER: Final = frozenset({"server_id", "voted_for", "leader_id", "gone_leader_id", "to_server", "kept_waiting"})
 """Slots that hold a server's id."""
 _BY_SERVER: Final = frozenset({"votes", "progress"})
 """Slots that hold a dictionary from a server's id."""
@@ -29,15 +29,18 @@ _NOT_STATE: Final = frozenset(
         "_reader",
         "_tail_bytes_max",
         "_unapplied",
+        "best_rival",
         "durable_id",
         "effects",
+        "election_deadline_ms",
         "now_ms",
         "random",
         "settings",
         "unapplied_bytes",
     }
 )
-"""The same in all states, or following from others, or (bytes given to the applier) behind a limit never reached."""
+"""The same in all states, or following from others, or (bytes given to the applier) behind a limit never reached,
+or about time: the clock stands still, and an election is an event of the search."""
 
 
 class Imager:
