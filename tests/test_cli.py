@@ -77,6 +77,9 @@ def test_service_manager_is_told_when_clients_are_served_and_when_that_ends(tmp_
             try:
                 assert manager.recv(100) == b"READY=1"
                 assert raw_http.exchange(client, "GET", "/health").status == 200
+                assert raw_http.exchange(client, "GET", "/v2/machines").body == client.encode()
+                assert raw_http.exchange(client, "GET", "/version").json()["etcdcluster"] == "3.4.0"
+                assert raw_http.exchange(client, "GET", "/v2/keys/").etcd_index == 3
                 member.terminate()
                 assert manager.recv(100) == b"STOPPING=1"
             finally:

@@ -12,6 +12,7 @@ Around it:
 - `event_history.py` the last events, `watchers.py` who wants them: history first, then live;
 - `records.py` state as bytes; `dirty_state.py` what a flush will write;
 - `changes.py` a flush and `loading.py` a restart, both in slices;
+- `cluster_members.py` who has published what of itself;
 - `state_hash.py` what members compare; `stats.py` the counters of `/v2/stats/store`.
 
 Left out: time, replication, HTTP, and when anything is flushed or expired.

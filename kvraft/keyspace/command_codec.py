@@ -20,6 +20,7 @@ from kvraft.keyspace.commands import (
     CreateInOrder,
     Delete,
     PublishMember,
+    RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -38,9 +39,10 @@ SYNC: Final = 8
 PUBLISH_MEMBER: Final = 9
 SET_CLUSTER_VERSION: Final = 10
 SET_HISTORY_SIZE: Final = 11
+REGISTER_MEMBERS: Final = 12
 
 ARRAY_ITEMS_MAX: Final = 1024
-"""Longest array inside a command: the client URLs of one member."""
+"""Longest array inside a command: the client URLs of one member, or the founders."""
 TEXT_BYTES_MAX: Final = 1 << 16
 """Longest name, version or URL."""
 
@@ -155,11 +157,23 @@ def _text(item: object) -> str:
     return item
 
 
+def _u64s(item: object) -> tuple[int, ...]:
+    if type(item) is not list:
+        message = f"{item!r:.80} is not a list of numbers"
+        raise MalformedCommandError(message)
+    return tuple(_u64(number) for number in item)
+
+
 def _texts(item: object) -> tuple[str, ...]:
     if type(item) is not list:
         message = f"{item!r:.80} is not a list of texts"
         raise MalformedCommandError(message)
     return tuple(_text(text) for text in item)
+
+
+def _member_ids(command: Command) -> object:
+    assert isinstance(command, RegisterMembers)
+    return (command.member_ids,)
 
 
 _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
@@ -177,6 +191,7 @@ _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
     PublishMember: (PUBLISH_MEMBER, attrgetter("member_id", "name", "client_urls")),
     SetClusterVersion: (SET_CLUSTER_VERSION, attrgetter("version")),
     SetHistorySize: (SET_HISTORY_SIZE, attrgetter("events_max")),
+    RegisterMembers: (REGISTER_MEMBERS, _member_ids),
 }
 """For each command its number and what takes its fields, in their order in the array."""
 
@@ -197,5 +212,6 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[list[object]], Command]]]] = {
     PUBLISH_MEMBER: (4, lambda f: PublishMember(_u64(f[1]), _text(f[2]), _texts(f[3]))),
     SET_CLUSTER_VERSION: (2, lambda f: SetClusterVersion(_text(f[1]))),
     SET_HISTORY_SIZE: (2, lambda f: SetHistorySize(_u64(f[1]))),
+    REGISTER_MEMBERS: (2, lambda f: RegisterMembers(_u64s(f[1]))),
 }
 """For each number the length of the array and what makes the command from it."""

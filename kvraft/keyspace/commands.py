@@ -103,8 +103,19 @@ class Sync:
 
 @final
 @dataclass(slots=True)
+class RegisterMembers:
+    """The founders of the cluster, from its first leader; each that is new costs one etcd_index, as in etcd."""
+
+    member_ids: tuple[int, ...]
+
+
+@final
+@dataclass(slots=True)
 class PublishMember:
-    """A member tells its name and client URLs; costs one etcd_index when it changes something, as in etcd."""
+    """A member tells its name and client URLs; costs one etcd_index when it changes something, as in etcd.
+
+    One that has not been registered yet is so by this, for one etcd_index more: who comes first does not matter.
+    """
 
     member_id: int
     name: str
@@ -122,7 +133,7 @@ class SetClusterVersion:
 @final
 @dataclass(slots=True)
 class SetHistorySize:
-    """How many events the history keeps: a cluster setting, proposed once by the first leader."""
+    """How many events the history keeps: a cluster setting, proposed once by the first leader. Costs no etcd_index."""
 
     events_max: int
 
@@ -136,6 +147,7 @@ Command = (
     | Delete
     | CompareAndDelete
     | Sync
+    | RegisterMembers
     | PublishMember
     | SetClusterVersion
     | SetHistorySize

@@ -11,6 +11,7 @@ from typing import Final, final
 
 from kvraft.keyspace import state_hash
 from kvraft.keyspace.changes import PendingChanges
+from kvraft.keyspace.cluster_members import change_members
 from kvraft.keyspace.commands import (
     NO_TTL,
     Command,
@@ -20,6 +21,7 @@ from kvraft.keyspace.commands import (
     CreateInOrder,
     Delete,
     PublishMember,
+    RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -346,22 +348,27 @@ class Keyspace:
         self.stats.expire_count += changes
         return Acknowledged(changes, self.etcd_index)
 
-    def _change_cluster(self, command: PublishMember | SetClusterVersion | SetHistorySize) -> Acknowledged:
-        """Take one index if something changes, with an event in the history that nobody sees, as in etcd."""
-        if isinstance(command, PublishMember):
-            member = PublishedMember(command.name, command.client_urls)
-            changed = self.members.get(command.member_id) != member
-            self.members[command.member_id] = member
-        elif isinstance(command, SetClusterVersion):
-            changed = self.cluster_version != command.version
+    def _change_cluster(
+        self, command: RegisterMembers | PublishMember | SetClusterVersion | SetHistorySize
+    ) -> Acknowledged:
+        """Take one index for each change, with an event in the history that nobody sees, as in etcd.
+
+        etcd has no history size, so that takes none: a new cluster of n stands at 2n + 1 whatever its size is.
+        """
+        if isinstance(command, SetHistorySize):
+            events_max = max(command.events_max, 1)
+            changed = self.history.events_max != events_max
+            self.history.set_events_max(events_max)
+            return Acknowledged(int(changed), self.etcd_index)
+        if isinstance(command, SetClusterVersion):
+            changes = int(self.cluster_version != command.version)
             self.cluster_version = command.version
         else:
-            changed = self.history.events_max != max(command.events_max, 1)
-            self.history.set_events_max(max(command.events_max, 1))
-        if changed:
+            changes = change_members(self.members, command)
+        for _ in range(changes):
             self.etcd_index += 1
             self.history.add(internal_event(self.etcd_index))
-        return Acknowledged(int(changed), self.etcd_index)
+        return Acknowledged(changes, self.etcd_index)
 
     def compared_hash(self) -> bytes:
         """What members compare: `state_hash`, then the hash of all nodes, unless removed ones are not all counted yet.

@@ -81,6 +81,7 @@ class PublishedMember:
     """What a member has told of itself."""
 
     name: str
+    """Empty while it has told nothing yet, and is known to be a founder only."""
     client_urls: tuple[str, ...]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, final
 
 from kvraft.founding import Founder
-from kvraft.keyspace.commands import Command, PublishMember, SetClusterVersion, SetHistorySize
+from kvraft.keyspace.commands import Command, PublishMember, RegisterMembers, SetClusterVersion, SetHistorySize
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.records import PublishedMember
 from kvraft.records import MemberRecord
@@ -18,9 +18,9 @@ CLUSTER_VERSION: Final = "3.4.0"
 """What `/version` shows as `etcdcluster`: the surface that kvraft has (contract A.14)."""
 MINIMUM_VERSION: Final = "3.0.0"
 """What it shows while a founder has never been started, whose version nobody can know (etcd's MinClusterVersion)."""
-MISSING_AFTER_S: Final = 4.0
+MISSING_AFTER_S: Final = 3.0
 """So long a leader waits for all founders before it settles for the minimum: usually all are started together, and the
-minimum would cost them an index. It is how often etcd's leader looks (etcdserver/server.go, monitorVersionInterval)."""
+minimum would cost them an index. Until then no member of a new cluster serves; etcd's does not wait."""
 
 
 @final
@@ -42,16 +42,18 @@ class Cluster:
         records = []
         for member_id, founder in sorted(self.founders.items()):
             published = keyspace.members.get(member_id)
-            name, client_urls = (published.name, published.client_urls) if published else (founder.name, ())
-            records.append(MemberRecord(member_id, name, founder.peer_urls, tuple(sorted(client_urls))))
+            name, client_urls = (published.name, published.client_urls) if published else ("", ())
+            records.append(MemberRecord(member_id, name or founder.name, founder.peer_urls, tuple(sorted(client_urls))))
         return records
 
     def peer_name(self, member_id: int) -> str:
         """The name for log lines: the newest that is known, or the id in hex for a stranger."""
         if member_id == self.own.member_id:
             return self.own.name
-        named = self._published.get(member_id) or self.founders.get(member_id)
-        return named.name if named else f"{member_id:x}"
+        published, founder = self._published.get(member_id), self.founders.get(member_id)
+        if published is not None and published.name:
+            return published.name
+        return founder.name if founder is not None else f"{member_id:x}"
 
     def unpublished(self, keyspace: Keyspace) -> Command | None:
         """What this member has to tell the cluster about itself, if anything. Who is called how is remembered."""
@@ -68,8 +70,23 @@ class Cluster:
             return None
         if is_undecided and keyspace.history.events_max != self._history_events_max:
             return SetHistorySize(self._history_events_max)
-        if all(member_id in keyspace.members for member_id in self.founders):
+        if is_undecided and not self.founders.keys() <= keyspace.members.keys():
+            return RegisterMembers(tuple(sorted(self.founders)))
+        if self._all_published(keyspace):
             return SetClusterVersion(CLUSTER_VERSION)
         if is_undecided and led_s >= MISSING_AFTER_S:
             return SetClusterVersion(MINIMUM_VERSION)
         return None
+
+    def is_settled(self, keyspace: Keyspace) -> bool:
+        """Whether no index moves by itself any more: this member is published, and the version is what it will be.
+
+        A founder that has not been started yet moves it when it comes, as in etcd.
+        """
+        if self.unpublished(keyspace) is not None or not keyspace.cluster_version:
+            return False
+        return keyspace.cluster_version != MINIMUM_VERSION or not self._all_published(keyspace)
+
+    def _all_published(self, keyspace: Keyspace) -> bool:
+        members = keyspace.members
+        return all(member_id in members and members[member_id].name for member_id in self.founders)

@@ -132,7 +132,7 @@ class Member:
         self._disk = DiskWatch(log_store, free_bytes, self._durable.owed_bytes, settings.uncommitted_bytes_max)
         self._rebuilding = RebuildWatch(raft, cluster)
         self._leader = LeaderWatch(raft, cluster, transport.is_connected)
-        self._chores = Chores(cluster, raft, self._applier, self, settings.idle_sync_ms)
+        self._chores = Chores(cluster, raft, self._applier, self.submit, self.log_clock_ms, settings.idle_sync_ms)
         self._disk_was_full = False
         self._forwarding = Forwarding(self._disk.refuses, settings.request_timeout_ms)
         self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
@@ -149,23 +149,38 @@ class Member:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connect to the peers and wait until local reads may be served.
+        """Connect to the peers and wait until clients may be served.
 
         That is once the commit index that the first leader names is applied here, so that no index goes back on a
-        member across its restart; or after a while without a leader, as a member in a minority serves too. A member
-        that lost its data serves nothing before it has everything back.
+        member across its restart, and once nothing is to be published any more, so that clients find members and
+        no index moves between their writes; or after a while without a leader, as a member in a minority serves too.
+        A member that lost its data serves nothing before it has everything back.
         """
         await self._transport.start(self)
         self._loop.wake()
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
         await self._rebuilding.ended.wait()
-        caught_up = asyncio.Event()
-        self.read_barrier(lambda _error: caught_up.set())
+        if not await self._is_caught_up():
+            log.warning("serving without a leader", member=self.name)
+            return
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
+                await self._chores.settle()
+        except TimeoutError:
+            log.warning("serving before this member is published and the cluster has its version", member=self.name)
+
+    async def _is_caught_up(self) -> bool:
+        """Whether a leader says within three election timeouts that what is applied here is what it has committed.
+
+        A member of a cluster that has no version yet has nothing to serve, and waits as long as a request does.
+        """
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.read_barrier(lambda error: None if answer.done() else answer.set_result(error is None))
         try:
             async with asyncio.timeout(3 * self.settings.election_timeout_ms / 1000):
-                await caught_up.wait()
+                return await asyncio.shield(answer)
         except TimeoutError:
-            log.warning("serving without a leader", member=self.name)
+            return not self.keyspace.cluster_version and await answer
 
     async def transfer_leadership(self) -> None:
         """Hand leadership over if this server has it and somebody can take it; one election timeout at most."""
@@ -390,6 +405,7 @@ class Member:
         """Feed the core, answer the reads that waited for this."""
         self._loop.applied(index)
         self._requests.reads.applied(index)
+        self._chores.applied()
         if self._raft.role is Role.LEADER:
             self._chores.expire()
 

@@ -1,7 +1,9 @@
-"""What a cluster says while one of its founders has never been started, by etcd and by kvraft."""
+"""What a new cluster says from its first answer on, and while a founder has never been started, by etcd and kvraft."""
 
 import json
 import pathlib
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -22,6 +24,49 @@ def members(member: Member) -> list[dict[str, Any]]:
 def version(member: Member) -> str:
     """What this member says that the cluster is."""
     return str(json.loads(member.http("GET", "/version").body)["etcdcluster"])
+
+
+def index(member: Member) -> int:
+    """Where this member's store stands."""
+    return member.http("GET", "/v2/keys/").etcd_index
+
+
+@pytest.mark.parametrize("kind", ["etcd", "kvraft"])
+@pytest.mark.parametrize("size", [1, 3, pytest.param(5, marks=pytest.mark.torture)])
+def test_first_answer_of_a_new_member_is_of_a_cluster_that_is_complete(
+    tmp_path: pathlib.Path, size: int, kind: Kind
+) -> None:
+    """It names members and version, `etcdctl set` finds an endpoint, and no index moves between its writes.
+
+    Each member costs a registration and a publication, and the version one index more. etcd's leader looks at versions
+    on its own, so its first answer may be of an earlier moment, and one more index is for the minimum version.
+    """
+    cluster = Cluster(tmp_path / "cluster", size=size, kind=kind)
+    etcdctl = shutil.which("etcdctl")
+    assert etcdctl is not None, "etcdctl is not installed: run `make deps`"
+    try:
+        cluster.directory.mkdir()
+        for member in cluster.members:
+            member.start()
+        first = cluster.members[0]
+        first.wait_listening()
+        machines = first.http("GET", "/v2/machines").body.decode()
+        assert first.client_url in machines.split(", ")
+        if kind == "kvraft":
+            assert machines == ", ".join(sorted(member.client_url for member in cluster.members))
+            assert version(first) == "3.4.0"
+            assert index(first) == 2 * size + 1
+        command = [etcdctl, "--endpoints", first.client_url, "--timeout", "10s", "set", "key", "value"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False, env={"ETCDCTL_API": "2"})
+        assert (told.returncode, told.stdout, told.stderr) == (0, "value\n", "")
+        cluster.start()
+        written = index(first)
+        assert written == 2 * size + 2 or (kind == "etcd" and written == 2 * size + 3)
+        for number, member in enumerate(cluster.members, 1):
+            answer = member.http("PUT", "/v2/keys/key", form={"value": "v"})
+            assert answer.json()["node"]["modifiedIndex"] == written + number
+    finally:
+        cluster.stop()
 
 
 @pytest.mark.parametrize("kind", ["etcd", "kvraft"])
@@ -45,7 +90,9 @@ def test_founder_that_has_not_started_is_known_by_name(tmp_path: pathlib.Path, k
             ("n3", [third.peer_url], []),
         ]
         first.wait_for("minimum version", lambda: version(first) == "3.0.0", WITHIN_S)
+        first.wait_for("3 registered, 2 published, 1 version", lambda: index(first) == index(second) == 6, WITHIN_S)
         third.start()
         first.wait_for("usual version", lambda: version(first) == "3.4.0", WITHIN_S)
+        assert index(first) == 8
     finally:
         cluster.stop()

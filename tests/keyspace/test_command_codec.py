@@ -15,6 +15,7 @@ from kvraft.keyspace.commands import (
     CreateInOrder,
     Delete,
     PublishMember,
+    RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -37,6 +38,8 @@ GOLDEN: list[tuple[Command, str]] = [
     (PublishMember(2**64 - 1, "n", ("http://h:1", "u")), "9409cfffffffffffffffffa16e92aa687474703a2f2f683a31a175"),
     (SetClusterVersion("3.4.0"), "920aa5332e342e30"),
     (SetHistorySize(1000), "920bcd03e8"),
+    (RegisterMembers((1, 2**64 - 1)), "920c9201cfffffffffffffffff"),
+    (RegisterMembers(()), "920c90"),
 ]
 
 

@@ -34,15 +34,15 @@ def test_the_floor_is_etcd_s(events: int, floor: int) -> None:
 
 
 def test_a_smaller_size_raises_the_floor_at_once_and_a_larger_one_brings_nothing_back() -> None:
-    """The command itself is the newest event."""
+    """The command itself is no event."""
     keyspace = Keyspace()
     for _ in range(100):
         done(keyspace, Set(b"/a", b"1"))
     acknowledged(keyspace, SetHistorySize(10))
-    assert (keyspace.history.floor, keyspace.etcd_index) == (92, 101)
+    assert (keyspace.history.floor, keyspace.etcd_index) == (91, 100)
     acknowledged(keyspace, SetHistorySize(1000))
-    assert keyspace.history.floor == 92
-    assert [event.etcd_index for event in keyspace.history.read(92, 100)] == list(range(92, 103))
+    assert keyspace.history.floor == 91
+    assert [event.etcd_index for event in keyspace.history.read(91, 100)] == list(range(91, 101))
 
 
 def test_bytes_are_bounded_in_whole_blocks() -> None:

@@ -10,6 +10,7 @@ from kvraft.keyspace.commands import (
     CreateInOrder,
     Delete,
     PublishMember,
+    RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -271,14 +272,27 @@ def test_commands_about_the_cluster_take_an_index_only_when_they_change_somethin
     """As in etcd each leaves an event in the history that no watcher of keys sees."""
     keyspace = Keyspace()
     member = PublishMember(7, "n1", ("http://127.0.0.1:2379",))
-    for command in (member, SetClusterVersion("3.4.0"), SetHistorySize(1000)):
+    for command in (RegisterMembers((7,)), member, SetClusterVersion("3.4.0")):
         assert acknowledged(keyspace, command) == 1
         assert acknowledged(keyspace, command) == 0
     assert keyspace.etcd_index == keyspace.history.last_index == 3
+    assert [acknowledged(keyspace, SetHistorySize(1000)) for _ in range(2)] == [1, 0]
+    assert keyspace.etcd_index == keyspace.history.last_index == 3, "etcd has no such thing"
     assert keyspace.members[7].client_urls == ("http://127.0.0.1:2379",)
     assert keyspace.cluster_version == "3.4.0"
     assert keyspace.history.events_max == 1000
     assert acknowledged(keyspace, PublishMember(7, "n2", ())) == 1
+
+
+def test_member_that_publishes_itself_before_it_is_registered_costs_the_same() -> None:
+    """Whichever of a new cluster's commands come first: n registrations, n publications and the version, as in etcd."""
+    publications: list[Command] = [PublishMember(member_id, f"n{member_id}", ()) for member_id in (1, 2, 3)]
+    for early in range(4):
+        keyspace = Keyspace()
+        for command in [*publications[:early], RegisterMembers((1, 2, 3)), *publications[early:]]:
+            acknowledged(keyspace, command)
+        acknowledged(keyspace, SetClusterVersion("3.4.0"))
+        assert keyspace.etcd_index == 7
 
 
 STATS: list[tuple[Command, dict[str, int]]] = [

@@ -4,7 +4,15 @@ import asyncio
 from collections.abc import Callable
 from typing import final
 
-from kvraft.keyspace.commands import Command, PublishMember, Set, SetClusterVersion, SetHistorySize, Sync
+from kvraft.keyspace.commands import (
+    Command,
+    PublishMember,
+    RegisterMembers,
+    Set,
+    SetClusterVersion,
+    SetHistorySize,
+    Sync,
+)
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
@@ -31,13 +39,12 @@ class Desk:
         self.waiting: list[tuple[Command, Callable[[Written | EtcdError], None]]] = []
         waiters = Waiters(1, 1, 7000)
         self.applier = Applier(self.keyspace, LogPosition(), CONFIGURATION, waiters, Silence(), lambda: 0, 10)
-        self.chores = Chores(cluster_of(1), self.raft.core, self.applier, self, idle_sync_ms=30_000)
+        self.chores = Chores(
+            cluster_of(1), self.raft.core, self.applier, self.submit, lambda: self.clock_ms, idle_sync_ms=30_000
+        )
 
     def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
         self.waiting.append((command, done))
-
-    def log_clock_ms(self) -> int:
-        return self.clock_ms
 
     def carry_out(self) -> list[Command]:
         """Apply and answer what waits."""
@@ -70,8 +77,8 @@ def test_member_publishes_itself_once_there_is_a_leader_and_again_when_that_fail
     virtual_time.run(story())
 
 
-def test_leader_settles_history_and_then_the_version_once_all_have_published() -> None:
-    """The version says that every member is there; a follower settles nothing."""
+def test_leader_settles_history_founders_and_then_the_version_once_all_have_published() -> None:
+    """The version says that every member is there; a follower settles nothing. In the end etcd's 2n + 1 indices."""
 
     async def story() -> None:
         desk = Desk()
@@ -84,11 +91,14 @@ def test_leader_settles_history_and_then_the_version_once_all_have_published() -
         desk.chores.publish()
         assert desk.carry_out() == [SetHistorySize(HISTORY_EVENTS)]
         desk.chores.publish()
+        assert desk.carry_out() == [RegisterMembers(MEMBER_IDS)]
+        desk.chores.publish()
         assert desk.waiting == []
         for member_id in MEMBER_IDS[1:]:
             desk.keyspace.apply(PublishMember(member_id, f"m{member_id}", ()), 0)
         desk.chores.publish()
         assert desk.carry_out() == [SetClusterVersion(CLUSTER_VERSION)]
+        assert desk.keyspace.etcd_index == 2 * len(MEMBER_IDS) + 1
         desk.chores.publish()
         await asyncio.sleep(2 * MISSING_AFTER_S)
         desk.chores.publish()
@@ -107,6 +117,7 @@ def test_leader_settles_for_the_minimum_version_while_a_founder_is_missing() -> 
             desk.keyspace.apply(PublishMember(member_id, f"m{member_id}", ()), 0)
         desk.keyspace.apply(SetHistorySize(HISTORY_EVENTS), 0)
         desk.chores.publish()
+        assert desk.carry_out() == [RegisterMembers(MEMBER_IDS)]
         await asyncio.sleep(0.75 * MISSING_AFTER_S)
         desk.chores.start_anew()
         desk.chores.publish()
@@ -123,6 +134,28 @@ def test_leader_settles_for_the_minimum_version_while_a_founder_is_missing() -> 
         desk.keyspace.apply(PublishMember(MEMBER_IDS[-1], "m3", ()), 0)
         desk.chores.publish()
         assert desk.carry_out() == [SetClusterVersion(CLUSTER_VERSION)]
+
+    virtual_time.run(story())
+
+
+def test_settled_is_a_member_that_has_published_itself_in_a_cluster_with_its_version() -> None:
+    """Not a moment before: each chore goes out as soon as the one before is applied."""
+
+    async def story() -> None:
+        desk = Desk()
+        desk.raft.role, desk.raft.leader_id = Role.LEADER, 1
+        settling = asyncio.ensure_future(desk.chores.settle())
+        await virtual_time.turns()
+        for member_id in MEMBER_IDS[1:]:
+            desk.keyspace.apply(PublishMember(member_id, f"m{member_id}", ()), 0)
+        rounds = []
+        while not settling.done():
+            rounds.append(desk.carry_out())
+            desk.chores.applied()
+            await virtual_time.turns()
+        own, version = PublishMember(1, "m1", ()), SetClusterVersion(CLUSTER_VERSION)
+        assert rounds == [[RegisterMembers(MEMBER_IDS), own], [version]]
+        await settling
 
     virtual_time.run(story())
 

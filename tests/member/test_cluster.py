@@ -1,15 +1,16 @@
 """What a member knows of its cluster before and after the others have published."""
 
-from kvraft.keyspace.commands import PublishMember
+from kvraft.keyspace.commands import Command, PublishMember, RegisterMembers, SetClusterVersion
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.member.cluster import Cluster
-from tests.member.host import FOUNDERS, cluster_of
+from kvraft.member.cluster import CLUSTER_VERSION, MINIMUM_VERSION, Cluster
+from tests.member.host import FOUNDERS, MEMBER_IDS, cluster_of
 
 
 def test_founders_have_their_names_before_they_have_started() -> None:
     """Its own among them, before there was a quorum: from --initial-cluster, as in etcd; what is published wins."""
     keyspace = Keyspace()
     cluster = cluster_of(1)
+    keyspace.apply(RegisterMembers(MEMBER_IDS), 0)
     assert [(record.name, record.client_urls) for record in cluster.records(keyspace)] == [
         ("m1", ()),
         ("m2", ()),
@@ -26,8 +27,25 @@ def test_founders_have_their_names_before_they_have_started() -> None:
 def test_log_lines_call_members_as_they_are_called_now() -> None:
     """By what they have published, itself by its own name, and a stranger by its id."""
     keyspace = Keyspace()
+    keyspace.apply(RegisterMembers(MEMBER_IDS), 0)
     keyspace.apply(PublishMember(2, "renamed", ()), 0)
     cluster = Cluster(7, PublishMember(1, "mine", ()), FOUNDERS, 1000)
     assert [cluster.peer_name(member_id) for member_id in (1, 2, 3)] == ["mine", "m2", "m3"]
     cluster.unpublished(keyspace)
     assert [cluster.peer_name(member_id) for member_id in (1, 2, 3, 0xAB)] == ["mine", "renamed", "m3", "ab"]
+
+
+def test_cluster_is_settled_when_no_index_will_move_by_itself() -> None:
+    """But for a founder that comes late: for it, only once the version that its coming brings is there."""
+    keyspace = Keyspace()
+    late, other = cluster_of(3), cluster_of(1)
+    told: list[Command] = [RegisterMembers(MEMBER_IDS), PublishMember(1, "m1", ()), PublishMember(2, "m2", ())]
+    for command in told:
+        assert not other.is_settled(keyspace)
+        keyspace.apply(command, 0)
+    keyspace.apply(SetClusterVersion(MINIMUM_VERSION), 0)
+    assert (other.is_settled(keyspace), late.is_settled(keyspace)) == (True, False)
+    keyspace.apply(PublishMember(3, "m3", ()), 0)
+    assert not late.is_settled(keyspace)
+    keyspace.apply(SetClusterVersion(CLUSTER_VERSION), 0)
+    assert (other.is_settled(keyspace), late.is_settled(keyspace)) == (True, True)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Coroutine
 from typing import Any, final
 
-from kvraft.keyspace.commands import CreateInOrder, PublishMember, Set
+from kvraft.keyspace.commands import Command, CreateInOrder, PublishMember, RegisterMembers, Set, SetClusterVersion
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster
@@ -19,11 +19,11 @@ from kvraft.peer_frames import ForwardedCommand, ForwardRefused
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import RefusalReason
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
-from kvraft.raft.messages import AppendEntries
+from kvraft.raft.messages import AppendEntries, ReadIndexReply, ReadIndexRequest
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
 from tests.member import virtual_time
-from tests.member.fakes import RecordingTransport
+from tests.member.fakes import RecordingTransport, payload_of
 from tests.member.host import CLUSTER_ID, CONFIGURATION, FOUNDERS
 from tests.storage.memory import MemoryDisk, open_memory
 
@@ -79,6 +79,13 @@ class Follower:
     async def post(self) -> None:
         """A client's POST."""
         self.member.submit(CreateInOrder(path=b"/q", value=b"job"), self.outcomes.append)
+        await virtual_time.turns()
+
+    async def answer_read(self) -> None:
+        """The leader answers the read that waits with what has been sent."""
+        [(leader, asked)] = [(to, frame) for to, frame in self.transport.take() if isinstance(frame, ReadIndexRequest)]
+        assert self.last is not None
+        self.member.on_frames(leader, [ReadIndexReply(asked.term, asked.read_id, self.last.index)])
         await virtual_time.turns()
 
     def forwarded(self) -> list[tuple[int, ForwardedCommand]]:
@@ -326,5 +333,28 @@ def test_requests_that_time_out_without_a_leader_are_freed(tmp_path: pathlib.Pat
         member._look_around(int(asyncio.get_running_loop().time() * 1000) + 7000)
         assert len(follower.outcomes) == 120
         assert count(Waiter) == 0
+
+    tell(tmp_path, story)
+
+
+def test_member_starts_to_serve_once_it_is_published_and_the_cluster_has_its_version(tmp_path: pathlib.Path) -> None:
+    """Before that nobody would find it by `/v2/machines`, and the index would move between a client's two writes."""
+
+    async def story(follower: Follower) -> None:
+        starting = asyncio.ensure_future(follower.member.start())
+        await follower.lead(2, 1, None)
+        await follower.answer_read()
+        [(_, own)] = follower.forwarded()
+        others: tuple[Command, ...] = (
+            RegisterMembers((1, 2, 3)),
+            PublishMember(2, "m2", ()),
+            PublishMember(3, "m3", ()),
+        )
+        for payload in [*map(payload_of, others), own.payload, payload_of(SetClusterVersion("3.4.0"))]:
+            assert not starting.done()
+            await follower.lead(2, 1, payload)
+        assert starting.done()
+        await starting
+        await follower.member.stop()
 
     tell(tmp_path, story)
