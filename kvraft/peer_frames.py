@@ -82,6 +82,8 @@ class PeerHello:
     """The data directory was empty at the start, and nothing has come since."""
     rebuilding: bool = False
     """It lost its disk, knows that, and promises nothing that it does not hold (`kvraft/raft/rebuild.py`)."""
+    founding: bytes = b""
+    """Which history its log is of (`Configuration.founding`); empty while it knows of none that is committed."""
 
 
 class RefusalKind(enum.IntEnum):
@@ -100,6 +102,8 @@ class RefusalKind(enum.IntEnum):
     SHORTER_LOG = 6
     """Its log lacks entries that it acknowledged."""
     REMOVED = 7
+    OTHER_HISTORY = 8
+    """The cluster was founded twice with the same settings, and the two logs are not of the same one."""
 
 
 @final

@@ -6,6 +6,8 @@ something, and the highest committed index that each is known to hold. The leade
 own among them: whom it has not told could otherwise form a majority with the one that forgot.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final, final
 
 from kvraft.member.interfaces import LogStore
@@ -57,6 +59,7 @@ class PeerMemory:
             last.chain_hash,
             fresh,
             rebuilding,
+            self._raft.founding,
         )
 
     def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
@@ -136,6 +139,17 @@ class PeerMemory:
         if held <= last_index or self._raft.is_rebuilding:
             return None
         return _shorter(last_index, held)
+
+
+def holders_of_one_history(hellos: Iterable[PeerHello]) -> set[int]:
+    """Of the members that say so of themselves, those that hold the cluster's data: of the history that most have.
+
+    One that does not know its founding yet may be of any.
+    """
+    holders = [hello for hello in hellos if hello.last_log_index and not hello.fresh and not hello.rebuilding]
+    foundings = Counter(hello.founding for hello in holders if hello.founding)
+    most = foundings.most_common(1)[0][0] if foundings else b""
+    return {hello.member_id for hello in holders if hello.founding in {most, b""}}
 
 
 def _shorter(last_index: int, acknowledged: int) -> str:

@@ -7,6 +7,7 @@ from typing import Final, final
 from google.protobuf.message import DecodeError
 
 from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.raft.configuration import FOUNDING_BYTES
 from kvraft.raft.entries import HASH_BYTES
 from kvraft.transport.codec import REFUSAL_CHARACTERS_MAX, WireError, refusal_from_wire
 from kvraft.transport.handshake import (
@@ -207,6 +208,7 @@ def _greeting_to_wire(greeting: Greeting) -> pb.Greeting:
         lane=f"LANE_{greeting.lane.name}",
         instance=greeting.instance,
         rebuilding=hello.rebuilding,
+        founding=hello.founding,
         session=greeting.session,
     )
 
@@ -218,6 +220,8 @@ def _greeting_from_wire(wire: pb.Greeting) -> Greeting:
         raise WireError("a greeting without ids")
     if len(wire.last_log_hash) != HASH_BYTES or len(wire.instance) != INSTANCE_BYTES:
         raise WireError(f"a greeting with a hash of {len(wire.last_log_hash)} bytes")
+    if len(wire.founding) not in {0, FOUNDING_BYTES}:
+        raise WireError(f"a greeting with a founding of {len(wire.founding)} bytes")
     if (wire.last_log_index | wire.current_term) >> 63 or wire.last_log_term > wire.current_term:
         raise WireError(f"a greeting in term {wire.current_term} with a log of term {wire.last_log_term}")
     if wire.session >> 63:
@@ -233,6 +237,7 @@ def _greeting_from_wire(wire: pb.Greeting) -> Greeting:
         wire.last_log_hash,
         wire.fresh,
         wire.rebuilding,
+        wire.founding,
     )
     return Greeting(
         hello,

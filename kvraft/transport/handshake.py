@@ -139,7 +139,18 @@ def _identity(theirs: Greeting, ours: PeerHello) -> Refusal | None:
             RefusalKind.WRONG_MEMBER,
             f"two processes are member {hello.member_id:x}: give each member its own --name and --data-dir",
         )
+    if hello.founding and ours.founding and hello.founding != ours.founding:
+        return Refusal(
+            RefusalKind.OTHER_HISTORY,
+            f"this cluster was founded twice: member {hello.member_id:x} holds {_history(hello)}, member "
+            f"{ours.member_id:x} holds {_history(ours)}, and they never mix. To give up what one of them holds, move "
+            "its data directory away and start it with an empty one; docs/operations.md has both choices",
+        )
     return None
+
+
+def _history(hello: PeerHello) -> str:
+    return f"history {hello.founding[:4].hex()} up to index {hello.last_log_index} of term {hello.last_log_term}"
 
 
 def _unknown(member_id: int, our_id: int) -> Refusal:

@@ -13,7 +13,9 @@ from kvraft.transport.repeats import Repeats
 from kvraft.transport.traffic import Traffic
 
 _FATAL: Final = frozenset({RefusalKind.WIPED, RefusalKind.SHORTER_LOG, RefusalKind.REMOVED})
-"""Refusals that one peer's durable memory is enough for. WRONG_CLUSTER needs more, see `_is_fatal`."""
+"""Refusals that one peer's durable memory is enough for."""
+_EITHER_IS_ASTRAY: Final = frozenset({RefusalKind.WRONG_CLUSTER, RefusalKind.OTHER_HISTORY})
+"""Refusals that need more than one peer, see `_is_fatal`."""
 
 _log = logs.get("kvraft.transport")
 
@@ -33,7 +35,7 @@ class Reports:
         self._dropped: dict[int, list[Frame]] = {}
         """By peer, what never left; reported once for all of this turn of the loop."""
         self._foreign: set[int] = set()
-        """Peers that say this member belongs to another cluster."""
+        """Peers that say this member belongs to another cluster, or to another founding of it."""
         self._repeats = Repeats(clock.monotonic_ms)
         self._traffic = Traffic()
 
@@ -118,11 +120,11 @@ class Reports:
     def _is_fatal(self, member_id: int, refusal: Refusal) -> bool:
         """Whether this member must not go on.
 
-        Two members of different clusters refuse each other, and neither can know which of them is astray. So a wrong
-        cluster is fatal only if so many peers say it that no quorum is left for this member's own cluster; otherwise
-        one misconfigured member would stop healthy ones.
+        Two members of different clusters, or of two foundings of one, refuse each other, and neither can know which of
+        them is astray. So that is fatal only if so many peers say it that no quorum is left for what this member
+        belongs to; otherwise one misconfigured member, or one from before, would stop healthy ones.
         """
-        if refusal.kind is not RefusalKind.WRONG_CLUSTER:
+        if refusal.kind not in _EITHER_IS_ASTRAY:
             return refusal.kind in _FATAL
         self._foreign.add(member_id)
         members = len(self.peers) + 1

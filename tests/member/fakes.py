@@ -73,6 +73,7 @@ class ScriptedRaft:
         self.unanswered: list[int] = []
         self.lost_as_well: list[int] = []
         self.last_log_index = 0
+        self.founding = b""
         self.durable_index = 0
         self.durable_position = LogPosition()
         self.commits = False

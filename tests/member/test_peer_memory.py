@@ -9,7 +9,7 @@ from typing import Final, cast, final
 
 import pytest
 
-from kvraft.member.peer_memory import PeerMemory
+from kvraft.member.peer_memory import PeerMemory, holders_of_one_history
 from kvraft.peer_frames import MatchIndices, PeerHello, Refusal, RefusalKind
 from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
@@ -246,3 +246,15 @@ def test_member_hears_that_it_lacks_what_it_acknowledged(tmp_path: pathlib.Path)
         assert made.memory.contradiction(MatchIndices(((1, 6),))) is None
 
     virtual_time.run(story())
+
+
+def test_holders_are_those_of_the_history_that_most_have() -> None:
+    """Not who is fresh, empty or rebuilding; one that does not know its founding counts with any."""
+
+    def hello(member_id: int, index: int = 9, founding: bytes = b"one", **facts: bool) -> PeerHello:
+        return PeerHello(7, member_id, 2, index, 1, b"", founding=founding, **facts)
+
+    assert holders_of_one_history([]) == set()
+    useless = [hello(4, 0), hello(5, fresh=True), hello(6, rebuilding=True)]
+    assert holders_of_one_history([hello(1), hello(2, founding=b""), *useless]) == {1, 2}
+    assert holders_of_one_history([hello(1), hello(2, founding=b"two"), hello(3, founding=b"two")]) == {2, 3}

@@ -98,8 +98,8 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
 GREETINGS = st.builds(
     Greeting,
     st.builds(
-        lambda cluster, member, term, index, last, chain_hash, fresh: PeerHello(
-            cluster, member, term, index, last % (term + 1), chain_hash, fresh
+        lambda cluster, member, term, index, last, chain_hash, fresh, founding: PeerHello(
+            cluster, member, term, index, last % (term + 1), chain_hash, fresh, founding=founding
         ),
         st.integers(1, 2**64 - 1),
         st.integers(1, 2**64 - 1),
@@ -108,6 +108,7 @@ GREETINGS = st.builds(
         NUMBER,
         HASH,
         st.booleans(),
+        st.sampled_from((b"", bytes(16), b"a founding of 16")),
     ),
     st.integers(1, 2**64 - 1),
     st.sampled_from(Lane),

@@ -56,6 +56,22 @@ def test_a_greeting_that_cannot_be_meant_for_us_is_refused_with_a_remedy(
     assert words in refusal.detail
 
 
+def test_a_peer_of_another_founding_is_refused_with_both_histories() -> None:
+    """Same settings, same ids, two logs. While one side knows of no founding, there is nothing to compare."""
+    ours = dataclasses.replace(MINE, founding=b"m" * 16, last_log_index=20, last_log_term=2)
+    theirs = dataclasses.replace(THEIRS.hello, founding=b"t" * 16, last_log_index=50, last_log_term=3)
+    gate = _gate(support.Local(ours))
+    refusal = gate.judge(dataclasses.replace(THEIRS, hello=theirs))
+    assert refusal is not None
+    assert refusal.kind is RefusalKind.OTHER_HISTORY
+    assert "member 2 holds history 74747474 up to index 50 of term 3" in refusal.detail
+    assert "member 1 holds history 6d6d6d6d up to index 20 of term 2" in refusal.detail
+    for agreeing in (b"", ours.founding):
+        hello = dataclasses.replace(theirs, founding=agreeing)
+        assert gate.judge(dataclasses.replace(THEIRS, hello=hello)) is None
+    assert _gate().judge(dataclasses.replace(THEIRS, hello=theirs)) is None
+
+
 def test_a_newer_program_that_still_speaks_our_protocol_is_accepted() -> None:
     """A rolling upgrade goes member by member."""
     assert _gate().judge(dataclasses.replace(THEIRS, protocol_version_max=PROTOCOL_VERSION_MAX + 5)) is None

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -84,12 +85,14 @@ async def test_a_member_of_another_cluster_is_refused(caplog: pytest.LogCaptureF
     assert sorted(str(line["peer"]) for line in _lines(caplog, "refused by peer")) == ["1", "2"]
 
 
-async def test_another_cluster_is_fatal_once_no_quorum_of_ones_own_can_be_left() -> None:
+@pytest.mark.parametrize("difference", [{"cluster_id": 0xBAD}, {"founding": b"another founding"}], ids="".join)
+async def test_another_cluster_is_fatal_once_no_quorum_of_ones_own_can_be_left(difference: dict[str, Any]) -> None:
     """One astray member must not stop two healthy ones, and the two together stop the astray one."""
     reservation = ports.reserve(3)
     port_of = dict(enumerate(reservation.ports, start=1))
-    healthy = [support.make_peer(member_id, port_of) for member_id in (1, 2)]
-    astray = support.make_peer(3, port_of, local=support.Local(support.hello(3, cluster_id=0xBAD)))
+    one, two, three = (dataclasses.replace(support.hello(member), founding=b"the same for all") for member in (1, 2, 3))
+    healthy = [support.make_peer(hello.member_id, port_of, local=support.Local(hello)) for hello in (one, two)]
+    astray = support.make_peer(3, port_of, local=support.Local(dataclasses.replace(three, **difference)))
     async with support.running(healthy[0]), support.running(healthy[1]), support.running(astray):
         await astray.events.until(lambda events: any(fatal for _, _, fatal in events.refused))
         for peer in healthy:

@@ -25,6 +25,7 @@ class RefusalKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_KIND_WIPED: _ClassVar[RefusalKind]
     REFUSAL_KIND_SHORTER_LOG: _ClassVar[RefusalKind]
     REFUSAL_KIND_REMOVED: _ClassVar[RefusalKind]
+    REFUSAL_KIND_OTHER_HISTORY: _ClassVar[RefusalKind]
 
 class Word(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -46,6 +47,7 @@ REFUSAL_KIND_UNKNOWN_MEMBER: RefusalKind
 REFUSAL_KIND_WIPED: RefusalKind
 REFUSAL_KIND_SHORTER_LOG: RefusalKind
 REFUSAL_KIND_REMOVED: RefusalKind
+REFUSAL_KIND_OTHER_HISTORY: RefusalKind
 WORD_UNSPECIFIED: Word
 WORD_ACCEPTED: Word
 WORD_RETIRE: Word
@@ -77,7 +79,7 @@ class StatusAnswer(_message.Message):
     def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., current_term: _Optional[int] = ..., last_log_index: _Optional[int] = ..., fresh: _Optional[bool] = ..., rebuilding: _Optional[bool] = ...) -> None: ...
 
 class Greeting(_message.Message):
-    __slots__ = ("cluster_id", "member_id", "to_member_id", "protocol_version_min", "protocol_version_max", "last_log_index", "last_log_term", "last_log_hash", "current_term", "fresh", "lane", "instance", "rebuilding", "session")
+    __slots__ = ("cluster_id", "member_id", "to_member_id", "protocol_version_min", "protocol_version_max", "last_log_index", "last_log_term", "last_log_hash", "current_term", "fresh", "lane", "instance", "rebuilding", "session", "founding")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     TO_MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +94,7 @@ class Greeting(_message.Message):
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     REBUILDING_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    FOUNDING_FIELD_NUMBER: _ClassVar[int]
     cluster_id: int
     member_id: int
     to_member_id: int
@@ -106,7 +109,8 @@ class Greeting(_message.Message):
     instance: bytes
     rebuilding: bool
     session: int
-    def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., to_member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., last_log_hash: _Optional[bytes] = ..., current_term: _Optional[int] = ..., fresh: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ..., instance: _Optional[bytes] = ..., rebuilding: _Optional[bool] = ..., session: _Optional[int] = ...) -> None: ...
+    founding: bytes
+    def __init__(self, cluster_id: _Optional[int] = ..., member_id: _Optional[int] = ..., to_member_id: _Optional[int] = ..., protocol_version_min: _Optional[int] = ..., protocol_version_max: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., last_log_hash: _Optional[bytes] = ..., current_term: _Optional[int] = ..., fresh: _Optional[bool] = ..., lane: _Optional[_Union[Lane, str]] = ..., instance: _Optional[bytes] = ..., rebuilding: _Optional[bool] = ..., session: _Optional[int] = ..., founding: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("kind", "detail", "remembered_index")
