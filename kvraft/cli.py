@@ -34,6 +34,7 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import Settings
+from kvraft.start.giving_up import may_set_aside
 from kvraft.storage.aside import put_back
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.environment import stored_identity
@@ -194,18 +195,24 @@ def _without_data(wanted: Settings) -> str:
 class _RebuildNeededError(Exception):
     """The member found out while it ran that its data is not what it should be, and may begin anew."""
 
+    def __init__(self, reason: str, *, holds_nothing: bool) -> None:
+        super().__init__(reason)
+        self.holds_nothing = holds_nothing
+        """Whether its log is empty, so that there is nothing to give up."""
+
 
 def _run_once_or_twice(wanted: Settings, rebuild: str) -> int:
     """Run the member; if its data turns out to be lost or damaged and `--rebuild` is given, once more without it.
 
     Not a third time: what is wrong then is not the data.
     """
+    holds_nothing = False
     while True:
         if rebuild and len(wanted.initial_cluster) == 1:
             raise StorageError(f"{rebuild}: --rebuild cannot help, as no other member has this data: restore a copy")
         try:
             with _listeners(wanted) as listeners:
-                return uvloop.run(_run(wanted, listeners, rebuild))
+                return uvloop.run(_run(wanted, listeners, rebuild, holds_nothing=holds_nothing))
         except KeyboardInterrupt:
             # Once more, while what was left was closed: nobody is to read a traceback for his impatience.
             return EXIT_SIGNAL + signal.SIGINT
@@ -213,6 +220,7 @@ def _run_once_or_twice(wanted: Settings, rebuild: str) -> int:
             if not wanted.rebuild or rebuild:
                 raise StorageError(str(error)) from error
             rebuild = str(error).removesuffix(f"; {REMEDY}")
+            holds_nothing = isinstance(error, _RebuildNeededError) and error.holds_nothing
         finally:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # the loop has put Python's own back, which raises
 
@@ -248,13 +256,15 @@ def _cannot_listen(flag: str, url: Url, error: OSError) -> SettingsError:
     return SettingsError(f"{flag}={url}: cannot listen: {reason}, or choose another address")
 
 
-async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str) -> int:
+async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *, holds_nothing: bool) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     for listener in listeners:
         listener.turn_away()
+    if rebuild and not holds_nothing and not await may_set_aside(wanted, _transport_settings(wanted), stop):
+        return 0
     configuration = Configuration.of(member.member_id for member in wanted.initial_cluster)
     try:
         storage = open_storage(wanted.data_dir, wanted.identity, configuration, rebuild=rebuild)
@@ -409,7 +419,8 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
         await member.stop()
     if member.failure.done():
         if wanted.rebuild and member.rebuild_helps:
-            raise _RebuildNeededError(member.failure.result())
+            holds_nothing = member.local_hello().last_log_index == 0
+            raise _RebuildNeededError(member.failure.result(), holds_nothing=holds_nothing)
         logs.last_words(member.failure.result())
         return EXIT_FAILURE
     log.info("stopped", member=wanted.name)

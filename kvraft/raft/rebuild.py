@@ -71,6 +71,11 @@ class Asking:
         self.next_ms = now_ms
 
 
+def enough_know(knowing: int, voters: int) -> bool:
+    """Whether each majority of the voters has one in it that knows, if so many others do."""
+    return knowing > voters - majority(voters)
+
+
 def unanswered(state: State, asking: Asking) -> list[int]:
     """The voters whose answer is missing; one that knows nothing may answer better later."""
     return [voter for voter in state.configuration.voters if voter not in {state.server_id, *asking.replies}]
@@ -117,7 +122,7 @@ def handle_rebuild_reply(state: State, asking: Asking, from_server: int, message
         asking.begin_anew(state.now_ms)
         return False
     knowing = asking.replies.values()
-    if not asking.blank.issuperset(unanswered(state, asking)) or len(knowing) <= len(voters) - majority(len(voters)):
+    if not asking.blank.issuperset(unanswered(state, asking)) or not enough_know(len(knowing), len(voters)):
         return False
     term = max(reply.term for reply in knowing)
     last_log_term, last_log_index = max((reply.last_log_term, reply.last_log_index) for reply in knowing)

@@ -62,6 +62,11 @@ def has_set_aside(directory: DataDirectory) -> bool:
     return bool(_asides(directory.path))
 
 
+def holds_data(path: Path) -> bool:
+    """Whether there is anything that a rebuild would set aside."""
+    return path.is_dir() and bool(_entries(path))
+
+
 def put_back(path: Path) -> tuple[Path, Path | None]:
     """Put the newest data that was set aside back into its place, and what stands there now aside.
 

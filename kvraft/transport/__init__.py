@@ -14,7 +14,7 @@ Files, from the wire to the member:
 - `arrivals`: the acceptor's side of the greeting; `peer_http`: `/members` and `/version`;
 - `calls`, `call_server`: gRPC behind the same port, loaded by the first call;
 - `snapshot_stream`: sends and receives one snapshot; `snapshots`: all of them, and who dials;
-- `transport`: the facade, `PeerTransport`;
+- `transport`: the facade, `PeerTransport`; `survey`: asking peers what they hold, without taking part;
 - `generate`, `pb/`: what protoc makes of proto/raft.proto.
 
 Members dial each other; one session carries both directions, whichever side dialled it. Control frames never wait

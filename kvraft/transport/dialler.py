@@ -143,6 +143,21 @@ class Dialler:
 
         return await self._reach(dial, lambda mailbox: mailbox.connection.abort("another one was faster"))
 
+    async def ask(self) -> Greeting:
+        """What the peer says of itself, on a connection that ends with that.
+
+        Raises:
+            UnreachableError: the peer was not reached.
+            RefusedError: one side does not accept the other.
+        """
+
+        async def dial(address: Address) -> Greeting:
+            mailbox, theirs = await self._greet(address, Lane.SNAPSHOT, 0)  # a lane that belongs to no session
+            mailbox.connection.abort("the peer was only asked who it is")
+            return theirs
+
+        return await self._reach(dial, lambda _theirs: None)
+
     async def _reach(
         self, dial: Callable[[Address], Awaitable[_Reached]], discard: Callable[[_Reached], None]
     ) -> _Reached:

@@ -125,6 +125,35 @@ def test_damaged_follower_is_repaired_and_what_it_had_is_kept(tmp_path: Path) ->
         assert _aside(member) == [aside], "the flag may stay on: a sound directory is used as it is"
 
 
+def test_damaged_member_keeps_what_it_has_until_the_others_are_sure_to_have_it(tmp_path: Path) -> None:
+    """While one of the others is away it waits and says for whom, touching nothing, and ends in order if it is told to.
+
+    The other may be damaged, too: if both had given up what they hold, nobody could go on.
+    """
+    with Cluster(tmp_path / "cluster") as cluster:
+        member, away = cluster.followers()
+        _write(cluster.leader(), "kept", "1")
+        member.wait_for("equal members", lambda: _agree(cluster), 20)
+        for stopped in (member, away):
+            assert stopped.terminate() == 0
+        identity = member.data_dir / "identity"
+        identity.write_bytes(identity.read_bytes().replace(b'"complete"', b'"Complete"'))
+        held = sorted(member.data_dir.rglob("*"))
+        _with_rebuild(member)
+        names = {each.name for each in cluster.members} - {member.name, away.name}
+        for _ in range(2):
+            logged = len(member.log_text())
+            member.start()
+            waits = f"before more of the others hold the data member={member.name} holding={names.copy().pop()} "
+            member.wait_for("its line", functools.partial(_has_said, member, f"{waits}missing={away.name}", logged), 20)
+            assert member.terminate() == 0
+            assert sorted(member.data_dir.rglob("*")) == held
+        member.start()
+        away.start()
+        _served_everything(cluster, member, ["kept"])
+        assert len(_aside(member)) == 1
+
+
 def test_old_copy_of_a_directory_is_replaced(tmp_path: Path) -> None:
     """The member finds out by itself that the others know more of it, and begins anew."""
     with Cluster(tmp_path / "cluster") as cluster:

@@ -1,0 +1,69 @@
+"""Asking the peers what they hold, by a member that is about to give up what it has. It takes part in nothing."""
+
+import asyncio
+import itertools
+import random
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import final
+
+from kvraft import clock
+from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.transport.connection import Pulse
+from kvraft.transport.dialler import Dialler, RefusedError, UnreachableError
+from kvraft.transport.handshake import INSTANCE_BYTES, Gate
+from kvraft.transport.links import Links
+from kvraft.transport.names import Names
+from kvraft.transport.reports import Reports
+from kvraft.transport.session import Session, Wiring
+from kvraft.transport.settings import TransportSettings
+
+
+@final
+class Survey:
+    """Greets peers as a member that has lost its disk, which commits it to nothing, and keeps what they answer."""
+
+    def __init__(
+        self,
+        hello: PeerHello,
+        peers: Mapping[int, Sequence[str]],
+        names: Mapping[int, str],
+        settings: TransportSettings,
+    ) -> None:
+        """`hello` is this member's, `rebuilding`; `peers` are the others with their peer URLs, `names` for the log."""
+        self._hello = hello
+        gate = Gate(self, secrets.token_bytes(INSTANCE_BYTES))
+        gate.members = frozenset(peers)
+        links: Links[Session] = Links(hello.member_id, clock.monotonic_ms, _nothing, _nothing)
+        reports = Reports(names, lambda: 0)
+        wiring = Wiring(settings, gate, reports, Pulse(settings.silence_ms), links, _nothing)
+        rng = random.Random()  # noqa: S311 -- jitter, no secret
+        numbers = partial(next, itertools.count(1))
+        known = Names()
+        self._diallers = [
+            Dialler(member_id, urls, wiring, known, numbers, rng, is_second=False) for member_id, urls in peers.items()
+        ]
+
+    def local_hello(self) -> PeerHello:
+        """For the gate."""
+        return self._hello
+
+    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:  # noqa: ARG002 -- the gate's
+        """Whoever answers is heard: nothing of it goes anywhere."""
+        return None
+
+    async def ask(self) -> list[PeerHello]:
+        """What all that can be reached say of themselves now. Within the time of one attempt to connect."""
+        answers = await asyncio.gather(*(self._ask(dialler) for dialler in self._diallers))
+        return [hello for hello in answers if hello is not None]
+
+    async def _ask(self, dialler: Dialler) -> PeerHello | None:
+        try:
+            return (await dialler.ask()).hello
+        except (UnreachableError, RefusedError):
+            return None
+
+
+def _nothing(*_arguments: object) -> None:
+    """A survey has no session, and nobody to tell of one."""
