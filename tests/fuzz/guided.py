@@ -11,6 +11,7 @@ finding is a file; `python -m tests.fuzz.guided TARGET --input FILE` tries it ag
 | key-request | method, content type, query, body | a request or `EtcdError`, with short cuts as without |
 | targets | a request target | a clean path that is clean, and a redirect that is one line |
 | records | a record of storage or keyspace, below its checksum | a value, or one of the typed errors |
+| session | a member's connection, raw or sealed, cut into pieces | the same messages however it is cut, each checked |
 | settings | a command line | settings, or `SettingsError` in one line |
 """
 
@@ -27,7 +28,7 @@ from typing import Final
 
 from tests import tried
 
-TARGETS: Final = ("splitter", "heads", "key-request", "targets", "records", "settings")
+TARGETS: Final = ("splitter", "heads", "key-request", "targets", "records", "settings", "session")
 INPUT_BYTES_MAX: Final = 600
 SECONDS_FOR_AN_INPUT: Final = 10
 COVERED_MIN: Final = 20

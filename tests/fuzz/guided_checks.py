@@ -15,7 +15,10 @@ from kvraft.api_v2.request_heads import parse_headers
 from kvraft.api_v2.request_splitter import Piece, Splitter
 from kvraft.api_v2.targets import clean_path, parse_target, redirect_header, redirect_url
 from kvraft.keyspace.errors import EtcdError
-from tests.fuzz import records, settings
+from kvraft.raft.messages import Heartbeat
+from kvraft.transport import framing
+from kvraft.transport.codec import WireError, Word, encode_frames, encode_word
+from tests.fuzz import peers, records, settings
 
 NOW_NS: Final = 10**18
 LINE_BYTES_MAX: Final = 200
@@ -144,6 +147,31 @@ def _good_record(name: str) -> bytes:
     }[name]
 
 
+def _messages(data: bytes, size: int) -> list[bytes] | None:
+    """Every message of what comes `size` bytes at a time; None if it is damaged."""
+    splitter = framing.Splitter(LINE_BYTES_MAX)
+    try:
+        return [message for at in range(0, len(data), size) for message in splitter.feed(data[at : at + size])]
+    except WireError:
+        return None
+
+
+def check_session(data: bytes) -> None:
+    """However a connection is cut its messages are the same, and each is one that a member can have sent, or refused.
+
+    The first byte says how it is cut; of the rest every stretch up to a zero byte is sealed if the first byte is odd.
+    """
+    if not data:
+        return
+    size, stream = 1 + data[0] // 2, data[1:]
+    if data[0] % 2:
+        stream = b"".join(framing.seal(message) for message in stream.split(b"\x00"))
+    messages = _messages(stream, size)
+    assert messages == _messages(stream, 1)
+    for message in messages or ():
+        peers.check(message)
+
+
 CHECKS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "splitter": check_splitter,
     "heads": check_heads,
@@ -151,6 +179,7 @@ CHECKS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "targets": check_target,
     "records": check_record,
     "settings": check_settings,
+    "session": check_session,
 }
 _HOST: Final = b"Host: a\r\n"
 EXAMPLES: Final[Mapping[str, tuple[bytes, ...]]] = {
@@ -162,6 +191,11 @@ EXAMPLES: Final[Mapping[str, tuple[bytes, ...]]] = {
         + b"\r\n",
         b"\x40PUT / HTTP/1.1\r\n" + _HOST + b"Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: x\r\n\r\n",
         b"\x01FOO / HTTP/1.0\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+    ),
+    "session": (
+        b"\x07" + encode_word(Word.ACCEPTED),
+        b"\x20" + framing.seal(encode_word(Word.RETIRE)) + framing.PING + framing.seal(b"no message"),
+        b"\x21" + encode_word(Word.FETCH) + b"\x00" + encode_frames([Heartbeat(3, 0, 5, 1)])[:5],
     ),
     "heads": (
         _HOST + b"Content-Length: 3\r\nContent-Type: " + FORM + b"\r\n",
