@@ -1,4 +1,4 @@
-"""Planted bugs of elections: M1 to M10, and after the death of a leader M56 and M57."""
+"""Planted bugs of elections: M1 to M10, and after the death of a leader M63 and M64."""
 
 from typing import Any
 
@@ -167,14 +167,14 @@ MUTANTS = (
         overwritten_and_back,
     ),
     Mutant(
-        "M56",
+        "M63",
         "rivals of a split vote wait for a whole election timeout",
         ("I13",),
         wrapped(election, "_after_split_vote_ms", _rest_after_split_vote),
         test="tests/simulation/test_kills.py::test_no_death_of_a_leader_is_felt[3-idle-1000]",
     ),
     Mutant(
-        "M57",
+        "M64",
         "what a dead leader sent before its end renews its lease",
         ("I13",),
         wrapped(Raft, "_receive", _hear_the_dead),

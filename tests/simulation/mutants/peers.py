@@ -46,14 +46,14 @@ MUTANTS = (
         test="tests/transport/test_links_and_lanes.py::test_a_queue_refuses_what_exceeds_its_bounds_and_keeps_what_it_has",
     ),
     Mutant(
-        "M70",
+        "M72",
         "compares indices with a member of another founding",
         ("I17",),
         wrapped(handshake, "_identity", _any_history),
         test="tests/transport/test_handshake.py::test_a_peer_of_another_founding_is_refused_with_both_histories",
     ),
     Mutant(
-        "M71",
+        "M73",
         "a majority stops for one member of another founding",
         ("I13", "I17"),
         wrapped(Reports, "_is_fatal", _stops_for_anybody),
