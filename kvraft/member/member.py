@@ -51,6 +51,7 @@ from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, RefusalReason, Role, RoleChange
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import (
+    PeerConnected,
     PeerDisconnected,
     PeerUnreachable,
     Propose,
@@ -509,9 +510,11 @@ class Member:
         elif isinstance(message, AppendEntriesReply):
             self._stats.on_append_reply(from_member)
 
-    def on_connected(self, _member_id: int) -> None:
-        """A peer is reachable: requests may wait for it."""
-        self._loop.wake()
+    def on_connected(self, member_id: int) -> None:
+        """A peer is reachable: requests may wait for it, and a leader can be found."""
+        voters = self._raft.configuration.voters
+        reached = sum(voter == self.member_id or self._transport.is_connected(voter) for voter in voters)
+        self._loop.put(PeerConnected(member_id, reached > len(voters) // 2))
 
     def on_disconnected(self, member_id: int) -> None:
         """A peer's process has gone or went silent."""

@@ -14,6 +14,7 @@ from kvraft.raft.effects import Effects, Role
 from kvraft.raft.inputs import (
     Input,
     LogCompacted,
+    PeerConnected,
     PeerDisconnected,
     PeerUnreachable,
     Propose,
@@ -234,6 +235,7 @@ class Raft:
         | LogCompacted
         | SnapshotInstalled
         | SnapshotSent
+        | PeerConnected
         | PeerDisconnected
         | PeerUnreachable
         | TransferLeadership,
@@ -248,6 +250,8 @@ class Raft:
                 snapshots.snapshot_installed(state, item)
             case SnapshotSent():
                 snapshots.snapshot_sent(state, item)
+            case PeerConnected():
+                election.peer_connected(state, item)
             case PeerDisconnected():
                 replication.follower_unreachable(state, item.server)
                 election.peer_disconnected(state, item.server)

@@ -9,6 +9,7 @@ from typing import Final
 
 from kvraft.raft.configuration import FOUNDING_BYTES
 from kvraft.raft.entries import EntryKind
+from kvraft.raft.inputs import PeerConnected
 from kvraft.raft.membership import follow_configuration
 from kvraft.raft.messages import (
     Message,
@@ -240,6 +241,28 @@ def handle_timeout_now(state: State, from_server: int) -> None:
         become_candidate(state, leadership_transfer=True)
 
 
+def peer_connected(state: State, connected: PeerConnected) -> None:
+    """A leader is heard by whoever has come. Who knows of none asks for an election, once a majority can answer.
+
+    A timeout waits for a leader to speak, and where nobody could be reached nobody was heard: members that start
+    together, or meet again after a cut, need not wait for it (etcd moves its clock on when its peers have connected:
+    etcdserver/raft.go, `advanceTicks`). What is asked first is a pre-vote, which disturbs nobody.
+    """
+    role = state.role
+    if isinstance(role, Leader):
+        role.heartbeat_wanted = True
+    elif connected.reaches_majority and isinstance(role, Follower) and not state.leader_id:
+        if state.now_ms >= role.voted_until_ms:
+            _ask_soon(state, role)
+    elif isinstance(role, PreCandidate | Candidate):
+        role.resend_ms = state.now_ms
+
+
+def _ask_soon(state: State, follower: Follower) -> None:
+    delay_ms = state.random.randrange(state.settings.disconnect_delay_ms_max + 1)
+    follower.election_deadline_ms = min(follower.election_deadline_ms, state.now_ms + delay_ms)
+
+
 def peer_disconnected(state: State, server: int) -> None:
     """The leader's process closed its connection: stop counting on it, and ask for an election soon.
 
@@ -257,8 +280,7 @@ def peer_disconnected(state: State, server: int) -> None:
     leader_lost(state)
     state.gone_leader_id = server
     state.gone_until_ms = state.now_ms + state.settings.disconnect_delay_ms_max
-    delay_ms = state.random.randrange(state.settings.disconnect_delay_ms_max + 1)
-    role.election_deadline_ms = min(role.election_deadline_ms, state.now_ms + delay_ms)
+    _ask_soon(state, role)
 
 
 # -- time

@@ -79,6 +79,16 @@ class SnapshotSent:
 
 @final
 @dataclass(slots=True)
+class PeerConnected:
+    """Messages can go to a server and come from it again."""
+
+    server: int
+    reaches_majority: bool
+    """Whether this server is connected with so many now that together they are a majority."""
+
+
+@final
+@dataclass(slots=True)
 class PeerDisconnected:
     """The connection from a server's process broke; if it is the leader, its lease on this server is void."""
 
@@ -109,6 +119,7 @@ Input = (
     | LogCompacted
     | SnapshotInstalled
     | SnapshotSent
+    | PeerConnected
     | PeerDisconnected
     | PeerUnreachable
     | TransferLeadership

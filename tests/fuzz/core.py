@@ -19,6 +19,7 @@ from kvraft.raft.effects import Effects, Role
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.inputs import (
     Input,
+    PeerConnected,
     PeerDisconnected,
     PeerUnreachable,
     Propose,
@@ -145,6 +146,7 @@ LOCALS: Final = st.builds(
             "propose",
             "propose",
             "query",
+            "connected",
             "disconnected",
             "unreachable",
             "sent",
@@ -231,6 +233,8 @@ class Server:
             case "query":
                 self.reads += 1
                 self.step(ReadRequest(self.reads))
+            case "connected":
+                self.step(PeerConnected(2 + local.number % 2, local.number % 4 < 2))
             case "disconnected":
                 self.step(PeerDisconnected(2 + local.number % 2))
             case "unreachable":

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 
 from kvraft.raft.effects import Effects, Role
 from kvraft.raft.entries import EntryKind
-from kvraft.raft.inputs import PeerDisconnected, PeerUnreachable, Propose, ReadRequest, TransferLeadership
+from kvraft.raft.inputs import (
+    PeerConnected,
+    PeerDisconnected,
+    PeerUnreachable,
+    Propose,
+    ReadRequest,
+    TransferLeadership,
+)
 from kvraft.raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
 from kvraft.raft.quorum import majority
 from kvraft.raft.settings import RaftSettings
@@ -155,7 +162,8 @@ class Schedule:
             self._compact(server)
         elif chance() < self.faults.disconnect:
             other = self.random.choice(list(self.cluster.servers))
-            server.inbox.append(PeerDisconnected(other) if chance() < 0.5 else PeerUnreachable(other))
+            told = (PeerDisconnected(other), PeerUnreachable(other), PeerConnected(other, chance() < 0.5))
+            server.inbox.append(self.random.choice(told))
         elif chance() < self.faults.transfer:
             server.inbox.append(TransferLeadership(0))
 

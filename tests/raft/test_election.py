@@ -4,7 +4,7 @@ import pytest
 
 from kvraft.raft.effects import Role
 from kvraft.raft.entries import EntryKind
-from kvraft.raft.inputs import PeerDisconnected, Received
+from kvraft.raft.inputs import PeerConnected, PeerDisconnected, Received
 from kvraft.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
@@ -513,3 +513,46 @@ def test_messages_that_waited_through_a_stall_are_heard_before_the_timeout() -> 
     cluster.step(1, Received(3, Heartbeat(1, 0, 0, 0)))
     assert cluster.servers[1].raft.role is Role.FOLLOWER
     assert cluster.servers[1].raft.leader_id == 3
+
+
+def test_members_that_start_together_need_not_wait_for_a_leader_nobody_is() -> None:
+    """Connected with a majority and without a leader: an election within the delay, not within a timeout."""
+    cluster = Cluster([1, 2, 3])
+    for server, peer in ((1, 2), (2, 1)):
+        cluster.step(server, PeerConnected(peer, reaches_majority=True))
+    cluster.run(cluster.settings.disconnect_delay_ms_max + 1)
+    assert cluster.leader().server_id in (1, 2)
+
+
+def test_one_that_reaches_too_few_waits_its_timeout_out() -> None:
+    """It could not be elected: nothing is asked."""
+    cluster = Cluster([1, 2, 3, 4, 5])
+    cluster.drop = lambda _flight: True
+    cluster.step(1, PeerConnected(2, reaches_majority=False))
+    cluster.run(cluster.settings.election_timeout_ms - 1)
+    assert cluster.sent == 0
+
+
+def test_follower_of_a_leader_and_a_voter_go_on_when_a_peer_connects() -> None:
+    """A known leader is not asked about, nor an election disturbed in which this server has just voted."""
+    cluster = Cluster([1, 2, 3])
+    cluster.run(200)
+    leader = cluster.leader()
+    follower = next(server_id for server_id in (1, 2, 3) if server_id != leader.server_id)
+    before = cluster.servers[follower].raft.next_deadline_ms
+    cluster.step(follower, PeerConnected(leader.server_id, reaches_majority=True))
+    assert cluster.servers[follower].raft.next_deadline_ms == before
+    voter = Cluster([1, 2, 3]).servers[3].raft
+    assert voter.step([Received(1, RequestVote(1, 0, 0, leadership_transfer=False))], 0).messages
+    before = voter.next_deadline_ms
+    voter.step([PeerConnected(2, reaches_majority=True)], 0)
+    assert voter.next_deadline_ms == before
+
+
+def test_leader_is_heard_at_once_by_a_peer_that_connects() -> None:
+    """Not within a heartbeat interval: a member that comes back is fed, and serves, that much sooner."""
+    cluster = Cluster([1, 2, 3])
+    cluster.run(200)
+    leader = cluster.leader().server_id
+    effects = cluster.step(leader, PeerConnected(1 + leader % 3, reaches_majority=True))
+    assert {type(outgoing.message) for outgoing in effects.messages} == {Heartbeat}

@@ -15,6 +15,7 @@ from kvraft.raft.effects import Effects, Outgoing, Persist, RefusalReason, RoleC
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.inputs import (
     Input,
+    PeerConnected,
     PeerDisconnected,
     PeerUnreachable,
     Received,
@@ -225,7 +226,7 @@ class SimulatedMember:
         if not self._step_scheduled:
             self.wake(self.context.options.step_delay_us)
 
-    def put_if_up(self, item: PeerDisconnected | PeerUnreachable | TransferLeadership) -> None:
+    def put_if_up(self, item: PeerConnected | PeerDisconnected | PeerUnreachable | TransferLeadership) -> None:
         """The transport noticed something, or an operator asks."""
         if self.up:
             self.put(item, soon=not isinstance(item, PeerUnreachable))

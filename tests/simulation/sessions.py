@@ -63,15 +63,21 @@ class Sessions:
         counts: Counter[str],
         is_cut: Callable[[int, int], bool],
         answers: Callable[[int], bool],
+        began: Callable[[int, int, bool], None],
         ended: Callable[[int, int], None],
         reach: Callable[[str], None],
     ) -> None:
-        """`answers(server)`: its process runs; `ended(server, peer)` tells it that its session with a peer is gone."""
+        """What the network asks and tells.
+
+        `answers(server)`: its process runs; `began(server, peer, reaches_majority)` tells it of a session, and whether
+        it has enough of them; `ended(server, peer)` that its session with a peer is gone.
+        """
         self._scheduler = scheduler
         self._options = options
         self._counts = counts
         self._is_cut = is_cut
         self._answers = answers
+        self._began = began
         self._ended = ended
         self._reach = reach
         self._random = stream(options.seed, 0, "sessions under way")
@@ -191,6 +197,9 @@ class Sessions:
         self._counts["sessions"] += 1
         self._notice(source, target)
         self._notice(target, source)
+        for server, peer in ((source, target), (target, source)):
+            reached = 1 + sum(self.stands(server, other) for other in self._options.server_ids if other != server)
+            self._began(server, peer, reached > len(self._options.server_ids) // 2)
 
     # Ends.
 

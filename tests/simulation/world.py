@@ -10,7 +10,7 @@ from typing import Final, final
 from kvraft.keyspace.commands import Command, Set
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Role
-from kvraft.raft.inputs import PeerDisconnected, PeerUnreachable
+from kvraft.raft.inputs import PeerConnected, PeerDisconnected, PeerUnreachable
 from tests.simulation.checkers import Checkers, Violation
 from tests.simulation.context import Context
 from tests.simulation.faults import Fault, draw_schedule
@@ -124,6 +124,7 @@ class World:
             network.counts,
             is_cut=network.is_cut,
             answers=lambda server: self.members[server].up and not self.members[server].paused,
+            began=lambda server, peer, enough: self.members[server].put_if_up(PeerConnected(peer, enough)),
             ended=lambda server, peer: self.members[server].put_if_up(PeerDisconnected(peer)),
             reach=self._reach,
         )
