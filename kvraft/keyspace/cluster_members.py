@@ -1,16 +1,18 @@
 """The members in the state: founders that are registered, and what each has published of itself. Pure functions."""
 
-from kvraft.keyspace.commands import PublishMember, RegisterMembers
+from kvraft.keyspace.commands import PublishMember, PublishMemberAlone, RegisterMembers
 from kvraft.keyspace.records import PublishedMember
 
 
-def change_members(members: dict[int, PublishedMember], command: RegisterMembers | PublishMember) -> int:
+def change_members(
+    members: dict[int, PublishedMember], command: RegisterMembers | PublishMember | PublishMemberAlone
+) -> int:
     """Carry a command out; how many changes it made, each of which costs an etcd_index."""
     if isinstance(command, RegisterMembers):
         return sum(_register(members, member_id) for member_id in command.member_ids)
-    changes = int(_register(members, command.member_id))
+    changes = int(isinstance(command, PublishMember) and _register(members, command.member_id))
     member = PublishedMember(command.name, command.client_urls)
-    changes += members[command.member_id] != member
+    changes += members.get(command.member_id) != member
     members[command.member_id] = member
     return changes
 

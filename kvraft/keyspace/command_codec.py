@@ -1,8 +1,8 @@
 """Commands as bytes in a log entry: a msgpack array of a type number and the command's fields.
 
 The numbers are for ever.
-A command that needs another field gets another number, which no member uses before every member knows it (design
-decision 13), so a known number with the wrong fields is damage and never a newer version.
+A command that needs another field or another meaning gets another number, which no member uses before every member
+knows it (design decision 13), so a known number with the wrong fields is damage and never a newer version.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,12 @@ from kvraft.keyspace.commands import (
     CreateInOrder,
     Delete,
     PublishMember,
+    PublishMemberAlone,
     RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
+    SetHistorySizeAtIndex,
     Sync,
     Update,
 )
@@ -36,10 +38,12 @@ COMPARE_AND_SWAP: Final = 5
 DELETE: Final = 6
 COMPARE_AND_DELETE: Final = 7
 SYNC: Final = 8
-PUBLISH_MEMBER: Final = 9
+PUBLISH_MEMBER_ALONE: Final = 9
 SET_CLUSTER_VERSION: Final = 10
-SET_HISTORY_SIZE: Final = 11
+SET_HISTORY_SIZE_AT_INDEX: Final = 11
 REGISTER_MEMBERS: Final = 12
+PUBLISH_MEMBER: Final = 13
+SET_HISTORY_SIZE: Final = 14
 
 ARRAY_ITEMS_MAX: Final = 1024
 """Longest array inside a command: the client URLs of one member, or the founders."""
@@ -188,10 +192,12 @@ _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
     Delete: (DELETE, attrgetter("path", "directory", "recursive")),
     CompareAndDelete: (COMPARE_AND_DELETE, attrgetter("path", "prev_value", "prev_index")),
     Sync: (SYNC, lambda _: ()),
-    PublishMember: (PUBLISH_MEMBER, attrgetter("member_id", "name", "client_urls")),
+    PublishMemberAlone: (PUBLISH_MEMBER_ALONE, attrgetter("member_id", "name", "client_urls")),
     SetClusterVersion: (SET_CLUSTER_VERSION, attrgetter("version")),
-    SetHistorySize: (SET_HISTORY_SIZE, attrgetter("events_max")),
+    SetHistorySizeAtIndex: (SET_HISTORY_SIZE_AT_INDEX, attrgetter("events_max")),
     RegisterMembers: (REGISTER_MEMBERS, _member_ids),
+    PublishMember: (PUBLISH_MEMBER, attrgetter("member_id", "name", "client_urls")),
+    SetHistorySize: (SET_HISTORY_SIZE, attrgetter("events_max")),
 }
 """For each command its number and what takes its fields, in their order in the array."""
 
@@ -209,9 +215,11 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[list[object]], Command]]]] = {
     DELETE: (4, lambda f: Delete(_path(f[1]), _flag(f[2]), _flag(f[3]))),
     COMPARE_AND_DELETE: (4, lambda f: CompareAndDelete(_path(f[1]), _condition(f[2]), _u64(f[3]))),
     SYNC: (1, lambda _: Sync()),
-    PUBLISH_MEMBER: (4, lambda f: PublishMember(_u64(f[1]), _text(f[2]), _texts(f[3]))),
+    PUBLISH_MEMBER_ALONE: (4, lambda f: PublishMemberAlone(_u64(f[1]), _text(f[2]), _texts(f[3]))),
     SET_CLUSTER_VERSION: (2, lambda f: SetClusterVersion(_text(f[1]))),
-    SET_HISTORY_SIZE: (2, lambda f: SetHistorySize(_u64(f[1]))),
+    SET_HISTORY_SIZE_AT_INDEX: (2, lambda f: SetHistorySizeAtIndex(_u64(f[1]))),
     REGISTER_MEMBERS: (2, lambda f: RegisterMembers(_u64s(f[1]))),
+    PUBLISH_MEMBER: (4, lambda f: PublishMember(_u64(f[1]), _text(f[2]), _texts(f[3]))),
+    SET_HISTORY_SIZE: (2, lambda f: SetHistorySize(_u64(f[1]))),
 }
 """For each number the length of the array and what makes the command from it."""

@@ -124,6 +124,19 @@ class PublishMember:
 
 @final
 @dataclass(slots=True)
+class PublishMemberAlone:
+    """What `PublishMember` was in logs from before founders were registered: a new member costs it no index more.
+
+    Nobody proposes it any more. A log that holds it must give every member the state that it gave the first.
+    """
+
+    member_id: int
+    name: str
+    client_urls: tuple[str, ...]
+
+
+@final
+@dataclass(slots=True)
 class SetClusterVersion:
     """The version that every member supports; costs one etcd_index when it changes."""
 
@@ -138,17 +151,16 @@ class SetHistorySize:
     events_max: int
 
 
-Command = (
-    Set
-    | Create
-    | CreateInOrder
-    | Update
-    | CompareAndSwap
-    | Delete
-    | CompareAndDelete
-    | Sync
-    | RegisterMembers
-    | PublishMember
-    | SetClusterVersion
-    | SetHistorySize
+@final
+@dataclass(slots=True)
+class SetHistorySizeAtIndex:
+    """What `SetHistorySize` was in logs of the same age: a change costs one etcd_index. Nobody proposes it any more."""
+
+    events_max: int
+
+
+ClusterCommand = (
+    RegisterMembers | PublishMember | PublishMemberAlone | SetClusterVersion | SetHistorySize | SetHistorySizeAtIndex
 )
+"""About the cluster, not about keys."""
+Command = Set | Create | CreateInOrder | Update | CompareAndSwap | Delete | CompareAndDelete | Sync | ClusterCommand

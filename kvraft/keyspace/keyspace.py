@@ -14,17 +14,17 @@ from kvraft.keyspace.changes import PendingChanges
 from kvraft.keyspace.cluster_members import change_members
 from kvraft.keyspace.commands import (
     NO_TTL,
+    ClusterCommand,
     Command,
     CompareAndDelete,
     CompareAndSwap,
     Create,
     CreateInOrder,
     Delete,
-    PublishMember,
-    RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
+    SetHistorySizeAtIndex,
     Sync,
     Update,
 )
@@ -348,19 +348,17 @@ class Keyspace:
         self.stats.expire_count += changes
         return Acknowledged(changes, self.etcd_index)
 
-    def _change_cluster(
-        self, command: RegisterMembers | PublishMember | SetClusterVersion | SetHistorySize
-    ) -> Acknowledged:
+    def _change_cluster(self, command: ClusterCommand) -> Acknowledged:
         """Take one index for each change, with an event in the history that nobody sees, as in etcd.
 
         etcd has no history size, so that takes none: a new cluster of n stands at 2n + 1 whatever its size is.
         """
-        if isinstance(command, SetHistorySize):
-            events_max = max(command.events_max, 1)
-            changed = self.history.events_max != events_max
-            self.history.set_events_max(events_max)
-            return Acknowledged(int(changed), self.etcd_index)
-        if isinstance(command, SetClusterVersion):
+        if isinstance(command, SetHistorySize | SetHistorySizeAtIndex):
+            changes = int(self.history.events_max != max(command.events_max, 1))
+            self.history.set_events_max(max(command.events_max, 1))
+            if isinstance(command, SetHistorySize):
+                return Acknowledged(changes, self.etcd_index)
+        elif isinstance(command, SetClusterVersion):
             changes = int(self.cluster_version != command.version)
             self.cluster_version = command.version
         else:

@@ -15,10 +15,12 @@ from kvraft.keyspace.commands import (
     CreateInOrder,
     Delete,
     PublishMember,
+    PublishMemberAlone,
     RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
+    SetHistorySizeAtIndex,
     Sync,
     Update,
 )
@@ -35,11 +37,13 @@ GOLDEN: list[tuple[Command, str]] = [
     (CompareAndDelete(b"/a", b"w", 3), "9407c4022f61c4017703"),
     (CompareAndDelete(b"/a"), "9407c4022f61c000"),
     (Sync(), "9108"),
-    (PublishMember(2**64 - 1, "n", ("http://h:1", "u")), "9409cfffffffffffffffffa16e92aa687474703a2f2f683a31a175"),
+    (PublishMemberAlone(2**64 - 1, "n", ("http://h:1", "u")), "9409cfffffffffffffffffa16e92aa687474703a2f2f683a31a175"),
     (SetClusterVersion("3.4.0"), "920aa5332e342e30"),
-    (SetHistorySize(1000), "920bcd03e8"),
+    (SetHistorySizeAtIndex(1000), "920bcd03e8"),
     (RegisterMembers((1, 2**64 - 1)), "920c9201cfffffffffffffffff"),
     (RegisterMembers(()), "920c90"),
+    (PublishMember(2**64 - 1, "n", ("http://h:1", "u")), "940dcfffffffffffffffffa16e92aa687474703a2f2f683a31a175"),
+    (SetHistorySize(1000), "920ecd03e8"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kvraft.keyspace.command_codec import decode_command
 from kvraft.keyspace.commands import (
     Command,
     CompareAndDelete,
@@ -293,6 +294,24 @@ def test_member_that_publishes_itself_before_it_is_registered_costs_the_same() -
             acknowledged(keyspace, command)
         acknowledged(keyspace, SetClusterVersion("3.4.0"))
         assert keyspace.etcd_index == 7
+
+
+def test_log_of_a_cluster_that_registered_nobody_gives_the_indices_that_it_gave() -> None:
+    """Members that replay it, after a crash, a rebuild or a first start, must agree with those that applied it then."""
+    keyspace = Keyspace()
+    written = [
+        "920bcd03e8",
+        "940901a16e90",
+        "940902a16d90",
+        "940901a16e90",
+        "920aa5332e342e30",
+        "9701c4022f61c400c2ff00c2",
+    ]
+    for data in written:
+        keyspace.apply(decode_command(bytes.fromhex(data)), CLOCK_MS)
+    assert keyspace.etcd_index == keyspace.history.last_index == 5
+    assert keyspace.history.events_max == 1000
+    assert [member.name for member in keyspace.members.values()] == ["n", "m"]
 
 
 STATS: list[tuple[Command, dict[str, int]]] = [
