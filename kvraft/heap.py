@@ -1,4 +1,7 @@
-"""Memory that was freed, given back to the system: the allocator keeps it for the next burst, which may never come."""
+"""Memory that was freed, given back to the system: the allocator keeps it for the next burst, which may never come.
+
+By itself it gives back only the ends of its heaps; after large values most of what is free lies between small ones.
+"""
 
 import ctypes
 from collections.abc import Callable

@@ -123,7 +123,7 @@ def _entries(path: Path) -> list[Path]:
 
 def _asides(path: Path) -> list[Path]:
     """Oldest first."""
-    return sorted(path.glob(f"{ASIDE_PREFIX}*"))
+    return sorted(aside for aside in path.glob(f"{ASIDE_PREFIX}*") if aside.is_dir())
 
 
 def _new_aside(path: Path) -> Path:

@@ -16,6 +16,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ ASIDE_PREFIX: Final = "damaged-"
 MAKING_ROOM: Final = "making-room"
 PUTTING_BACK: Final = "putting-back"
 _OURS: Final = frozenset({"identity", "identity.new", "reading", "log", "spool"})
+_STATE: Final = re.compile(r"state-\d+")
 _MADE_BY_MKFS: Final = "lost+found"
 """On every fresh ext4 file system: nothing to talk about."""
 
@@ -67,9 +69,13 @@ class DataDirectory:
 
     def remove_other_states(self, generation: int) -> None:
         """Remove what an interrupted or finished snapshot install has left."""
-        for leftover in self.path.glob("state-*"):
+        for leftover in self.state_paths():
             if leftover != self.state_path(generation):
                 shutil.rmtree(leftover)
+
+    def state_paths(self) -> list[Path]:
+        """The state environments that are there, and nothing that is only called alike: `state-1.bak` is somebody's."""
+        return [path for path in self.path.iterdir() if _STATE.fullmatch(path.name)]
 
     def free_bytes(self) -> int:
         """What the file system still has for this member. Below the floor it should take no more writes."""
@@ -160,7 +166,7 @@ def _foreign_names(path: Path) -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    return name in _OURS or name.startswith("state-") or _is_beside(name)
+    return name in _OURS or _STATE.fullmatch(name) is not None or _is_beside(name)
 
 
 def _is_beside(name: str) -> bool:

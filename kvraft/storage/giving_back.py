@@ -1,6 +1,6 @@
-"""Giving back to the system while the process goes on: parts of a file, memory that shows one, memory that was freed.
+"""Giving back to the system while the process goes on: parts of a file, and memory that shows one.
 
-Nothing depends on any of it: where a file system has no holes, or the C library is another one, all stays as it was.
+Nothing depends on either: where a file system has no holes, all stays as it was.
 """
 
 import ctypes
@@ -28,8 +28,6 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 _fallocate: Final = _libc.fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_malloc_trim: Final = getattr(_libc, "malloc_trim", None)
-"""glibc's; others give back by themselves, or not at all."""
 
 
 def allocated_bytes(descriptor: int) -> int:
@@ -71,14 +69,3 @@ def forget_mapped(path: Path) -> None:
         if fields[1] == "r--s" and fields[3] == device and fields[4] == str(facts.st_ino):
             first, end = (int(part, 16) for part in fields[0].split("-"))
             _libc.madvise(first, end - first, _DONT_NEED)
-
-
-def trim_freed_memory() -> None:
-    """Give back what malloc holds of freed memory.
-
-    glibc gives back by itself only what was freed at the end of its heaps. After large values most of it lies between
-    small ones that stay. For a heap of a million nodes it takes some tens of milliseconds, in which other threads wait
-    for malloc: call it rarely.
-    """
-    if _malloc_trim is not None:
-        _malloc_trim(0)

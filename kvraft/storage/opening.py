@@ -111,7 +111,7 @@ def open_storage(
         if rebuild:
             set_aside(directory, rebuild)
         if claim(directory, identity):
-            for leftover in (directory.log_path, *directory.path.glob("state-*")):
+            for leftover in (directory.log_path, *directory.state_paths()):
                 shutil.rmtree(leftover, ignore_errors=True)
             rebuilding = bool(rebuild) or has_set_aside(directory)
             create_stores(directory, identity, configuration, open_file, rebuilding=rebuilding)

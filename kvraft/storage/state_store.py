@@ -4,14 +4,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, final
 
-from kvraft import clock
+from kvraft import clock, heap
 from kvraft.founding import Identity
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.storage import codec, failpoints, state_tables
 from kvraft.storage.errors import CorruptStorageError
-from kvraft.storage.giving_back import trim_freed_memory
 from kvraft.storage.interfaces import Directory, Jobs, OpenFile
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.measures import seconds_since
@@ -137,7 +136,7 @@ class StateStore:
     def _give_back(self, *, idle: bool) -> None:
         if idle:
             self._written.file.give_back(idle=True)
-        trim_freed_memory()
+        heap.give_back()
 
     def _spool(self, done: Callable[[SnapshotFile], None]) -> None:
         state = self._written

@@ -115,7 +115,14 @@ def test_rebuild_that_dies_after_it_has_set_aside_goes_on(data_path: Path, where
 def _lay_foreign_files(data_path: Path) -> dict[str, str]:
     """What packages, people and tools leave in a directory; it is open to others, too."""
     data_path.mkdir(mode=0o755)
-    files = {".keep": "", "README": "keep out", ".snapshot/hourly": "theirs"}
+    files = {
+        ".keep": "",
+        "README": "keep out",
+        ".snapshot/hourly": "theirs",
+        "damaged-parts.txt": "a list",
+        "state-1.bak/data.mdb": "a copy",
+        "state-of-things": "a note",
+    }
     for name, text in files.items():
         (data_path / name).parent.mkdir(exist_ok=True)
         (data_path / name).write_text(text)
@@ -130,7 +137,10 @@ def test_foreign_files_are_left_alone_and_said_once(data_path: Path, caplog: pyt
     storage.close()
     [warning] = caplog.records
     assert warning.getMessage() == "the data directory has files of others, which are left alone"
-    assert vars(warning)["kvraft_fields"] == {"directory": data_path, "names": ".keep, .snapshot, README"}
+    assert vars(warning)["kvraft_fields"] == {
+        "directory": data_path,
+        "names": ".keep, .snapshot, README, state-1.bak, state-of-things",
+    }
     open_small(data_path).close()
     assert len(caplog.records) == 1
     open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
