@@ -140,15 +140,16 @@ class Keys:
         """
 
         def done(error: EtcdError | None) -> None:
-            last = self._backend.keyspace.etcd_index
-            if error is None and request.wait_index > last + WAIT_AHEAD_MAX:
-                cause = b"the requested index is beyond every event of this cluster [%d/%d]" % (
-                    last,
-                    request.wait_index,
-                )
-                self._fail(label, EtcdError(ErrorCode.EVENT_INDEX_CLEARED, cause, last), exchange)
-            elif exchange.is_open:
-                self._watch(label, request, exchange)
+            last, wanted = self._backend.keyspace.etcd_index, request.wait_index
+            try:
+                if error is None and wanted > last + WAIT_AHEAD_MAX:
+                    cause = b"the requested index is beyond every event of this cluster [%d/%d]" % (last, wanted)
+                    self._fail(label, EtcdError(ErrorCode.EVENT_INDEX_CLEARED, cause, last), exchange)
+                elif exchange.is_open:
+                    self._watch(label, request, exchange)
+            except Exception:
+                exchange.abort()
+                raise
 
         self._backend.read_barrier(done)
 

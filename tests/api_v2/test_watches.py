@@ -282,6 +282,24 @@ async def test_stop_breaks_watches_off(settings: ApiSettings) -> None:
     assert served.backend.watchers.count == 0
 
 
+async def test_stop_breaks_off_a_watch_that_is_still_to_be_opened(settings: ApiSettings) -> None:
+    """While its index is checked with the leader; it was opened behind the stop, which then took its whole time."""
+    served = await start(settings)
+    served.backend.has_quorum = False
+    client = await served.connect()
+    await client.send("GET", "/v2/keys/foo?wait=true&waitIndex=504")
+    async with asyncio.timeout(settings.stop_s / 2):
+        while not served.backend.waiting:  # noqa: ASYNC110 -- the loop is what is waited for
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(served.server.stop())
+        await asyncio.sleep(0)
+        served.backend.time_out()
+        assert await client.reader.read() == b""
+        await stopping
+    await client.close()
+    assert served.backend.watchers.count == 0
+
+
 async def test_stop_does_not_wait_for_a_watch_that_is_not_read(settings: ApiSettings) -> None:
     """What it has not taken is lost with the connection, and seen to be."""
     served = await start(settings)
