@@ -4,8 +4,8 @@
     _log.info("became leader", term=5, last_index=9)
 
 writes `2026-11-21T02:10:33.965Z INFO raft_loop: became leader term=5 last_index=9` to stderr, and never waits for its
-reader (`kvraft/log_writer.py`). INFO tells an operator's
-story in a few lines an election; what happens for every message or request is DEBUG. The core does not log.
+reader (`kvraft/log_writer.py`). INFO tells an operator's story in a few lines an election; what happens for every
+message or request is DEBUG. The core does not log.
 
 Field names mean the same everywhere: `member` and `peer` are names or ids of members, `term`, `index` and `etcd_index`
 are the design's, `duration_ms` and other units come last, `error` is an exception or its text, `url`, `path` and

@@ -1,5 +1,6 @@
 """What a new cluster says from its first answer on, and while a founder has never been started, by etcd and kvraft."""
 
+import concurrent.futures
 import json
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ from kvraft.testing.member import Member
 
 pytestmark = pytest.mark.slow
 WITHIN_S = 20.0
+FIRST_TRIES = 5
 
 
 def members(member: Member) -> list[dict[str, Any]]:
@@ -67,6 +69,30 @@ def test_first_answer_of_a_new_member_is_of_a_cluster_that_is_complete(
             assert answer.json()["node"]["modifiedIndex"] == written + number
     finally:
         cluster.stop()
+
+
+def test_etcdctl_succeeds_with_five_new_members_of_five(tmp_path: pathlib.Path) -> None:
+    """Each is asked at the moment of its first answer; all start at once, so the processor does not hide the moment."""
+    clusters = [Cluster(tmp_path / f"cluster{number}", size=1) for number in range(FIRST_TRIES)]
+    etcdctl = shutil.which("etcdctl")
+    assert etcdctl is not None, "etcdctl is not installed: run `make deps`"
+
+    def first_set(member: Member) -> tuple[int, str, str]:
+        member.wait_listening()
+        command = [etcdctl, "--endpoints", member.client_url, "--timeout", "10s", "set", "key", "value"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False, env={"ETCDCTL_API": "2"})
+        return told.returncode, told.stdout, told.stderr
+
+    members = [cluster.members[0] for cluster in clusters]
+    try:
+        for cluster, member in zip(clusters, members, strict=True):
+            cluster.directory.mkdir()
+            member.start()
+        with concurrent.futures.ThreadPoolExecutor(FIRST_TRIES) as pool:
+            assert list(pool.map(first_set, members)) == [(0, "value\n", "")] * FIRST_TRIES
+    finally:
+        for cluster in clusters:
+            cluster.stop()
 
 
 @pytest.mark.parametrize("kind", ["etcd", "kvraft"])
