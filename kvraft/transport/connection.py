@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._buffer_bytes = settings.write_buffer_bytes
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        self._held_back = False
         self._wrote = False
         self._closing = False
         self._ended = False
@@ -123,7 +124,8 @@ class Connection(asyncio.Protocol):
 
     def tick(self) -> None:
         """A sixth of the time in which a dead connection is to be noticed has passed."""
-        self.silent_ticks += 1
+        if not self._held_back:  # Who does not listen hears no sign of life.
+            self.silent_ticks += 1
         quietest = min(connection.silent_ticks for connection in self.together)
         if quietest >= _SIGNS_OF_LIFE or self.silent_ticks >= _LANE_SIGNS:
             self.abort("it fell silent")
@@ -137,11 +139,13 @@ class Connection(asyncio.Protocol):
 
     def hold_back(self) -> None:
         """Read nothing more for now."""
+        self._held_back = True
         if self._transport is not None and not self._ended:
             self._transport.pause_reading()
 
     def go_on(self) -> None:
         """Read again."""
+        self._held_back = False
         if self._transport is not None and not self._ended:
             self._transport.resume_reading()
 
@@ -230,7 +234,8 @@ class Mailbox:
         self._messages: list[bytes] = []
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
-        self._lost: str | None = None
+        self.lost: str | None = None
+        """Why the connection has ended; None while it has not."""
         self._held_back = False
         connection.user = self
 
@@ -251,7 +256,7 @@ class Mailbox:
 
     def on_lost(self, reason: str) -> None:
         """Wake both."""
-        self._lost = reason
+        self.lost = reason
         self._arrived.set()
         self._writable.set()
 
@@ -262,8 +267,8 @@ class Mailbox:
             ConnectionError: there is none, the connection has ended.
         """
         while not self._messages:
-            if self._lost is not None:
-                raise ConnectionError(self._lost)
+            if self.lost is not None:
+                raise ConnectionError(self.lost)
             self._arrived.clear()
             await self._arrived.wait()
         message = self._messages.pop(0)
@@ -279,10 +284,10 @@ class Mailbox:
             ConnectionError: the connection has ended.
         """
         while not self.connection.is_writable:
-            if self._lost is not None:
-                raise ConnectionError(self._lost)
+            if self.lost is not None:
+                raise ConnectionError(self.lost)
             self._writable.clear()
             await self._writable.wait()
-        if self._lost is not None:
-            raise ConnectionError(self._lost)
+        if self.lost is not None:
+            raise ConnectionError(self.lost)
         self.connection.write(message)

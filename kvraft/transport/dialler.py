@@ -163,7 +163,8 @@ class Dialler:
     ) -> _Reached:
         """Try the peer's addresses, one after another and side by side; the first that leads to it counts.
 
-        A lookup that hangs is not waited for if an address is known that worked. What it finds in the end is tried too.
+        Until an address is known that worked, the first name to be found is waited for, and then hardly at all. What
+        the others lead to in the end is tried, too.
 
         Raises:
             UnreachableError: none led to the peer.
@@ -171,8 +172,10 @@ class Dialler:
         """
         looking: dict[asyncio.Future[Found], Target] = {self._names.begin(target): target for target in self._targets}
         known = [(address, target) for target in self._targets if (address := self._names.worked(target)) is not None]
-        patience_ms = self._settings.known_address_ms if known else self._settings.connect_timeout_ms
-        await asyncio.wait(looking, timeout=patience_ms / 1000)
+        if not known:
+            timeout_s = self._settings.connect_timeout_ms / 1000
+            await asyncio.wait(looking, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(looking, timeout=self._settings.known_address_ms / 1000)
         race = _Race(dial, self._settings.next_address_ms / 1000)
         try:
             async with asyncio.timeout(self._settings.connect_timeout_ms / 1000):
@@ -201,9 +204,12 @@ class Dialler:
             await _give_up(greeting)
             raise
         (_, first), (_, second) = lanes
-        if first.instance != second.instance:
+        lost = next((mailbox.lost for mailbox, _ in lanes if mailbox.lost is not None), None)
+        if lost is None and first.instance != second.instance:
+            lost = "it was restarted meanwhile"
+        if lost is not None:  # Whoever takes over a connection is not told of an end that was told before.
             await _give_up(greeting)
-            raise ConnectionError("it was restarted meanwhile")
+            raise ConnectionError(lost)
         session = Session(self._wiring, self.member_id, first.instance, number, dialled_here=True)
         # Before the word, behind which alone anything is sent on it: see `Links`.
         self._wiring.links.enter(session)

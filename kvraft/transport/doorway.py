@@ -95,6 +95,7 @@ class Visitor(asyncio.Protocol):
         self.address = ""
         self._doorway = doorway
         self._seen = b""
+        self._http: PeerHttp | None = None
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
 
@@ -120,7 +121,8 @@ class Visitor(asyncio.Protocol):
         elif MAGIC.startswith(seen) or HTTP2_PREFACE.startswith(seen):
             return
         elif seen[:1].isalpha() and seen[:1].isupper():
-            self._hand_over(PeerHttp(self._doorway.pages, self._on_garbage, self.known), seen)
+            self._http = PeerHttp(self._doorway.pages, self._on_garbage, self.known)
+            self._hand_over(self._http, seen)
         else:
             self._on_garbage("TLS, which is not spoken here" if seen[0] == _TLS_HANDSHAKE else "no protocol of ours")
 
@@ -149,7 +151,10 @@ class Visitor(asyncio.Protocol):
             protocol.data_received(rest)
 
     def _on_time_out(self) -> None:
-        self._on_garbage("no greeting in time")
+        if self._http is not None and self._http.is_at_rest:
+            self.send_away()  # as an HTTP server may; its client keeps connections for later
+        else:
+            self._on_garbage("no greeting in time")
 
     def _on_garbage(self, what: str) -> None:
         self._doorway.reports.garbage(self.address, WireError(what))

@@ -47,6 +47,8 @@ class _Link(Generic[_Session]):
     """All sessions that were greeted and have not ended."""
     up: dict[int, tuple[_Session, int]] = field(default_factory=dict)
     """By `id`: those that carry frames, the latest last, with the millisecond since when."""
+    retired: list[_Session] = field(default_factory=list)
+    """Those that carried frames until another one took over, and whose last frames may still come."""
     connected: bool = False
 
 
@@ -102,12 +104,15 @@ class Links(Generic[_Session]):
             return
         link.entered.remove(session)
         link.up.pop(id(session), None)
+        if session in link.retired:
+            link.retired.remove(session)
         self._settle(link, session, reason)
 
     def retire(self, session: _Session) -> None:
-        """Nothing more leaves on it, and what was on its way still comes."""
+        """Nothing more leaves on it, and what was on its way still comes, as long as the peer is connected."""
         link = self._links.get(session.member_id)
         if link is not None and link.up.pop(id(session), None) is not None:
+            link.retired.append(session)
             self._settle(link, session, "its dialler has retired the session")
 
     def redundant(self, settled_ms: int) -> list[_Session]:
@@ -140,5 +145,7 @@ class Links(Generic[_Session]):
         link.connected = bool(link.up)
         if link.connected:
             self._on_connected(session.member_id, session.address)
-        else:
-            self._on_disconnected(session.member_id, reason)
+            return
+        self._on_disconnected(session.member_id, reason)
+        for retired in tuple(link.retired):
+            retired.end(reason)

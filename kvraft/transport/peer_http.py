@@ -34,7 +34,13 @@ class PeerHttp(asyncio.Protocol):
         self._on_garbage = on_garbage
         self._on_end = on_end
         self._head = b""
+        self._has_answered = False
         self._transport: asyncio.Transport
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it was asked, has answered, and is not being asked again."""
+        return self._has_answered and not self._head
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Taken over from the doorway."""
@@ -46,6 +52,7 @@ class PeerHttp(asyncio.Protocol):
         head, complete, rest = self._head.partition(b"\r\n\r\n")
         if complete and not self._transport.is_closing():
             self._head = rest
+            self._has_answered = True
             # Who asks again before it has been answered would fill our memory without reading; it may connect again.
             self._answer(head, last=bool(rest))
         if len(self._head) > _HEAD_BYTES_MAX:

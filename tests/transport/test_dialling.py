@@ -13,7 +13,9 @@ import pytest
 
 from kvraft.raft.messages import Heartbeat
 from kvraft.testing import ports
+from kvraft.transport.connection import Mailbox
 from kvraft.transport.dialler import Dialler
+from kvraft.transport.handshake import Greeting, Lane
 from kvraft.transport.names import Address, Found, Names
 from kvraft.transport.settings import TransportSettings
 from tests.transport import support
@@ -113,6 +115,41 @@ def test_lookup_that_hangs_does_not_keep_a_process_from_ending() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=support.WAIT_S, check=False)
     assert ended.returncode == 0
+
+
+async def test_name_whose_lookup_hangs_holds_up_no_other_url_of_its_peer() -> None:
+    """The first of them that leads anywhere will do, also while no address is known that ever worked."""
+    directory = Directory()
+    directory.hang()
+    async with _two(directory, PATIENT) as dialling:
+        dialling.transport.set_peers({2: ("http://three:2380", "http://two:2380")})
+        await dialling.events.until(lambda events: events.connected == {2})
+        directory.ports_of["three"] = 1
+
+
+async def test_session_whose_acceptor_goes_with_its_answer_is_dialled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections end before anybody uses them as lanes: no session must stand for ever without them."""
+    greet = Dialler._greet
+    resets = 2
+
+    async def greet_and_be_reset(self: Dialler, address: Address, lane: Lane, number: int) -> tuple[Mailbox, Greeting]:
+        nonlocal resets
+        mailbox, theirs = await greet(self, address, lane, number)
+        if resets:
+            resets -= 1
+            mailbox.connection.abort("reset by peer")
+        return mailbox, theirs
+
+    monkeypatch.setattr(Dialler, "_greet", greet_and_be_reset)
+    reservation = ports.reserve(3)
+    first, second, nobody = reservation.ports
+    one, two = support.make_peer(1, {1: first, 2: second}), support.make_peer(2, {1: nobody, 2: second})
+    async with support.running(one), support.running(two):
+        await one.events.until(lambda events: events.connected == {2})
+        one.transport.send(2, (Heartbeat(3, 0, 0, 1),))
+        await two.events.until(lambda events: events.frames)
+    assert (resets, one.events.disconnects) == (0, 0)
+    reservation.release()
 
 
 @pytest.mark.parametrize("dialler", [1, 2])

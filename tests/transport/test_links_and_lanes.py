@@ -139,6 +139,18 @@ def test_retired_session_is_sent_on_no_more_and_its_end_is_no_loss() -> None:
     assert story.told == ["up 2", "down 2"], "there is no other"
 
 
+def test_nothing_of_a_retired_session_comes_once_the_peer_is_disconnected() -> None:
+    """It ends with the one that took over; a session that is only being greeted goes on."""
+    story = _Story()
+    ours, theirs = story.up(dialled_here=True), story.up(dialled_here=False)
+    coming = story.enter(dialled_here=True, number=2)
+    story.links.retire(ours)
+    theirs.end("it fell silent")
+    assert ours.ended == "it fell silent"
+    assert story.told == ["up 2", "down 2"]
+    assert not coming.ended
+
+
 def test_sessions_that_never_come_up_are_bounded() -> None:
     """Who greets again and again has the last few only."""
     story = _Story()

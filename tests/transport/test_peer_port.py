@@ -1,6 +1,9 @@
 """What else speaks to the peer port: HTTP/1 as to etcd's, byte for byte, and calls by gRPC."""
 
 import asyncio
+import dataclasses
+import gc
+import logging
 import re
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import pytest
 from kvraft.records import MemberRecord
 from kvraft.testing.cluster import Cluster
 from kvraft.transport.call_server import SERVICE, STATUS
+from kvraft.transport.doorway import HTTP2_PREFACE
 from kvraft.transport.pb import raft_pb2 as pb
 from tests.transport import support
 
@@ -119,6 +123,39 @@ async def test_call_reaches_grpc_behind_the_same_port() -> None:
                     await channel.unary_unary(f"/{SERVICE}/Nothing", None, None)(b"", timeout=support.WAIT_S)
                 assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert ours.events.connected == {2}
+
+
+async def test_http_connection_that_is_kept_for_later_is_closed_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its client has pools; whoever asks for nothing, or for half of something, is named all the same."""
+    caplog.set_level(logging.INFO, "kvraft")
+    named = []
+    async with support.cluster(1, dataclasses.replace(support.QUICK, greeting_timeout_ms=100)) as (ours,):
+        for request in (REQUESTS[0], REQUESTS[0][:9]):
+            reader, writer = await asyncio.open_connection("127.0.0.1", ours.transport.ports[0])
+            writer.write(request)
+            async with asyncio.timeout(support.WAIT_S):
+                await reader.read()
+            writer.close()
+            named.append(sum("no member sends" in record.getMessage() for record in caplog.records))
+    assert named == [0, 1]
+
+
+async def test_grpc_that_cannot_be_loaded_closes_the_call_and_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises: anybody may make a call, and no member stops for it."""
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
+    monkeypatch.setitem(sys.modules, "kvraft.transport.call_server", None)
+    async with support.cluster(2) as (ours, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", ours.transport.ports[0])
+        writer.write(HTTP2_PREFACE)
+        async with asyncio.timeout(support.WAIT_S):
+            assert await reader.read() == b""
+        writer.close()
+        assert ours.events.disconnects == 0
+    gc.collect()
+    assert unhandled == []
 
 
 def test_member_that_nobody_calls_does_not_load_grpc() -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import os
 import random
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from kvraft.raft.configuration import Configuration
 from kvraft.raft.messages import Heartbeat, InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
 from kvraft.testing import ports
+from kvraft.transport.connection import Connection, Mailbox
 from kvraft.transport.envelope import (
     NotReceived,
     Resume,
@@ -247,6 +249,35 @@ async def test_a_cut_transfer_goes_on_where_it_ended(tmp_path: Path) -> None:
         assert len(both.sink.resumed_at) == 4
         assert both.sink.resumed_at == sorted(set(both.sink.resumed_at))
         assert both.sink.resumed_at[1] >= 300_000
+
+
+async def test_disk_that_stands_still_is_not_taken_for_a_silent_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds the sender back hears nothing of it, signs of life among the rest, and must not miss them."""
+    moves, held = threading.Event(), asyncio.Queue[Connection]()
+    write, hold_back = MemorySpool.write, Connection.hold_back
+
+    def stalling(spool: MemorySpool, offset: int, chunk: bytes, /) -> None:
+        assert moves.wait(support.WAIT_S)
+        write(spool, offset, chunk)
+
+    def holding(connection: Connection) -> None:
+        hold_back(connection)
+        if isinstance(connection.user, Mailbox):
+            held.put_nowait(connection)
+
+    monkeypatch.setattr(MemorySpool, "write", stalling)
+    monkeypatch.setattr(Connection, "hold_back", holding)
+    async with pair() as both, asyncio.timeout(support.WAIT_S):
+        snapshot, _ = _spool_file(tmp_path, 1 << 20)
+        sending = asyncio.create_task(both.send(snapshot))
+        connection = await held.get()
+        for _silence in range(100):
+            connection.tick()
+        moves.set()
+        assert await sending
+        assert both.sink.resumed_at == [0]
 
 
 async def test_a_damaged_chunk_is_not_taken_and_sent_again(tmp_path: Path) -> None:
