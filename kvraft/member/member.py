@@ -160,6 +160,7 @@ class Member:
         await self._transport.start(self)
         self._loop.wake()
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+        self._housekeeping.add_done_callback(self._on_housekeeping_ended)
         await self._rebuilding.ended.wait()
         if not await self._is_caught_up():
             log.warning("serving without a leader", member=self.name)
@@ -557,6 +558,11 @@ class Member:
             except Exception as error:
                 self.fail(f"internal error: {error!r}", error)
                 raise
+
+    def _on_housekeeping_ended(self, _task: asyncio.Task[None]) -> None:
+        """An exception has stopped the member already; a stray cancellation must not leave it without time-outs."""
+        if not self._stopping and not self.failure.done():
+            self.fail("internal error: housekeeping has ended by itself")
 
     def _look_around(self, now_ms: int) -> None:
         self._requests.end_overdue(now_ms, self._timeout_cause)

@@ -118,6 +118,7 @@ class Run:
         self.storage.crash()
         self._transport.vanish()
         member = self.member
+        member._stopping = True  # what ends now ends by no defect
         member._loop.stop()
         member._chores.stop()
         housekeeping = member._housekeeping

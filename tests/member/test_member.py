@@ -273,6 +273,23 @@ def test_stop_right_after_a_write_was_applied_flushes_it(tmp_path: pathlib.Path)
     tell(tmp_path, story)
 
 
+def test_housekeeping_that_is_cancelled_by_a_stray_hand_stops_the_member(tmp_path: pathlib.Path) -> None:
+    """Without it no request would time out and nothing be flushed, and nobody would know."""
+
+    async def story(follower: Follower) -> None:
+        member = follower.member
+        starting = asyncio.ensure_future(member.start())
+        await virtual_time.turns()
+        assert member._housekeeping is not None
+        member._housekeeping.cancel()
+        await virtual_time.turns()
+        starting.cancel()
+        assert member.failure.done()
+        assert "housekeeping" in member.failure.result()
+
+    tell(tmp_path, story)
+
+
 def test_request_that_cannot_be_told_its_end_harms_nobody_else(tmp_path: pathlib.Path) -> None:
     """Applied, refused, timed out, stopped, turned away, a read that is ready: one log line each, and no more."""
 
