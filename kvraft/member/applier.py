@@ -5,7 +5,7 @@ Long runs are cut into slices, so that heartbeats and reads go on while a backlo
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, final
+from typing import final
 
 from kvraft.keyspace.command_codec import decode_command
 from kvraft.keyspace.keyspace import Keyspace
@@ -22,22 +22,6 @@ _CLOCK_CHECK_ENTRIES = 32
 """How many entries are applied between two looks at the clock: about 0.3 ms of work."""
 
 
-class ApplierEvents(Protocol):
-    """What the applier tells its member."""
-
-    def on_applied(self, index: int) -> None:
-        """Everything up to `index` is in the keyspace; called once a slice."""
-        ...
-
-    def on_later_term(self, term: int) -> None:
-        """The first entry of `term` is about to be applied: commands given to earlier terms' leaders are lost."""
-        ...
-
-    def on_state_hash(self, index: int, state_hash: bytes) -> None:
-        """What the keyspace says of itself at a compared index."""
-        ...
-
-
 @final
 class Applier:
     """The one caller of `Keyspace.apply`."""
@@ -48,10 +32,26 @@ class Applier:
         position: LogPosition,
         configuration: Configuration,
         waiters: Waiters,
-        events: ApplierEvents,
+        on_applied: Callable[[int], None],
+        on_later_term: Callable[[int], None],
+        on_state_hash: Callable[[int, bytes], None],
         monotonic_ms: Callable[[], int],
         slice_ms: int,
     ) -> None:
+        """An applier whose keyspace is at `position`.
+
+        Args:
+            keyspace: The state.
+            position: Where it stands in the log.
+            configuration: In force there.
+            waiters: Requests that wait for their entries.
+            on_applied: Told the index up to which everything is in the keyspace, once a slice.
+            on_later_term: Told the term whose first entry is about to be applied: commands given to leaders of earlier
+                terms are lost.
+            on_state_hash: Told what the keyspace says of itself at a compared index.
+            monotonic_ms: The clock.
+            slice_ms: How long a slice may take.
+        """
         self.keyspace = keyspace
         self.position = position
         """The last applied entry's place in the log."""
@@ -60,7 +60,9 @@ class Applier:
         self.applied_commands = 0
         """How many commands were applied since the start; the flusher counts by it."""
         self._waiters = waiters
-        self._events = events
+        self._on_applied = on_applied
+        self._on_later_term = on_later_term
+        self._on_state_hash = on_state_hash
         self._monotonic_ms = monotonic_ms
         self._slice_ms = slice_ms
         self._queue: deque[Entry] = deque()
@@ -90,18 +92,18 @@ class Applier:
             last = queue.popleft()
             if last.term != term:
                 term = last.term
-                self._events.on_later_term(term)
+                self._on_later_term(term)
             if last.kind is EntryKind.COMMAND:
                 self._apply_command(last)
             elif last.kind is EntryKind.CONFIGURATION:
                 self.configuration = Configuration.decode(last.payload)
             if last.index % STATE_HASH_INTERVAL == 0:
-                self._events.on_state_hash(last.index, self.keyspace.compared_hash())
+                self._on_state_hash(last.index, self.keyspace.compared_hash())
             count += 1
             if count % _CLOCK_CHECK_ENTRIES == 0 and self._monotonic_ms() >= until_ms:
                 break
         self.position = LogPosition(last.index, last.term, last.chain_hash, last.clock_ms)
-        self._events.on_applied(last.index)
+        self._on_applied(last.index)
         return bool(queue)
 
     def _apply_command(self, entry: Entry) -> None:

@@ -5,7 +5,7 @@ One of these at a time: each needs the state environment at rest between two tra
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, Protocol, TypeVar, final
+from typing import Final, TypeVar, final
 
 from kvraft import clock, logs
 from kvraft.keyspace.keyspace import Keyspace
@@ -28,18 +28,6 @@ T = TypeVar("T")
 log = logs.get(__name__)
 
 
-class Installing(Protocol):
-    """The member, as an installed snapshot concerns it."""
-
-    def on_installed(self, keyspace: Keyspace, position: LogPosition) -> None:
-        """The state on disk is the snapshot's; `keyspace` was loaded from it."""
-        ...
-
-    def fail(self, reason: str, error: Exception | None = None) -> None:
-        """The member cannot go on."""
-        ...
-
-
 @final
 class DurableState:
     """Owner of the state store."""
@@ -52,20 +40,26 @@ class DurableState:
         transport: Transport,
         loop: RaftLoop,
         settings: MemberSettings,
-        member: Installing,
         failure: asyncio.Future[str],
+        fail: Callable[[str, Exception | None], None],
         load_keyspace: Callable[[], Awaitable[Keyspace]],
+        on_installed: Callable[[Keyspace, LogPosition], None],
         has_room: Callable[[int], bool],
     ) -> None:
+        """`failure` resolves when the member cannot go on, `fail` makes it so.
+
+        `on_installed` is told that the state on disk is a snapshot's, with the keyspace that was loaded from it.
+        """
         self._applier = applier
         self._log_store = log_store
         self._state_store = state_store
         self._transport = transport
         self._loop = loop
         self._settings = settings
-        self._member = member
         self._failure = failure
+        self._fail = fail
         self._load_keyspace = load_keyspace
+        self._on_installed = on_installed
         self._has_room = has_room
         """Whether so many bytes more fit on the disk beside all that is owed."""
         self._lock = asyncio.Lock()
@@ -252,7 +246,7 @@ class DurableState:
             keyspace = await self._load_keyspace()
             self._snapshot = None
             self._applier.configuration = Configuration.decode(self._state_store.configuration)
-            self._member.on_installed(keyspace, self._state_store.position)
+            self._on_installed(keyspace, self._state_store.position)
         log.info("snapshot installed", index=snapshot.last_included_index)
 
     async def _unless_failed(self, outcome: asyncio.Future[T]) -> T:
@@ -272,4 +266,4 @@ class DurableState:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             cause = error if isinstance(error, Exception) else None
-            self._member.fail(f"keeping the state on disk failed: {error!r}", cause)
+            self._fail(f"keeping the state on disk failed: {error!r}", cause)

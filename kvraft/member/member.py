@@ -104,12 +104,24 @@ class Member:
             state_store.position,
             configuration,
             self._requests.writes,
-            self,
+            self.on_applied,
+            self.on_later_term,
+            self.on_state_hash,
             clock.monotonic_ms,
             settings.apply_slice_ms,
         )
         slow_commit_ms = max(1, settings.heartbeat_interval_ms // 2)
-        self._loop = RaftLoop(raft, log_store, transport, clock.monotonic_ms, self, slow_commit_ms)
+        self._loop = RaftLoop(
+            raft,
+            log_store,
+            transport,
+            clock.monotonic_ms,
+            self.before_step,
+            self.after_step,
+            self.on_append_sent,
+            self.fail,
+            slow_commit_ms,
+        )
         self._handover = Handover(cluster.own.name, self._loop, transport.is_connected, settings.election_timeout_ms)
         self._durable = DurableState(
             self._applier,
@@ -118,9 +130,10 @@ class Member:
             transport,
             self._loop,
             settings,
-            self,
             self.failure,
+            self.fail,
             load_keyspace,
+            self.on_installed,
             self._has_room,
         )
         self._memory = PeerMemory(
@@ -138,7 +151,16 @@ class Member:
         self._forwarding = Forwarding(self._disk.refuses, settings.request_timeout_ms)
         self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
         self._stats = ServerStats(cluster.own.member_id, cluster.own.name)
-        self._figures = Figures(self, raft, self._requests, self._stats, self._durable)
+        self._figures = Figures(
+            self.metrics,
+            self.member_id,
+            raft,
+            self._applier,
+            self._requests,
+            self._stats,
+            self._durable,
+            self._disk,
+        )
         self.metrics.before_scrape.append(self._figures.measure)
         self._full_collections = FullCollections(clock.monotonic_ms())
         self._giving_back = GivingBack(clock.monotonic_ms(), anonymous_bytes())

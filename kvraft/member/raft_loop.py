@@ -6,7 +6,7 @@ serve many writes. What the disk has done and what is applied is told to the cor
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol, final
+from typing import final
 
 from kvraft.member.disk_pace import DiskPace
 from kvraft.member.interfaces import Frame, LogStore, Transport
@@ -21,26 +21,6 @@ _IDLE_COMMIT_ENTRIES = 4
 costs more than the sync itself, and little else waits; unless the disk stalls (`DiskPace`)."""
 
 
-class RaftLoopOwner(Protocol):
-    """The member around the loop."""
-
-    def before_step(self, now_ms: int) -> None:
-        """The last chance to add inputs to this step (routing of new requests)."""
-        ...
-
-    def after_step(self, effects: Effects, now_ms: int) -> None:
-        """Persistence and messages are under way; the rest of the effects is the owner's."""
-        ...
-
-    def on_append_sent(self, to_server: int, entries: Sequence[Entry]) -> None:
-        """An AppendEntries leaves (statistics)."""
-        ...
-
-    def fail(self, reason: str, error: Exception | None = None) -> None:
-        """The member cannot go on."""
-        ...
-
-
 @final
 class RaftLoop:
     """The inbox, the timer and the order of disk and network around `Raft.step`."""
@@ -51,15 +31,33 @@ class RaftLoop:
         log_store: LogStore,
         transport: Transport,
         monotonic_ms: Callable[[], int],
-        owner: RaftLoopOwner,
+        before_step: Callable[[int], None],
+        after_step: Callable[[Effects, int], None],
+        on_append_sent: Callable[[int, Sequence[Entry]], None],
+        fail: Callable[[str, Exception | None], None],
         slow_commit_ms: int,
     ) -> None:
-        """A commit on the loop must not take `slow_commit_ms`."""
+        """A loop that has no timer yet: `wake` it.
+
+        Args:
+            raft: The core.
+            log_store: Makes its batches durable.
+            transport: Carries its messages.
+            monotonic_ms: The clock.
+            before_step: The last chance to add inputs to a step (routing of new requests); told the time.
+            after_step: Persistence and messages are under way; the rest of the effects is its own.
+            on_append_sent: Told of each AppendEntries that leaves (statistics).
+            fail: The member cannot go on.
+            slow_commit_ms: A commit on the loop must not take so long.
+        """
         self.raft = raft
         self._log_store = log_store
         self._transport = transport
         self._monotonic_ms = monotonic_ms
-        self._owner = owner
+        self._before_step = before_step
+        self._after_step = after_step
+        self._on_append_sent = on_append_sent
+        self._fail = fail
         self._pace = DiskPace(slow_commit_ms)
         self._inbox: list[Input] = []
         self._scheduled = False
@@ -121,15 +119,15 @@ class RaftLoop:
             return
         now_ms = self._monotonic_ms()
         try:
-            self._owner.before_step(now_ms)
+            self._before_step(now_ms)
             inputs, self._inbox = self._inbox, []
             effects = self.raft.step(inputs, now_ms)
             if effects.divergence is None:
                 self._carry_out(effects)
-            self._owner.after_step(effects, now_ms)
+            self._after_step(effects, now_ms)
         except Exception as error:
             self._stopped = True
-            self._owner.fail(f"internal error: {error!r}", error)
+            self._fail(f"internal error: {error!r}", error)
             raise
         self._arm_timer(now_ms)
         if self._inbox:
@@ -195,7 +193,7 @@ class RaftLoop:
             return
         for outgoing in messages:
             if isinstance(outgoing.message, AppendEntries) and not outgoing.message.notice:
-                self._owner.on_append_sent(outgoing.to_server, outgoing.message.entries)
+                self._on_append_sent(outgoing.to_server, outgoing.message.entries)
         if len(messages) == 1:
             self._transport.send(messages[0].to_server, (messages[0].message,))
             return

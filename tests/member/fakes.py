@@ -7,8 +7,10 @@ from typing import cast, final
 from kvraft.keyspace.command_codec import encode_command
 from kvraft.keyspace.commands import Command
 from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member.applier import Applier
 from kvraft.member.interfaces import Frame, TransportEvents
-from kvraft.member.waiters import REQUEST_ID_BYTES
+from kvraft.member.waiters import REQUEST_ID_BYTES, Waiters
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, Persist, Role
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
@@ -158,3 +160,24 @@ class Silence:
 
     def fail(self, reason: str, error: Exception | None = None) -> None:
         self.failures.append(reason)
+
+
+def applier_of(
+    keyspace: Keyspace,
+    waiters: Waiters,
+    heard: Silence,
+    monotonic_ms: Callable[[], int] = lambda: 0,
+    slice_ms: int = 10,
+) -> Applier:
+    """An applier at the beginning of a log, which tells `heard`."""
+    return Applier(
+        keyspace,
+        LogPosition(),
+        Configuration.of((1, 2, 3)),
+        waiters,
+        heard.on_applied,
+        heard.on_later_term,
+        heard.on_state_hash,
+        monotonic_ms,
+        slice_ms,
+    )

@@ -12,8 +12,7 @@ from kvraft.raft.entries import Entry, EntryKind, make_entry
 from kvraft.raft.restored import LogPosition
 from kvraft.records import Written
 from tests.member import virtual_time
-from tests.member.fakes import Silence, log_of, payload_of
-from tests.member.host import CONFIGURATION
+from tests.member.fakes import Silence, applier_of, log_of, payload_of
 
 SET = payload_of(Set(path=b"/key", value=b"v"))
 
@@ -25,7 +24,7 @@ def make(heard: Silence, ticks: list[int], slice_ms: int = 10) -> tuple[Applier,
         return ticks.pop(0) if len(ticks) > 1 else ticks[0]
 
     waiters = Waiters(1, 1, 7000)
-    return Applier(Keyspace(), LogPosition(), CONFIGURATION, waiters, heard, monotonic_ms, slice_ms), waiters
+    return applier_of(Keyspace(), waiters, heard, monotonic_ms, slice_ms), waiters
 
 
 def test_long_run_is_cut_into_slices_by_the_clock() -> None:

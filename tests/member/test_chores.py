@@ -15,17 +15,15 @@ from kvraft.keyspace.commands import (
 )
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.member.applier import Applier
 from kvraft.member.chores import Chores
 from kvraft.member.cluster import CLUSTER_VERSION, MINIMUM_VERSION, MISSING_AFTER_S
 from kvraft.member.outcomes import TIMED_OUT, internal_error
 from kvraft.member.waiters import Waiters
 from kvraft.raft.effects import Role
-from kvraft.raft.restored import LogPosition
 from kvraft.records import Written
 from tests.member import virtual_time
-from tests.member.fakes import ScriptedRaft, Silence
-from tests.member.host import CONFIGURATION, HISTORY_EVENTS, MEMBER_IDS, cluster_of
+from tests.member.fakes import ScriptedRaft, Silence, applier_of
+from tests.member.host import HISTORY_EVENTS, MEMBER_IDS, cluster_of
 
 
 @final
@@ -38,7 +36,7 @@ class Desk:
         self.clock_ms = 0
         self.waiting: list[tuple[Command, Callable[[Written | EtcdError], None]]] = []
         waiters = Waiters(1, 1, 7000)
-        self.applier = Applier(self.keyspace, LogPosition(), CONFIGURATION, waiters, Silence(), lambda: 0, 10)
+        self.applier = applier_of(self.keyspace, waiters, Silence())
         self.chores = Chores(
             cluster_of(1), self.raft.core, self.applier, self.submit, lambda: self.clock_ms, idle_sync_ms=30_000
         )

@@ -11,7 +11,6 @@ import pytest
 from kvraft.keyspace.changes import PendingChanges
 from kvraft.keyspace.commands import Set
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.member.applier import Applier
 from kvraft.member.durable_state import DurableState
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.settings import MemberSettings
@@ -22,7 +21,7 @@ from kvraft.raft.inputs import Input, LogCompacted, SnapshotSent
 from kvraft.raft.progress import Progress
 from kvraft.raft.restored import LogPosition
 from tests.member import virtual_time
-from tests.member.fakes import RecordingTransport, ScriptedRaft, Silence, log_of, payload_of
+from tests.member.fakes import RecordingTransport, ScriptedRaft, Silence, applier_of, log_of, payload_of
 from tests.member.host import CONFIGURATION, DiskLoop
 from tests.storage.memory import MemoryDisk, open_memory
 
@@ -70,7 +69,7 @@ class State:
         )
         assert self.storage.log.persist_now(Persist(1, HardState(1, 0, len(entries)), 0, entries, must_sync=True))
         waiters = Waiters(1, 1, 7000)
-        self.applier = Applier(Keyspace(), LogPosition(), CONFIGURATION, waiters, self.heard, lambda: 0, 10)
+        self.applier = applier_of(Keyspace(), waiters, self.heard)
         self.durable = DurableState(
             self.applier,
             self.storage.log,
@@ -78,9 +77,10 @@ class State:
             self.transport,
             cast("RaftLoop", self.inbox),
             settings or MemberSettings(),
-            self.heard,
             self.heard.failure,
+            self.heard.fail,
             self.load,
+            self.heard.on_installed,
             lambda size_bytes: self.state_bytes + size_bytes < self.free_bytes,
         )
 

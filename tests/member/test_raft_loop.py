@@ -1,7 +1,6 @@
 """The order of disk and network around a step (design.md, "The core's door")."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import cast, final
 
 from kvraft.member.interfaces import LogStore
@@ -27,20 +26,18 @@ class Desk:
         self.transport = RecordingTransport()
         store = cast("LogStore", self.log)
         self.now_ms = 0
-        self.loop = RaftLoop(self.raft.core, store, self.transport, lambda: self.now_ms, self, slow_commit_ms=50)
+        self.loop = RaftLoop(
+            self.raft.core,
+            store,
+            self.transport,
+            lambda: self.now_ms,
+            before_step=lambda _now_ms: None,
+            after_step=lambda _effects, _now_ms: None,
+            on_append_sent=lambda _to_server, _entries: None,
+            fail=lambda reason, _error: self.failures.append(reason),
+            slow_commit_ms=50,
+        )
         self.failures: list[str] = []
-
-    def before_step(self, now_ms: int) -> None:
-        """Nothing to add."""
-
-    def after_step(self, effects: Effects, now_ms: int) -> None:
-        """Nothing left to do."""
-
-    def on_append_sent(self, to_server: int, entries: Sequence[Entry]) -> None:
-        """Not counted."""
-
-    def fail(self, reason: str, error: Exception | None = None) -> None:
-        self.failures.append(reason)
 
     def step(self, *effects: Effects) -> None:
         """One step for each of these, in one turn each."""
