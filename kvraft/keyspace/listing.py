@@ -170,11 +170,11 @@ class Listing:
                 name = child.name if child.name.isalnum() else escape(child.name)
                 nodes_left -= 1
                 if isinstance(child, File) and len(child.value_json) > LARGE_VALUE_BYTES:
-                    head, value, tail = _render_large_file(prefix + name, child, self._clock_ms)
-                    out += (separator, head)
+                    before_value, value, behind_value = _render_large_file(prefix + name, child, self._clock_ms)
+                    out += (separator, before_value)
                     yield _taken(out)
                     yield value
-                    out.append(tail)
+                    out.append(behind_value)
                     nodes_left, bytes_left = FRAGMENT_NODES, FRAGMENT_BYTES
                 elif isinstance(child, File):
                     bytes_left -= len(child.value_json) + prefix_length

@@ -26,6 +26,7 @@ ELSEWHERE: Final = {
     "etcd_disk_backend_snapshot_duration_seconds": "tests/cluster/test_catch_up.py",
     "etcd_server_snapshot_apply_in_progress_total": "tests/member/test_durable_state.py",
     "kvraft_disk_full": "tests/cluster/test_full_disk.py",
+    "kvraft_log_lines_lost_total": "tests/test_standard_streams.py",
 }
 """Figures that move only in situations that other tests make."""
 _SAMPLE: Final = re.compile(r"([a-z_]+)(\{[^}]*\})? (\S+)")

@@ -196,10 +196,9 @@ def remove_namespaces(prefix: str) -> None:
     """Remove every namespace whose name begins so. The cables go first: a dying process may hold its namespace."""
     names = sorted(path.name for path in _NET_NAMESPACES.glob(f"{prefix}*"))
     for name in names:
-        if name.endswith("-net"):
-            subprocess.run(["ip", "-n", name, "link", "del", "bridge"], capture_output=True, check=False)
-        else:
-            subprocess.run(["ip", "-n", name, "link", "del", "eth0"], capture_output=True, check=False)
+        cable = "bridge" if name.endswith("-net") else "eth0"
+        with contextlib.suppress(NetworkError):  # gone already
+            run_command("ip", "-n", name, "link", "del", cable)
     for name in names:
         run_command("ip", "netns", "del", name)
 

@@ -151,5 +151,5 @@ def test_namespaces_of_a_killed_run_are_removed() -> None:
 def test_missing_tool_is_a_failure_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no fallback to loopback."""
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(NetworkError, match="iptables is not installed: run `make deps`"), Network(["n1"]):
+    with pytest.raises(NetworkError, match=r"ip(tables)? is not installed: run `make deps`"), Network(["n1"]):
         pass

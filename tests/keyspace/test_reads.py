@@ -3,13 +3,15 @@
 import json
 import random
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from kvraft.keyspace.commands import Create, Delete, Set, Sync, Update
 from kvraft.keyspace.errors import ErrorCode
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.keyspace.listing import SORT_RUN, Listing, format_expiration
+from kvraft.keyspace.listing import LARGE_VALUE_BYTES, SORT_RUN, Listing, format_expiration
 from tests.keyspace.helpers import CLOCK_MS, acknowledged, done, not_found, read, read_bytes
 
 EXPIRATION_NS = 1_795_220_480_992_253_050
@@ -231,3 +233,32 @@ def test_a_listing_is_valid_json_at_any_depth_of_directories() -> None:
     keyspace = _large(3)
     whole = json.loads(read_bytes(keyspace, b"/", recursive=True))
     assert len(whole["nodes"][0]["nodes"]) == 40
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_values_of_every_size_are_listed_with_their_neighbours(seed: int) -> None:
+    """Whichever of them are large, and wherever they stand: the JSON is whole, and has all keys and values in order.
+
+    A large value is a fragment of its own, which is where a listing once lost the end of its directory.
+    """
+    rng = random.Random(seed)
+    keyspace = Keyspace()
+    expected: dict[bytes, bytes] = {}
+    for number in range(12):
+        directory = rng.choice((b"", b"/a", b"/a/b", b"/c"))
+        key = b"%b/k%02d" % (directory, number)
+        length = rng.choice((0, 10, LARGE_VALUE_BYTES - 2, LARGE_VALUE_BYTES - 1, 2 * LARGE_VALUE_BYTES, 300_000))
+        expected[key] = b"%d" % (number % 10) * length
+        done(keyspace, Set(key, expected[key], ttl_s=rng.choice((-1, 100))))
+
+    def files(node: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+        for child in node.get("nodes", ()):
+            if "dir" in child:
+                yield from files(child)
+            else:
+                yield child["key"].encode(), child["value"].encode()
+
+    for in_order in (False, True):
+        listed = list(files(json.loads(read_bytes(keyspace, b"/", recursive=True, in_order=in_order))))
+        assert dict(listed) == expected
+        assert len(listed) == len(expected)
