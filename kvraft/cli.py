@@ -17,10 +17,9 @@ from typing import Final, final
 
 import uvloop
 
-from kvraft import clock, file_limit, flags, ids, logs, path_owners, port_holders, service_manager, settings
+from kvraft import clock, file_limit, ids, logs, path_owners, port_holders, service_manager
 from kvraft.api_v2.server import ApiServer, Listener, bind, serve
 from kvraft.api_v2.settings import ApiSettings
-from kvraft.flags import SettingsError
 from kvraft.founding import Identity
 from kvraft.keyspace.commands import PublishMember
 from kvraft.keyspace.keyspace import Keyspace
@@ -33,7 +32,10 @@ from kvraft.metrics import Metrics
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
-from kvraft.settings import Settings
+from kvraft.settings import flags, settings
+from kvraft.settings.flags import SettingsError
+from kvraft.settings.settings import Settings
+from kvraft.settings.urls import Url
 from kvraft.start.giving_up import may_set_aside
 from kvraft.storage.aside import put_back
 from kvraft.storage.codec import REMEDY
@@ -43,7 +45,6 @@ from kvraft.storage.opening import Storage, open_storage
 from kvraft.transport.listening import ListenError
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.transport import PeerTransport
-from kvraft.urls import Url
 
 log = logs.get(__name__)
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from kvraft import cli, file_limit, flags, service_manager, settings
+from kvraft import cli, file_limit, service_manager
+from kvraft.settings import flags, settings
 from kvraft.testing import ports, raw_http
 
 

@@ -136,7 +136,7 @@ def test_impatient_ctrl_c_ends_without_a_traceback(tmp_path: pathlib.Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["asyncio", "kvraft.flags"])
+@pytest.mark.parametrize("module", ["asyncio", "kvraft.settings.flags"])
 def test_signal_while_modules_are_imported_ends_without_a_word(
     number: int, module: str, tmp_path: pathlib.Path
 ) -> None:

@@ -10,7 +10,7 @@ STATE_HASH_INTERVAL: Final = 1024
 @final
 @dataclass(slots=True, frozen=True)
 class MemberSettings:
-    """Each default with its reason; `kvraft/settings.py` holds what an operator may set."""
+    """Each default with its reason; `kvraft/settings/settings.py` holds what an operator may set."""
 
     heartbeat_interval_ms: int = 100
     """etcd's default."""

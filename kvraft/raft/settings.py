@@ -7,7 +7,7 @@ from typing import final
 @final
 @dataclass(slots=True, frozen=True)
 class RaftSettings:
-    """Each default with its reason; `kvraft/settings.py` fills the ones an operator may set."""
+    """Each default with its reason; `kvraft/settings/settings.py` fills the ones an operator may set."""
 
     heartbeat_interval_ms: int = 100
     """etcd's default."""

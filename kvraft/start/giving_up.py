@@ -8,7 +8,7 @@ from kvraft import logs
 from kvraft.member.peer_memory import holders_of_one_history
 from kvraft.peer_frames import PeerHello
 from kvraft.raft.rebuild import enough_know
-from kvraft.settings import Settings
+from kvraft.settings.settings import Settings
 from kvraft.storage.aside import holds_data
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.survey import Survey

@@ -12,7 +12,7 @@ from typing import Final, cast, final
 from urllib.parse import unquote
 
 from kvraft import clock
-from kvraft.settings import ETCD_VERSION
+from kvraft.settings.settings import ETCD_VERSION
 from kvraft.transport.interfaces import PeerPages
 
 _HEAD_BYTES_MAX: Final = 8 << 10

@@ -7,7 +7,7 @@ from typing import final
 @final
 @dataclass(slots=True, frozen=True)
 class TransportSettings:
-    """Each default with its reason; `kvraft/settings.py` fills the ones that follow from an operator's."""
+    """Each default with its reason; `kvraft/settings/settings.py` fills the ones that follow from an operator's."""
 
     silence_ms: int = 1000
     """A connection on which nothing came for so long is dead; both sides say something six times as often. The

@@ -6,9 +6,9 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from kvraft import flags, settings
-from kvraft.flag_table import FLAGS
-from kvraft.flags import SettingsError
+from kvraft.settings import flags, settings
+from kvraft.settings.flag_table import FLAGS
+from kvraft.settings.flags import SettingsError
 from tests.fuzz.engine import Check, Target
 
 HOSTS: Final = st.sampled_from(

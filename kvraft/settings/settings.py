@@ -1,6 +1,6 @@
 """What an operator may set, checked before any file is touched; and every limit, with the answer a client sees.
 
-`from_flags` turns what was given (`kvraft/flags.py`) into `Settings`, whose rules are etcd's: its texts are kept where
+`from_flags` turns what was given (`flags.py`) into `Settings`, whose rules are etcd's: its texts are kept where
 they help. What the cluster was founded with (`initial_*`) comes from the flags on a member's first start, and from its
 data directory ever after: the flags then change nothing, as in etcd.
 """
@@ -12,11 +12,12 @@ import pathlib
 from collections.abc import Iterator
 from typing import Final, Literal, final
 
-from kvraft import founding_flags, logs, urls
-from kvraft.flags import Given, Value
+from kvraft import logs
 from kvraft.founding import Founder, Identity
-from kvraft.founding_flags import urls_of
-from kvraft.urls import Url
+from kvraft.settings import founding_flags, urls
+from kvraft.settings.flags import Given, Value
+from kvraft.settings.founding_flags import urls_of
+from kvraft.settings.urls import Url
 
 ETCD_VERSION: Final = "3.4.23"
 """The etcd whose answers are given: `etcdserver` in /version."""

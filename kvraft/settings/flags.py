@@ -1,7 +1,7 @@
 """Command line and environment, read as etcd reads them: Go's flag syntax, then `ETCD_*` for what no flag gave.
 
-The result is text with its source; `kvraft/settings.py` makes settings of it. Sources: Go's package flag, and etcd
-v3.4.23 pkg/flags/flag.go (`SetFlagsFromEnv`).
+The result is text with its source; `settings.py` makes settings of it. Sources: Go's package flag, and etcd v3.4.23
+pkg/flags/flag.go (`SetFlagsFromEnv`).
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, final
 
-from kvraft.flag_table import ALIASES, FLAGS, Flag, Use
+from kvraft.settings.flag_table import ALIASES, FLAGS, Flag, Use
 
 _PREFIX: Final = "ETCD_"
 _NEVER_EMPTY: Final = frozenset({"name", "initial-cluster"})

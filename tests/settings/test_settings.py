@@ -5,15 +5,16 @@ import pathlib
 
 import pytest
 
-from kvraft import flags, ids, settings
+from kvraft import ids
 from kvraft.api_v2 import go_forms
 from kvraft.api_v2.settings import ApiSettings
-from kvraft.flags import SettingsError
 from kvraft.founding import Founder, Identity
 from kvraft.keyspace import event_history
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.settings import RaftSettings
-from kvraft.settings import Settings
+from kvraft.settings import flags, settings
+from kvraft.settings.flags import SettingsError
+from kvraft.settings.settings import Settings
 
 THREE = "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:22380,n3=http://127.0.0.1:32380"
 
@@ -507,7 +508,7 @@ def test_limits_of_the_table_are_those_that_the_rooms_enforce() -> None:
 
 def test_limits_of_the_table_are_those_that_operators_are_told() -> None:
     """docs/operations.md has a row for each, with its figure."""
-    rows = (pathlib.Path(__file__).parents[1] / "docs" / "operations.md").read_text().splitlines()
+    rows = (pathlib.Path(__file__).parents[2] / "docs" / "operations.md").read_text().splitlines()
     assert f"| body of a request | {go_forms.FORM_BYTES_MAX >> 20} MiB |" in "\n".join(rows)
     for name, value in dataclasses.asdict(settings.Limits()).items():
         [row] = [row for row in rows if f"(`{name}`)" in row]

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, final
 
-from kvraft import ids, urls
-from kvraft.flags import Given, SettingsError, one_line
+from kvraft import ids
 from kvraft.founding import Founder, Identity
-from kvraft.urls import Url
+from kvraft.settings import urls
+from kvraft.settings.flags import Given, SettingsError, one_line
+from kvraft.settings.urls import Url
 
 _PEER_PORTS: Final = (2380, 7001)
 

@@ -4,9 +4,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from kvraft import flags
-from kvraft.flag_table import FLAGS, Use
-from kvraft.flags import Given, SettingsError
+from kvraft.settings import flags
+from kvraft.settings.flag_table import FLAGS, Use
+from kvraft.settings.flags import Given, SettingsError
 
 
 def given(*arguments: str, **environment: str) -> Given:

@@ -1,0 +1,10 @@
+"""What an operator may say, and what a member makes of it, before anything is opened or made.
+
+- `flag_table`: every flag that is known, etcd's included, with what becomes of each;
+- `flags`: reads the command line and `ETCD_*` into text with its source;
+- `settings`: makes `Settings` of that, with every default and limit and its reason: the door is `from_flags`;
+- `founding_flags`: which cluster is meant, by the flags or by the data directory;
+- `urls`: the URLs of members.
+
+It looks at no file and no socket: what the host says is found by `kvraft/start/`.
+"""
