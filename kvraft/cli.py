@@ -17,7 +17,7 @@ from typing import Final, final
 
 import uvloop
 
-from kvraft import clock, file_limit, ids, logs, path_owners, port_holders, service_manager
+from kvraft import clock, ids, logs
 from kvraft.api_v2.server import ApiServer, Listener, bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.founding import Identity
@@ -36,6 +36,7 @@ from kvraft.settings import flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
 from kvraft.settings.urls import Url
+from kvraft.start import file_limit, path_owners, port_holders, service_manager
 from kvraft.start.giving_up import may_set_aside
 from kvraft.storage.aside import put_back
 from kvraft.storage.codec import REMEDY

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from kvraft import cli, file_limit, service_manager
+from kvraft import cli
 from kvraft.settings import flags, settings
+from kvraft.start import file_limit, service_manager
 from kvraft.testing import ports, raw_http
 
 

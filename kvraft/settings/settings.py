@@ -55,8 +55,8 @@ class Limits:
     headers_max: int = 1000
     """Header lines of a request: far more than any client sends, few enough to be read at once. More: 431."""
     connections_max: int = 16_384
-    """Clients at once; each watch holds one. Fewer if fewer files may be open (`file_limit.py`). One more is answered
-    500/300 `etcdserver: too many requests` and closed."""
+    """Clients at once; each watch holds one. Fewer if fewer files may be open (`kvraft/start/file_limit.py`). One more
+    is answered 500/300 `etcdserver: too many requests` and closed."""
     waiting_requests_max: int = 20_000
     """Writes and linearizable reads without an outcome, per member. More: 500/300 `etcdserver: too many requests`."""
     uncommitted_bytes_max: int = 64 << 20

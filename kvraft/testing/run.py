@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import BinaryIO, Final, NoReturn
 
-from kvraft import port_holders
+from kvraft.start import port_holders
 from kvraft.testing import ports
 from kvraft.testing.cluster import Cluster, ClusterError
 

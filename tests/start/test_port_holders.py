@@ -2,7 +2,7 @@ import contextlib
 import os
 import socket
 
-from kvraft import port_holders
+from kvraft.start import port_holders
 from kvraft.testing import ports
 
 

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-from kvraft import file_limit
+from kvraft.start import file_limit
 
 SCRIPT = """
 import resource
-from kvraft import file_limit
+from kvraft.start import file_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 1000))
 print(file_limit.raise_soft_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE), file_limit.raise_soft_limit())
 """
