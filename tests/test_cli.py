@@ -8,8 +8,6 @@ import sys
 import pytest
 
 from kvraft import cli
-from kvraft.settings import flags, settings
-from kvraft.start import file_limit, service_manager
 from kvraft.testing import ports, raw_http
 
 
@@ -91,17 +89,6 @@ def test_service_manager_is_told_when_clients_are_served_and_when_that_ends(tmp_
     reservation.release()
 
 
-def test_service_manager_that_is_gone_stops_nothing(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A socket that nobody reads, or no socket: a line in the log at most."""
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    service_manager.tell("READY=1")
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    service_manager.tell("READY=1")
-    assert [record.getMessage() for record in caplog.records] == ["the service manager cannot be told"]
-
-
 def _on_free_ports(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """A start that gets as far as its data directory."""
     reservation = ports.reserve(2)
@@ -166,18 +153,6 @@ def test_empty_member_that_shall_rebuild_does_not_found_a_cluster_of_its_own(tmp
         ended.stderr
     )
     assert list(tmp_path.iterdir()) == []
-
-
-def test_few_open_files_mean_fewer_connections_and_a_line_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Rather than accepts that fail, of which no client would hear."""
-    wanted = settings.from_flags(flags.read((), {}))
-    for files_max, connections in ((20_000, 16_384), (1024, 768)):
-        monkeypatch.setattr(file_limit, "raise_soft_limit", lambda: files_max)  # noqa: B023 -- called in this turn
-        api = cli._api_settings(cli._within_open_files(wanted))
-        assert api.connections_max == connections
-        assert ("few files may be open" in caplog.text) == (files_max == 1024)
 
 
 def test_version_and_help_are_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -38,8 +38,8 @@ ROOMS: Final[dict[str, set[str]]] = {
     "member": PURE | FOUNDATION | SHARED_VALUES,
     "api_v2": {"keyspace"} | FOUNDATION | SHARED_VALUES,
     "testing": {"clock", "start.port_holders"},
-    "cli": PURE | FOUNDATION | SHARED_VALUES | {"api_v2", "member", "settings", "start", "storage", "transport"},
-    "start": PURE | FOUNDATION | SHARED_VALUES | {"member", "settings", "storage", "transport"},
+    "start": PURE | FOUNDATION | SHARED_VALUES | {"api_v2", "member", "settings", "storage", "transport"},
+    "cli": {"logs", "settings", "start", "storage", "transport"},
     "__main__": {"cli"},
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     **{file: {"logs"} for file in HOST_FACTS},
@@ -69,7 +69,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/api_v2/": {"aiohttp", "multidict", "yarl"},
     "kvraft/metrics.py": {"prometheus_client"},
     "kvraft/testing/plugin.py": {"pytest"},
-    "kvraft/cli.py": {"uvloop"},
+    "kvraft/start/running.py": {"uvloop"},
 }
 """Where each library may be imported. The first matching prefix counts."""
 STANDARD: Final = sys.stdlib_module_names

@@ -1,10 +1,17 @@
-"""What a start does step by step, as far as it needs more than one room. `kvraft/cli.py` is its door.
+"""What a start does step by step, from flags that were read to a member that serves. The door is `start.start`.
 
-- `giving_up`: whether a member may set its data aside.
+- `start`: the steps, in their order;
+- `listeners`: the ports, bound before any file is touched; `data_directory`: whose data is there, and putting it back;
+- `giving_up`: whether a member may set its data aside;
+- `running`: a member from its ports to its end, and once more if it rebuilds;
+- `composition`: puts a member together: what each room is given of the settings and of the others;
+- `versions`: what `--version` prints.
 
 What the host says; these know nothing of a member:
 
 - `file_limit`: how many files may be open, and so how many clients are served;
 - `path_owners`: why a directory cannot be used; `port_holders`: who listens on a port;
 - `service_manager`: what systemd is told.
+
+This file imports nothing: whoever borrows a fact of the host does not get a member with it.
 """

@@ -59,7 +59,7 @@ def test_later_start_takes_its_cluster_from_the_data_directory(tmp_path: Path) -
             ("--initial-cluster-token=other", token),
         ):
             assert f"{flag} (in force: {held})" in warning
-        assert "WARNING cli: --history-size has no effect any more given=1234 in_force=100000" in member.log_text()
+        assert "WARNING running: --history-size has no effect any more given=1234 in_force=100000" in member.log_text()
 
 
 def test_data_directory_of_another_member_is_refused(tmp_path: Path) -> None:

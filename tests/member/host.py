@@ -1,4 +1,4 @@
-"""One machine: a disk that survives, and the runs of a member on it, put together as `cli.py` does."""
+"""One machine: a disk that survives, and the runs of a member on it, put together as `start/composition.py` does."""
 
 import asyncio
 import random

@@ -1,0 +1,141 @@
+"""A member, put together of its rooms; mypy checks here that each is what the others expect of it."""
+
+import asyncio
+import random
+import secrets
+from typing import Final
+
+from kvraft import clock, logs
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.keyspace.commands import PublishMember
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.records import RecordError
+from kvraft.member.cluster import Cluster
+from kvraft.member.garbage import postpone_full_collections
+from kvraft.member.member import Member
+from kvraft.member.settings import MemberSettings
+from kvraft.metrics import Metrics
+from kvraft.raft.core import Raft
+from kvraft.raft.settings import RaftSettings
+from kvraft.settings.settings import ETCD_VERSION, Settings
+from kvraft.start import versions
+from kvraft.storage.codec import REMEDY
+from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.opening import Storage
+from kvraft.transport.settings import TransportSettings
+from kvraft.transport.transport import PeerTransport
+
+MIN_SILENCE_MS: Final = 500
+"""A peer whose process is held up for less is not dead, however short the election timeout is."""
+MIN_CONNECT_MS: Final = 1000
+"""A dial shorter than this would end before the kernel sends a lost first packet again."""
+
+
+async def make_member(wanted: Settings, storage: Storage) -> Member:
+    """Everything of a member, nothing of it running yet."""
+
+    async def load_keyspace() -> Keyspace:
+        keyspace = Keyspace(history_reader=storage.state)
+        try:
+            loading = keyspace.begin_load(storage.state.load())
+            while True:
+                if not loading.load_some():
+                    return keyspace
+                await asyncio.sleep(0)  # during a snapshot install the loop has its turn between two slices
+        except RecordError as error:
+            # Intact, and still no state: another program wrote it, or a bug.
+            raise CorruptStorageError(f"{wanted.data_dir}: {error}; {REMEDY}") from error
+
+    keyspace = await load_keyspace()
+    postpone_full_collections()
+    restored = storage.log.restored()
+    applied = storage.state.position.index
+    in_force = [config for index, config in restored.configurations if index <= applied]
+    raft = Raft(
+        wanted.member_id,
+        restored,
+        RaftSettings(
+            heartbeat_interval_ms=wanted.heartbeat_interval_ms,
+            election_timeout_ms=wanted.election_timeout_ms,
+            uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
+        ),
+        random.Random(secrets.randbits(64)),  # noqa: S311 -- spreads election timeouts; nobody gains by guessing them
+        storage.log,
+        clock.monotonic_ms(),
+    )
+
+    def make_transport(member: Member) -> PeerTransport:
+        transport = PeerTransport(
+            member_id=wanted.member_id,
+            listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
+            peers={
+                peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.member_id != wanted.member_id
+            },
+            local=member,
+            pages=member,
+            snapshot_sink=storage.state.spool,
+            settings=transport_settings(wanted),
+            peer_names={peer.member_id: peer.name for peer in wanted.initial_cluster},
+        )
+        member.metrics.before_scrape.append(lambda: transport.measure(member.metrics))
+        return transport
+
+    return Member(
+        raft=raft,
+        keyspace=keyspace,
+        cluster=_cluster(wanted),
+        log_store=storage.log,
+        state_store=storage.state,
+        make_transport=make_transport,
+        settings=MemberSettings(
+            heartbeat_interval_ms=wanted.heartbeat_interval_ms,
+            election_timeout_ms=wanted.election_timeout_ms,
+            snapshot_count=wanted.snapshot_count,
+            history_events_max=wanted.history_size,
+            waiting_requests_max=wanted.limits.waiting_requests_max,
+            uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
+        ),
+        configuration=in_force[-1],
+        load_keyspace=load_keyspace,
+        free_bytes=storage.directory.free_bytes,
+        created_now=storage.fresh,
+        boot_nonce=secrets.randbits(64),
+    )
+
+
+def _cluster(wanted: Settings) -> Cluster:
+    own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
+    return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size)
+
+
+def measure_disk(storage: Storage, metrics: Metrics) -> None:
+    """Storage tells the member's page how long its commits take, a batch at a time."""
+    measures = storage.log.measures
+    measures.log_commit = metrics.log_sync_seconds.observe
+    measures.state_commit = metrics.state_flush_seconds.observe
+    measures.spool = metrics.snapshot_spool_seconds.observe
+    metrics.before_scrape.append(lambda: metrics.log_written_bytes.set(measures.log_bytes))
+    metrics.before_scrape.append(lambda: metrics.log_lines_lost.set(logs.lost_lines()))
+    metrics.before_scrape.append(lambda: metrics.kvraft_version.labels(versions.kvraft_version()).set(1))
+
+
+def transport_settings(wanted: Settings) -> TransportSettings:
+    """What follows from the election timeout: when a peer is gone, and how long a dial may take."""
+    return TransportSettings(
+        silence_ms=max(wanted.election_timeout_ms, MIN_SILENCE_MS),
+        connect_timeout_ms=max(wanted.election_timeout_ms, MIN_CONNECT_MS),
+    )
+
+
+def api_settings(wanted: Settings) -> ApiSettings:
+    """The limits that clients meet, and what they are told."""
+    limits = wanted.limits
+    return ApiSettings(
+        cors_origins=frozenset(origin.encode() for origin in wanted.cors),
+        request_line_bytes_max=limits.request_line_bytes_max,
+        header_bytes_max=limits.header_bytes_max,
+        headers_max=limits.headers_max,
+        connections_max=limits.connections_max,
+        unread_bytes_max=limits.unread_bytes_max,
+        server_version=ETCD_VERSION,
+    )

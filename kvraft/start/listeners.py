@@ -1,0 +1,42 @@
+"""The ports of a member, looked at before anything else is."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from kvraft.api_v2.server import Listener, bind
+from kvraft.settings.flags import SettingsError
+from kvraft.settings.settings import Settings
+from kvraft.settings.urls import Url
+from kvraft.start import port_holders
+
+
+@contextlib.contextmanager
+def bound_listeners(wanted: Settings) -> Iterator[list[Listener]]:
+    """The client ports, bound before any file is touched: a taken port must not leave a directory behind."""
+    bound: list[Listener] = []
+    try:
+        for url in wanted.listen_client_urls:
+            try:
+                bound.append(bind(url.bind_host, url.port))
+            except OSError as error:
+                raise _cannot_listen("--listen-client-urls", url, error) from error
+        for url in wanted.listen_peer_urls:
+            # The transport binds these for itself, later: here it is only seen whether it will be able to.
+            try:
+                bind(url.bind_host, url.port).socket.close()
+            except OSError as error:
+                raise _cannot_listen("--listen-peer-urls", url, error) from error
+        yield bound
+    finally:
+        for listener in bound:
+            listener.socket.close()
+
+
+def _cannot_listen(flag: str, url: Url, error: OSError) -> SettingsError:
+    """The line that names who holds the port, if somebody does and this user may see it."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        return SettingsError(f"{flag}={url}: cannot listen: this host does not have that address: choose one it has")
+    holder = port_holders.holder_of(url.port)
+    reason = f"the port is held by {holder}: stop it" if holder is not None else f"{error.strerror}: free it"
+    return SettingsError(f"{flag}={url}: cannot listen: {reason}, or choose another address")

@@ -1,0 +1,160 @@
+"""A member from its ports to its end: served until it is told to stop, or fails."""
+
+import asyncio
+import functools
+import signal
+from collections.abc import Awaitable, Sequence
+from typing import Final, final
+
+import uvloop
+
+from kvraft import ids, logs
+from kvraft.api_v2.server import ApiServer, Listener, serve
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member.member import Member
+from kvraft.raft.configuration import Configuration
+from kvraft.settings.settings import Settings
+from kvraft.start import composition, data_directory, service_manager
+from kvraft.start.giving_up import may_set_aside
+from kvraft.start.listeners import bound_listeners
+from kvraft.storage.codec import REMEDY
+from kvraft.storage.errors import CorruptStorageError, StorageError
+from kvraft.storage.opening import open_storage
+
+log = logs.get(__name__)
+
+EXIT_FAILURE: Final = 1
+EXIT_SIGNAL: Final = 128
+"""With the number of the signal, as a shell shows it."""
+
+
+@final
+class _RebuildNeededError(Exception):
+    """The member found out while it ran that its data is not what it should be, and may begin anew."""
+
+    def __init__(self, reason: str, *, holds_nothing: bool) -> None:
+        super().__init__(reason)
+        self.holds_nothing = holds_nothing
+        """Whether its log is empty, so that there is nothing to give up."""
+
+
+def run_once_or_twice(wanted: Settings, rebuild: str) -> int:
+    """Run the member; if its data turns out to be lost or damaged and `--rebuild` is given, once more without it.
+
+    Not a third time: what is wrong then is not the data.
+    """
+    holds_nothing = False
+    while True:
+        if rebuild and len(wanted.initial_cluster) == 1:
+            raise StorageError(f"{rebuild}: --rebuild cannot help, as no other member has this data: restore a copy")
+        try:
+            with bound_listeners(wanted) as listeners:
+                return uvloop.run(_run(wanted, listeners, rebuild, holds_nothing=holds_nothing))
+        except KeyboardInterrupt:
+            # Once more, while what was left was closed: nobody is to read a traceback for his impatience.
+            return EXIT_SIGNAL + signal.SIGINT
+        except (CorruptStorageError, _RebuildNeededError) as error:
+            if not wanted.rebuild or rebuild:
+                raise StorageError(str(error)) from error
+            rebuild = str(error).removesuffix(f"; {REMEDY}")
+            holds_nothing = isinstance(error, _RebuildNeededError) and error.holds_nothing
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the loop has put Python's own back, which raises
+
+
+async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *, holds_nothing: bool) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    for listener in listeners:
+        listener.turn_away()
+    if rebuild and not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):
+        return 0
+    configuration = Configuration.of(member.member_id for member in wanted.initial_cluster)
+    try:
+        storage = open_storage(wanted.data_dir, wanted.identity, configuration, rebuild=rebuild)
+    except OSError as error:
+        raise data_directory.unusable(wanted.data_dir, error) from error
+    try:
+        member = await composition.make_member(wanted, storage)
+        composition.measure_disk(storage, member.metrics)
+        storage.start(loop, member.on_persisted, lambda error: member.fail(str(error), error))
+        loop.set_exception_handler(functools.partial(_on_unhandled, member))
+        return await _serve(wanted, member, listeners, stop)
+    finally:
+        storage.close()
+
+
+def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Stop the member for a defect in a callback or task of its own, which would otherwise be dead and unnoticed.
+
+    What goes wrong on one connection, a client's or a peer's, ends that connection alone.
+    """
+    loop.default_exception_handler(context)
+    error = context.get("exception")
+    on_one_connection = (
+        "transport" in context
+        or "protocol" in context
+        or isinstance(error, OSError)
+        or type(error).__module__.startswith("grpc")
+    )
+    if isinstance(error, Exception) and not on_one_connection:
+        member.fail(f"internal error: {error!r}", error)
+
+
+async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener], stop: asyncio.Event) -> int:
+    """Serve until told to stop or the member fails; then leave in the order in which clients notice least."""
+    log.info(
+        "starting",
+        member=wanted.name,
+        id=ids.text(wanted.member_id),
+        cluster=ids.text(wanted.cluster_id),
+        directory=wanted.data_dir,
+    )
+    server: ApiServer | None = None
+    try:
+        if await _first(member.start(), stop, member.failure):
+            server = await serve(member, listeners, composition.api_settings(wanted), member.metrics)
+            log.info("serving clients", member=wanted.name, url=",".join(map(str, wanted.listen_client_urls)))
+            _mention_history_size(wanted, member.keyspace)
+            service_manager.tell("READY=1")
+            await _first(asyncio.get_running_loop().create_future(), stop, member.failure)
+        if not member.failure.done():
+            log.info("stopping", member=wanted.name)
+            service_manager.tell("STOPPING=1")
+            await member.transfer_leadership()
+            if server is not None:
+                await server.stop()
+    finally:
+        await member.stop()
+    if member.failure.done():
+        if wanted.rebuild and member.rebuild_helps:
+            holds_nothing = member.local_hello().last_log_index == 0
+            raise _RebuildNeededError(member.failure.result(), holds_nothing=holds_nothing)
+        logs.last_words(member.failure.result())
+        return EXIT_FAILURE
+    log.info("stopped", member=wanted.name)
+    return 0
+
+
+def _mention_history_size(wanted: Settings, keyspace: Keyspace) -> None:
+    """It was settled when the cluster was founded; a later wish is ignored, but not without a word."""
+    in_force = keyspace.history.events_max
+    if keyspace.cluster_version and in_force != wanted.history_size:
+        log.warning("--history-size has no effect any more", given=wanted.history_size, in_force=in_force)
+
+
+async def _first(work: Awaitable[None], stop: asyncio.Event, failure: asyncio.Future[str]) -> bool:
+    """Wait for whichever comes first; whether it was the work, which is otherwise given up."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping, failure), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return False
+        working.result()
+        return not (stopping.done() or failure.done())
+    finally:
+        working.cancel()
+        stopping.cancel()
