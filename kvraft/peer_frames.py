@@ -86,7 +86,7 @@ class PeerHello:
     """Which history its log is of (`Configuration.founding`); empty while it knows of none that is committed."""
 
 
-class RefusalKind(enum.IntEnum):
+class GreetingRefusalReason(enum.IntEnum):
     """Why a member's greeting is not accepted. The numbers are those on the wire."""
 
     OTHER = 0
@@ -108,10 +108,10 @@ class RefusalKind(enum.IntEnum):
 
 @final
 @dataclass(slots=True, frozen=True)
-class Refusal:
+class GreetingRefused:
     """A greeting is not accepted; nothing behind it is read."""
 
-    kind: RefusalKind
+    reason: GreetingRefusalReason
     detail: str
     """One sentence for the operator of the refused member: what is wrong and what to do."""
     remembered_index: int = 0
@@ -144,7 +144,7 @@ class TransportEvents(Protocol):
         """These frames for a peer were dropped, and nothing of them has left. Never called from inside `send`."""
         ...
 
-    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
+    def on_refused(self, member_id: int, refusal: GreetingRefused, *, fatal: bool) -> None:
         """A peer refused this member. Fatal: wiped, shorter than remembered, removed, or of another cluster."""
         ...
 

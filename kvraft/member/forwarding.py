@@ -9,7 +9,7 @@ from kvraft.keyspace.commands import Command
 from kvraft.member.interfaces import ForwardedCommand, ForwardRefused
 from kvraft.member.waiters import REQUEST_ID_BYTES
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 
 NO_SPACE: Final = "no space"
@@ -33,7 +33,7 @@ class Forwarding:
     def propose(self, from_member: int, frame: ForwardedCommand, raft: Raft) -> Propose | ForwardRefused:
         """A proposal for this step, or a refusal: a command is for the leader of its own term and no other."""
         if raft.role is not Role.LEADER or raft.current_term != frame.term:
-            return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, frame.term)
+            return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, frame.term)
         try:
             command = decode_command(frame.payload[REQUEST_ID_BYTES:])
         except CommandError as error:
@@ -45,7 +45,7 @@ class Forwarding:
         self._proposed[self._token] = (from_member, frame)
         return Propose(self._token, frame.payload)
 
-    def refusal(self, token: int, reason: RefusalReason) -> tuple[int, ForwardRefused] | None:
+    def refusal(self, token: int, reason: ProposalRefusalReason) -> tuple[int, ForwardRefused] | None:
         """Who has to be told that the proposal entered no log; None if it was this member's own."""
         proposed = self._proposed.get(token)
         if proposed is None:

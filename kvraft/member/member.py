@@ -45,10 +45,10 @@ from kvraft.member.state_hashes import StateHashes
 from kvraft.member.stats import SLOW_APPLY_MS, ServerStats
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter
 from kvraft.metrics import Metrics
-from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, RefusalReason, Role, RoleChange
+from kvraft.raft.effects import Effects, ProposalRefusalReason, Role, RoleChange
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import (
     PeerConnected,
@@ -415,7 +415,7 @@ class Member:
         if change.role is Role.LEADER:
             self._chores.expire()
 
-    def _on_refused_proposal(self, token: int, reason: RefusalReason) -> None:
+    def _on_refused_proposal(self, token: int, reason: ProposalRefusalReason) -> None:
         refusal = self._forwarding.refusal(token, reason)
         if refusal is not None:
             from_member, frame = refusal
@@ -480,7 +480,7 @@ class Member:
         """What this member says about itself to a peer."""
         return self._memory.local_hello()
 
-    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
+    def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None:
         """Whether a peer may take part."""
         return self._memory.judge(hello, instance)
 
@@ -552,14 +552,14 @@ class Member:
             if isinstance(frame, ForwardedCommand):
                 # The leader never got it, which for its client is the same as a refusal.
                 request_id = frame.payload[:REQUEST_ID_BYTES]
-                self._requests.writes.forward_refused(request_id, RefusalReason.NOT_LEADER, frame.term)
+                self._requests.writes.forward_refused(request_id, ProposalRefusalReason.NOT_LEADER, frame.term)
             elif isinstance(frame, ForwardRefused):
                 self._forwarding.owe(member_id, frame, clock.monotonic_ms())
 
-    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
+    def on_refused(self, member_id: int, refusal: GreetingRefused, *, fatal: bool) -> None:
         """A peer refused this member."""
         if fatal:
-            forgot = refusal.kind in {RefusalKind.WIPED, RefusalKind.SHORTER_LOG}
+            forgot = refusal.reason in {GreetingRefusalReason.WIPED, GreetingRefusalReason.SHORTER_LOG}
             self.fail(f"refused by {self.cluster.peer_name(member_id)}: {refusal.detail}", rebuild_helps=forgot)
 
     def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:

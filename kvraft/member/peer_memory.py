@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from kvraft.member.interfaces import LogStore
-from kvraft.peer_frames import MatchIndices, PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, MatchIndices, PeerHello
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Role
 
@@ -62,7 +62,7 @@ class PeerMemory:
             self._raft.founding,
         )
 
-    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
+    def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None:
         """Refuse a member that has forgotten what this one remembers of it, unless it knows and asks for it.
 
         A process that was accepted once has not lost its disk since: its next stream may greet with what was true
@@ -76,7 +76,7 @@ class PeerMemory:
             return None
         return refusal
 
-    def _judge(self, hello: PeerHello) -> Refusal | None:
+    def _judge(self, hello: PeerHello) -> GreetingRefused | None:
         if hello.rebuilding:
             self.saw(hello.member_id, 1)  # It has taken part, or it would have nothing to forget.
             return None
@@ -86,14 +86,14 @@ class PeerMemory:
                 self.saw(hello.member_id, hello.current_term)
             return None
         if hello.fresh or hello.current_term == 0:  # What it sent here came out of a term that was on its disk.
-            return Refusal(
-                RefusalKind.WIPED,
+            return GreetingRefused(
+                GreetingRefusalReason.WIPED,
                 f"its data directory is empty but it has taken part before: {REMEDY}",
                 remembered,
             )
         if hello.last_log_index < remembered:
-            return Refusal(
-                RefusalKind.SHORTER_LOG,
+            return GreetingRefused(
+                GreetingRefusalReason.SHORTER_LOG,
                 _shorter(hello.last_log_index, remembered),
                 remembered,
             )

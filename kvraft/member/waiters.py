@@ -18,7 +18,7 @@ from kvraft.keyspace.errors import EtcdError
 from kvraft.member import outcomes
 from kvraft.member.interfaces import ForwardedCommand, Transport
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 from kvraft.records import Written
 
@@ -31,7 +31,7 @@ UNSENT: Final = 0
 UNKNOWN: Final = 1 << 64
 """`Waiter.term` of a request that may have been applied inside an installed snapshot: it must not be proposed again."""
 
-_WITHOUT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.TRANSFERRING})
+_WITHOUT_LEADER: Final = frozenset({ProposalRefusalReason.NOT_LEADER, ProposalRefusalReason.TRANSFERRING})
 """Refusals that are over as soon as somebody leads."""
 
 
@@ -117,7 +117,7 @@ class Waiters:
             self._held[counter] = waiter
         else:
             cause = f"etcdserver: {reason}".encode()
-            self._end(waiter, outcomes.TOO_MANY_REQUESTS if reason == RefusalReason.TOO_MANY else cause)
+            self._end(waiter, outcomes.TOO_MANY_REQUESTS if reason == ProposalRefusalReason.TOO_MANY else cause)
 
     def forward_refused(self, request_id: bytes, reason: str, term: int) -> None:
         """The leader of that term refused a command, or never got it. One that was sent anew since waits for that."""

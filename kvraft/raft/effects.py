@@ -18,7 +18,7 @@ class Role(enum.StrEnum):
     LEADER = "leader"
 
 
-class RefusalReason(enum.StrEnum):
+class ProposalRefusalReason(enum.StrEnum):
     """Why a proposal did not enter the log. It certainly did not: proposing it again is safe."""
 
     NOT_LEADER = "not leader"
@@ -92,9 +92,9 @@ class Accepted:
 
 @final
 @dataclass(slots=True)
-class Refused:
+class ProposalRefused:
     token: int
-    reason: RefusalReason
+    reason: ProposalRefusalReason
 
 
 @final
@@ -142,8 +142,8 @@ class Divergence:
 class Effects:
     """The caller's duties after a step.
 
-    `persist` starts first. Each of `messages` leaves when the batch that it names is durable, or beside the disk if it
-    names none. `committed` goes to the applier in order, never twice.
+    `persist` and those of `messages` that name no batch start side by side; each of the others leaves when the batch
+    that it names is durable. `committed` goes to the applier in order, never twice.
     """
 
     persist: Persist | None
@@ -151,7 +151,7 @@ class Effects:
     committed: list[Entry]
     """Consecutive; bounded in bytes a step (the rest comes with later steps, see `Raft.next_deadline_ms`)."""
     accepted: list[Accepted]
-    refused: list[Refused]
+    refused: list[ProposalRefused]
     reads_ready: list[ReadReady]
     reads_failed: list[int]
     """Read ids without an answer (leader lost or unknown); retry with a fresh id."""

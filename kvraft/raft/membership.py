@@ -9,7 +9,7 @@ compacted, sent in snapshots and, if the removal is truncated, forgotten as the 
 """
 
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import Accepted, RefusalReason, Refused
+from kvraft.raft.effects import Accepted, ProposalRefusalReason, ProposalRefused
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.inputs import ProposeConfiguration, TransferLeadership
 from kvraft.raft.messages import TimeoutNow
@@ -23,19 +23,19 @@ def propose_configuration(state: State, proposal: ProposeConfiguration) -> None:
     """Append the new configuration and use it from now on, or say why not."""
     leader = state.role
     if not isinstance(leader, Leader):
-        state.effects.refused.append(Refused(proposal.token, RefusalReason.NOT_LEADER))
+        state.effects.refused.append(ProposalRefused(proposal.token, ProposalRefusalReason.NOT_LEADER))
         return
     if leader.transfer is not None:
-        state.effects.refused.append(Refused(proposal.token, RefusalReason.TRANSFERRING))
+        state.effects.refused.append(ProposalRefused(proposal.token, ProposalRefusalReason.TRANSFERRING))
         return
     wanted = proposal.configuration
     # While the removal itself may still be taken back, "not now" is the whole truth.
     settled = state.configurations[-1][0] <= state.commit_index
     if settled and not set(wanted.servers).isdisjoint(state.configuration.removed):
-        state.effects.refused.append(Refused(proposal.token, RefusalReason.REMOVED))
+        state.effects.refused.append(ProposalRefused(proposal.token, ProposalRefusalReason.REMOVED))
         return
     if not _change_allowed(state, leader, wanted):
-        state.effects.refused.append(Refused(proposal.token, RefusalReason.CONFIGURATION))
+        state.effects.refused.append(ProposalRefused(proposal.token, ProposalRefusalReason.CONFIGURATION))
         return
     configuration = state.configuration.followed_by(wanted.voters, wanted.learners)
     index = state.append_new(EntryKind.CONFIGURATION, configuration.encode(), leader.clock_ms(state.now_ms))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from kvraft.raft.configuration import Configuration
-from kvraft.raft.effects import Accepted, RefusalReason, Refused
+from kvraft.raft.effects import Accepted, ProposalRefusalReason, ProposalRefused
 from kvraft.raft.entries import Entry, EntryKind, chain
 from kvraft.raft.inputs import Propose
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
@@ -35,18 +35,18 @@ def propose(state: State, proposal: Propose) -> None:
     role = state.role
     effects = state.effects
     if not isinstance(role, Leader):
-        effects.refused.append(Refused(proposal.token, RefusalReason.NOT_LEADER))
+        effects.refused.append(ProposalRefused(proposal.token, ProposalRefusalReason.NOT_LEADER))
         return
     if role.transfer is not None:
-        effects.refused.append(Refused(proposal.token, RefusalReason.TRANSFERRING))
+        effects.refused.append(ProposalRefused(proposal.token, ProposalRefusalReason.TRANSFERRING))
         return
     # The others may commit what the disk of this server has not taken yet; until then it is held in memory.
     log = state.log
     held = log.bytes_beyond(min(state.commit_index, log.durable_index))
     if held and held + len(proposal.payload) > state.settings.uncommitted_bytes_max:
         role.disk_lags = log.durable_index < state.commit_index
-        reason = RefusalReason.TRANSFERRING if role.disk_lags else RefusalReason.TOO_MANY
-        effects.refused.append(Refused(proposal.token, reason))
+        reason = ProposalRefusalReason.TRANSFERRING if role.disk_lags else ProposalRefusalReason.TOO_MANY
+        effects.refused.append(ProposalRefused(proposal.token, reason))
         return
     index = state.append_new(EntryKind.COMMAND, proposal.payload, role.clock_ms(state.now_ms))
     effects.accepted.append(Accepted(proposal.token, index, state.current_term))

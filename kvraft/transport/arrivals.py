@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import final
 
-from kvraft.peer_frames import Refusal
+from kvraft.peer_frames import GreetingRefused
 from kvraft.transport.codec import WireError, Word, decode_message
 from kvraft.transport.connection import Connection, Mailbox
 from kvraft.transport.envelope import decode_greeting, encode_answer
@@ -88,7 +88,7 @@ class _Arrival:
 
     def _hear(self, theirs: Greeting, message: bytes) -> None:
         said = decode_message(message)
-        if isinstance(said, Refusal):
+        if isinstance(said, GreetingRefused):
             self._connection.abort("it does not accept this member")
             self._arrivals.wiring.reports.refused_by(theirs.hello.member_id, said)
             return

@@ -21,9 +21,9 @@ from kvraft.peer_frames import (
     ForwardedCommand,
     ForwardRefused,
     Frame,
+    GreetingRefusalReason,
+    GreetingRefused,
     MatchIndices,
-    Refusal,
-    RefusalKind,
     StateHash,
 )
 from kvraft.raft.entries import HASH_BYTES, ZERO_HASH, Entry, entries_from_wire
@@ -113,7 +113,7 @@ def encode_word(word: Word) -> bytes:
     return pb.SessionMessage(word=f"WORD_{word.name}").SerializeToString()
 
 
-def decode_message(data: bytes) -> list[Frame] | Fragment | Refusal | Word:
+def decode_message(data: bytes) -> list[Frame] | Fragment | GreetingRefused | Word:
     """What a message on a lane carries once both sides have greeted.
 
     Raises:
@@ -151,12 +151,12 @@ def decode_frame(data: bytes) -> Frame:
     return _frame(frame)
 
 
-def refusal_from_wire(wire: pb.Refusal) -> Refusal:
+def refusal_from_wire(wire: pb.Refusal) -> GreetingRefused:
     """A peer's refusal. One of a kind that only later versions know is taken for its text."""
-    known = wire.kind in {kind.value for kind in RefusalKind}
-    kind = RefusalKind(wire.kind) if known else RefusalKind.OTHER
+    known = wire.kind in {kind.value for kind in GreetingRefusalReason}
+    kind = GreetingRefusalReason(wire.kind) if known else GreetingRefusalReason.OTHER
     _numbers("refusal", wire.remembered_index)
-    return Refusal(kind, wire.detail[:REFUSAL_CHARACTERS_MAX], wire.remembered_index)
+    return GreetingRefused(kind, wire.detail[:REFUSAL_CHARACTERS_MAX], wire.remembered_index)
 
 
 @final

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final, Generic, TypeVar, final
 
 from kvraft import clock, logs
-from kvraft.peer_frames import Refusal
+from kvraft.peer_frames import GreetingRefused
 from kvraft.transport.codec import WireError, Word, encode_word
 from kvraft.transport.connection import Connection, Mailbox
 from kvraft.transport.envelope import decode_answer, encode_answer
@@ -26,7 +26,7 @@ class UnreachableError(Exception):
 
 
 @final
-class RefusedError(Exception):
+class GreetingRefusedError(Exception):
     """One side does not accept the other; it has been reported."""
 
 
@@ -98,7 +98,7 @@ class Dialler:
             failures = min(failures + 1, 16)
             if not self._attempt.cancelled():
                 error = self._attempt.exception()
-                if isinstance(error, RefusedError):
+                if isinstance(error, GreetingRefusedError):
                     pause_ms = settings.refused_backoff_ms
                 elif isinstance(error, UnreachableError):
                     self._out_of_reach(error)
@@ -132,7 +132,7 @@ class Dialler:
 
         Raises:
             UnreachableError: the peer was not reached.
-            RefusedError: one side does not accept the other.
+            GreetingRefusedError: one side does not accept the other.
         """
 
         async def dial(address: Address) -> Mailbox:
@@ -148,7 +148,7 @@ class Dialler:
 
         Raises:
             UnreachableError: the peer was not reached.
-            RefusedError: one side does not accept the other.
+            GreetingRefusedError: one side does not accept the other.
         """
 
         async def dial(address: Address) -> Greeting:
@@ -168,7 +168,7 @@ class Dialler:
 
         Raises:
             UnreachableError: none led to the peer.
-            RefusedError: one side does not accept the other.
+            GreetingRefusedError: one side does not accept the other.
         """
         looking: dict[asyncio.Future[Found], Target] = {self._names.begin(target): target for target in self._targets}
         known = [(address, target) for target in self._targets if (address := self._names.worked(target)) is not None]
@@ -231,32 +231,32 @@ class Dialler:
             _log.warning("peer speaks another protocol", peer=peer, address=connection.address, error=error)
             connection.abort(str(error))
             raise ConnectionError(str(error)) from error
-        except RefusedError:
+        except GreetingRefusedError:
             connection.close("it was refused")
             raise
         except BaseException:
             connection.abort("the attempt was given up")
             raise
 
-    def _judge(self, answer: Greeting | Refusal, connection: Connection, lane: Lane, number: int) -> Greeting:
+    def _judge(self, answer: Greeting | GreetingRefused, connection: Connection, lane: Lane, number: int) -> Greeting:
         """The acceptor's greeting, if it is accepted.
 
         Raises:
-            RefusedError: one side does not accept the other.
+            GreetingRefusedError: one side does not accept the other.
             ConnectionError: our greeting told too little by the time that it was judged; the next one will do.
         """
         reports, gate = self._wiring.reports, self._wiring.gate
-        if isinstance(answer, Refusal):
+        if isinstance(answer, GreetingRefused):
             reports.refused_by(self.member_id, answer)
             if answer.is_overtaken(gate.local_hello().last_log_index):
                 raise ConnectionError("it was greeted too late")
-            raise RefusedError
+            raise GreetingRefusedError
         reports.accepted_by(self.member_id)
         refusal = gate.judge_answer(answer, self.member_id, lane, number)
         if refusal is not None:
             reports.refusing(self.member_id, connection.address, refusal)
             connection.write(encode_answer(refusal))
-            raise RefusedError
+            raise GreetingRefusedError
         reports.accepts(self.member_id)
         return answer
 
@@ -314,21 +314,21 @@ class _Race(Generic[_Reached]):
 
         Raises:
             UnreachableError: nothing is left to be tried.
-            RefusedError: and one side did not accept the other.
+            GreetingRefusedError: and one side did not accept the other.
         """
         if self._untried:
             address = self._untried.popleft()
             self._running[asyncio.ensure_future(self._dial(address))] = address
         waiting: list[asyncio.Future[Any]] = [*self._running, *looking]
         if not waiting:
-            raise RefusedError if self._refused else UnreachableError(self.complaint)
+            raise GreetingRefusedError if self._refused else UnreachableError(self.complaint)
         timeout = self._next_address_s if self._untried else None
         await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for task in [task for task in self._running if task.done()]:
             address = self._running.pop(task)
             try:
                 return task.result(), address, self._targets[address]
-            except RefusedError:
+            except GreetingRefusedError:
                 self._refused = True
             except OSError as error:
                 self.complaint = f"{address.sockaddr[0]}: {error.strerror or error}"

@@ -6,7 +6,7 @@ from typing import Final, final
 
 from google.protobuf.message import DecodeError
 
-from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.peer_frames import GreetingRefused, PeerHello
 from kvraft.raft.configuration import FOUNDING_BYTES
 from kvraft.raft.entries import HASH_BYTES
 from kvraft.transport.codec import REFUSAL_CHARACTERS_MAX, WireError, refusal_from_wire
@@ -67,9 +67,9 @@ class NotReceived:
     reason: str
 
 
-def encode_answer(answer: Greeting | Refusal) -> bytes:
+def encode_answer(answer: Greeting | GreetingRefused) -> bytes:
     """A greeting, or why one is not accepted."""
-    if isinstance(answer, Refusal):
+    if isinstance(answer, GreetingRefused):
         return pb.SessionMessage(refusal=_refusal_to_wire(answer)).SerializeToString()
     return pb.SessionMessage(greeting=_greeting_to_wire(answer)).SerializeToString()
 
@@ -81,12 +81,12 @@ def decode_greeting(data: bytes) -> Greeting:
         WireError: it is none, or it carries more than a greeting.
     """
     answer = decode_answer(data)
-    if isinstance(answer, Refusal):
+    if isinstance(answer, GreetingRefused):
         raise WireError("a refusal of nothing")
     return answer
 
 
-def decode_answer(data: bytes) -> Greeting | Refusal:
+def decode_answer(data: bytes) -> Greeting | GreetingRefused:
     """The acceptor's first message.
 
     Raises:
@@ -250,8 +250,8 @@ def _greeting_from_wire(wire: pb.Greeting) -> Greeting:
     )
 
 
-def _refusal_to_wire(refusal: Refusal) -> pb.Refusal:
-    kind = f"REFUSAL_KIND_{refusal.kind.name}"
+def _refusal_to_wire(refusal: GreetingRefused) -> pb.Refusal:
+    kind = f"REFUSAL_KIND_{refusal.reason.name}"
     detail = refusal.detail[:REFUSAL_CHARACTERS_MAX]
     return pb.Refusal(kind=kind, detail=detail, remembered_index=refusal.remembered_index)
 

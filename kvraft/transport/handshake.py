@@ -9,7 +9,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final, final
 
-from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.transport.interfaces import LocalMember
 
 PROTOCOL_VERSION_MIN: Final = 1
@@ -72,28 +72,31 @@ class Gate:
         """Our greeting, with what is true now."""
         return Greeting(self.local_hello(), to_member_id, lane, self._instance, session)
 
-    def judge(self, theirs: Greeting) -> Refusal | None:
+    def judge(self, theirs: Greeting) -> GreetingRefused | None:
         """Why a dialler's greeting is not accepted, or None."""
         return judge_greeting(theirs, self.local_hello(), self.members, self._local.judge)
 
-    def judge_answer(self, theirs: Greeting, dialled: int, lane: Lane, session: int) -> Refusal | None:
+    def judge_answer(self, theirs: Greeting, dialled: int, lane: Lane, session: int) -> GreetingRefused | None:
         """Why an acceptor's greeting is not accepted, or None: it must also be the member dialled, on this lane."""
         refusal = _protocol(theirs)
         if refusal is None and theirs.hello.member_id != dialled:
-            refusal = Refusal(
-                RefusalKind.WRONG_MEMBER,
+            refusal = GreetingRefused(
+                GreetingRefusalReason.WRONG_MEMBER,
                 f"this member answered as {theirs.hello.member_id:x} where member {dialled:x} was dialled: "
                 "check the peer URLs in --initial-cluster",
             )
         if refusal is None and (theirs.lane, theirs.session) != (lane, session):
             answered, greeted = f"lane {theirs.lane.name} of {theirs.session}", f"{lane.name} of {session}"
-            refusal = Refusal(RefusalKind.OTHER, f"this member answered on {answered} to {greeted}")
+            refusal = GreetingRefused(GreetingRefusalReason.OTHER, f"this member answered on {answered} to {greeted}")
         return refusal or self.judge(theirs)
 
 
 def judge_greeting(
-    theirs: Greeting, ours: PeerHello, members: Container[int], judge: Callable[[PeerHello, bytes], Refusal | None]
-) -> Refusal | None:
+    theirs: Greeting,
+    ours: PeerHello,
+    members: Container[int],
+    judge: Callable[[PeerHello, bytes], GreetingRefused | None],
+) -> GreetingRefused | None:
     """Why this greeting is not accepted, or None.
 
     The protocol comes first, since the rest means something only if it is known; then what needs no memory; then what
@@ -107,41 +110,41 @@ def judge_greeting(
     )
 
 
-def _protocol(theirs: Greeting) -> Refusal | None:
+def _protocol(theirs: Greeting) -> GreetingRefused | None:
     if theirs.protocol_version_min <= PROTOCOL_VERSION_MAX and theirs.protocol_version_max >= PROTOCOL_VERSION_MIN:
         return None
     newer = theirs.protocol_version_min > PROTOCOL_VERSION_MAX
     remedy = "upgrade the other members first" if newer else "upgrade that member"
-    return Refusal(
-        RefusalKind.PROTOCOL,
+    return GreetingRefused(
+        GreetingRefusalReason.PROTOCOL,
         f"member {theirs.hello.member_id:x} speaks peer protocol {theirs.protocol_version_min} to "
         f"{theirs.protocol_version_max}, the cluster {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}: {remedy}",
     )
 
 
-def _identity(theirs: Greeting, ours: PeerHello) -> Refusal | None:
+def _identity(theirs: Greeting, ours: PeerHello) -> GreetingRefused | None:
     hello = theirs.hello
     if hello.cluster_id != ours.cluster_id:
-        return Refusal(
-            RefusalKind.WRONG_CLUSTER,
+        return GreetingRefused(
+            GreetingRefusalReason.WRONG_CLUSTER,
             f"member {hello.member_id:x} belongs to cluster {hello.cluster_id:x}, member {ours.member_id:x} to "
             f"{ours.cluster_id:x}: give both the same --initial-cluster and --initial-cluster-token, and each the "
             "--data-dir of that cluster",
         )
     if theirs.to_member_id != ours.member_id:
-        return Refusal(
-            RefusalKind.WRONG_MEMBER,
+        return GreetingRefused(
+            GreetingRefusalReason.WRONG_MEMBER,
             f"member {hello.member_id:x} looked for member {theirs.to_member_id:x} where member {ours.member_id:x} "
             "listens: check the peer URLs in --initial-cluster of both",
         )
     if hello.member_id == ours.member_id:
-        return Refusal(
-            RefusalKind.WRONG_MEMBER,
+        return GreetingRefused(
+            GreetingRefusalReason.WRONG_MEMBER,
             f"two processes are member {hello.member_id:x}: give each member its own --name and --data-dir",
         )
     if hello.founding and ours.founding and hello.founding != ours.founding:
-        return Refusal(
-            RefusalKind.OTHER_HISTORY,
+        return GreetingRefused(
+            GreetingRefusalReason.OTHER_HISTORY,
             f"this cluster was founded twice: member {hello.member_id:x} holds {_history(hello)}, member "
             f"{ours.member_id:x} holds {_history(ours)}, and they never mix. To give up what one of them holds, move "
             "its data directory away and start it with an empty one; docs/operations.md has both choices",
@@ -153,9 +156,9 @@ def _history(hello: PeerHello) -> str:
     return f"history {hello.founding[:4].hex()} up to index {hello.last_log_index} of term {hello.last_log_term}"
 
 
-def _unknown(member_id: int, our_id: int) -> Refusal:
-    return Refusal(
-        RefusalKind.UNKNOWN_MEMBER,
+def _unknown(member_id: int, our_id: int) -> GreetingRefused:
+    return GreetingRefused(
+        GreetingRefusalReason.UNKNOWN_MEMBER,
         f"member {our_id:x} does not know member {member_id:x}: add it to the cluster first, or start every member "
         "with the same --initial-cluster",
     )

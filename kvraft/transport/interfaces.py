@@ -6,7 +6,7 @@ All but the methods of `SnapshotSpool` are called on the event loop.
 from collections.abc import Sequence
 from typing import Protocol
 
-from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.peer_frames import GreetingRefused, PeerHello
 from kvraft.raft.restored import SnapshotFile
 from kvraft.records import MemberRecord
 
@@ -18,7 +18,7 @@ class LocalMember(Protocol):
         """What this member says about itself now. Called for every greeting."""
         ...
 
-    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:
+    def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None:
         """Whether a peer may take part, by what is durably remembered of it; None if it may.
 
         `instance` is the name that its process gave itself at its start.

@@ -6,15 +6,17 @@ from typing import Final, final
 
 from kvraft import clock, logs
 from kvraft.metrics import Metrics
-from kvraft.peer_frames import Frame, Refusal, RefusalKind, TransportEvents
+from kvraft.peer_frames import Frame, GreetingRefusalReason, GreetingRefused, TransportEvents
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.transport.codec import WireError
 from kvraft.transport.repeats import Repeats
 from kvraft.transport.traffic import Traffic
 
-_FATAL: Final = frozenset({RefusalKind.WIPED, RefusalKind.SHORTER_LOG, RefusalKind.REMOVED})
+_FATAL: Final = frozenset(
+    {GreetingRefusalReason.WIPED, GreetingRefusalReason.SHORTER_LOG, GreetingRefusalReason.REMOVED}
+)
 """Refusals that one peer's durable memory is enough for."""
-_EITHER_IS_ASTRAY: Final = frozenset({RefusalKind.WRONG_CLUSTER, RefusalKind.OTHER_HISTORY})
+_EITHER_IS_ASTRAY: Final = frozenset({GreetingRefusalReason.WRONG_CLUSTER, GreetingRefusalReason.OTHER_HISTORY})
 """Refusals that need more than one peer, see `_is_fatal`."""
 
 _log = logs.get("kvraft.transport")
@@ -105,7 +107,7 @@ class Reports:
         self._foreign.discard(member_id)
         self._repeats.settle(f"refused by {member_id:x}")
 
-    def refused_by(self, member_id: int, refusal: Refusal) -> None:
+    def refused_by(self, member_id: int, refusal: GreetingRefused) -> None:
         """A peer does not accept this member: say so once, and report it every time."""
         if refusal.is_overtaken(self._durable_index()):
             _log.info("greeted too late", peer=self.name(member_id), remembered=refusal.remembered_index)
@@ -113,28 +115,28 @@ class Reports:
         fatal = self._is_fatal(member_id, refusal)
         if self._repeats.is_news(f"refused by {member_id:x}", f"{fatal} {refusal.detail}"):
             write = _log.error if fatal else _log.warning
-            write("refused by peer", peer=self.name(member_id), kind=refusal.kind.name, reason=refusal.detail)
+            write("refused by peer", peer=self.name(member_id), kind=refusal.reason.name, reason=refusal.detail)
         if self.events is not None:
             self.events.on_refused(member_id, refusal, fatal=fatal)
 
-    def _is_fatal(self, member_id: int, refusal: Refusal) -> bool:
+    def _is_fatal(self, member_id: int, refusal: GreetingRefused) -> bool:
         """Whether this member must not go on.
 
         Two members of different clusters, or of two foundings of one, refuse each other, and neither can know which of
         them is astray. So that is fatal only if so many peers say it that no quorum is left for what this member
         belongs to; otherwise one misconfigured member, or one from before, would stop healthy ones.
         """
-        if refusal.kind not in _EITHER_IS_ASTRAY:
-            return refusal.kind in _FATAL
+        if refusal.reason not in _EITHER_IS_ASTRAY:
+            return refusal.reason in _FATAL
         self._foreign.add(member_id)
         members = len(self.peers) + 1
         return len(self._foreign & self.peers) >= members // 2 + 1
 
-    def refusing(self, member_id: int, address: str, refusal: Refusal) -> None:
+    def refusing(self, member_id: int, address: str, refusal: GreetingRefused) -> None:
         """This member does not accept a peer: say so once."""
         if self._repeats.is_news(f"refusing {member_id:x}", refusal.detail):
             peer = self.name(member_id)
-            _log.warning("refused a peer", peer=peer, address=address, kind=refusal.kind.name, reason=refusal.detail)
+            _log.warning("refused a peer", peer=peer, address=address, kind=refusal.reason.name, reason=refusal.detail)
 
     def garbage(self, address: str, error: WireError) -> None:
         """Somebody sent what no member sends. Strangers' ports vary, so the address without it is the key."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from kvraft.peer_frames import Frame, Refusal
+from kvraft.peer_frames import Frame, GreetingRefused
 from kvraft.raft.messages import AppendEntries
 from kvraft.transport.codec import (
     Fragment,
@@ -267,7 +267,7 @@ class _SessionLane:
             frame = self._arriving.add(received)
             if frame is not None:
                 self._inbox.append(frame)
-        elif isinstance(received, Refusal):
+        elif isinstance(received, GreetingRefused):
             if session.dialled_here or session.is_up:
                 raise WireError("a refusal behind its greeting")
             session.end("it does not accept this member")

@@ -14,7 +14,7 @@ from kvraft import logs
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.transport.codec import WireError
 from kvraft.transport.connection import Mailbox
-from kvraft.transport.dialler import RefusedError, UnreachableError
+from kvraft.transport.dialler import GreetingRefusedError, UnreachableError
 from kvraft.transport.envelope import (
     NotReceived,
     Received,
@@ -65,7 +65,7 @@ class SnapshotSender:
         """Why this attempt failed; None if the peer has everything."""
         try:
             mailbox = await self._connect()
-        except (UnreachableError, RefusedError) as error:
+        except (UnreachableError, GreetingRefusedError) as error:
             return str(error) or type(error).__name__
         try:
             return await self._transfer(mailbox, header, path)

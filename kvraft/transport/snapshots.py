@@ -8,7 +8,7 @@ from kvraft import logs
 from kvraft.raft.restored import SnapshotFile
 from kvraft.transport.codec import Word
 from kvraft.transport.connection import Mailbox
-from kvraft.transport.dialler import Dialler, RefusedError, UnreachableError
+from kvraft.transport.dialler import Dialler, GreetingRefusedError, UnreachableError
 from kvraft.transport.envelope import SnapshotHeader
 from kvraft.transport.handshake import Greeting, Lane
 from kvraft.transport.interfaces import SnapshotSink
@@ -125,7 +125,7 @@ class Snapshots:
     async def _fetch(self, member_id: int, dialler: Dialler) -> None:
         try:
             self._receive(member_id, await dialler.open(Lane.FETCH))
-        except (UnreachableError, RefusedError) as error:
+        except (UnreachableError, GreetingRefusedError) as error:
             _log.info("cannot fetch a snapshot", peer=self._wiring.reports.name(member_id), error=error)
             session = self._wiring.links.current(member_id)
             if session is not None:

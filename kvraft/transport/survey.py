@@ -9,9 +9,9 @@ from functools import partial
 from typing import final
 
 from kvraft import clock
-from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.peer_frames import GreetingRefused, PeerHello
 from kvraft.transport.connection import Pulse
-from kvraft.transport.dialler import Dialler, RefusedError, UnreachableError
+from kvraft.transport.dialler import Dialler, GreetingRefusedError, UnreachableError
 from kvraft.transport.handshake import INSTANCE_BYTES, Gate
 from kvraft.transport.links import Links
 from kvraft.transport.names import Names
@@ -49,7 +49,7 @@ class Survey:
         """For the gate."""
         return self._hello
 
-    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None:  # noqa: ARG002 -- the gate's
+    def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None:  # noqa: ARG002 -- the gate's
         """Whoever answers is heard: nothing of it goes anywhere."""
         return None
 
@@ -61,7 +61,7 @@ class Survey:
     async def _ask(self, dialler: Dialler) -> PeerHello | None:
         try:
             return (await dialler.ask()).hello
-        except (UnreachableError, RefusedError):
+        except (UnreachableError, GreetingRefusedError):
             return None
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from google.protobuf.message import Message as ProtobufMessage
 from hypothesis import strategies as st
 
-from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.peer_frames import GreetingRefused, PeerHello
 from kvraft.raft.entries import HASH_BYTES, EntryKind, chain
 from kvraft.transport import codec, envelope
 from kvraft.transport.codec import Fragment, Reassembly, WireError
@@ -121,7 +121,7 @@ def _use(value: Any) -> str:
             assert refusal is None or refusal.detail.isprintable()
             assert envelope.decode_greeting(envelope.encode_answer(value)) == value
             return "greeting"
-        case Refusal():
+        case GreetingRefused():
             assert len(value.detail) <= codec.REFUSAL_CHARACTERS_MAX
             return "another message"
         case Fragment():

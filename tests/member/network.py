@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 from kvraft.member.interfaces import Frame, SnapshotFile, TransportEvents
-from kvraft.peer_frames import PeerHello, Refusal
+from kvraft.peer_frames import GreetingRefused, PeerHello
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.storage.spool import Spool
 
@@ -28,7 +28,7 @@ class Local(TransportEvents, Protocol):
     """A member, as the transport sees it."""
 
     def local_hello(self) -> PeerHello: ...
-    def judge(self, hello: PeerHello, instance: bytes) -> Refusal | None: ...
+    def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None: ...
 
 
 @final

@@ -5,7 +5,7 @@ from kvraft.keyspace.commands import Command, Set, Sync
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.waiters import REQUEST_ID_BYTES
 from kvraft.peer_frames import ForwardedCommand, ForwardRefused
-from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 from tests.member.fakes import ScriptedRaft
 
@@ -20,7 +20,7 @@ def takes_all(_command: Command) -> bool:
 def test_forwarded_command_is_for_the_leader_of_its_own_term() -> None:
     """Followers and leaders of other terms refuse it, naming the term of the attempt."""
     frame = ForwardedCommand(4, bytes(range(REQUEST_ID_BYTES)) + encode_command(Sync()))
-    refused = ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
+    refused = ForwardRefused(frame.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, 4)
     for raft in (ScriptedRaft(term=4, leader_id=2), ScriptedRaft(Role.LEADER, 3), ScriptedRaft(Role.LEADER, 5)):
         assert Forwarding(takes_all, TIMEOUT_MS).propose(2, frame, raft.core) == refused
     outcome = Forwarding(takes_all, TIMEOUT_MS).propose(2, frame, ScriptedRaft(Role.LEADER, 4).core)
@@ -48,17 +48,17 @@ def test_refusal_by_the_core_finds_its_way_back_within_the_step() -> None:
     second = tokens[1]
     assert isinstance(second, Propose)
     assert second.token < 0
-    refusal = ForwardRefused(frames[1].payload[:REQUEST_ID_BYTES], RefusalReason.TRANSFERRING, 4)
-    assert forwarding.refusal(second.token, RefusalReason.TRANSFERRING) == (3, refusal)
-    assert forwarding.refusal(1, RefusalReason.TRANSFERRING) is None
+    refusal = ForwardRefused(frames[1].payload[:REQUEST_ID_BYTES], ProposalRefusalReason.TRANSFERRING, 4)
+    assert forwarding.refusal(second.token, ProposalRefusalReason.TRANSFERRING) == (3, refusal)
+    assert forwarding.refusal(1, ProposalRefusalReason.TRANSFERRING) is None
     forwarding.end_step()
-    assert forwarding.refusal(second.token, RefusalReason.TRANSFERRING) is None
+    assert forwarding.refusal(second.token, ProposalRefusalReason.TRANSFERRING) is None
 
 
 def test_refusal_that_could_not_be_sent_is_owed_until_its_member_is_connected() -> None:
     """Each is given out once."""
     forwarding = Forwarding(takes_all, TIMEOUT_MS)
-    first, second, third = (ForwardRefused(bytes([number]), RefusalReason.TOO_MANY, 4) for number in (1, 2, 3))
+    first, second, third = (ForwardRefused(bytes([number]), ProposalRefusalReason.TOO_MANY, 4) for number in (1, 2, 3))
     for member_id, refused in ((2, first), (3, second), (2, third)):
         forwarding.owe(member_id, refused, 0)
     assert forwarding.take_owed(lambda member_id: member_id == 2, 1) == [(2, [first, third])]
@@ -69,7 +69,7 @@ def test_refusal_that_could_not_be_sent_is_owed_until_its_member_is_connected() 
 def test_refusal_owed_to_a_member_that_never_returns_is_dropped_once_nobody_waits_for_it() -> None:
     """Its client has been answered by then; a younger one is still owed."""
     forwarding = Forwarding(takes_all, TIMEOUT_MS)
-    old, young = (ForwardRefused(bytes([number]), RefusalReason.TOO_MANY, 4) for number in (1, 2))
+    old, young = (ForwardRefused(bytes([number]), ProposalRefusalReason.TOO_MANY, 4) for number in (1, 2))
     forwarding.owe(2, old, 0)
     forwarding.owe(2, young, 50)
     forwarding.owe(3, old, 0)

@@ -17,7 +17,7 @@ from kvraft.member.settings import MemberSettings
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter
 from kvraft.peer_frames import ForwardedCommand, ForwardRefused
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import RefusalReason
+from kvraft.raft.effects import ProposalRefusalReason
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.messages import AppendEntries, ReadIndexReply, ReadIndexRequest
 from kvraft.raft.settings import RaftSettings
@@ -112,7 +112,7 @@ def count(kind: type) -> int:
 
 
 def refusal(frame: ForwardedCommand) -> ForwardRefused:
-    return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, frame.term)
+    return ForwardRefused(frame.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, frame.term)
 
 
 def test_late_refusal_by_a_deposed_leader_sends_nothing_again(tmp_path: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final, cast, final
 import pytest
 
 from kvraft.member.peer_memory import PeerMemory, holders_of_one_history
-from kvraft.peer_frames import MatchIndices, PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, MatchIndices, PeerHello
 from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
 from tests.member import virtual_time
@@ -36,7 +36,7 @@ class Memory:
 _INSTANCES: Final = itertools.count()
 
 
-def judged(memory: PeerMemory, greeting: PeerHello) -> Refusal | None:
+def judged(memory: PeerMemory, greeting: PeerHello) -> GreetingRefused | None:
     """What it thinks of the greeting of a process that has just started."""
     return memory.judge(greeting, b"%8d" % next(_INSTANCES))
 
@@ -71,11 +71,11 @@ def test_fresh_member_is_welcome_once_and_refused_after_it_took_part(tmp_path: p
         assert made.log.peer_seen(2) is None
         made.memory.saw(2, 1)
         refusal = judged(made.memory, hello(0, term=0, fresh=True))
-        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+        assert refusal is not None and refusal.reason is GreetingRefusalReason.WIPED
         await virtual_time.turns()
         made.storage.crash()
         again = judged(Memory(tmp_path / "a", made.disk, created_now=False).memory, hello(0, term=0, fresh=True))
-        assert again is not None and again.kind is RefusalKind.WIPED
+        assert again is not None and again.reason is GreetingRefusalReason.WIPED
 
     virtual_time.run(story())
 
@@ -87,7 +87,7 @@ def test_wiped_member_is_refused_at_its_second_start_too(tmp_path: pathlib.Path)
         made = Memory(tmp_path / "a")
         made.memory.saw(2, 1)
         refusal = judged(made.memory, hello(0, term=0))
-        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+        assert refusal is not None and refusal.reason is GreetingRefusalReason.WIPED
 
     virtual_time.run(story())
 
@@ -110,7 +110,7 @@ def test_member_that_knows_what_it_lost_is_remembered(tmp_path: pathlib.Path) ->
         made = Memory(tmp_path / "a")
         assert judged(made.memory, dataclasses.replace(hello(0, term=0), rebuilding=True)) is None
         refusal = judged(made.memory, hello(0, term=0, fresh=True))
-        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+        assert refusal is not None and refusal.reason is GreetingRefusalReason.WIPED
 
     virtual_time.run(story())
 
@@ -138,7 +138,7 @@ def test_greeting_with_a_log_is_remembered(tmp_path: pathlib.Path) -> None:
         assert judged(made.memory, hello(5)) is None
         assert made.log.peer_seen(2) == 0
         refusal = judged(made.memory, hello(0, fresh=True))
-        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+        assert refusal is not None and refusal.reason is GreetingRefusalReason.WIPED
 
     virtual_time.run(story())
 
@@ -158,7 +158,7 @@ def test_what_is_remembered_is_acknowledged_and_committed(
         if remembered is not None:
             assert judged(made.memory, hello(remembered)) is None
             refusal = judged(made.memory, hello(remembered - 1))
-            assert refusal is not None and refusal.kind is RefusalKind.SHORTER_LOG
+            assert refusal is not None and refusal.reason is GreetingRefusalReason.SHORTER_LOG
             made.raft.progress = {2: SimpleNamespace(match_index=2)}
             made.memory.look_around(1)
             assert made.log.peer_seen(2) == remembered
@@ -194,7 +194,7 @@ def test_old_copy_of_a_leaders_disk_is_refused_by_whom_it_told(tmp_path: pathlib
         made.memory.remember(MatchIndices(((2, 6), (1, 6), (3, 5))))
         assert judged(made.memory, hello(6)) is None
         refusal = judged(made.memory, hello(5))
-        assert refusal is not None and refusal.kind is RefusalKind.SHORTER_LOG
+        assert refusal is not None and refusal.reason is GreetingRefusalReason.SHORTER_LOG
         assert (made.log.peer_seen(1), made.log.peer_seen(3)) == (None, 5)
 
     virtual_time.run(story())
@@ -224,12 +224,12 @@ def test_process_that_was_accepted_once_is_not_judged_again(tmp_path: pathlib.Pa
         made.memory.saw(2, 1)
         assert made.memory.judge(fresh, b"process1") is None
         refusal = made.memory.judge(fresh, b"process2")
-        assert refusal is not None and refusal.kind is RefusalKind.WIPED
+        assert refusal is not None and refusal.reason is GreetingRefusalReason.WIPED
         assert not refusal.is_overtaken(10), "no index is remembered that it could have reached"
         assert made.memory.judge(hello(5), b"process1") is None
         made.memory.remember(MatchIndices(((2, 9),)))
         rolled_back = made.memory.judge(hello(5), b"process1")
-        assert rolled_back is not None and rolled_back.kind is RefusalKind.SHORTER_LOG
+        assert rolled_back is not None and rolled_back.reason is GreetingRefusalReason.SHORTER_LOG
 
     virtual_time.run(story())
 

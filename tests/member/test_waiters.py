@@ -4,7 +4,7 @@ from kvraft.keyspace.errors import EtcdError
 from kvraft.member.outcomes import STOPPED, TIMED_OUT, TOO_MANY_REQUESTS
 from kvraft.member.waiters import REQUEST_ID_BYTES, UNKNOWN, UNSENT, Waiter, Waiters
 from kvraft.peer_frames import ForwardedCommand
-from kvraft.raft.effects import RefusalReason, Role
+from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 from kvraft.records import Written
 from tests.member.fakes import RecordingTransport, ScriptedRaft
@@ -88,7 +88,7 @@ def test_held_command_goes_out_when_it_is_released() -> None:
     transport, waiters, raft = RecordingTransport(), make_waiters(), ScriptedRaft(term=4, leader_id=2)
     waiter = add(waiters)
     waiters.route(raft.core, transport)
-    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
+    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, 4)
     transport.take()
     waiters.route(raft.core, transport)
     assert (transport.take(), waiters.unsent) == ([], 1)
@@ -104,7 +104,7 @@ def test_refusal_of_an_earlier_attempt_is_not_heeded() -> None:
     give(waiters, 4)
     waiters.later_term(5)
     give(waiters, 5)
-    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], RefusalReason.NOT_LEADER, 4)
+    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, 4)
     assert (waiter.term, waiters.unsent) == (5, 0)
 
 
@@ -128,7 +128,7 @@ def test_what_has_timed_out_is_held_nowhere_wherever_it_waited() -> None:
     waiters = make_waiters(timeout_ms=100)
     given, refused, lost, unknown = (add(waiters) for _ in range(4))
     give(waiters, 4)
-    waiters.refused(refused.counter, RefusalReason.TRANSFERRING)
+    waiters.refused(refused.counter, ProposalRefusalReason.TRANSFERRING)
     lost.term = 3
     waiters.later_term(4)
     unknown.term = UNKNOWN
@@ -154,7 +154,7 @@ def test_every_way_to_an_end_leaves_nothing_and_tells_once_even_if_telling_fails
     waiters = make_waiters(timeout_ms=100)
     first, second = (waiters.add(b"command", broken, 0) for _ in range(2))
     give(waiters, 4)
-    waiters.refused(first.counter, RefusalReason.TOO_MANY)
+    waiters.refused(first.counter, ProposalRefusalReason.TOO_MANY)
     waiters.forward_refused(second.payload[:REQUEST_ID_BYTES], "no space", 4)
     for _ in range(2):
         waiters.add(b"command", broken, 0)

@@ -1,6 +1,6 @@
 """Handing committed entries to the applier, and refusing proposals when too much waits."""
 
-from kvraft.raft.effects import RefusalReason
+from kvraft.raft.effects import ProposalRefusalReason
 from kvraft.raft.entries import HEADER_BYTES
 from kvraft.raft.inputs import Propose
 from kvraft.raft.settings import RaftSettings
@@ -78,7 +78,7 @@ def test_leader_refuses_proposals_when_too_much_is_uncommitted() -> None:
     cluster.elect(1)
     effects = cluster.propose(*(b"x" * 100 for _ in range(20)))
     assert 0 < len(effects.accepted) < 10
-    assert {refused.reason for refused in effects.refused} == {RefusalReason.TOO_MANY}
+    assert {refused.reason for refused in effects.refused} == {ProposalRefusalReason.TOO_MANY}
     cluster.settle()
     assert cluster.propose(b"x").accepted
 

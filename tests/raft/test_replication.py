@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvraft.raft.effects import Effects, RefusalReason, Refused
+from kvraft.raft.effects import Effects, ProposalRefusalReason, ProposalRefused
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import PeerUnreachable, Propose, Received
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
@@ -286,7 +286,7 @@ def test_leader_whose_own_disk_hangs_hands_over_before_its_memory_is_full() -> N
     cluster.settle()
     cluster.auto_sync = False
     accepted = 0
-    refused: list[Refused] = []
+    refused: list[ProposalRefused] = []
     while not refused:
         effects = cluster.step(1, Propose(accepted, bytes(1000)))
         accepted += len(effects.accepted)
@@ -299,7 +299,7 @@ def test_leader_whose_own_disk_hangs_hands_over_before_its_memory_is_full() -> N
             cluster.step(1)
     assert accepted == 4
     assert leader.raft.commit_index > leader.disk.last_index
-    assert [each.reason for each in refused] == [RefusalReason.TRANSFERRING]
+    assert [each.reason for each in refused] == [ProposalRefusalReason.TRANSFERRING]
     assert cluster.leader().server_id != 1
 
 

@@ -11,7 +11,7 @@ from typing import Final, final
 from kvraft.keyspace.state_records import StateImage
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects, Outgoing, Persist, RefusalReason, RoleChange
+from kvraft.raft.effects import Effects, Outgoing, Persist, ProposalRefusalReason, RoleChange
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.inputs import (
     Input,
@@ -319,7 +319,7 @@ class SimulatedMember:
             self.desk.accepted(accepted.token)
         for refused in effects.refused:
             self.desk.refused(refused.token)
-            if refused.reason is RefusalReason.REMOVED:
+            if refused.reason is ProposalRefusalReason.REMOVED:
                 self.context.reach("configuration: removed server refused")
         for ready in effects.reads_ready:
             self.desk.read_ready(ready)

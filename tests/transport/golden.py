@@ -12,10 +12,10 @@ from kvraft.peer_frames import (
     ForwardedCommand,
     ForwardRefused,
     Frame,
+    GreetingRefusalReason,
+    GreetingRefused,
     MatchIndices,
     PeerHello,
-    Refusal,
-    RefusalKind,
     StateHash,
 )
 from kvraft.raft.entries import ZERO_HASH, EntryKind, make_entry
@@ -42,7 +42,7 @@ GREETING: Final = Greeting(
     PeerHello(0xCAFE, 0xA1, 7, 1234, 6, bytes(range(16)), fresh=False), 0xB2, Lane.ENTRIES, b"instance", 5
 )
 HEADER: Final = envelope.SnapshotHeader("4d2-6-000102030405060708090a0b0c0d0e0f", 1 << 30, 1234, 7)
-REFUSAL: Final = Refusal(RefusalKind.WIPED, "its data directory is empty")
+REFUSAL: Final = GreetingRefused(GreetingRefusalReason.WIPED, "its data directory is empty")
 _FIRST: Final = make_entry(ZERO_HASH, 1, 2, EntryKind.NOOP, 1000, b"")
 _SECOND: Final = make_entry(_FIRST.chain_hash, 2, 2, EntryKind.COMMAND, 1001, b"payload")
 _THIRD: Final = make_entry(_SECOND.chain_hash, 3, 5, EntryKind.CONFIGURATION, 1002, b"\x01\x01\x00\x00\x00")

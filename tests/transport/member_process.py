@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import uvloop
 
-from kvraft.peer_frames import Frame, Refusal
+from kvraft.peer_frames import Frame, GreetingRefused
 from kvraft.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, InstallSnapshot
 from kvraft.transport.transport import PeerTransport
 from tests.transport import support
@@ -44,7 +44,7 @@ class _Echo:
     def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:
         print(f"dropped {member_id}", flush=True)
 
-    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
+    def on_refused(self, member_id: int, refusal: GreetingRefused, *, fatal: bool) -> None:
         print(f"refused {member_id}", flush=True)
 
     def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kvraft.peer_frames import Frame, PeerHello, Refusal
+from kvraft.peer_frames import Frame, GreetingRefused, PeerHello
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.messages import AppendEntries, InstallSnapshot
 from kvraft.raft.restored import SnapshotFile
@@ -28,12 +28,12 @@ class Local:
     """What a member says about itself, and what it thinks of others."""
 
     hello: PeerHello
-    verdict: Callable[[PeerHello], Refusal | None] = field(default=lambda _hello: None)
+    verdict: Callable[[PeerHello], GreetingRefused | None] = field(default=lambda _hello: None)
 
     def local_hello(self) -> PeerHello:
         return self.hello
 
-    def judge(self, hello: PeerHello, _instance: bytes) -> Refusal | None:
+    def judge(self, hello: PeerHello, _instance: bytes) -> GreetingRefused | None:
         return self.verdict(hello)
 
 
@@ -87,7 +87,7 @@ class Events:
         self.dropped_frames += frames
         self._changed.set()
 
-    def on_refused(self, member_id: int, refusal: Refusal, *, fatal: bool) -> None:
+    def on_refused(self, member_id: int, refusal: GreetingRefused, *, fatal: bool) -> None:
         self.refused.append((member_id, refusal.detail, fatal))
         self._changed.set()
 

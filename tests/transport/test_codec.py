@@ -11,10 +11,10 @@ from kvraft.peer_frames import (
     ForwardedCommand,
     ForwardRefused,
     Frame,
+    GreetingRefusalReason,
+    GreetingRefused,
     MatchIndices,
     PeerHello,
-    Refusal,
-    RefusalKind,
     StateHash,
 )
 from kvraft.raft.configuration import Configuration
@@ -150,10 +150,10 @@ def test_greetings_come_back_as_they_were_sent(greeting: Greeting) -> None:
     assert envelope.decode_answer(envelope.encode_answer(greeting)) == greeting
 
 
-@given(st.sampled_from(RefusalKind), st.text(max_size=50), NUMBER)
-def test_refusals_come_back_as_they_were_sent(kind: RefusalKind, detail: str, remembered_index: int) -> None:
+@given(st.sampled_from(GreetingRefusalReason), st.text(max_size=50), NUMBER)
+def test_refusals_come_back_as_they_were_sent(kind: GreetingRefusalReason, detail: str, remembered_index: int) -> None:
     """The acceptor's first message, and the dialler's second."""
-    refusal = Refusal(kind, detail, remembered_index)
+    refusal = GreetingRefused(kind, detail, remembered_index)
     assert envelope.decode_answer(envelope.encode_answer(refusal)) == refusal
     assert codec.decode_message(envelope.encode_answer(refusal)) == refusal
 
@@ -356,7 +356,7 @@ def test_an_impossible_snapshot_header_is_refused(header: envelope.SnapshotHeade
 def test_a_refusal_of_a_kind_unknown_here_still_says_why() -> None:
     """A later version may have more reasons; its text is for people."""
     data = pb.SessionMessage(refusal=pb.Refusal(kind=99, detail="later")).SerializeToString()  # type: ignore[arg-type]  # unknown on purpose
-    assert envelope.decode_answer(data) == Refusal(RefusalKind.OTHER, "later")
+    assert envelope.decode_answer(data) == GreetingRefused(GreetingRefusalReason.OTHER, "later")
 
 
 @settings(max_examples=25)

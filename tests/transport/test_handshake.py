@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.transport.handshake import PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Gate, Greeting, Lane
 from tests.transport import support
 
@@ -39,20 +39,40 @@ def test_our_greeting_says_what_is_true_when_it_is_sent() -> None:
 @pytest.mark.parametrize(
     ("greeting", "kind", "words"),
     [
-        (dataclasses.replace(THEIRS, protocol_version_min=2, protocol_version_max=3), RefusalKind.PROTOCOL, "upgrade"),
-        (dataclasses.replace(THEIRS, hello=support.hello(2, 99)), RefusalKind.WRONG_CLUSTER, "--initial-cluster-token"),
-        (dataclasses.replace(THEIRS, to_member_id=3), RefusalKind.WRONG_MEMBER, "looked for member 3 where member 1"),
-        (dataclasses.replace(THEIRS, hello=support.hello(1)), RefusalKind.WRONG_MEMBER, "two processes are member 1"),
-        (dataclasses.replace(THEIRS, hello=support.hello(9)), RefusalKind.UNKNOWN_MEMBER, "does not know member 9"),
+        (
+            dataclasses.replace(THEIRS, protocol_version_min=2, protocol_version_max=3),
+            GreetingRefusalReason.PROTOCOL,
+            "upgrade",
+        ),
+        (
+            dataclasses.replace(THEIRS, hello=support.hello(2, 99)),
+            GreetingRefusalReason.WRONG_CLUSTER,
+            "--initial-cluster-token",
+        ),
+        (
+            dataclasses.replace(THEIRS, to_member_id=3),
+            GreetingRefusalReason.WRONG_MEMBER,
+            "looked for member 3 where member 1",
+        ),
+        (
+            dataclasses.replace(THEIRS, hello=support.hello(1)),
+            GreetingRefusalReason.WRONG_MEMBER,
+            "two processes are member 1",
+        ),
+        (
+            dataclasses.replace(THEIRS, hello=support.hello(9)),
+            GreetingRefusalReason.UNKNOWN_MEMBER,
+            "does not know member 9",
+        ),
     ],
 )
 def test_a_greeting_that_cannot_be_meant_for_us_is_refused_with_a_remedy(
-    greeting: Greeting, kind: RefusalKind, words: str
+    greeting: Greeting, kind: GreetingRefusalReason, words: str
 ) -> None:
     """Each with its kind for programs and one sentence for people."""
     refusal = _gate().judge(greeting)
     assert refusal is not None
-    assert refusal.kind is kind
+    assert refusal.reason is kind
     assert words in refusal.detail
 
 
@@ -63,7 +83,7 @@ def test_a_peer_of_another_founding_is_refused_with_both_histories() -> None:
     gate = _gate(support.Local(ours))
     refusal = gate.judge(dataclasses.replace(THEIRS, hello=theirs))
     assert refusal is not None
-    assert refusal.kind is RefusalKind.OTHER_HISTORY
+    assert refusal.reason is GreetingRefusalReason.OTHER_HISTORY
     assert "member 2 holds history 74747474 up to index 50 of term 3" in refusal.detail
     assert "member 1 holds history 6d6d6d6d up to index 20 of term 2" in refusal.detail
     for agreeing in (b"", ours.founding):
@@ -81,36 +101,36 @@ def test_an_answer_from_another_member_or_lane_is_refused() -> None:
     """Crossed peer URLs: the dialled address belongs to somebody else."""
     crossed = _gate().judge_answer(THEIRS, 3, Lane.CONTROL, 7)
     assert crossed is not None
-    assert crossed.kind is RefusalKind.WRONG_MEMBER
+    assert crossed.reason is GreetingRefusalReason.WRONG_MEMBER
     assert "answered as 2 where member 3 was dialled" in crossed.detail
     other_lane = _gate().judge_answer(THEIRS, 2, Lane.ENTRIES, 7)
     assert other_lane is not None
-    assert other_lane.kind is RefusalKind.OTHER
+    assert other_lane.reason is GreetingRefusalReason.OTHER
     other_session = _gate().judge_answer(THEIRS, 2, Lane.CONTROL, 8)
     assert other_session is not None
-    assert other_session.kind is RefusalKind.OTHER
+    assert other_session.reason is GreetingRefusalReason.OTHER
 
 
 def test_the_member_judges_last_and_never_a_stranger() -> None:
     """Its durable memory is asked only about peers of this cluster and protocol, and may still refuse them."""
     asked: list[PeerHello] = []
 
-    def verdict(hello: PeerHello) -> Refusal | None:
+    def verdict(hello: PeerHello) -> GreetingRefused | None:
         asked.append(hello)
-        return Refusal(RefusalKind.WIPED, "wiped")
+        return GreetingRefused(GreetingRefusalReason.WIPED, "wiped")
 
     gate = _gate(support.Local(MINE, verdict))
     gate.judge(dataclasses.replace(THEIRS, hello=support.hello(2, 99)))
     gate.judge(dataclasses.replace(THEIRS, protocol_version_min=2, protocol_version_max=2))
     gate.judge(dataclasses.replace(THEIRS, to_member_id=3))
     assert asked == []
-    assert gate.judge(THEIRS) == Refusal(RefusalKind.WIPED, "wiped")
+    assert gate.judge(THEIRS) == GreetingRefused(GreetingRefusalReason.WIPED, "wiped")
     assert asked == [THEIRS.hello]
 
 
 def test_a_removed_member_hears_that_it_was_removed_and_not_that_it_is_unknown() -> None:
     """It left the configuration, so both are true, and only one of them says what to do."""
-    gate = _gate(support.Local(MINE, lambda _hello: Refusal(RefusalKind.REMOVED, "removed")))
+    gate = _gate(support.Local(MINE, lambda _hello: GreetingRefused(GreetingRefusalReason.REMOVED, "removed")))
     refusal = gate.judge(dataclasses.replace(THEIRS, hello=support.hello(9)))
     assert refusal is not None
-    assert refusal.kind is RefusalKind.REMOVED
+    assert refusal.reason is GreetingRefusalReason.REMOVED

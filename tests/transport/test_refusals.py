@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.raft.messages import Heartbeat
 from kvraft.testing import ports
 from kvraft.transport import handshake
 from tests.transport import support
 
-WIPED = Refusal(RefusalKind.WIPED, "its data directory is empty: restore it")
-SHORTER = Refusal(RefusalKind.SHORTER_LOG, "its log ends at 3 but it acknowledged 9")
-REMOVED = Refusal(RefusalKind.REMOVED, "it was removed from the cluster")
+WIPED = GreetingRefused(GreetingRefusalReason.WIPED, "its data directory is empty: restore it")
+SHORTER = GreetingRefused(GreetingRefusalReason.SHORTER_LOG, "its log ends at 3 but it acknowledged 9")
+REMOVED = GreetingRefused(GreetingRefusalReason.REMOVED, "it was removed from the cluster")
 
 
 def _lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
@@ -27,7 +27,7 @@ def _lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, objec
 async def _two(
     caplog: pytest.LogCaptureFixture,
     refused_hello: PeerHello,
-    verdict: Callable[[PeerHello], Refusal | None] = lambda _hello: None,
+    verdict: Callable[[PeerHello], GreetingRefused | None] = lambda _hello: None,
 ) -> tuple[support.Events, support.Events]:
     """Member 1 refuses member 2 for as long as it takes to dial twice; returns what both were told."""
     caplog.set_level(logging.INFO, "kvraft")
@@ -48,11 +48,13 @@ async def _two(
 
 
 @pytest.mark.parametrize("refusal", [WIPED, SHORTER, REMOVED])
-async def test_a_member_that_forgot_is_refused_for_good(caplog: pytest.LogCaptureFixture, refusal: Refusal) -> None:
+async def test_a_member_that_forgot_is_refused_for_good(
+    caplog: pytest.LogCaptureFixture, refusal: GreetingRefused
+) -> None:
     """The peer's memory decides; the refused member is told that this is fatal, and both say so once."""
     _, refused = await _two(caplog, support.hello(2), lambda _hello: refusal)
     assert set(refused.refused) == {(1, refusal.detail, True)}
-    expected = {"peer": "2", "kind": refusal.kind.name, "reason": refusal.detail}
+    expected = {"peer": "2", "kind": refusal.reason.name, "reason": refusal.detail}
     lines = _lines(caplog, "refused a peer")
     assert [{name: line[name] for name in expected} for line in lines] == [expected]
     assert _lines(caplog, "refused by peer") == [{**expected, "peer": "1"}]

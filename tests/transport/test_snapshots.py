@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 import pytest
 
-from kvraft.peer_frames import Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.messages import Heartbeat, InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
@@ -315,7 +315,7 @@ def _no_file(_both: Pair, path: Path) -> None:
 
 
 def _refused(both: Pair, _path: Path) -> None:
-    both.follower.local.verdict = lambda _hello: Refusal(RefusalKind.OTHER, "not now")
+    both.follower.local.verdict = lambda _hello: GreetingRefused(GreetingRefusalReason.OTHER, "not now")
 
 
 @pytest.mark.parametrize("fault", [_no_room, _shorter_file, _no_file, _refused])

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.testing import ports
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.survey import Survey
@@ -20,7 +20,9 @@ async def test_survey_brings_what_each_reachable_peer_says_of_itself() -> None:
     one = support.make_peer(
         1, {1: port_of[1], 3: ports.reserve(1).ports[0]}, local=support.Local(holding, judged.append)
     )
-    removed = support.Local(support.hello(4), lambda _hello: Refusal(RefusalKind.REMOVED, "it was removed"))
+    removed = support.Local(
+        support.hello(4), lambda _hello: GreetingRefused(GreetingRefusalReason.REMOVED, "it was removed")
+    )
     four = support.make_peer(4, {3: port_of[2], 4: port_of[4]}, local=removed)
     urls = {member_id: [support.url(port)] for member_id, port in port_of.items()}
     survey = Survey(ASKER, urls, {}, TransportSettings())

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from kvraft.peer_frames import PeerHello, Refusal, RefusalKind
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.transport import handshake
 from kvraft.transport.handshake import Greeting
 from kvraft.transport.lanes import OutboundQueue
@@ -26,8 +26,8 @@ def _any_history(identity: Any, theirs: Greeting, ours: PeerHello) -> Any:
     return identity(dataclasses.replace(theirs, hello=hello), ours)
 
 
-def _stops_for_anybody(is_fatal: Any, reports: Reports, member_id: int, refusal: Refusal) -> Any:
-    return refusal.kind is RefusalKind.OTHER_HISTORY or is_fatal(reports, member_id, refusal)
+def _stops_for_anybody(is_fatal: Any, reports: Reports, member_id: int, refusal: GreetingRefused) -> Any:
+    return refusal.reason is GreetingRefusalReason.OTHER_HISTORY or is_fatal(reports, member_id, refusal)
 
 
 MUTANTS = (
