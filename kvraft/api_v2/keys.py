@@ -41,6 +41,8 @@ class Keys:
         self._settings = settings
         self._metrics = metrics
         self._watches: Final = Watches(backend)
+        self._unopened: Final[set[Exchange]] = set()
+        """Watches whose index is being checked."""
 
     def handle(
         self,
@@ -114,8 +116,10 @@ class Keys:
             backend.submit(request.command, done)
 
     def end_watches(self) -> None:
-        """End every open watch (the server stops)."""
+        """End every watch, open or not yet (the server stops)."""
         self._watches.end_all()
+        for exchange in self._unopened:
+            exchange.break_off()
 
     def _fail(self, label: str, error: EtcdError, exchange: Exchange) -> None:
         """Answer that what was asked for was not done."""
@@ -140,6 +144,7 @@ class Keys:
         """
 
         def done(error: EtcdError | None) -> None:
+            self._unopened.discard(exchange)
             last, wanted = self._backend.keyspace.etcd_index, request.wait_index
             try:
                 if error is None and wanted > last + WAIT_AHEAD_MAX:
@@ -151,6 +156,7 @@ class Keys:
                 exchange.abort()
                 raise
 
+        self._unopened.add(exchange)
         self._backend.read_barrier(done)
 
     def _read_after_barrier(self, request: Read, exchange: Exchange) -> None:

@@ -41,13 +41,9 @@ class Watches:
         """The newest events sent, by index: one goes to all its watchers in a row, and to the slow ones soon after."""
         self._rendered_bytes = 0
         self._behind_count = 0
-        self._ended = False
 
     def open(self, request: Watch, exchange: Exchange) -> EtcdError | None:
         """Start a watch; the error that is to be answered if its history is gone."""
-        if self._ended:  # it had to wait before it could be opened
-            exchange.break_off()
-            return None
         backend = self._backend
         watch = _OpenWatch(self, exchange)
         watcher = backend.watchers.watch(
@@ -66,8 +62,7 @@ class Watches:
         return None
 
     def end_all(self) -> None:
-        """Close the connection of every watch, and of those still to be opened: their clients ask again, elsewhere."""
-        self._ended = True
+        """Close the connection of every watch: its client asks again, elsewhere."""
         for watch in list(self._open):
             watch.break_off()
 
