@@ -103,7 +103,8 @@ def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirecto
     """Create the directory if need be, and lock it against other processes.
 
     Raises:
-        WrongDirectoryError: etcd's data is in it, or it is half put back and not to be so now. Nothing is touched.
+        WrongDirectoryError: etcd's data is in it, a file has the name of a directory of ours, or it is half put back
+            and not to be so now. Nothing is touched.
         DirectoryInUseError: another process holds it.
         OSError: it cannot be created or opened.
     """
@@ -150,7 +151,7 @@ def _foreign_names(path: Path) -> list[str]:
     """What somebody else has put there: a file system its own directory, a package its `.keep`, a person a note.
 
     Raises:
-        WrongDirectoryError: it is etcd's.
+        WrongDirectoryError: it is etcd's, or a file has the name of a directory of ours.
         OSError: it cannot be read.
     """
     try:
@@ -161,6 +162,11 @@ def _foreign_names(path: Path) -> list[str]:
         raise WrongDirectoryError(
             f"--data-dir={path} holds etcd's data, which kvraft does not read: choose an empty directory, and copy the "
             'keys through the API (docs/operations.md, "Coming from etcd")'
+        )
+    taken = next((name for name in ("log", "spool") if (path / name).is_file()), None)
+    if taken is not None:
+        raise WrongDirectoryError(
+            f"--data-dir={path}: {taken} is somebody's file, and kvraft keeps a directory of that name: move it away"
         )
     return [name for name in names if not _is_ours(name)]
 

@@ -151,6 +151,17 @@ def test_foreign_files_are_left_alone_and_said_once(data_path: Path, caplog: pyt
     open_small(data_path).close()
 
 
+@pytest.mark.parametrize("name", ["log", "spool"])
+@pytest.mark.parametrize("rebuild", ["", "a reason"])
+def test_file_in_the_place_of_a_directory_is_refused_untouched(data_path: Path, name: str, rebuild: str) -> None:
+    """What somebody wrote there, as by `2>D/log`, is no damage of ours, and no rebuild moves it."""
+    data_path.mkdir()
+    (data_path / name).write_text("theirs")
+    with pytest.raises(WrongDirectoryError, match=f"{name} is somebody's file, .*: move it away"):
+        open_storage(data_path, IDENTITY, CONFIGURATION, rebuild=rebuild)
+    assert [path.name for path in data_path.iterdir()] == [name]
+
+
 def test_damage_is_seen_beside_foreign_files(data_path: Path) -> None:
     """A log without an identity is no fresh directory, whatever lies there too."""
     _lay_foreign_files(data_path)
