@@ -536,8 +536,9 @@ class Member:
     def on_connected(self, member_id: int) -> None:
         """A peer is reachable: requests may wait for it, and a leader can be found."""
         voters = self._raft.configuration.voters
-        reached = sum(voter == self.member_id or self._transport.is_connected(voter) for voter in voters)
-        self._loop.put(PeerConnected(member_id, reached > len(voters) // 2))
+        reached = [voter for voter in voters if voter == self.member_id or self._transport.is_connected(voter)]
+        higher = sum(voter > self.member_id for voter in reached)
+        self._loop.put(PeerConnected(member_id, len(reached) > len(voters) // 2, higher))
 
     def on_disconnected(self, member_id: int) -> None:
         """A peer's process has gone or went silent."""

@@ -32,6 +32,8 @@ from kvraft.raft.roles import (
 )
 from kvraft.raft.state import State
 
+_TURN_OF_TIMEOUT: Final = 8
+"""A part of the election timeout between those who ask one after another once they have connected."""
 _ELECTION_ANSWERS: Final = 2
 _SPREAD_ANSWERS: Final = 4
 """Behind the best of the rivals the others wait for as long as an election takes, two answers with a sync, and are
@@ -247,19 +249,22 @@ def peer_connected(state: State, connected: PeerConnected) -> None:
     A timeout waits for a leader to speak, and where nobody could be reached nobody was heard: members that start
     together, or meet again after a cut, need not wait for it (etcd moves its clock on when its peers have connected:
     etcdserver/raft.go, `advanceTicks`). What is asked first is a pre-vote, which disturbs nobody.
+
+    All of them have connected at once: the one with the highest id asks first, or far apart all would vote for
+    themselves. The others are next if it cannot be elected, or asks nobody.
     """
     role = state.role
     if isinstance(role, Leader):
         role.heartbeat_wanted = True
     elif connected.reaches_majority and isinstance(role, Follower) and not state.leader_id:
         if state.now_ms >= role.voted_until_ms:
-            _ask_soon(state, role)
+            _ask_soon(state, role, connected.higher_ids * state.settings.election_timeout_ms // _TURN_OF_TIMEOUT)
     elif isinstance(role, PreCandidate | Candidate):
         role.resend_ms = state.now_ms
 
 
-def _ask_soon(state: State, follower: Follower) -> None:
-    delay_ms = state.random.randrange(state.settings.disconnect_delay_ms_max + 1)
+def _ask_soon(state: State, follower: Follower, after_ms: int = 0) -> None:
+    delay_ms = after_ms + state.random.randrange(state.settings.disconnect_delay_ms_max + 1)
     follower.election_deadline_ms = min(follower.election_deadline_ms, state.now_ms + delay_ms)
 
 

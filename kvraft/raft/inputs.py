@@ -84,7 +84,9 @@ class PeerConnected:
 
     server: int
     reaches_majority: bool
-    """Whether this server is connected with so many now that together they are a majority."""
+    """Whether this server is connected with so many voters now that together they are a majority."""
+    higher_ids: int = 0
+    """How many of those have a higher id than this server."""
 
 
 @final

@@ -524,6 +524,22 @@ def test_members_that_start_together_need_not_wait_for_a_leader_nobody_is() -> N
     assert cluster.leader().server_id in (1, 2)
 
 
+def test_far_apart_those_that_connect_at_once_do_not_vote_for_themselves_all() -> None:
+    """The one with the highest id asks first, the others an eighth of a timeout later each: one election is enough."""
+    cluster = Cluster([1, 2, 3])
+    for server in (1, 2, 3):
+        for peer in {1, 2, 3} - {server}:
+            cluster.step(server, PeerConnected(peer, reaches_majority=True, higher_ids=3 - server))
+    cluster.run(cluster.settings.disconnect_delay_ms_max + 1)
+    assert (cluster.leader().server_id, cluster.leader().raft.current_term) == (3, 1)
+    silent = Cluster([1, 2, 3])
+    silent.drop = lambda flight: flight.from_server == 3
+    for server in (1, 2):
+        silent.step(server, PeerConnected(3, reaches_majority=True, higher_ids=3 - server))
+    silent.run(silent.settings.disconnect_delay_ms_max + 2 * silent.settings.election_timeout_ms // 8 + 20)
+    assert silent.servers[2].raft.leader_id in (1, 2), "who asks nobody is not waited for"
+
+
 def test_one_that_reaches_too_few_waits_its_timeout_out() -> None:
     """It could not be elected: nothing is asked."""
     cluster = Cluster([1, 2, 3, 4, 5])

@@ -63,14 +63,14 @@ class Sessions:
         counts: Counter[str],
         is_cut: Callable[[int, int], bool],
         answers: Callable[[int], bool],
-        began: Callable[[int, int, bool], None],
+        began: Callable[[int, int, bool, int], None],
         ended: Callable[[int, int], None],
         reach: Callable[[str], None],
     ) -> None:
         """What the network asks and tells.
 
-        `answers(server)`: its process runs; `began(server, peer, reaches_majority)` tells it of a session, and whether
-        it has enough of them; `ended(server, peer)` that its session with a peer is gone.
+        `answers(server)`: its process runs; `began(server, peer, reaches_majority, higher_ids)` tells it of a session,
+        and whom it reaches; `ended(server, peer)` that its session with a peer is gone.
         """
         self._scheduler = scheduler
         self._options = options
@@ -198,8 +198,9 @@ class Sessions:
         self._notice(source, target)
         self._notice(target, source)
         for server, peer in ((source, target), (target, source)):
-            reached = 1 + sum(self.stands(server, other) for other in self._options.server_ids if other != server)
-            self._began(server, peer, reached > len(self._options.server_ids) // 2)
+            ids = self._options.server_ids
+            reached = [other for other in ids if other == server or self.stands(server, other)]
+            self._began(server, peer, len(reached) > len(ids) // 2, sum(other > server for other in reached))
 
     # Ends.
 

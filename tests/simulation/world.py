@@ -124,7 +124,7 @@ class World:
             network.counts,
             is_cut=network.is_cut,
             answers=lambda server: self.members[server].up and not self.members[server].paused,
-            began=lambda server, peer, enough: self.members[server].put_if_up(PeerConnected(peer, enough)),
+            began=lambda server, peer, *facts: self.members[server].put_if_up(PeerConnected(peer, *facts)),
             ended=lambda server, peer: self.members[server].put_if_up(PeerDisconnected(peer)),
             reach=self._reach,
         )
