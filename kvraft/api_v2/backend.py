@@ -1,4 +1,4 @@
-"""What the HTTP API asks of the member behind it. `member.Member` satisfies this; tests pass fakes."""
+"""What the HTTP API asks of the member behind it. `member.client_port.ClientPort` satisfies this; tests pass fakes."""
 
 import abc
 from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ Long runs are cut into slices, so that heartbeats and reads go on while a backlo
 
 from collections import deque
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from kvraft.keyspace.command_codec import decode_command
 from kvraft.keyspace.keyspace import Keyspace
@@ -18,6 +18,8 @@ from kvraft.raft.restored import LogPosition
 from kvraft.records import Written
 
 _COMMAND_OFFSET = HEADER_BYTES + REQUEST_ID_BYTES
+_PAGE_BYTES: Final = 4096
+"""LMDB's page: the memory page of every machine that this runs on, or a part of it."""
 _CLOCK_CHECK_ENTRIES = 32
 """How many entries are applied between two looks at the clock: about 0.3 ms of work."""
 
@@ -32,40 +34,41 @@ class Applier:
         position: LogPosition,
         configuration: Configuration,
         waiters: Waiters,
-        on_applied: Callable[[int], None],
-        on_later_term: Callable[[int], None],
-        on_state_hash: Callable[[int, bytes], None],
         monotonic_ms: Callable[[], int],
         slice_ms: int,
     ) -> None:
-        """An applier whose keyspace is at `position`.
-
-        Args:
-            keyspace: The state.
-            position: Where it stands in the log.
-            configuration: In force there.
-            waiters: Requests that wait for their entries.
-            on_applied: Told the index up to which everything is in the keyspace, once a slice.
-            on_later_term: Told the term whose first entry is about to be applied: commands given to leaders of earlier
-                terms are lost.
-            on_state_hash: Told what the keyspace says of itself at a compared index.
-            monotonic_ms: The clock.
-            slice_ms: How long a slice may take.
-        """
         self.keyspace = keyspace
         self.position = position
         """The last applied entry's place in the log."""
         self.configuration = configuration
         """The configuration in force at `position`: it goes with the state to disk."""
         self.applied_commands = 0
-        """How many commands were applied since the start; the flusher counts by it."""
+        """How many commands were applied since the start."""
+        self.flushed_commands = 0
+        """How many of them are in the state on disk, as the flusher says."""
+        self.on_applied: Callable[[int], None]
+        """Everything up to this index is in the keyspace; called once a slice."""
+        self.on_later_term: Callable[[int], None]
+        """The first entry of this term is about to be applied: commands given to earlier terms' leaders are lost."""
+        self.on_state_hash: Callable[[int, bytes], None]
+        """What the keyspace says of itself at a compared index."""
         self._waiters = waiters
-        self._on_applied = on_applied
-        self._on_later_term = on_later_term
-        self._on_state_hash = on_state_hash
         self._monotonic_ms = monotonic_ms
         self._slice_ms = slice_ms
         self._queue: deque[Entry] = deque()
+
+    def owed_bytes(self) -> int:
+        """About what the flush of all that is applied will take of the disk.
+
+        Each event is written as an event, and its value once more as a node; each command changes a page of nodes,
+        which LMDB copies. What it replaces is used again by later flushes, but not by this one.
+        """
+        return 2 * self.keyspace.unflushed_bytes + _PAGE_BYTES * self.unflushed_commands
+
+    @property
+    def unflushed_commands(self) -> int:
+        """How many commands are applied and not in the state on disk."""
+        return self.applied_commands - self.flushed_commands
 
     def enqueue(self, entries: list[Entry]) -> None:
         """Committed entries, consecutive with what came before."""
@@ -92,18 +95,18 @@ class Applier:
             last = queue.popleft()
             if last.term != term:
                 term = last.term
-                self._on_later_term(term)
+                self.on_later_term(term)
             if last.kind is EntryKind.COMMAND:
                 self._apply_command(last)
             elif last.kind is EntryKind.CONFIGURATION:
                 self.configuration = Configuration.decode(last.payload)
             if last.index % STATE_HASH_INTERVAL == 0:
-                self._on_state_hash(last.index, self.keyspace.compared_hash())
+                self.on_state_hash(last.index, self.keyspace.compared_hash())
             count += 1
             if count % _CLOCK_CHECK_ENTRIES == 0 and self._monotonic_ms() >= until_ms:
                 break
         self.position = LogPosition(last.index, last.term, last.chain_hash, last.clock_ms)
-        self._on_applied(last.index)
+        self.on_applied(last.index)
         return bool(queue)
 
     def _apply_command(self, entry: Entry) -> None:

@@ -12,6 +12,7 @@ from kvraft.founding import Founder
 from kvraft.keyspace.commands import Command, PublishMember, RegisterMembers, SetClusterVersion, SetHistorySize
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.records import PublishedMember
+from kvraft.member.applier import Applier
 from kvraft.records import MemberRecord
 
 CLUSTER_VERSION: Final = "3.4.0"
@@ -34,8 +35,21 @@ class Cluster:
         self.own = own
         self.founders: Mapping[int, Founder] = {founder.member_id: founder for founder in founders}
         self._history_events_max = history_events_max
+        self._applier: Applier
         self._published: Mapping[int, PublishedMember] = {}
         """What each member has published, as it was seen last."""
+
+    def follow(self, applier: Applier) -> None:
+        """From now on the state that is applied here tells who has published what."""
+        self._applier = applier
+
+    def members(self) -> list[MemberRecord]:
+        """Every member by ascending id, as the applied state has them."""
+        return self.records(self._applier.keyspace)
+
+    def cluster_version(self) -> str:
+        """Empty while not decided."""
+        return self._applier.keyspace.cluster_version
 
     def records(self, keyspace: Keyspace) -> list[MemberRecord]:
         """Every member by ascending id; without client URLs, and under the founder's name, until it has published."""

@@ -5,11 +5,12 @@ One of these at a time: each needs the state environment at rest between two tra
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, TypeVar, final
+from typing import TypeVar, final
 
 from kvraft import clock, logs
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
+from kvraft.member.failure import Failure
 from kvraft.member.interfaces import LogStore, StateStore, Transport
 from kvraft.member.log_room import LogRoom
 from kvraft.member.raft_loop import RaftLoop
@@ -19,9 +20,6 @@ from kvraft.raft.effects import SendSnapshot
 from kvraft.raft.inputs import LogCompacted, SnapshotSent
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
-
-_PAGE_BYTES: Final = 4096
-"""LMDB's page: the memory page of every machine that this runs on, or a part of it."""
 
 T = TypeVar("T")
 
@@ -40,26 +38,21 @@ class DurableState:
         transport: Transport,
         loop: RaftLoop,
         settings: MemberSettings,
-        failure: asyncio.Future[str],
-        fail: Callable[[str, Exception | None], None],
-        load_keyspace: Callable[[], Awaitable[Keyspace]],
         on_installed: Callable[[Keyspace, LogPosition], None],
+        failure: Failure,
+        load_keyspace: Callable[[], Awaitable[Keyspace]],
         has_room: Callable[[int], bool],
     ) -> None:
-        """`failure` resolves when the member cannot go on, `fail` makes it so.
-
-        `on_installed` is told that the state on disk is a snapshot's, with the keyspace that was loaded from it.
-        """
         self._applier = applier
         self._log_store = log_store
         self._state_store = state_store
         self._transport = transport
         self._loop = loop
         self._settings = settings
-        self._failure = failure
-        self._fail = fail
-        self._load_keyspace = load_keyspace
         self._on_installed = on_installed
+        """The state on disk is a snapshot's, from which this keyspace was loaded."""
+        self._failure = failure
+        self._load_keyspace = load_keyspace
         self._has_room = has_room
         """Whether so many bytes more fit on the disk beside all that is owed."""
         self._lock = asyncio.Lock()
@@ -69,7 +62,6 @@ class DurableState:
         self._flushing = False
         self.is_installing = False
         """Whether a snapshot of the leader is taking the place of the state."""
-        self._flushed_commands = 0
         self._flushed_ms = clock.monotonic_ms()
         self._held_back_bytes = 0
         """How much the log may hold beyond its limit until the next flush is worth its sync: what followers still need
@@ -83,23 +75,13 @@ class DurableState:
         """Start a flush if enough has changed or enough time has passed."""
         if self._flushing or self._applier.position.index <= self._state_store.position.index:
             return
-        commands = self._applier.applied_commands - self._flushed_commands
         if (
-            commands >= self._settings.flush_commands_max
+            self._applier.unflushed_commands >= self._settings.flush_commands_max
             or self._applier.keyspace.unflushed_bytes >= self._settings.flush_bytes_max
             or now_ms - self._flushed_ms >= self._settings.flush_interval_ms
             or self._log_store.held_bytes() > self._settings.log_bytes_max + self._held_back_bytes
         ):
             self._start(self._flush())
-
-    def owed_bytes(self) -> int:
-        """About what the flush of all that is applied will take of the disk.
-
-        Each event is written as an event, and its value once more as a node; each command changes a page of nodes,
-        which LMDB copies. What it replaces is used again by later flushes, but not by this one.
-        """
-        commands = self._applier.applied_commands - self._flushed_commands
-        return 2 * self._applier.keyspace.unflushed_bytes + _PAGE_BYTES * commands
 
     def give_back(self, *, idle: bool) -> None:
         """Give back what is held for nothing: freed memory, and of an idle member free pages of its files."""
@@ -116,7 +98,7 @@ class DurableState:
             transfer.cancel()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        if not self._failure.done() and self._applier.position.index > self._state_store.position.index:
+        if not self._failure.reason.done() and self._applier.position.index > self._state_store.position.index:
             await self._flush()
 
     async def _flush(self) -> None:
@@ -142,7 +124,7 @@ class DurableState:
         self._state_store.flush(position, configuration, pending.changes, flushed.set_result)
         await self._unless_failed(flushed)
         applier.keyspace.mark_durable(pending.etcd_index)
-        self._flushed_commands = commands
+        applier.flushed_commands = commands
         self._flushed_ms = clock.monotonic_ms()
         self._compact(position)
         limit = self._settings.log_bytes_max
@@ -251,7 +233,7 @@ class DurableState:
 
     async def _unless_failed(self, outcome: asyncio.Future[T]) -> T:
         """Wait for what storage or transport will say; if the member fails meanwhile, they may never say it."""
-        await asyncio.wait((outcome, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((outcome, self._failure.reason), return_when=asyncio.FIRST_COMPLETED)
         if not outcome.done():
             raise asyncio.CancelledError
         return outcome.result()
@@ -266,4 +248,4 @@ class DurableState:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             cause = error if isinstance(error, Exception) else None
-            self._fail(f"keeping the state on disk failed: {error!r}", cause)
+            self._failure.tell(f"keeping the state on disk failed: {error!r}", cause)

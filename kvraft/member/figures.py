@@ -43,10 +43,10 @@ class Figures:
 
     def measure(self) -> None:
         """Copy the figures; the longest stall begins anew with each scrape."""
-        metrics, member_id, raft, keyspace = self._metrics, self._member_id, self._raft, self._applier.keyspace
+        metrics, raft, keyspace = self._metrics, self._raft, self._applier.keyspace
         metrics.has_leader.set(int(raft.leader_id != 0))
         metrics.is_leader.set(int(raft.role is Role.LEADER))
-        metrics.is_learner.set(int(member_id in raft.configuration.learners))
+        metrics.is_learner.set(int(self._member_id in raft.configuration.learners))
         metrics.leader_changes_seen.set(self._stats.leader_changes)
         metrics.proposals_committed.set(raft.commit_index)
         metrics.proposals_applied.set(self._applier.position.index)
@@ -58,7 +58,7 @@ class Figures:
         metrics.snapshot_apply_in_progress.set(int(self._durable.is_installing))
         metrics.history_events.set(keyspace.history.last_index - keyspace.history.floor + 1)
         metrics.disk_full.set(int(self._disk.is_full))
-        metrics.server_id.labels(f"{member_id:x}").set(1)
+        metrics.server_id.labels(f"{self._member_id:x}").set(1)
         if keyspace.cluster_version:
             metrics.cluster_version.clear()
             metrics.cluster_version.labels(keyspace.cluster_version.rpartition(".")[0]).set(1)

@@ -5,14 +5,15 @@ serve many writes. What the disk has done and what is applied is told to the cor
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import final
 
 from kvraft.member.disk_pace import DiskPace
+from kvraft.member.failure import Failure
 from kvraft.member.interfaces import Frame, LogStore, Transport
+from kvraft.member.stats import ServerStats
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import Effects, Outgoing, Persist
-from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import Input
 from kvraft.raft.messages import AppendEntries
 
@@ -31,33 +32,22 @@ class RaftLoop:
         log_store: LogStore,
         transport: Transport,
         monotonic_ms: Callable[[], int],
-        before_step: Callable[[int], None],
-        after_step: Callable[[Effects, int], None],
-        on_append_sent: Callable[[int, Sequence[Entry]], None],
-        fail: Callable[[str, Exception | None], None],
+        stats: ServerStats,
+        failure: Failure,
         slow_commit_ms: int,
     ) -> None:
-        """A loop that has no timer yet: `wake` it.
-
-        Args:
-            raft: The core.
-            log_store: Makes its batches durable.
-            transport: Carries its messages.
-            monotonic_ms: The clock.
-            before_step: The last chance to add inputs to a step (routing of new requests); told the time.
-            after_step: Persistence and messages are under way; the rest of the effects is its own.
-            on_append_sent: Told of each AppendEntries that leaves (statistics).
-            fail: The member cannot go on.
-            slow_commit_ms: A commit on the loop must not take so long.
-        """
+        """A commit on the loop must not take `slow_commit_ms`."""
         self.raft = raft
+        self.before_step: Callable[[int], None]
+        """The last chance to add inputs to this step (routing of new requests)."""
+        self.after_step: Callable[[Effects, int], None]
+        """Persistence and messages are under way; the rest of the effects is carried out there."""
         self._log_store = log_store
         self._transport = transport
         self._monotonic_ms = monotonic_ms
-        self._before_step = before_step
-        self._after_step = after_step
-        self._on_append_sent = on_append_sent
-        self._fail = fail
+        self._stats = stats
+        self._failure = failure
+        failure.at_once.append(self.stop)
         self._pace = DiskPace(slow_commit_ms)
         self._inbox: list[Input] = []
         self._scheduled = False
@@ -119,15 +109,15 @@ class RaftLoop:
             return
         now_ms = self._monotonic_ms()
         try:
-            self._before_step(now_ms)
+            self.before_step(now_ms)
             inputs, self._inbox = self._inbox, []
             effects = self.raft.step(inputs, now_ms)
             if effects.divergence is None:
                 self._carry_out(effects)
-            self._after_step(effects, now_ms)
+            self.after_step(effects, now_ms)
         except Exception as error:
             self._stopped = True
-            self._fail(f"internal error: {error!r}", error)
+            self._failure.tell(f"internal error: {error!r}", error)
             raise
         self._arm_timer(now_ms)
         if self._inbox:
@@ -193,7 +183,7 @@ class RaftLoop:
             return
         for outgoing in messages:
             if isinstance(outgoing.message, AppendEntries) and not outgoing.message.notice:
-                self._on_append_sent(outgoing.to_server, outgoing.message.entries)
+                self._stats.on_append_sent(outgoing.to_server, outgoing.message.entries)
         if len(messages) == 1:
             self._transport.send(messages[0].to_server, (messages[0].message,))
             return

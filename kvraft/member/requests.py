@@ -21,6 +21,8 @@ class Requests:
         self.reads = ReadBarriers(settings.request_timeout_ms)
         self.timed_out = 0
         """Writes whose outcome nobody knew in time, since the start."""
+        self.leader_elected_ms = 0
+        """When a leader was elected last, as far as this member has heard."""
         self._settings = settings
 
     def is_full(self) -> bool:
@@ -30,6 +32,11 @@ class Requests:
             len(self.writes) + len(self.reads) >= settings.waiting_requests_max
             or self.writes.payload_bytes >= settings.waiting_bytes_max
         )
+
+    def on_leader(self, now_ms: int) -> None:
+        """A leader was elected: what waited for one can go to it."""
+        self.leader_elected_ms = now_ms
+        self.writes.release()
 
     def wants_leader(self) -> bool:
         """Whether something waits that a step may get under way."""

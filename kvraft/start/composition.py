@@ -13,6 +13,7 @@ from kvraft.keyspace.records import RecordError
 from kvraft.member.cluster import Cluster
 from kvraft.member.garbage import postpone_full_collections
 from kvraft.member.member import Member
+from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
 from kvraft.metrics import Metrics
 from kvraft.raft.core import Raft
@@ -64,29 +65,26 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
         clock.monotonic_ms(),
     )
 
-    def make_transport(member: Member) -> PeerTransport:
-        transport = PeerTransport(
-            member_id=wanted.member_id,
-            listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
-            peers={
-                peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.member_id != wanted.member_id
-            },
-            local=member,
-            pages=member,
-            snapshot_sink=storage.state.spool,
-            settings=transport_settings(wanted),
-            peer_names={peer.member_id: peer.name for peer in wanted.initial_cluster},
-        )
-        member.metrics.before_scrape.append(lambda: transport.measure(member.metrics))
-        return transport
-
-    return Member(
+    memory = PeerMemory(wanted.cluster_id, wanted.member_id, raft, storage.log, created_now=storage.fresh)
+    cluster = _cluster(wanted)
+    transport = PeerTransport(
+        member_id=wanted.member_id,
+        listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
+        peers={peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.member_id != wanted.member_id},
+        local=memory,
+        pages=cluster,
+        snapshot_sink=storage.state.spool,
+        settings=transport_settings(wanted),
+        peer_names={peer.member_id: peer.name for peer in wanted.initial_cluster},
+    )
+    member = Member(
         raft=raft,
         keyspace=keyspace,
-        cluster=_cluster(wanted),
+        cluster=cluster,
+        memory=memory,
         log_store=storage.log,
         state_store=storage.state,
-        make_transport=make_transport,
+        transport=transport,
         settings=MemberSettings(
             heartbeat_interval_ms=wanted.heartbeat_interval_ms,
             election_timeout_ms=wanted.election_timeout_ms,
@@ -98,9 +96,10 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
         configuration=in_force[-1],
         load_keyspace=load_keyspace,
         free_bytes=storage.directory.free_bytes,
-        created_now=storage.fresh,
         boot_nonce=secrets.randbits(64),
     )
+    member.metrics.before_scrape.append(lambda: transport.measure(member.metrics))
+    return member
 
 
 def _cluster(wanted: Settings) -> Cluster:

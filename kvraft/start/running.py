@@ -79,7 +79,7 @@ async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *,
     try:
         member = await composition.make_member(wanted, storage)
         composition.measure_disk(storage, member.metrics)
-        storage.start(loop, member.on_persisted, lambda error: member.fail(str(error), error))
+        storage.start(loop, member.loop.on_persisted, lambda error: member.failure.tell(str(error), error))
         loop.set_exception_handler(functools.partial(_on_unhandled, member))
         return await _serve(wanted, member, listeners, stop)
     finally:
@@ -100,7 +100,7 @@ def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict
         or type(error).__module__.startswith("grpc")
     )
     if isinstance(error, Exception) and not on_one_connection:
-        member.fail(f"internal error: {error!r}", error)
+        member.failure.tell(f"internal error: {error!r}", error)
 
 
 async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener], stop: asyncio.Event) -> int:
@@ -114,13 +114,13 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
     )
     server: ApiServer | None = None
     try:
-        if await _first(member.start(), stop, member.failure):
-            server = await serve(member, listeners, composition.api_settings(wanted), member.metrics)
+        if await _first(member.start(), stop, member.failure.reason):
+            server = await serve(member.clients, listeners, composition.api_settings(wanted), member.metrics)
             log.info("serving clients", member=wanted.name, url=",".join(map(str, wanted.listen_client_urls)))
-            _mention_history_size(wanted, member.keyspace)
+            _mention_history_size(wanted, member.clients.keyspace)
             service_manager.tell("READY=1")
-            await _first(asyncio.get_running_loop().create_future(), stop, member.failure)
-        if not member.failure.done():
+            await _first(asyncio.get_running_loop().create_future(), stop, member.failure.reason)
+        if not member.failure.reason.done():
             log.info("stopping", member=wanted.name)
             service_manager.tell("STOPPING=1")
             await member.transfer_leadership()
@@ -128,11 +128,11 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
                 await server.stop()
     finally:
         await member.stop()
-    if member.failure.done():
-        if wanted.rebuild and member.rebuild_helps:
-            holds_nothing = member.local_hello().last_log_index == 0
-            raise _RebuildNeededError(member.failure.result(), holds_nothing=holds_nothing)
-        logs.last_words(member.failure.result())
+    if member.failure.reason.done():
+        if wanted.rebuild and member.failure.rebuild_helps:
+            holds_nothing = member.memory.local_hello().last_log_index == 0
+            raise _RebuildNeededError(member.failure.reason.result(), holds_nothing=holds_nothing)
+        logs.last_words(member.failure.reason.result())
         return EXIT_FAILURE
     log.info("stopped", member=wanted.name)
     return 0

@@ -18,7 +18,7 @@ from typing import Any, Final
 from kvraft import cli
 from kvraft.keyspace.event_history import EventHistory
 from kvraft.member.chores import Chores
-from kvraft.member.member import Member
+from kvraft.member.peer_port import PeerPort
 from kvraft.storage import failpoints
 from kvraft.storage.state_store import StateStore
 from kvraft.transport.transport import PeerTransport
@@ -74,7 +74,7 @@ def _stall(seconds: float) -> Callable[[], None]:
 
 SPOILS: Final[dict[str, Callable[[], None]]] = {
     "half an apply": _raising(EventHistory, "add", MemoryError),
-    "frames": _raising(Member, "_take_frames", SpoiledError),
+    "frames": _raising(PeerPort, "_take_frames", SpoiledError),
     "sending": _raising(PeerTransport, "send", SpoiledError),
     "chores": _raising(Chores, "expire", SpoiledError),
     "log thread": _on_thread("log.before_commit"),

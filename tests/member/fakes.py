@@ -1,6 +1,5 @@
 """What surrounds a single file of the member in its tests."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast, final
 
@@ -8,6 +7,7 @@ from kvraft.keyspace.command_codec import encode_command
 from kvraft.keyspace.commands import Command
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
+from kvraft.member.failure import Failure
 from kvraft.member.interfaces import Frame, TransportEvents
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiters
 from kvraft.raft.configuration import Configuration
@@ -139,12 +139,16 @@ class Silence:
     """Hears everything that a part of the member tells, and remembers failures."""
 
     def __init__(self) -> None:
-        self.failures: list[str] = []
+        self.failure = Failure("m1")
         self.applied: list[int] = []
         self.later_terms: list[int] = []
         self.hashes: list[int] = []
         self.installed: list[tuple[Keyspace, LogPosition]] = []
-        self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the member cannot go on, if so."""
+        return [self.failure.reason.result()] if self.failure.reason.done() else []
 
     def on_applied(self, index: int) -> None:
         self.applied.append(index)
@@ -158,9 +162,6 @@ class Silence:
     def on_installed(self, keyspace: Keyspace, position: LogPosition) -> None:
         self.installed.append((keyspace, position))
 
-    def fail(self, reason: str, error: Exception | None = None) -> None:
-        self.failures.append(reason)
-
 
 def applier_of(
     keyspace: Keyspace,
@@ -170,14 +171,7 @@ def applier_of(
     slice_ms: int = 10,
 ) -> Applier:
     """An applier at the beginning of a log, which tells `heard`."""
-    return Applier(
-        keyspace,
-        LogPosition(),
-        Configuration.of((1, 2, 3)),
-        waiters,
-        heard.on_applied,
-        heard.on_later_term,
-        heard.on_state_hash,
-        monotonic_ms,
-        slice_ms,
-    )
+    applier = Applier(keyspace, LogPosition(), Configuration.of((1, 2, 3)), waiters, monotonic_ms, slice_ms)
+    applier.on_applied, applier.on_later_term = heard.on_applied, heard.on_later_term
+    applier.on_state_hash = heard.on_state_hash
+    return applier

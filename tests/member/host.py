@@ -12,6 +12,7 @@ from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster
 from kvraft.member.member import Member
+from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
@@ -70,8 +71,8 @@ class Run:
     async def _start(self) -> None:
         await self.member.start()
         host = self._host
-        if self.alive and self.member.leader_id:
-            assert self.member.keyspace.etcd_index >= host.shown_index, "an index went back across a restart"
+        if self.alive and self.member.clients.leader_id:
+            assert self.member.clients.keyspace.etcd_index >= host.shown_index, "an index went back across a restart"
         host.serving = self.alive
 
     async def write(self, command: Command) -> Written | EtcdError | None:
@@ -86,7 +87,7 @@ class Run:
                 assert not answer.done(), "answered twice"
                 answer.set_result(outcome)
 
-        self.member.submit(command, done)
+        self.member.clients.submit(command, done)
         return await self._answered(answer)
 
     async def read(self) -> EtcdError | bool | None:
@@ -98,7 +99,7 @@ class Run:
                 assert not answer.done(), "answered twice"
                 answer.set_result(True if error is None else error)
 
-        self.member.read_barrier(done)
+        self.member.clients.read_barrier(done)
         return await self._answered(answer)
 
     async def _answered(self, answer: asyncio.Future[T]) -> T | None:
@@ -118,11 +119,10 @@ class Run:
         self.storage.crash()
         self._transport.vanish()
         member = self.member
-        member._stopping = True  # what ends now ends by no defect
-        member._loop.stop()
+        member.loop.stop()
         member._chores.stop()
-        housekeeping = member._housekeeping
-        for task in [*member._durable._tasks, self._starting, *([housekeeping] if housekeeping else [])]:
+        member._housekeeping.stop()
+        for task in [*member._durable._tasks, self._starting]:
             task.cancel()
 
     async def stop(self, patience_s: float = 60.0) -> None:
@@ -151,14 +151,14 @@ class Run:
         await self.member.stop()
         self._end()
         self.storage.close()
-        if not self.member.failure.done():
-            applied, flushed = self.member.raft_index, self.storage.state.position.index
+        if not self.member.failure.reason.done():
+            applied, flushed = self.member.clients.raft_index, self.storage.state.position.index
             assert applied == flushed, f"applied {applied}, but a clean stop left {flushed} on disk"
 
     def _end(self) -> None:
         self.alive = False
         self._host.serving = False
-        self._host.shown_index = max(self._host.shown_index, self.member.keyspace.etcd_index)
+        self._host.shown_index = max(self._host.shown_index, self.member.clients.keyspace.etcd_index)
         self._host.run = None
 
 
@@ -203,41 +203,40 @@ class Host:
             await asyncio.sleep(disk_loop.latency_s)
             return load()
 
-        transports: list[LinkTransport] = []
-
-        def make_transport(member: Member) -> LinkTransport:
-            transports.append(LinkTransport(self._network, member, self.member_id, storage.state.spool))
-            return transports[0]
-
         restored = storage.log.restored()
         applied = storage.state.position.index
         loop = asyncio.get_running_loop()
+        raft = Raft(
+            self.member_id,
+            restored,
+            RaftSettings(committed_bytes_max=4096, log_tail_bytes_max=8192),
+            random.Random(self._rng.random()),
+            storage.log,
+            int(loop.time() * 1000),
+        )
+        memory = PeerMemory(CLUSTER_ID, self.member_id, raft, storage.log, created_now=storage.fresh)
+        transport = LinkTransport(self._network, memory, self.member_id, storage.state.spool)
         member = Member(
-            raft=Raft(
-                self.member_id,
-                restored,
-                RaftSettings(committed_bytes_max=4096, log_tail_bytes_max=8192),
-                random.Random(self._rng.random()),
-                storage.log,
-                int(loop.time() * 1000),
-            ),
+            raft=raft,
             keyspace=load(),
             cluster=cluster_of(self.member_id),
+            memory=memory,
             log_store=storage.log,
             state_store=storage.state,
-            make_transport=make_transport,
+            transport=transport,
             settings=self._settings,
             configuration=[held for index, held in restored.configurations if index <= applied][-1],
             load_keyspace=load_keyspace,
             free_bytes=lambda: 1 << 40,
-            created_now=storage.fresh,
             boot_nonce=self._boots,
         )
         storage.start(
-            cast("asyncio.AbstractEventLoop", disk_loop), member.on_persisted, lambda error: member.fail(str(error))
+            cast("asyncio.AbstractEventLoop", disk_loop),
+            member.loop.on_persisted,
+            lambda error: member.failure.tell(str(error)),
         )
-        member.failure.add_done_callback(self._failed)
-        self.run = Run(self, storage, member, transports[0])
+        member.failure.reason.add_done_callback(self._failed)
+        self.run = Run(self, storage, member, transport)
         return self.run
 
     def _failed(self, failure: asyncio.Future[str]) -> None:

@@ -24,8 +24,8 @@ _SILENCE_S: Final = 1.0
 """A cut is noticed after this long: the transport's keepalive."""
 
 
-class Local(TransportEvents, Protocol):
-    """A member, as the transport sees it."""
+class Local(Protocol):
+    """A member's memory of its peers, as the transport sees it."""
 
     def local_hello(self) -> PeerHello: ...
     def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None: ...
@@ -134,7 +134,7 @@ class Network:
             self.lost += 1
             return
         self.delivered += 1
-        transport.local.on_frames(from_member, frames)
+        transport.events.on_frames(from_member, frames)
 
     def _silent(self, pair: frozenset[int], epoch: int) -> None:
         one, other = sorted(pair)
@@ -170,11 +170,11 @@ class Network:
             if refusal.is_overtaken(judged.local.local_hello().last_log_index):
                 self._dial_soon(judge.member_id, judged.member_id)
             else:
-                judged.local.on_refused(judge.member_id, refusal, fatal=True)
+                judged.events.on_refused(judge.member_id, refusal, fatal=True)
         if refusals == (None, None):
             self._up.add(pair)
-            first.local.on_connected(second.member_id)
-            second.local.on_connected(first.member_id)
+            first.events.on_connected(second.member_id)
+            second.events.on_connected(first.member_id)
 
 
 @final
@@ -183,6 +183,7 @@ class LinkTransport:
 
     def __init__(self, network: Network, local: Local, member_id: int, spool: Spool) -> None:
         self.local = local
+        self.events: TransportEvents
         self.member_id = member_id
         self.stopped = False
         self.instance = next(_INSTANCES).to_bytes(8)
@@ -190,7 +191,7 @@ class LinkTransport:
         self._network = network
 
     async def start(self, events: TransportEvents) -> None:
-        assert events is self.local
+        self.events = events
         self._network.appear(self)
 
     def send(self, to_member: int, frames: Sequence[Frame]) -> None:
@@ -218,7 +219,7 @@ class LinkTransport:
             done(False)
             return
         shutil.copyfile(path, receiver.spool.path_of(snapshot.snapshot_id))
-        receiver.local.on_snapshot(self.member_id, snapshot)
+        receiver.events.on_snapshot(self.member_id, snapshot)
         done(True)
 
     async def stop(self) -> None:
@@ -232,8 +233,8 @@ class LinkTransport:
     def told_disconnected(self, peer: int) -> None:
         """The connection broke."""
         if not self.stopped:
-            self.local.on_disconnected(peer)
+            self.events.on_disconnected(peer)
 
     def _told_dropped(self, peer: int, frames: Sequence[Frame]) -> None:
         if not self.stopped:
-            self.local.on_dropped(peer, frames)
+            self.events.on_dropped(peer, frames)

@@ -141,7 +141,7 @@ class Schedule:
         if await run.read() is not True:
             self.tally["reads without answer"] += 1
             return
-        read_index = run.member.raft_index
+        read_index = run.member.clients.raft_index
         if read_index < seen_index:
             self._found.append(f"a quorum read saw index {read_index}, after {seen_index} had been seen")
         self._seen_index = max(self._seen_index, read_index)
@@ -160,7 +160,7 @@ class Schedule:
 
     def _written(self, write: Write, answer: Written, run: Run) -> None:
         self._seen_index = max(self._seen_index, answer.raft_index)
-        if run.alive and run.member.raft_index < answer.raft_index:
+        if run.alive and run.member.clients.raft_index < answer.raft_index:
             self._found.append("a client cannot read its own write")
         if isinstance(answer.event, EtcdError):
             write.outcome = "refused"
@@ -178,7 +178,7 @@ class Schedule:
             return commands.Set(path=b"/key%d" % rng.randrange(4), value=value)
         if kind < 0.85:
             path = b"/key%d" % rng.randrange(4)
-            held = {node.path: node.value_json for node in run.member.keyspace.nodes()}.get(path)
+            held = {node.path: node.value_json for node in run.member.clients.keyspace.nodes()}.get(path)
             if held is not None:
                 return commands.CompareAndSwap(path=path, value=value, prev_value=held.strip(b'"'))
             return commands.Create(path=path, value=value)
@@ -221,7 +221,7 @@ class Schedule:
             elif kind == "transfer":
                 for host in self._hosts:
                     if host.run is not None and _leads(host):
-                        host.run.member._loop.put(TransferLeadership(0))
+                        host.run.member.loop.put(TransferLeadership(0))
             elif kind == "slow disk":
                 host.disk_loop.latency_s = rng.choice((0.0, 0.003, 0.03, 0.4))
             elif kind == "weather":
@@ -260,9 +260,9 @@ class Schedule:
         until = loop.time() + QUIET_S
         while loop.time() < until and not self._found:
             members = [host.run.member for host in self._hosts if host.run is not None]
-            applied = {member.raft_index for member in members}
+            applied = {member.clients.raft_index for member in members}
             at_the_end = len(members) == len(MEMBER_IDS) and applied == {m._raft.last_log_index for m in members}
-            if at_the_end and all(member.keyspace.next_deadline_ms() is None for member in members):
+            if at_the_end and all(member.clients.keyspace.next_deadline_ms() is None for member in members):
                 return
             await asyncio.sleep(0.2)
         self._found.append("the members did not agree once all was well again")
@@ -270,7 +270,7 @@ class Schedule:
     # -- checks -------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        spaces = [host.run.member.keyspace for host in self._hosts if host.run is not None]
+        spaces = [host.run.member.clients.keyspace for host in self._hosts if host.run is not None]
         if len(spaces) < len(MEMBER_IDS):
             self._found.append("not every member is up at the end")
         if len({keyspace.state_hash for keyspace in spaces}) > 1:

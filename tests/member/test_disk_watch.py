@@ -114,17 +114,17 @@ def test_member_with_an_exhausted_disk_hears_no_entries_and_is_fed_again_later(t
     async def story(follower: Follower) -> None:
         await follower.lead(2, 1, None)
         follower.free_bytes = MARGIN_BYTES - 1
-        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000))
+        follower.member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000))
         last = follower.last
         await follower.lead(2, 1, None, None)
-        assert follower.disk.last.index == follower.member.raft_index == 1
+        assert follower.disk.last.index == follower.member.clients.raft_index == 1
         await follower.post()
         [answer] = follower.outcomes
         assert isinstance(answer, EtcdError) and answer.cause == outcomes.NO_SPACE
         follower.free_bytes = MANY_BYTES
-        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
+        follower.member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
         follower.last = last
         await follower.lead(2, 1, None, None)
-        assert follower.disk.last.index == follower.member.raft_index == 3
+        assert follower.disk.last.index == follower.member.clients.raft_index == 3
 
     tell(tmp_path, story)

@@ -65,7 +65,7 @@ class State:
         self.storage.start(
             cast("asyncio.AbstractEventLoop", self.disk_loop),
             lambda _batch: None,
-            lambda error: self.heard.fail(str(error)),
+            lambda error: self.heard.failure.tell(str(error)),
         )
         assert self.storage.log.persist_now(Persist(1, HardState(1, 0, len(entries)), 0, entries, must_sync=True))
         waiters = Waiters(1, 1, 7000)
@@ -77,10 +77,9 @@ class State:
             self.transport,
             cast("RaftLoop", self.inbox),
             settings or MemberSettings(),
-            self.heard.failure,
-            self.heard.fail,
-            self.load,
             self.heard.on_installed,
+            self.heard.failure,
+            self.load,
             lambda size_bytes: self.state_bytes + size_bytes < self.free_bytes,
         )
 
@@ -232,11 +231,11 @@ def test_large_values_are_flushed_sooner_and_counted_until_they_are_durable(tmp_
         state.durable.look_around(0)
         await virtual_time.turns(100)
         assert state.storage.state.position.index == 0
-        assert 600_000 + 3 * 4096 <= state.durable.owed_bytes() < 610_000 + 3 * 4096
+        assert 600_000 + 3 * 4096 <= state.applier.owed_bytes() < 610_000 + 3 * 4096
         state.apply(entries[3:])
         state.durable.look_around(0)
         await virtual_time.turns(100)
-        assert (state.storage.state.position.index, state.durable.owed_bytes()) == (4, 0)
+        assert (state.storage.state.position.index, state.applier.owed_bytes()) == (4, 0)
 
     virtual_time.run(story())
 
@@ -352,7 +351,6 @@ def test_stop_after_a_failure_does_not_wait_for_the_disk(tmp_path: pathlib.Path)
         state.durable.look_around(10_000_000)
         await virtual_time.turns(100)
         assert state.heard.failures != []
-        state.heard.failure.set_result("disk")
         await asyncio.wait_for(state.durable.final_flush(), 60)
         assert state.storage.state.position.index == 0
 

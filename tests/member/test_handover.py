@@ -35,7 +35,7 @@ class Three:
         runs = {host.member_id: host.start() for host in self.hosts}
         async with asyncio.timeout(60):
             await asyncio.gather(*(run._starting for run in runs.values()))
-        leader = runs.pop(next(iter(runs.values())).member.leader_id)
+        leader = runs.pop(next(iter(runs.values())).member.clients.leader_id)
         return leader, list(runs.values())
 
     def leaders(self) -> list[Run]:
@@ -76,7 +76,7 @@ def test_leader_whose_chosen_successor_dies_asks_the_other(tmp_path: pathlib.Pat
 
     async def story(three: Three) -> None:
         leader, (chosen, other) = await three.lead()
-        three.network.slow_down(leader.member.member_id, chosen.member.member_id, 10.0)
+        three.network.slow_down(leader.member.clients.member_id, chosen.member.clients.member_id, 10.0)
         handing_over = asyncio.ensure_future(_seconds(leader.member.transfer_leadership()))
         await virtual_time.turns()
         chosen.crash()

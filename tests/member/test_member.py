@@ -13,6 +13,7 @@ from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster
 from kvraft.member.member import Member
+from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter
 from kvraft.peer_frames import ForwardedCommand, ForwardRefused
@@ -47,21 +48,22 @@ class Follower:
             keyspace.load(self.storage.state.load())
             return keyspace
 
+        raft = Raft(1, self.storage.log.restored(), RaftSettings(), random.Random(1), self.storage.log, 0)
         self.member = Member(
-            raft=Raft(1, self.storage.log.restored(), RaftSettings(), random.Random(1), self.storage.log, 0),
+            raft=raft,
             keyspace=Keyspace(),
             cluster=Cluster(CLUSTER_ID, PublishMember(1, "m1", ()), FOUNDERS, 1000),
+            memory=PeerMemory(CLUSTER_ID, 1, raft, self.storage.log, created_now=True),
             log_store=self.storage.log,
             state_store=self.storage.state,
-            make_transport=lambda _member: self.transport,
+            transport=self.transport,
             settings=MemberSettings(),
             configuration=CONFIGURATION,
             load_keyspace=load,
             free_bytes=lambda: self.free_bytes,
-            created_now=True,
             boot_nonce=5,
         )
-        self.storage.start(loop, self.member.on_persisted, lambda error: self.member.fail(str(error)))
+        self.storage.start(loop, self.member.loop.on_persisted, lambda error: self.member.failure.tell(str(error)))
 
     async def lead(self, leader: int, term: int, *payloads: bytes | None) -> None:
         """Entries of a leader, committed at once: commands for bytes, the leader's empty entry for None."""
@@ -73,19 +75,19 @@ class Follower:
             entries.append(self.last)
         at = (previous.index, previous.term, previous.chain_hash) if previous is not None else (0, 0, ZERO_HASH)
         assert self.last is not None
-        self.member.on_frames(leader, [AppendEntries(term, *at, entries, self.last.index, 0)])
+        self.member.peers.on_frames(leader, [AppendEntries(term, *at, entries, self.last.index, 0)])
         await virtual_time.turns()
 
     async def post(self) -> None:
         """A client's POST."""
-        self.member.submit(CreateInOrder(path=b"/q", value=b"job"), self.outcomes.append)
+        self.member.clients.submit(CreateInOrder(path=b"/q", value=b"job"), self.outcomes.append)
         await virtual_time.turns()
 
     async def answer_read(self) -> None:
         """The leader answers the read that waits with what has been sent."""
         [(leader, asked)] = [(to, frame) for to, frame in self.transport.take() if isinstance(frame, ReadIndexRequest)]
         assert self.last is not None
-        self.member.on_frames(leader, [ReadIndexReply(asked.term, asked.read_id, self.last.index)])
+        self.member.peers.on_frames(leader, [ReadIndexReply(asked.term, asked.read_id, self.last.index)])
         await virtual_time.turns()
 
     def forwarded(self) -> list[tuple[int, ForwardedCommand]]:
@@ -94,7 +96,7 @@ class Follower:
 
     def children(self) -> int:
         """How many jobs are in the queue."""
-        return sum(node.path.startswith(b"/q/") for node in self.member.keyspace.nodes())
+        return sum(node.path.startswith(b"/q/") for node in self.member.clients.keyspace.nodes())
 
 
 def tell(tmp_path: pathlib.Path, story: Callable[[Follower], Coroutine[Any, Any, None]]) -> None:
@@ -125,7 +127,7 @@ def test_late_refusal_by_a_deposed_leader_sends_nothing_again(tmp_path: pathlib.
         await follower.lead(3, 2, None)
         [(second_leader, second)] = follower.forwarded()
         assert (first_leader, first.term, second_leader, second.term) == (2, 1, 3, 2)
-        follower.member.on_frames(2, [refusal(first)])
+        follower.member.peers.on_frames(2, [refusal(first)])
         await virtual_time.turns()
         assert follower.forwarded() == []
         await follower.lead(3, 2, second.payload)
@@ -142,7 +144,7 @@ def test_refused_command_waits_for_the_next_leader(tmp_path: pathlib.Path) -> No
         await follower.lead(2, 1, None)
         await follower.post()
         [(_, first)] = follower.forwarded()
-        follower.member.on_frames(2, [refusal(first)])
+        follower.member.peers.on_frames(2, [refusal(first)])
         await virtual_time.turns()
         assert follower.forwarded() == []
         await follower.lead(3, 2, None)
@@ -159,17 +161,17 @@ def test_command_dropped_from_the_send_queue_is_sent_again_within_moments(tmp_pa
         await follower.lead(2, 1, None)
         await follower.post()
         [(_, first)] = follower.forwarded()
-        follower.member.on_dropped(2, [first])
+        follower.member.peers.on_dropped(2, [first])
         await virtual_time.turns()
         assert follower.forwarded() == []
-        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
+        follower.member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
         await virtual_time.turns()
         assert (2, first) in follower.forwarded()  # beside what the member publishes of itself
         await follower.lead(3, 2, None)
         second = ForwardedCommand(2, first.payload)
         assert (3, second) in follower.forwarded()
-        follower.member.on_dropped(2, [first])
-        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 200)
+        follower.member.peers.on_dropped(2, [first])
+        follower.member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000) + 200)
         await virtual_time.turns()
         assert second not in [frame for _, frame in follower.forwarded()]
         await follower.lead(3, 2, second.payload)
@@ -183,10 +185,10 @@ def test_refusal_dropped_from_the_send_queue_is_sent_again(tmp_path: pathlib.Pat
 
     async def story(follower: Follower) -> None:
         command = ForwardedCommand(9, bytes(REQUEST_ID_BYTES))
-        follower.member.on_frames(3, [command])
+        follower.member.peers.on_frames(3, [command])
         assert follower.transport.take() == [(3, refusal(command))]
-        follower.member.on_dropped(3, [refusal(command)])
-        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
+        follower.member.peers.on_dropped(3, [refusal(command)])
+        follower.member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000) + 100)
         assert follower.transport.take() == [(3, refusal(command))]
 
     tell(tmp_path, story)
@@ -222,15 +224,15 @@ def test_requests_under_way_at_an_install_are_unknown_and_never_sent_again(tmp_p
         await virtual_time.turns()
         [snapshot] = spooled
         shutil.copyfile(snapshot.path, follower.storage.state.spool.path_of(snapshot.snapshot_id))
-        follower.member.on_snapshot(2, snapshot.installation(1))
+        follower.member.peers.on_snapshot(2, snapshot.installation(1))
         await virtual_time.turns(50)
-        assert (follower.member.raft_index, follower.children()) == (2, 1)
+        assert (follower.member.clients.raft_index, follower.children()) == (2, 1)
         follower.last = giver.last
         await follower.lead(3, 2, None)
-        follower.member.on_frames(2, [refusal(first)])
+        follower.member.peers.on_frames(2, [refusal(first)])
         await virtual_time.turns()
         assert follower.forwarded() == []
-        follower.member._look_around(int(asyncio.get_running_loop().time() * 1000) + 7000)
+        follower.member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000) + 7000)
         assert len(follower.outcomes) == 1 and isinstance(follower.outcomes[0], EtcdError)
         assert follower.children() == 1
 
@@ -245,7 +247,7 @@ def test_turn_of_applying_that_takes_long_is_counted(tmp_path: pathlib.Path) -> 
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualLoop)
         for milliseconds, slow in ((100, 0), (101, 1)):
-            follower.member.submit(CreateInOrder(path=b"/q"), lambda _: loop.spend(milliseconds))  # noqa: B023 -- called within this turn of the loop over both
+            follower.member.clients.submit(CreateInOrder(path=b"/q"), lambda _: loop.spend(milliseconds))  # noqa: B023 -- called within this turn of the loop over both
             await virtual_time.turns()
             [(_, frame)] = follower.forwarded()
             await follower.lead(2, 1, frame.payload)
@@ -266,7 +268,7 @@ def test_stop_right_after_a_write_was_applied_flushes_it(tmp_path: pathlib.Path)
             await follower.member.stop()
         assert follower.disk.position.index == follower.disk.last.index == 2
         answers: list[Written | EtcdError] = []
-        follower.member.submit(Set(path=b"/late"), answers.append)
+        follower.member.clients.submit(Set(path=b"/late"), answers.append)
         await virtual_time.turns()
         assert len(answers) == 1 and isinstance(answers[0], EtcdError)
 
@@ -280,12 +282,12 @@ def test_housekeeping_that_is_cancelled_by_a_stray_hand_stops_the_member(tmp_pat
         member = follower.member
         starting = asyncio.ensure_future(member.start())
         await virtual_time.turns()
-        assert member._housekeeping is not None
-        member._housekeeping.cancel()
+        assert member._housekeeping._task is not None
+        member._housekeeping._task.cancel()
         await virtual_time.turns()
         starting.cancel()
-        assert member.failure.done()
-        assert "housekeeping" in member.failure.result()
+        assert member.failure.reason.done()
+        assert "housekeeping" in member.failure.reason.result()
 
     tell(tmp_path, story)
 
@@ -301,13 +303,13 @@ def test_request_that_cannot_be_told_its_end_harms_nobody_else(tmp_path: pathlib
             raise RuntimeError("a bug of this request")
 
         async def ask() -> list[ForwardedCommand]:
-            member.submit(CreateInOrder(path=b"/q"), broken)
-            member.read_barrier(broken)
+            member.clients.submit(CreateInOrder(path=b"/q"), broken)
+            member.clients.read_barrier(broken)
             await virtual_time.turns()
             return [frame for _, frame in follower.forwarded()]
 
         async def pass_time(milliseconds: int) -> None:
-            member._look_around(int(asyncio.get_running_loop().time() * 1000) + milliseconds)
+            member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000) + milliseconds)
             await virtual_time.turns()
 
         await follower.lead(2, 1, None)
@@ -315,7 +317,7 @@ def test_request_that_cannot_be_told_its_end_harms_nobody_else(tmp_path: pathlib
         await follower.lead(2, 1, applied.payload)
         [refused] = await ask()
         no_space = ForwardRefused(refused.payload[:REQUEST_ID_BYTES], "no space", 1)
-        member.on_frames(2, [no_space])
+        member.peers.on_frames(2, [no_space])
         assert [type(outcome) for outcome in told] == [Written, EtcdError]
         await pass_time(7100)  # the two reads as well, and a write that is on its way to the leader
         assert len(told) == 4
@@ -327,7 +329,7 @@ def test_request_that_cannot_be_told_its_end_harms_nobody_else(tmp_path: pathlib
         assert len(told) == 8
         await ask()
         assert len(told) == 10
-        assert not member.failure.done()
+        assert not member.failure.reason.done()
         requests = member._requests
         assert (len(requests.writes), len(requests.reads), requests.writes.payload_bytes) == (0, 0, 0)
 
@@ -342,12 +344,12 @@ def test_requests_that_time_out_without_a_leader_are_freed(tmp_path: pathlib.Pat
         gc.collect()  # members of earlier tests
         for _second in range(30):
             for _ in range(4):
-                member.submit(Set(path=b"/key", value=b"v" * 1000), follower.outcomes.append)
-                member.read_barrier(lambda _error: None)
+                member.clients.submit(Set(path=b"/key", value=b"v" * 1000), follower.outcomes.append)
+                member.clients.read_barrier(lambda _error: None)
             await asyncio.sleep(1)
-            member._look_around(int(asyncio.get_running_loop().time() * 1000))
+            member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000))
             assert count(Waiter) <= 4 * 7
-        member._look_around(int(asyncio.get_running_loop().time() * 1000) + 7000)
+        member._housekeeping.look_around(int(asyncio.get_running_loop().time() * 1000) + 7000)
         assert len(follower.outcomes) == 120
         assert count(Waiter) == 0
 

@@ -3,8 +3,10 @@
 import asyncio
 from typing import cast, final
 
+from kvraft.member.failure import Failure
 from kvraft.member.interfaces import LogStore
 from kvraft.member.raft_loop import RaftLoop
+from kvraft.member.stats import ServerStats
 from kvraft.raft.effects import Effects, HardState, Outgoing, Persist, Role
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import PeerUnreachable
@@ -26,18 +28,18 @@ class Desk:
         self.transport = RecordingTransport()
         store = cast("LogStore", self.log)
         self.now_ms = 0
+        self.failure = Failure("m1")
         self.loop = RaftLoop(
             self.raft.core,
             store,
             self.transport,
             lambda: self.now_ms,
-            before_step=lambda _now_ms: None,
-            after_step=lambda _effects, _now_ms: None,
-            on_append_sent=lambda _to_server, _entries: None,
-            fail=lambda reason, _error: self.failures.append(reason),
+            ServerStats(1, "m1"),
+            self.failure,
             slow_commit_ms=50,
         )
-        self.failures: list[str] = []
+        self.loop.before_step = lambda _now_ms: None
+        self.loop.after_step = lambda _effects, _now_ms: None
 
     def step(self, *effects: Effects) -> None:
         """One step for each of these, in one turn each."""
@@ -232,7 +234,7 @@ def test_nothing_steps_after_a_stop_or_a_failure() -> None:
         desk.raft.effects.append(cast("Effects", None))
         desk.loop.wake()
         await virtual_time.turns()
-        assert len(desk.failures) == 1
+        assert desk.failure.reason.done()
         desk.loop.put(PeerUnreachable(1))
         desk.loop.on_persisted(1)
         await virtual_time.turns()

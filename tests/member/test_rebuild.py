@@ -33,7 +33,7 @@ def _runs(hosts: list[Host]) -> list[Run]:
 
 
 def _leader_of(hosts: list[Host]) -> Host:
-    return next(host for host in hosts if host.run is not None and host.run.member.leader_id == host.member_id)
+    return next(host for host in hosts if host.run is not None and host.run.member.clients.leader_id == host.member_id)
 
 
 @pytest.mark.slow
@@ -71,15 +71,15 @@ def test_member_that_lost_its_disk_serves_once_it_has_everything(
         away.start()
         await _until(lambda: lost.serving)
         assert lost.run is not None
-        assert lost.run.member.keyspace.etcd_index >= lost.shown_index > 0
+        assert lost.run.member.clients.keyspace.etcd_index >= lost.shown_index > 0
         assert lost.disk.hard_state.rebuilding is None
         assert (lost.installed > 0) is (writes == 200)
         assert stays.run is not None
         stays.run.crash()
-        await _until(lambda: lost.run is not None and lost.run.member.leader_id not in {0, stays.member_id})
+        await _until(lambda: lost.run is not None and lost.run.member.clients.leader_id not in {0, stays.member_id})
         await _write(lost.run, writes)
         await asyncio.sleep(2)
-        hashes = {run.member.keyspace.state_hash for run in _runs(hosts)}
+        hashes = {run.member.clients.keyspace.state_hash for run in _runs(hosts)}
         assert len(hashes) == 1
         assert not any(host.failures for host in hosts)
         for run in _runs(hosts):

@@ -76,7 +76,7 @@ def test_followers_show_a_write_one_way_of_a_message_after_its_answer(tmp_path: 
             written = await run.write(Set(path=b"/k", value=b"%d" % number))
             assert isinstance(written, Written)
             await asyncio.sleep(LINK_DELAY_S_MAX)
-            late += [number for member in followers if member.keyspace.etcd_index < written.etcd_index]
+            late += [number for member in followers if member.clients.keyspace.etcd_index < written.etcd_index]
             await asyncio.sleep(0.02)
         return late
 

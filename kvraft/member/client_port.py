@@ -1,0 +1,167 @@
+"""What clients ask of a member: writes, reads that are linearizable, and what it shows of itself and its cluster."""
+
+import asyncio
+from collections.abc import Callable
+from typing import final
+
+from kvraft import clock
+from kvraft.keyspace.command_codec import encode_command
+from kvraft.keyspace.commands import Command
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.watchers import WatcherHub
+from kvraft.member import outcomes
+from kvraft.member.applier import Applier
+from kvraft.member.cluster import Cluster
+from kvraft.member.disk_watch import DiskWatch
+from kvraft.member.raft_loop import RaftLoop
+from kvraft.member.requests import Requests
+from kvraft.member.stats import ServerStats
+from kvraft.raft.effects import Role
+from kvraft.raft.inputs import SnapshotInstalled
+from kvraft.raft.restored import LogPosition
+from kvraft.records import MemberRecord, Written
+
+
+@final
+class ClientPort:
+    """Satisfies `api_v2.backend.Backend`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        loop: RaftLoop,
+        applier: Applier,
+        requests: Requests,
+        disk: DiskWatch,
+        stats: ServerStats,
+    ) -> None:
+        self._cluster = cluster
+        self._loop = loop
+        self._raft = loop.raft
+        self._applier = applier
+        self._requests = requests
+        self._disk = disk
+        self._stats = stats
+        self._stopped = False
+
+    # -- writes and reads ---------------------------------------------------------------------------------------
+
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+        """Replicate a command; `done` is called exactly once, never from inside this call."""
+        refusal = self._refusal(command)
+        if refusal is not None:
+            asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(refusal))
+            return
+        self._requests.writes.add(encode_command(command), done, clock.monotonic_ms())
+        self._loop.wake()
+
+    def _refusal(self, command: Command) -> bytes | None:
+        """Why a command is not taken now."""
+        if self._stopped:
+            return outcomes.STOPPED
+        if self._requests.is_full():
+            return outcomes.TOO_MANY_REQUESTS
+        if self._disk.refuses(command):
+            return outcomes.NO_SPACE
+        return None
+
+    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
+        """Call `done(None)` once local reads are linearizable from this call on."""
+        if self._stopped or self._requests.is_full():
+            cause = outcomes.STOPPED if self._stopped else outcomes.TOO_MANY_REQUESTS
+            asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(cause))
+            return
+        self._requests.reads.add(done, clock.monotonic_ms())
+        self._loop.wake()
+
+    def on_installed(self, keyspace: Keyspace, position: LogPosition) -> None:
+        """Go on from an installed snapshot; open watches get what it holds of their events."""
+        keyspace.succeed(self._applier.keyspace)
+        self._requests.writes.mark_unknown()
+        self._applier.replace(keyspace, position)
+        self._loop.put(SnapshotInstalled(position.index))
+        self._requests.reads.applied(position.index)
+        self._catch_watchers_up()
+
+    def _catch_watchers_up(self) -> None:
+        if not self._stopped and self.watchers.catch_up():
+            asyncio.get_running_loop().call_soon(self._catch_watchers_up)
+
+    def stop(self) -> None:
+        """Take nothing more, and answer what still waits."""
+        self._stopped = True
+        self._requests.end_all(outcomes.STOPPED)
+
+    # -- views --------------------------------------------------------------------------------------------------
+
+    @property
+    def keyspace(self) -> Keyspace:
+        """The applied state."""
+        return self._applier.keyspace
+
+    @property
+    def watchers(self) -> WatcherHub:
+        """Where watches are opened."""
+        return self._applier.keyspace.watchers
+
+    @property
+    def raft_index(self) -> int:
+        """Applied log index."""
+        return self._applier.position.index
+
+    @property
+    def raft_term(self) -> int:
+        """The server's current term."""
+        return self._raft.current_term
+
+    @property
+    def cluster_id(self) -> int:
+        """As etcd computes it."""
+        return self._cluster.cluster_id
+
+    @property
+    def member_id(self) -> int:
+        """This member."""
+        return self._cluster.own.member_id
+
+    @property
+    def leader_id(self) -> int:
+        """0 while no leader is known."""
+        return self._raft.leader_id
+
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether clients' writes are refused for want of space."""
+        return self._disk.is_full
+
+    @property
+    def name(self) -> str:
+        """This member's name."""
+        return self._cluster.own.name
+
+    def members(self) -> list[MemberRecord]:
+        """Every member by ascending id."""
+        return self._cluster.members()
+
+    def cluster_version(self) -> str:
+        """Empty while not decided."""
+        return self._cluster.cluster_version()
+
+    def wall_ns(self) -> int:
+        """Unix nanoseconds."""
+        return clock.wall_ns()
+
+    def log_clock_ms(self) -> int:
+        """The log clock now, as far as this member knows it."""
+        return self._raft.log_clock_ms(clock.monotonic_ms())
+
+    def self_stats(self) -> dict[str, object]:
+        """/v2/stats/self."""
+        return self._stats.self_stats(self._raft.role, self._raft.leader_id)
+
+    def leader_stats(self) -> dict[str, object] | None:
+        """/v2/stats/leader, None on a follower."""
+        if self._raft.role is not Role.LEADER:
+            return None
+        return self._stats.leader_stats(self._cluster.founders)

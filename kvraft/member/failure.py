@@ -1,0 +1,35 @@
+"""Why a member cannot go on: told once, by whichever part of it finds out."""
+
+import asyncio
+from collections.abc import Callable
+from typing import final
+
+from kvraft import logs
+
+log = logs.get(__name__)
+
+
+@final
+class Failure:
+    """One member's, which has not happened yet when this is made."""
+
+    def __init__(self, name: str) -> None:
+        self.reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Resolves when the member cannot go on; its process must end then."""
+        self.rebuild_helps = False
+        """Whether that reason is its data, which the other members have: it can begin anew with `--rebuild`."""
+        self.at_once: list[Callable[[], None]] = []
+        """What falls silent before anybody hears of the reason."""
+        self._name = name
+
+    def tell(self, reason: str, error: Exception | None = None, *, rebuild_helps: bool = False) -> None:
+        """Stop taking part at once: a member that cannot trust its disk or its state must not speak.
+
+        `error` is what the reason tells of; storage marks those that say that data is damaged.
+        """
+        for fall_silent in self.at_once:
+            fall_silent()
+        if not self.reason.done():
+            self.rebuild_helps = rebuild_helps or bool(getattr(error, "rebuild_helps", False))
+            log.error("the member stops", member=self._name, reason=reason)
+            self.reason.set_result(reason)
