@@ -72,8 +72,7 @@ class Chores:
 
     def publish(self) -> None:
         """Submit what this member has to publish, and a leader to settle, if anything."""
-        keyspace = self._applier.keyspace
-        if self._settled is not None and self._cluster.is_settled(keyspace):
+        if self._settled is not None and self._cluster.is_settled():
             self._settled.set()
         if self._stopped or not self._raft.leader_id:
             return
@@ -81,8 +80,8 @@ class Chores:
             now = asyncio.get_running_loop().time()
             if self._led_since is None:
                 self._led_since = now
-            self._start("duty", self._cluster.leader_duty(keyspace, now - self._led_since))
-        self._start("own", self._cluster.unpublished(keyspace))
+            self._start("duty", self._cluster.leader_duty(now - self._led_since))
+        self._start("own", self._cluster.unpublished())
 
     def _start(self, kind: str, command: Command | None) -> None:
         if command is None or kind in self._under_way:

@@ -80,6 +80,7 @@ class ClientPort:
         keyspace.succeed(self._applier.keyspace)
         self._requests.writes.mark_unknown()
         self._applier.replace(keyspace, position)
+        self._cluster.follow(keyspace)
         self._loop.put(SnapshotInstalled(position.index))
         self._requests.reads.applied(position.index)
         self._catch_watchers_up()
@@ -164,4 +165,4 @@ class ClientPort:
         """/v2/stats/leader, None on a follower."""
         if self._raft.role is not Role.LEADER:
             return None
-        return self._stats.leader_stats(self._cluster.founders)
+        return self._stats.leader_stats(self._cluster.member_ids())

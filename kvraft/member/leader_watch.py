@@ -43,6 +43,6 @@ class LeaderWatch:
             )
 
     def _peers(self, *, connected: bool) -> str:
-        peers = (peer for peer in self._cluster.founders if peer != self._cluster.own.member_id)
-        names = (self._cluster.peer_name(peer) for peer in peers if self._is_connected(peer) is connected)
+        peers = (peer for peer in self._cluster.others() if self._is_connected(peer) is connected)
+        names = (self._cluster.peer_name(peer) for peer in peers)
         return ",".join(names) or "nobody"

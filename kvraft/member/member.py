@@ -75,7 +75,6 @@ class Member:
             clock.monotonic_ms,
             settings.apply_slice_ms,
         )
-        cluster.follow(applier)
         disk = DiskWatch(log_store, free_bytes, applier.owed_bytes, settings.uncommitted_bytes_max)
         self.clients = ClientPort(cluster, self.loop, applier, self._requests, disk, stats)
         self._durable = DurableState(

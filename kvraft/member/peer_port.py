@@ -55,7 +55,7 @@ class PeerPort:
         self._disk = disk
         self._stats = stats
         self._failure = failure
-        self._hashes = StateHashes(len(cluster.founders) // 2 + 1)
+        self._hashes = StateHashes(cluster.quorum)
 
     # -- frames -------------------------------------------------------------------------------------------------
 
@@ -108,9 +108,8 @@ class PeerPort:
 
     def tell_others(self, frame: Frame) -> None:
         """The same for every other member; whoever is not connected misses it."""
-        for member_id in self._cluster.founders:
-            if member_id != self._cluster.own.member_id:
-                self._transport.send(member_id, (frame,))
+        for member_id in self._cluster.others():
+            self._transport.send(member_id, (frame,))
 
     def on_own_hash(self, index: int, state_hash: bytes) -> None:
         """Tell the others what this member's state is at a compared index, and compare with what they told."""

@@ -1,5 +1,6 @@
 """Members compare state hashes at the same log index, so that a member whose state went astray is named and stops."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -27,21 +28,22 @@ class Disagreement:
 class StateHashes:
     """What each member reported at each compared index."""
 
-    def __init__(self, quorum: int) -> None:
-        self.quorum = quorum
+    def __init__(self, quorum: Callable[[], int]) -> None:
+        self._quorum = quorum
         self._reports: dict[int, dict[int, bytes]] = {}
 
     def report(self, member_id: int, index: int, state_hash: bytes) -> Disagreement | None:
         """Record one report; a disagreement is returned once a quorum agrees on another hash than somebody has."""
         reports = self._reports.setdefault(index, {})
         reports[member_id] = state_hash
+        quorum = self._quorum()
         if len(self._reports) > _KEPT_INDICES:
             del self._reports[min(self._reports)]
         for part in (_ANSWERS, _NODES):
             parts = {member: value[part] for member, value in reports.items() if value[part]}
             hashes = list(parts.values())
             for candidate in set(hashes):
-                if hashes.count(candidate) >= self.quorum:
+                if hashes.count(candidate) >= quorum:
                     astray = tuple(sorted(member for member, value in parts.items() if value != candidate))
                     if astray:
                         return Disagreement(index, astray)

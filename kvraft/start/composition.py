@@ -66,16 +66,17 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
     )
 
     memory = PeerMemory(wanted.cluster_id, wanted.member_id, raft, storage.log, created_now=storage.fresh)
-    cluster = _cluster(wanted)
+    cluster = _cluster(wanted, keyspace)
+    members = cluster.members()
     transport = PeerTransport(
         member_id=wanted.member_id,
         listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
-        peers={peer.member_id: peer.peer_urls for peer in wanted.initial_cluster if peer.member_id != wanted.member_id},
+        peers={peer.member_id: peer.peer_urls for peer in members if peer.member_id != wanted.member_id},
         local=memory,
         pages=cluster,
         snapshot_sink=storage.state.spool,
         settings=transport_settings(wanted),
-        peer_names={peer.member_id: peer.name for peer in wanted.initial_cluster},
+        peer_names={peer.member_id: peer.name for peer in members},
     )
     member = Member(
         raft=raft,
@@ -102,9 +103,9 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
     return member
 
 
-def _cluster(wanted: Settings) -> Cluster:
+def _cluster(wanted: Settings, keyspace: Keyspace) -> Cluster:
     own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
-    return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size)
+    return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size, keyspace)
 
 
 def measure_disk(storage: Storage, metrics: Metrics) -> None:

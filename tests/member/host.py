@@ -30,9 +30,10 @@ CONFIGURATION: Final = Configuration.of(MEMBER_IDS)
 FOUNDERS: Final = [Founder(member_id, f"m{member_id}", (f"http://127.0.0.1:{member_id}",)) for member_id in MEMBER_IDS]
 
 
-def cluster_of(member_id: int) -> Cluster:
-    """The cluster as this member was told of it."""
-    return Cluster(CLUSTER_ID, PublishMember(member_id, f"m{member_id}", ()), FOUNDERS, HISTORY_EVENTS)
+def cluster_of(member_id: int, keyspace: Keyspace | None = None) -> Cluster:
+    """The cluster as this member was told of it, and as its state has it, if anything is applied."""
+    own = PublishMember(member_id, f"m{member_id}", ())
+    return Cluster(CLUSTER_ID, own, FOUNDERS, HISTORY_EVENTS, keyspace or Keyspace())
 
 
 @final
@@ -203,6 +204,7 @@ class Host:
             await asyncio.sleep(disk_loop.latency_s)
             return load()
 
+        keyspace = load()
         restored = storage.log.restored()
         applied = storage.state.position.index
         loop = asyncio.get_running_loop()
@@ -218,8 +220,8 @@ class Host:
         transport = LinkTransport(self._network, memory, self.member_id, storage.state.spool)
         member = Member(
             raft=raft,
-            keyspace=load(),
-            cluster=cluster_of(self.member_id),
+            keyspace=keyspace,
+            cluster=cluster_of(self.member_id, keyspace),
             memory=memory,
             log_store=storage.log,
             state_store=storage.state,

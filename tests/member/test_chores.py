@@ -38,7 +38,12 @@ class Desk:
         waiters = Waiters(1, 1, 7000)
         self.applier = applier_of(self.keyspace, waiters, Silence())
         self.chores = Chores(
-            cluster_of(1), self.raft.core, self.applier, self.submit, lambda: self.clock_ms, idle_sync_ms=30_000
+            cluster_of(1, self.keyspace),
+            self.raft.core,
+            self.applier,
+            self.submit,
+            lambda: self.clock_ms,
+            idle_sync_ms=30_000,
         )
 
     def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:

@@ -25,7 +25,7 @@ MUTANTS = (
         "M71",
         "is ready before it has published itself",
         ("I15",),
-        replaced(Cluster, "is_settled", lambda _cluster, _keyspace: True),
+        replaced(Cluster, "is_settled", lambda _cluster: True),
         test="tests/member/test_member.py::test_member_starts_to_serve_once_it_is_published_and_the_cluster_has_its_version",
     ),
 )
