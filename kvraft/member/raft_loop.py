@@ -139,9 +139,9 @@ class RaftLoop:
             if alone:
                 self._commit_here(batch)
             else:
-                # The transport writes in the turns of the loop that come first: the disk works beside the followers.
+                # Its messages have left, and before the loop stands still for the disk it looks whether more has come.
                 self._postponed = batch
-                asyncio.get_running_loop().call_soon(self._postpone_once_more, batch)
+                asyncio.get_running_loop().call_soon(self._commit_postponed, batch)
             return
         self._hand_over(batch)
 
@@ -154,11 +154,14 @@ class RaftLoop:
             self._pace.handed_over(batch.batch_id, self._monotonic_ms())
         self._log_store.persist(batch)
 
-    def _postpone_once_more(self, batch: Persist) -> None:
-        if self._postponed is batch:
-            asyncio.get_running_loop().call_soon(self._commit_postponed, batch)
-
     def _commit_postponed(self, batch: Persist) -> None:
+        """Behind a step that is due: if that has entries, too, the log thread commits them together."""
+        if self._scheduled:
+            asyncio.get_running_loop().call_soon(self._commit_if_postponed, batch)
+        else:
+            self._commit_if_postponed(batch)
+
+    def _commit_if_postponed(self, batch: Persist) -> None:
         if self._postponed is batch and not self._stopped:
             self._postponed = None
             self._commit_here(batch)

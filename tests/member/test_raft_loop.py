@@ -154,7 +154,7 @@ def test_what_is_applied_makes_a_step_only_if_more_is_held_back() -> None:
 
 
 def test_small_batch_of_a_leader_is_committed_once_its_messages_have_left() -> None:
-    """The transport writes in the turns of the loop that come first."""
+    """The disk works beside the followers."""
 
     async def story() -> None:
         desk = Desk()
@@ -168,6 +168,21 @@ def test_small_batch_of_a_leader_is_committed_once_its_messages_have_left() -> N
         assert desk.raft.steps == 2
 
     virtual_time.run(story())
+
+
+def test_postponed_batch_waits_for_a_step_that_is_due() -> None:
+    """More has come while nobody looked: both batches are the log thread's, which syncs them at once."""
+
+    async def story(*, more: bool) -> list[str]:
+        desk = Desk()
+        desk.step(Effects(batch(1, ENTRIES[:1]), message(1)))
+        desk.raft.effects.append(Effects(batch(2, ENTRIES[1:2]) if more else None, message(2)))
+        desk.loop.put(PeerUnreachable(2))
+        await virtual_time.turns()
+        return desk.journal
+
+    assert virtual_time.run(story(more=True)) == ["queue 1", "queue 2"]
+    assert virtual_time.run(story(more=False)) == ["commit 1"]
 
 
 def test_batches_behind_a_postponed_one_do_not_overtake_it() -> None:

@@ -1,6 +1,9 @@
 """Frames between transports on one loop: order, batches, fragments, overflow, reconnects."""
 
+import asyncio
 import dataclasses
+import os
+import socket
 from collections.abc import Iterable
 
 import pytest
@@ -10,6 +13,8 @@ from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, H
 from kvraft.testing import ports
 from kvraft.transport import session
 from kvraft.transport.codec import decode_message, encode_frames
+from kvraft.transport.connection import Connection
+from kvraft.transport.framing import seal
 from kvraft.transport.handshake import Greeting, Lane
 from tests.transport import raw, support
 
@@ -41,6 +46,35 @@ async def test_frames_of_one_step_arrive_in_one_piece() -> None:
         leader.transport.send(2, [Heartbeat(3, 0, 5, read_id) for read_id in range(1, 101)])
         await follower.events.until(lambda events: len(events.frames) == 100)
         assert len(follower.events.messages) == 1
+
+
+async def test_frames_of_a_step_have_left_in_one_write_a_lane_when_send_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A commit on the loop right behind it holds none of them up: the sockets have them, without a turn of the loop."""
+    settings = dataclasses.replace(support.QUICK, silence_ms=60_000)
+    urgent: list[Frame] = [Heartbeat(3, 0, 5, 1), HeartbeatReply(3, 1, 0), AppendEntriesReply(3, True, 1, 0, 0)]
+    appends: list[Frame] = [support.append([entry]) for entry in support.entries(3, 100)]
+    writes: list[bytes] = []
+    write_sealed = Connection.write_sealed
+
+    def writing(connection: Connection, data: bytes) -> None:
+        writes.append(data)
+        write_sealed(connection, data)
+
+    async with support.cluster(1, settings) as (leader,), raw.session(leader.transport.ports[0]) as lanes:
+        await leader.events.until(lambda events: events.connected == {2})
+        monkeypatch.setattr(Connection, "write_sealed", writing)
+        leader.transport.send(2, [urgent[0], *appends, *urgent[1:]])
+        arrived = [_arrived(lanes[lane].writer) for lane in (Lane.CONTROL, Lane.ENTRIES)]
+        assert arrived == [seal(encode_frames(frames)) for frames in (urgent, appends)]
+        assert writes == arrived
+
+
+def _arrived(writer: asyncio.StreamWriter) -> bytes:
+    """What lies in the socket and was not read."""
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as reading:
+        return reading.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
 async def test_one_encoding_of_an_append_serves_all_followers(monkeypatch: pytest.MonkeyPatch) -> None:
