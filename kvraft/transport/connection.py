@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         """A sixth of the time in which a dead connection is to be noticed has passed."""
         if not self._held_back:  # Who does not listen hears no sign of life.
             self.silent_ticks += 1
-        quietest = min(connection.silent_ticks for connection in self.together)
+        quietest = min((each.silent_ticks for each in self.together if each.is_open), default=self.silent_ticks)
         if quietest >= _SIGNS_OF_LIFE or self.silent_ticks >= _LANE_SIGNS:
             self.abort("it fell silent")
         elif not self._wrote and not self._paused:

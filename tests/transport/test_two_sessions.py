@@ -10,9 +10,10 @@ import pytest
 from kvraft.peer_frames import Frame
 from kvraft.raft.messages import Heartbeat
 from kvraft.testing import ports
+from kvraft.transport.handshake import LANES
 from kvraft.transport.session import Session
 from kvraft.transport.settings import TransportSettings
-from tests.transport import support
+from tests.transport import raw, support
 
 PATIENT = dataclasses.replace(support.QUICK, silence_ms=60_000)
 """Nothing is retired in the time of a test but by the test."""
@@ -91,6 +92,20 @@ async def test_retired_session_delivers_what_was_on_its_way(
             await peer.events.until(lambda events: len(events.frames) >= len(sent))
         await _until_one_is_left(ended, first, second)
         _assert_nothing_was_lost(sent, first, second)
+
+
+async def test_last_lane_of_a_retired_session_ends_with_its_own_silence() -> None:
+    """The other one has ended and hears nothing any more: what it heard before says nothing of this one."""
+    async with support.cluster(1, PATIENT) as (member,), raw.session(member.transport.ports[0]):
+        await member.events.until(lambda events: events.connected == {2})
+        (session,) = _sessions(member, 2)
+        session.is_retired = True
+        control, entries = (session._lanes[lane].connection for lane in LANES)
+        control.abort("its dialler has retired the session")
+        assert entries.is_open
+        for _tick in range(6):
+            entries.tick()
+        assert not entries.is_open
 
 
 @pytest.mark.slow
