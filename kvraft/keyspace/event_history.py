@@ -26,6 +26,8 @@ MEMORY_EVENTS: Final = 1000
 MEMORY_BYTES_MAX: Final = 64 << 20
 """Durable events kept in memory give way beyond this, so that a thousand large values do not fill it."""
 
+MEMORY_MAX: Final = (MEMORY_EVENTS, MEMORY_BYTES_MAX)
+
 SLICE_BYTES: Final = 64 << 10
 """How much is read from disk at a time: some hundred events, about a millisecond."""
 

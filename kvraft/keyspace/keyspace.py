@@ -29,7 +29,7 @@ from kvraft.keyspace.commands import (
     Update,
 )
 from kvraft.keyspace.errors import ErrorCode, EtcdError
-from kvraft.keyspace.event_history import EVENTS_MAX, MEMORY_EVENTS, EventHistory, HistoryReader, internal_event
+from kvraft.keyspace.event_history import EVENTS_MAX, MEMORY_MAX, EventHistory, HistoryReader, internal_event
 from kvraft.keyspace.events import Action, Event, NodeView
 from kvraft.keyspace.json_text import encode_value, escape
 from kvraft.keyspace.listing import Found, Listing, render_file
@@ -416,7 +416,7 @@ class Keyspace:
     def begin_load(self, image: StateImage) -> Loading:
         """Take over a stored state, in slices, into this keyspace, which must be new."""
         assert self.etcd_index == 0
-        newest_max = None if self.history.reader is None else MEMORY_EVENTS
+        newest_max = None if self.history.reader is None else MEMORY_MAX
         return Loading(image, self._tree.root, newest_max, self._tree.deadlines.add, self._restore)
 
     def succeed(self, other: "Keyspace") -> None:

@@ -33,10 +33,11 @@ class Loading:
         self,
         image: StateImage,
         root: Directory,
-        newest_max: int | None,
+        newest_max: tuple[int, int] | None,
         add_deadline: Callable[[AnyNode], None],
         restore: Callable[[Meta, list[Event], int], None],
     ) -> None:
+        """`newest_max`: how many events, and bytes of them, are taken over; None for all, as nobody reads them back."""
         self._add_deadline = add_deadline
         """Called with each node that has a TTL."""
         self._restore = restore
@@ -55,7 +56,9 @@ class Loading:
         self._seen: set[int] | None = None
         """Every id so far; None while they have come in ascending order, as storage gives them."""
         self._nodes_done = False
-        self._newest: deque[tuple[bytes, bytes]] = deque(maxlen=newest_max)
+        self._newest: deque[tuple[bytes, bytes]] = deque()
+        self._newest_bytes = 0
+        self._newest_max = newest_max
 
     def load_some(self, records_max: int = SLICE_RECORDS) -> bool:
         """Take up to `records_max` records, fewer if they are large; True if more are left.
@@ -79,13 +82,24 @@ class Loading:
             self._nodes_done = True
             self._expect_complete()
         for event in self._history:
-            self._newest.append(event)
+            self._keep(event)
             left -= 1 + (len(event[1]) >> 10)
             if left <= 0:
                 return True
         events = [decode_event(decode_key(key), record) for key, record in self._newest]
         self._restore(self._meta, events, self._node_sum)
         return False
+
+    def _keep(self, event: tuple[bytes, bytes]) -> None:
+        """Take the next event for now, and let go of what is no more among the newest."""
+        self._newest.append(event)
+        self._newest_bytes += len(event[1])
+        if self._newest_max is None:
+            return
+        events_max, bytes_max = self._newest_max
+        while len(self._newest) > events_max or (self._newest_bytes > bytes_max and len(self._newest) > 1):
+            _, record = self._newest.popleft()
+            self._newest_bytes -= len(record)
 
     def _take_node(self, node_id: int, record: NodeRecord, etcd_index: int) -> None:
         created_index, lifetime = record.created_index, record.lifetime

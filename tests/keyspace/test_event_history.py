@@ -156,3 +156,22 @@ def test_unflushed_begins_behind_the_last_flush_and_above_the_floor() -> None:
         done(keyspace, Set(b"/a", b"1"), CLOCK_MS)
     changes = take_changes(keyspace)
     assert (len(changes.history), changes.history_floor) == (20, 21)
+
+
+def test_restart_takes_no_more_large_events_into_memory_than_a_run_keeps() -> None:
+    """All 256 MiB of them stayed there until as many new ones had come."""
+    disk = Disk()
+    keyspace = Keyspace(history_reader=disk)
+    value = b"x" * (1 << 20)
+    for _ in range(36):
+        done(keyspace, Set(b"/a", value))
+    _flush(keyspace, disk)
+    restarted = Keyspace(history_reader=disk)
+    loading = restarted.begin_load(disk.image())
+    while loading.load_some():
+        pass
+    kept = restarted.history._events.values()
+    assert MEMORY_BYTES_MAX // 2 < sum(map(event_bytes, kept)) <= MEMORY_BYTES_MAX
+    [oldest] = restarted.history.read(1, 1)
+    assert oldest.etcd_index == 1
+    assert restarted.history.read(36, 10)[-1].etcd_index == 36
