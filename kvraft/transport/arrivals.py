@@ -80,6 +80,7 @@ class _Arrival:
             return
         wiring.reports.accepts(member_id)
         self._theirs = theirs
+        connection.greeted()
         if theirs.lane in LANES:
             session = self._arrivals.session_of(theirs)
             session.take(theirs.lane, connection, self._on_known)

@@ -15,6 +15,8 @@ _SIGNS_OF_LIFE: Final = 6
 _LANE_SIGNS: Final = 60
 """And for one connection of several between the same processes, as long as another one lives: a slow link may give all
 of its room to one of them for a while."""
+_GREETING_BYTES_MAX: Final = 16 << 10
+"""A greeting or a refusal has a few hundred bytes; nobody who has not been accepted makes us hold more."""
 _MESSAGE_OVERHEAD: Final = 64 << 10
 """What a message may hold beside `message_bytes_max` (or a chunk) of frames: tags and lengths."""
 
@@ -54,7 +56,8 @@ class Connection(asyncio.Protocol):
         self.silent_ticks = 0
         self._reports = reports
         self._pulse = pulse
-        self._splitter = Splitter(max(settings.message_bytes_max, settings.snapshot_chunk_bytes) + _MESSAGE_OVERHEAD)
+        self._splitter = Splitter(_GREETING_BYTES_MAX)
+        self._message_bytes_max = max(settings.message_bytes_max, settings.snapshot_chunk_bytes) + _MESSAGE_OVERHEAD
         self._buffer_bytes = settings.write_buffer_bytes
         self._transport: asyncio.Transport | None = None
         self._paused = False
@@ -111,6 +114,10 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 -- an exception here would end this connection alone, unnoticed
             self._reports.bug(error)
             self.abort(repr(error))
+
+    def greeted(self) -> None:
+        """The other side's greeting is accepted here. What it sends behind our answer may be long."""
+        self._splitter.message_bytes_max = self._message_bytes_max
 
     def write(self, message: bytes) -> None:
         """Send a message."""

@@ -258,6 +258,7 @@ class Dialler:
             connection.write(encode_answer(refusal))
             raise GreetingRefusedError
         reports.accepts(self.member_id)
+        connection.greeted()
         return answer
 
     async def _connect(self, address: Address) -> Mailbox:

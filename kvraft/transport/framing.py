@@ -31,10 +31,10 @@ PING: Final = seal(b"")
 class Splitter:
     """Finds the messages in what arrives on one connection; holds at most one that is not complete."""
 
-    __slots__ = ("_message_bytes_max", "_need", "_rest")
+    __slots__ = ("_need", "_rest", "message_bytes_max")
 
     def __init__(self, message_bytes_max: int) -> None:
-        self._message_bytes_max = message_bytes_max
+        self.message_bytes_max = message_bytes_max
         self._rest = bytearray()
         self._need = _HEADER.size
         """Bytes without which nothing new is complete."""
@@ -59,7 +59,7 @@ class Splitter:
             length, inverted, checksum = _HEADER.unpack_from(data, start)
             if length ^ inverted != _INVERTED:
                 raise WireError("a damaged message: its length is none")
-            if length > self._message_bytes_max:
+            if length > self.message_bytes_max:
                 raise WireError(f"a message of {length} bytes")
             stop = start + header_bytes + length
             if stop > end:

@@ -6,7 +6,8 @@ have dialled at once, or when one has dialled again and the other has not notice
 - A session with another process of the peer ends all sessions with the one before. Frames are sent on a session only
   behind a message that was answered here, so none of an earlier process is read behind one of a later
   (`kvraft/raft/rebuild.py` depends on it).
-- A session that came up later from the same dialler ends the earlier one: who has a session does not dial.
+- A session that came up later from the same dialler ends the earlier one: who has a session does not dial. One that
+  the peer numbered before or as one that is up is late, or an echo of what the peer once sent: it ends.
 - Of two with different diallers both are read, and each side sends on the one that came up last, as the other may be
   half open. Once both have lived for as long as a half-open one cannot, the member with the higher id retires the one
   that it dialled itself.
@@ -91,6 +92,11 @@ class Links(Generic[_Session]):
     def up(self, session: _Session) -> None:
         """Both sides accept each other on both lanes."""
         link = self._links[session.member_id]
+        if not session.dialled_here and any(
+            not old.dialled_here and old.number >= session.number for old, _ in link.up.values()
+        ):
+            session.end("its dialler has a later session")
+            return
         for old in tuple(link.entered):
             if old.dialled_here == session.dialled_here and old.number < session.number:
                 old.end("its dialler has dialled anew")

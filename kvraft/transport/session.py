@@ -112,6 +112,8 @@ class Session:
             lane.on_known()
             lane.connection.watch()
         self.wiring.links.up(self)
+        if self.has_ended:
+            return
         for lane in self._lanes.values():
             lane.begin()
 

@@ -128,6 +128,8 @@ class SnapshotReceiver:
         self._sink = sink
         self._reports = reports
         self._current: _Transfer | None = None
+        self._unannounced: dict[int, Mailbox] = {}
+        """By peer, the connection whose header is awaited: a peer that dials anew has given up the one before."""
         self._disk = asyncio.Lock()
         """Held during each call of sink and spool: one at a time, in order."""
 
@@ -151,7 +153,7 @@ class SnapshotReceiver:
             raise
 
     async def _receive(self, member_id: int, mailbox: Mailbox) -> None:
-        header = decode_header(await mailbox.read())
+        header = await self._header(member_id, mailbox)
         transfer = await self._begin(header)
         try:
             snapshot = await self._take_chunks(mailbox, transfer, header, self._reports.name(member_id))
@@ -160,6 +162,17 @@ class SnapshotReceiver:
             raise
         self._reports.snapshot(member_id, snapshot)
         await mailbox.write(encode_snapshot_answer(Received()))
+
+    async def _header(self, member_id: int, mailbox: Mailbox) -> SnapshotHeader:
+        earlier = self._unannounced.get(member_id)
+        if earlier is not None:
+            earlier.connection.abort("its dialler has dialled anew")
+        self._unannounced[member_id] = mailbox
+        try:
+            return decode_header(await mailbox.read())
+        finally:
+            if self._unannounced.get(member_id) is mailbox:
+                del self._unannounced[member_id]
 
     async def _take_chunks(
         self, mailbox: Mailbox, transfer: _Transfer, header: SnapshotHeader, peer: str

@@ -71,6 +71,21 @@ def test_peer_is_connected_while_a_session_is_up() -> None:
     assert story.links.current(2) is None
 
 
+@pytest.mark.parametrize("number", [6, 7])
+def test_session_that_the_peer_numbered_before_the_one_that_is_up_ends(number: int) -> None:
+    """A late one, or one that somebody plays again: no frame leaves on it, and the one that is up stays."""
+    story = _Story()
+    up = story.up(dialled_here=False, number=7)
+    late = story.up(dialled_here=False, number=number)
+    assert late.ended
+    assert not up.ended
+    assert (story.links.current(2), story.told) == (up, ["up 2"])
+    up.end("it fell silent")  # a peer whose memory was rolled back numbers from before: then nothing is later any more
+    assert story.links.current(2) is None
+    again = story.up(dialled_here=False, number=number)
+    assert story.links.current(2) is again
+
+
 def test_greeting_of_another_process_ends_the_sessions_with_the_one_before() -> None:
     """Before anything is read on the new one: a half-open connection to a dead process neither delivers nor counts."""
     story = _Story()

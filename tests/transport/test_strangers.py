@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kvraft.peer_frames import ForwardedCommand
 from kvraft.raft.messages import Heartbeat
 from kvraft.transport import framing
 from kvraft.transport.codec import Word, encode_frames, encode_word
@@ -199,6 +200,44 @@ async def test_a_connection_that_breaks_the_protocol_is_closed_and_nothing_of_it
         assert member.events.frames == []
         assert member.events.refused == []
         assert member.events.connected == set()
+
+
+async def test_who_has_not_been_accepted_makes_a_member_hold_no_long_message() -> None:
+    """Hundreds of strangers that each begin a message of a megabyte would fill its memory."""
+    patient = dataclasses.replace(SHORT, greeting_timeout_ms=60_000)
+    async with support.cluster(1, patient) as (member,), raw.connected(member.transport.ports[0]) as stranger:
+        stranger.writer.write(framing.seal(bytes(32 << 10))[: 20 << 10])
+        await stranger.ended()
+        async with raw.session(member.transport.ports[0]) as lanes:
+            long = ForwardedCommand(1, bytes(1 << 20))
+            lanes[Lane.ENTRIES].say(encode_frames([long]))
+            await member.events.until(lambda events: events.frames == [long])
+
+
+async def test_a_session_that_is_played_again_takes_no_frames_from_its_peer() -> None:
+    """Whoever recorded what a member sent could otherwise have what is meant for that member."""
+    async with support.cluster(1) as (member,), raw.session(member.transport.ports[0]) as lanes:
+        await member.events.until(lambda events: events.connected == {2})
+        async with raw.session(member.transport.ports[0]) as again:
+            for lane in again.values():
+                assert await lane.ended() == []
+        member.transport.send(2, (Heartbeat(3, 0, 0, 1),))
+        assert await lanes[Lane.CONTROL].hear() == FRAME
+        assert member.events.disconnects == 0
+
+
+async def test_connections_for_snapshots_that_never_come_are_one_a_peer() -> None:
+    """However many a peer opens and keeps alive, each takes the place of the one before."""
+    greeting = Greeting(support.hello(2), 1, Lane.SNAPSHOT, b"stranger", 0)
+    patient = dataclasses.replace(SHORT, silence_ms=60_000)
+    async with support.cluster(1, patient) as (member,), contextlib.AsyncExitStack() as stack:
+        lanes: list[raw.Raw] = []
+        for _ in range(5):
+            lanes.append(await stack.enter_async_context(raw.greeted(member.transport.ports[0], greeting)))
+            lanes[-1].say(raw.ACCEPTED)
+            for earlier in lanes[:-1]:
+                assert await earlier.ended() == []
+        assert not lanes[-1].reader.at_eof()
 
 
 async def test_second_connection_for_the_same_lane_ends_its_session() -> None:
