@@ -229,3 +229,24 @@ async def test_session_with_an_earlier_process_is_given_up_when_its_successor_gr
         async with raw.greeted(first.transport.ports[0], greeting):
             await second.events.until(lambda events: events.disconnects == 1)
             await first.events.until(lambda events: events.disconnects >= 1)
+
+
+async def test_half_open_session_ends_within_its_silence_limit_and_not_much_before() -> None:
+    """The limit is the election timeout; five of its six parts may pass, as one of them is the peer's own pause."""
+    settings = dataclasses.replace(support.QUICK, silence_ms=60_000)
+    async with support.cluster(1, settings) as (member,), raw.session(member.transport.ports[0]) as lanes:
+        await member.events.until(lambda events: events.connected == {2})
+        pulse = member.transport._pulse
+
+        def pass_parts(count: int) -> None:
+            for connection in tuple(pulse.connections) * count:
+                connection.tick()
+
+        pass_parts(5)
+        lanes[Lane.ENTRIES].say(encode_frames([Heartbeat(3, 0, 5, 1)]))
+        await member.events.until(lambda events: events.frames)
+        pass_parts(5)
+        assert member.events.connected == {2}
+        pass_parts(1)
+        assert member.events.connected == set()
+        assert 6 * pulse._interval_s <= settings.silence_ms / 1000
