@@ -216,6 +216,10 @@ class DurableState:
         self.is_installing = True
         try:
             await self._install_in_turn(snapshot)
+        except asyncio.CancelledError:
+            if not self._failure.reason.done():  # The core appends nothing before it hears the end of this.
+                self._failure.tell("internal error: putting a snapshot in place was cut off")
+            raise
         finally:
             self.is_installing = False
 

@@ -120,6 +120,7 @@ class Run:
         self.storage.crash()
         self._transport.vanish()
         member = self.member
+        member.failure.reason.cancel()  # what is cut off now is no defect
         member.loop.stop()
         member._chores.stop()
         member._housekeeping.stop()

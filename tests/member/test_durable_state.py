@@ -145,6 +145,30 @@ def test_stop_at_any_slice_of_a_snapshot_being_sent_leaves_the_whole_state_on_di
     virtual_time.run(story())
 
 
+def test_install_that_is_cancelled_by_a_stray_hand_stops_the_member(tmp_path: pathlib.Path) -> None:
+    """The core would wait for its end for ever, and take nothing from any leader."""
+
+    async def story() -> None:
+        entries = log_of(*keys(1, 8))
+        leader = State(tmp_path / "leader", entries)
+        leader.apply(entries)
+        leader.durable.send_snapshot(SendSnapshot(2, 1))
+        await virtual_time.turns(100)
+        _, snapshot, _ = leader.transport.snapshots[0]
+        follower = State(tmp_path / "follower", [])
+        shutil.copyfile(snapshot.path, follower.storage.state.spool.path_of(snapshot.snapshot_id))
+        follower.disk_loop.latency_s = 0.05
+        follower.durable.install(snapshot.installation(1))
+        await virtual_time.turns()
+        (installing,) = follower.durable._tasks
+        installing.cancel()
+        await virtual_time.turns()
+        assert len(follower.heard.failures) == 1
+        await asyncio.sleep(1)
+
+    virtual_time.run(story())
+
+
 @pytest.mark.parametrize("milliseconds", [0, 1, 20, 45, 55])
 def test_stop_during_an_install_keeps_the_snapshot(tmp_path: pathlib.Path, milliseconds: int) -> None:
     """The old state is never flushed over the new one; the next start goes on from the snapshot."""
