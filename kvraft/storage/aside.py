@@ -76,10 +76,12 @@ def put_back(path: Path) -> tuple[Path, Path | None]:
         Where the data was, and where that now is which stood in its place; None if nothing did.
 
     Raises:
-        WrongDirectoryError: nothing whole was set aside, or the directory is not kvraft's.
+        WrongDirectoryError: nothing whole was set aside, or the directory is not there or not kvraft's.
         DirectoryInUseError: a member runs on it.
         OSError: something cannot be moved.
     """
+    if not path.exists():
+        raise WrongDirectoryError(f"--put-back: --data-dir={path} is not there: give the directory of the member")
     directory = lock_directory(path, for_putting_back=True)
     try:
         waits, comes = path / MAKING_ROOM, path / PUTTING_BACK

@@ -73,6 +73,7 @@ def _run(cluster: Cluster) -> int:
 def _announce(cluster: Cluster) -> None:
     leader = cluster.leader()
     _say(f"endpoints: {','.join(cluster.client_urls)}")
+    _say(f"processes: {', '.join(f'{member.name} is {member.pid}' for member in cluster.running)}")
     _say(f"leader: {leader.name} at {leader.client_url}")
     _say(f"data: {cluster.directory.resolve()}; Ctrl-C stops all three")
 

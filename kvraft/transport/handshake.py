@@ -129,7 +129,7 @@ def _identity(theirs: Greeting, ours: PeerHello) -> GreetingRefused | None:
             GreetingRefusalReason.WRONG_CLUSTER,
             f"member {hello.member_id:x} belongs to cluster {hello.cluster_id:x}, member {ours.member_id:x} to "
             f"{ours.cluster_id:x}: give both the same --initial-cluster and --initial-cluster-token, and each the "
-            "--data-dir of that cluster",
+            "--data-dir of that cluster; a directory that was begun with wrong ones keeps them: move it away",
         )
     if theirs.to_member_id != ours.member_id:
         return GreetingRefused(

@@ -96,6 +96,14 @@ def test_nothing_aside_is_refused_and_nothing_moved(data_path: Path) -> None:
     open_small(data_path).close()
 
 
+def test_mistyped_directory_is_refused_and_not_made(data_path: Path) -> None:
+    """The slip leaves nothing behind."""
+    mistyped = data_path / "nosuch"
+    with pytest.raises(WrongDirectoryError, match=r"--put-back: --data-dir=.*nosuch is not there"):
+        put_back(mistyped)
+    assert not mistyped.exists()
+
+
 def test_directory_in_use_is_refused(rebuilt: Path) -> None:
     """The member has to be stopped first."""
     directory = lock_directory(rebuilt)

@@ -54,6 +54,7 @@ def test_three_members_run_until_a_signal_and_keep_their_data(port_base: int, tm
         with start(port_base, tmp_path) as process:
             shown = read_until(process, r"-- \| data: ")
             assert f"-- | endpoints: {','.join(endpoints)}\n" in shown
+            assert re.search(r"-- \| processes: n1 is \d+, n2 is \d+, n3 is \d+\n", shown)
             assert re.search(r"-- \| leader: n[123] at http://127\.0\.0\.1:\d+\n", shown)
             assert {line.split(" | ")[0] for line in shown.splitlines()} == {"n1", "n2", "n3", "--"}
             url = endpoints[round_number]

@@ -47,7 +47,7 @@ def test_our_greeting_says_what_is_true_when_it_is_sent() -> None:
         (
             dataclasses.replace(THEIRS, hello=support.hello(2, 99)),
             GreetingRefusalReason.WRONG_CLUSTER,
-            "--initial-cluster-token",
+            "--initial-cluster-token, and each the --data-dir of that cluster; a directory that was begun with",
         ),
         (
             dataclasses.replace(THEIRS, to_member_id=3),
