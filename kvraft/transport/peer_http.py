@@ -17,6 +17,8 @@ from kvraft.transport.interfaces import PeerPages
 
 _HEAD_BYTES_MAX: Final = 8 << 10
 _REQUEST_LINE: Final = re.compile(rb"([A-Za-z]+) (\S+) HTTP/1\.([01])")
+_ABSOLUTE: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?=/)")
+"""What a client that takes us for its proxy puts before the path."""
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
 _BAD_REQUEST: Final = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
@@ -74,8 +76,8 @@ class PeerHttp(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 " + reason + _BAD_REQUEST + reason)
             self._transport.close()
             return
-        method = parsed[1].decode()
-        status, fields, body = self._page(method, unquote(parsed[2].decode("latin-1")).partition("?")[0])
+        method, target = parsed[1].decode(), _ABSOLUTE.sub("", parsed[2].decode("latin-1"), 1)
+        status, fields, body = self._page(method, unquote(target.partition("?")[0]))
         self._write(status, fields, body, head_only=method == "HEAD")
         has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
         if last or has_body or parsed[3] == b"0" or headers.get(b"connection") == b"close":

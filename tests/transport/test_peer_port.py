@@ -37,6 +37,9 @@ REQUESTS = [
 REQUESTS += [
     b"GET /members HTTP/1.1\r\n\r\n",
     b"GET members\r\n\r\n",
+    b"GET http://x/members HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET HTTP://user@y:1/version?z=/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /members%3fx HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /members HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 ]
 
