@@ -33,3 +33,8 @@ class Failure:
             self.rebuild_helps = rebuild_helps or bool(getattr(error, "rebuild_helps", False))
             log.error("the member stops", member=self._name, reason=reason)
             self.reason.set_result(reason)
+
+    def tell_of(self, error: Exception) -> None:
+        """Stop for what nobody expected here, or for what storage has found: that is a sentence for people already."""
+        is_sentence = hasattr(error, "rebuild_helps")
+        self.tell(str(error) if is_sentence else f"internal error: {error!r}", error)

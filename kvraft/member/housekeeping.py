@@ -95,7 +95,7 @@ class Housekeeping:
             try:
                 self.look_around(now_ms)
             except Exception as error:
-                self._failure.tell(f"internal error: {error!r}", error)
+                self._failure.tell_of(error)
                 raise
 
     def _on_ended(self, _task: asyncio.Task[None]) -> None:

@@ -65,7 +65,7 @@ class PeerPort:
             self._take_frames(from_member, frames)
         except Exception as error:
             # A frame is half taken in: its stream would go on without it.
-            self._failure.tell(f"internal error: {error!r}", error)
+            self._failure.tell_of(error)
             raise
 
     def _take_frames(self, from_member: int, frames: Iterable[Frame]) -> None:

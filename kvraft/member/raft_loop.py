@@ -117,7 +117,7 @@ class RaftLoop:
             self.after_step(effects, now_ms)
         except Exception as error:
             self._stopped = True
-            self._failure.tell(f"internal error: {error!r}", error)
+            self._failure.tell_of(error)
             raise
         self._arm_timer(now_ms)
         if self._inbox:

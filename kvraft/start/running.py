@@ -100,7 +100,7 @@ def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict
         or type(error).__module__.startswith("grpc")
     )
     if isinstance(error, Exception) and not on_one_connection:
-        member.failure.tell(f"internal error: {error!r}", error)
+        member.failure.tell_of(error)
 
 
 async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener], stop: asyncio.Event) -> int:

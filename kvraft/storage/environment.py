@@ -28,7 +28,13 @@ from kvraft import logs
 from kvraft.founding import Founder, Identity
 from kvraft.storage import failpoints
 from kvraft.storage.codec import FORMAT, REMEDY
-from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, NewerFormatError, WrongDirectoryError
+from kvraft.storage.errors import (
+    CorruptStorageError,
+    DirectoryInUseError,
+    NewerFormatError,
+    StorageFailedError,
+    WrongDirectoryError,
+)
 
 ASIDE_PREFIX: Final = "damaged-"
 MAKING_ROOM: Final = "making-room"
@@ -78,8 +84,17 @@ class DataDirectory:
         return [path for path in self.path.iterdir() if _STATE.fullmatch(path.name)]
 
     def free_bytes(self) -> int:
-        """What the file system still has for this member. Below the floor it should take no more writes."""
-        facts = os.statvfs(self.path)
+        """What the file system still has for this member. Below the floor it should take no more writes.
+
+        Raises:
+            StorageFailedError: nothing is known of the directory any more; whoever removed it, nothing may be promised.
+        """
+        try:
+            facts = os.statvfs(self.path)
+        except OSError as error:
+            raise StorageFailedError(
+                f"--data-dir={self.path}: {error.strerror}: the directory was taken away or its disk fails; stopping"
+            ) from error
         return facts.f_bavail * facts.f_frsize
 
     def begin_reading(self) -> None:

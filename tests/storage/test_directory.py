@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,16 @@ def test_free_space_is_what_the_file_system_says(data_path: Path) -> None:
     storage = open_small(data_path)
     assert isinstance(storage.directory, DataDirectory)
     assert 0 < storage.directory.free_bytes() < 1 << 60
+    storage.close()
+
+
+def test_directory_that_was_taken_away_is_named(data_path: Path) -> None:
+    """An operator removed it under the member, which hears of it when it measures free space."""
+    storage = open_small(data_path)
+    assert isinstance(storage.directory, DataDirectory)
+    shutil.rmtree(data_path)
+    with pytest.raises(StorageFailedError, match=f"^--data-dir={data_path}: No such file or directory: the directory"):
+        storage.directory.free_bytes()
     storage.close()
 
 
