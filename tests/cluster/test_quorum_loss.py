@@ -75,7 +75,8 @@ def test_writes_that_time_out_without_a_leader_leave_nothing(tmp_path: Path, cli
     finally:
         cluster.stop()
     grown = (after_round[-1] - after_round[0]) / (rounds - 1)
-    assert grown < clients * VALUE_BYTES / 4, [resident >> 20 for resident in after_round]
+    # What is kept for ever is all of it; what an allocator keeps of one round, or not, is less.
+    assert grown < clients * VALUE_BYTES / 2, [resident >> 20 for resident in after_round]
 
 
 async def _put_again_and_again(member: Member, clients: int, rounds: int) -> list[int]:
