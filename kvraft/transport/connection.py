@@ -190,6 +190,7 @@ class Connection(asyncio.Protocol):
         self._pulse.connections.discard(self)
         if not self._ended:
             self._ended = True
+            self._splitter.clear()
             try:
                 if self.on_end is not None:
                     self.on_end()

@@ -136,6 +136,7 @@ class Visitor(asyncio.Protocol):
 
     def known(self) -> None:
         """It is a member, or gone."""
+        self._seen = b""  # We are in a cycle with whoever has the connection now, and collections are rare.
         self._timer.cancel()
         self._doorway.leave(self)
 

@@ -39,6 +39,10 @@ class Splitter:
         self._need = _HEADER.size
         """Bytes without which nothing new is complete."""
 
+    def clear(self) -> None:
+        """Drop what is not complete: nothing more comes."""
+        self._rest = bytearray()
+
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete with these bytes; pings are not among them.
 

@@ -50,9 +50,11 @@ class PeerHttp(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer a request whose head is complete."""
+        if self._transport.is_closing():
+            return
         self._head += data
         head, complete, rest = self._head.partition(b"\r\n\r\n")
-        if complete and not self._transport.is_closing():
+        if complete:
             self._head = rest
             self._has_answered = True
             # Who asks again before it has been answered would fill our memory without reading; it may connect again.
@@ -61,7 +63,8 @@ class PeerHttp(asyncio.Protocol):
             self._on_garbage("an endless HTTP request")
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """It has ended."""
+        """It has ended. What is left of a request goes now: we are in a cycle, and collections are rare."""
+        self._head = b""
         self._on_end()
 
     def _answer(self, head: bytes, *, last: bool) -> None:
