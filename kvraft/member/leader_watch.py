@@ -44,5 +44,4 @@ class LeaderWatch:
 
     def _peers(self, *, connected: bool) -> str:
         peers = (peer for peer in self._cluster.others() if self._is_connected(peer) is connected)
-        names = (self._cluster.peer_name(peer) for peer in peers)
-        return ",".join(names) or "nobody"
+        return ",".join(sorted(self._cluster.peer_name(peer) for peer in peers)) or "nobody"
