@@ -10,6 +10,46 @@ import enum
 from collections.abc import Iterable, Iterator
 from typing import Final, final
 
+ETCD_DEFAULTS: Final = {
+    "listen-client-urls": "http://localhost:2379",
+    "advertise-client-urls": "http://localhost:2379",
+    "listen-peer-urls": "http://localhost:2380",
+    "initial-advertise-peer-urls": "http://localhost:2380",
+    "initial-cluster": "default=http://localhost:2380",
+    "cors": "*",
+    "auth-token": "simple",
+    "auth-token-ttl": "300",
+    "auto-compaction-mode": "periodic",
+    "auto-compaction-retention": "0",
+    "backend-batch-limit": "0",
+    "bcrypt-cost": "10",
+    "discovery-fallback": "proxy",
+    "experimental-backend-bbolt-freelist-type": "array",
+    "experimental-compaction-batch-limit": "1000",
+    "experimental-corrupt-check-time": "0s",
+    "experimental-warning-apply-duration": "100ms",
+    "experimental-watch-progress-notify-interval": "10m",
+    "grpc-keepalive-interval": "2h",
+    "grpc-keepalive-min-time": "5s",
+    "grpc-keepalive-timeout": "20s",
+    "log-outputs": "default",
+    "logger": "capnslog",
+    "max-concurrent-streams": "4294967295",
+    "max-request-bytes": "1572864",
+    "max-snapshots": "5",
+    "max-txn-ops": "128",
+    "max-wals": "5",
+    "metrics": "basic",
+    "proxy-dial-timeout": "1000",
+    "proxy-failure-wait": "5000",
+    "proxy-read-timeout": "0",
+    "proxy-refresh-interval": "30000",
+    "proxy-write-timeout": "5000",
+    "quota-backend-bytes": "0",
+}
+"""What etcd 3.4 does without the flag: of settings only where kvraft does something else. A flag without effect passes
+in silence with it: a unit file that spells defaults out gets no warnings. The docs show it."""
+
 
 class Use(enum.Enum):
     """What becomes of a flag."""
@@ -45,54 +85,87 @@ class Flag:
         return "ETCD_" + self.name.upper().replace("-", "_")
 
 
-def _settings() -> Iterator[Flag]:
-    for name, default, text in (
-        ("name", "default", "this member's name"),
-        ("data-dir", "${name}.etcd", "where this member keeps everything"),
-        ("listen-client-urls", "http://127.0.0.1:2379,http://127.0.0.1:4001", "where clients are served"),
+_SETTINGS: Final = (
+    ("name", "default", "this member's name, one of those in --initial-cluster; on later starts the one that it has"),
+    (
+        "data-dir",
+        "${name}.etcd",
         (
-            "advertise-client-urls",
-            "http://localhost:2379,http://localhost:4001",
-            "where clients reach this member; required with --listen-client-urls",
+            "where this member keeps everything; on a real disk; files of others in it (`.keep`, `lost+found`) are "
+            "left alone and mentioned once"
         ),
-        ("listen-peer-urls", "this member's URLs in --initial-cluster", "where the other members are served"),
+    ),
+    ("listen-client-urls", "http://127.0.0.1:2379,http://127.0.0.1:4001", "where clients are served; IP addresses"),
+    (
+        "advertise-client-urls",
+        "http://localhost:2379,http://localhost:4001",
+        "where clients reach this member; required with --listen-client-urls, and etcdctl uses nothing else",
+    ),
+    (
+        "listen-peer-urls",
+        "this member's URLs in --initial-cluster",
+        "where the other members are served; IP addresses",
+    ),
+    (
+        "initial-advertise-peer-urls",
+        "this member's URLs in --initial-cluster",
+        "where the other members reach this one",
+    ),
+    ("initial-cluster", "${name}=<its peer URLs>", "all members: n1=http://host:2380,n2=..."),
+    (
+        "initial-cluster-state",
+        "new",
         (
-            "initial-advertise-peer-urls",
-            "this member's URLs in --initial-cluster",
-            "where the other members reach this one",
+            "new or existing; existing refuses to found a cluster: with an empty data directory the start ends, as "
+            "joining is not possible yet; with --rebuild the member gets its data back"
         ),
-        ("initial-cluster", "${name}=<its peer URLs>", "n1=http://host:2380,n2=...: all members; --peers is the same"),
-        ("initial-cluster-state", "new", "new or existing"),
-        ("initial-cluster-token", "etcd-cluster", "goes into the ids: keeps clusters apart"),
-        ("heartbeat-interval", "100", "milliseconds between a leader's heartbeats"),
+    ),
+    ("initial-cluster-token", "etcd-cluster", "goes into all ids: keeps apart two clusters with the same URLs"),
+    ("heartbeat-interval", "100", "milliseconds between a leader's heartbeats; about the round trip between members"),
+    (
+        "election-timeout",
+        "1000",
         (
-            "election-timeout",
-            "1000",
-            "milliseconds without a leader before an election; 5 heartbeats at least, 50000 at most",
+            "milliseconds without a leader before an election; from 5 heartbeats to 50000; the same on all members; "
+            "well above the longest sync of the disks and the longest round trip, or nobody is elected"
         ),
-        ("snapshot-count", "100000", "log entries kept behind the stored state before the log is compacted"),
-        ("history-size", "100000", "events kept for watches (kvraft's own); set when the cluster is born"),
-        ("cors", "", "origins that may call from a browser, by commas; * for all"),
-        ("log-level", "info", "debug, info, warn or error"),
-    ):
-        yield Flag(name, Use.SETTING, text, default)
-    yield Flag(
+    ),
+    ("snapshot-count", "100000", "log entries kept behind the stored state before the log is compacted"),
+    (
+        "history-size",
+        "100000",
+        "events kept for watches (kvraft's own); of all members the one that founds the cluster decides",
+    ),
+    ("cors", "", "origins, by commas, whose pages may call from a browser; * for all"),
+    ("log-level", "info", "debug, info, warn or error"),
+)
+"""Name, default as the help shows it, meaning."""
+_SWITCHES: Final = (
+    (
         "rebuild",
-        Use.SETTING,
-        "if its data is lost, damaged or an old copy, set it aside and get everything back from the other members "
-        "(kvraft's own)",
         "false",
-        is_switch=True,
-    )
-    yield Flag(
+        (
+            "if this member's data is lost, damaged or an old copy: set it aside and get everything back from the "
+            "other members; without effect otherwise (kvraft's own)"
+        ),
+    ),
+    (
         "put-back",
-        Use.SETTING,
-        "put the data that --rebuild set aside back into --data-dir, set aside what is there, and exit (kvraft's own)",
-        is_switch=True,
-    )
-    yield Flag("debug", Use.SETTING, "the same as --log-level=debug", "false", is_switch=True)
-    yield Flag("version", Use.SETTING, "print the version and exit", is_switch=True)
-    yield Flag("help", Use.SETTING, "print this and exit", is_switch=True)
+        "",
+        ("put what --rebuild has set aside back into its place, set aside what is there now, and exit (kvraft's own)"),
+    ),
+    ("debug", "false", "the same as --log-level=debug"),
+    ("version", "", "print the version and exit"),
+    ("help", "", "print this and exit"),
+)
+"""The same, of Go's booleans."""
+
+
+def _settings() -> Iterator[Flag]:
+    for name, default, text in _SETTINGS:
+        yield Flag(name, Use.SETTING, text, default)
+    for name, default, text in _SWITCHES:
+        yield Flag(name, Use.SETTING, text, default, is_switch=True)
 
 
 def _accepted() -> Iterator[Flag]:
@@ -135,7 +208,7 @@ def _accepted() -> Iterator[Flag]:
         ("quota-backend-bytes", v3),
         ("wal-dir", "the log is kept under --data-dir"),
     ):
-        yield Flag(name, Use.ACCEPTED, why)
+        yield Flag(name, Use.ACCEPTED, why, fine=frozenset(filter(None, [ETCD_DEFAULTS.get(name)])))
     for name, why, fine in (
         ("enable-pprof", "there is no Go to profile", "false"),
         ("enable-v2", "the v2 API is what kvraft serves", "true"),
