@@ -13,15 +13,19 @@ import msgpack
 
 from kvraft.keyspace.commands import (
     NO_TTL,
+    AddMember,
     Command,
     CompareAndDelete,
     CompareAndSwap,
     Create,
     CreateInOrder,
     Delete,
+    MoveMember,
     PublishMember,
     PublishMemberAlone,
+    RegisterFounders,
     RegisterMembers,
+    RemoveMember,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -44,9 +48,13 @@ SET_HISTORY_SIZE_AT_INDEX: Final = 11
 REGISTER_MEMBERS: Final = 12
 PUBLISH_MEMBER: Final = 13
 SET_HISTORY_SIZE: Final = 14
+REGISTER_FOUNDERS: Final = 15
+ADD_MEMBER: Final = 16
+MOVE_MEMBER: Final = 17
+REMOVE_MEMBER: Final = 18
 
 ARRAY_ITEMS_MAX: Final = 1024
-"""Longest array inside a command: the client URLs of one member, or the founders."""
+"""Longest array inside a command: the URLs of one member, or the founders."""
 TEXT_BYTES_MAX: Final = 1 << 16
 """Longest name, version or URL."""
 
@@ -175,9 +183,17 @@ def _texts(item: object) -> tuple[str, ...]:
     return tuple(_text(text) for text in item)
 
 
-def _member_ids(command: Command) -> object:
-    assert isinstance(command, RegisterMembers)
-    return (command.member_ids,)
+def _founders(item: object) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+    if type(item) is not list or any(type(founder) is not list or len(founder) != 3 for founder in item):
+        message = f"{item!r:.80} is not a list of founders"
+        raise MalformedCommandError(message)
+    return tuple((_u64(member_id), _text(name), _texts(urls)) for member_id, name, urls in item)
+
+
+def _only(field: str) -> Callable[[Command], object]:
+    """For a command whose one field is a tuple itself."""
+    value_of = attrgetter(field)
+    return lambda command: (value_of(command),)
 
 
 _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
@@ -195,9 +211,13 @@ _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
     PublishMemberAlone: (PUBLISH_MEMBER_ALONE, attrgetter("member_id", "name", "client_urls")),
     SetClusterVersion: (SET_CLUSTER_VERSION, attrgetter("version")),
     SetHistorySizeAtIndex: (SET_HISTORY_SIZE_AT_INDEX, attrgetter("events_max")),
-    RegisterMembers: (REGISTER_MEMBERS, _member_ids),
+    RegisterMembers: (REGISTER_MEMBERS, _only("member_ids")),
     PublishMember: (PUBLISH_MEMBER, attrgetter("member_id", "name", "client_urls")),
     SetHistorySize: (SET_HISTORY_SIZE, attrgetter("events_max")),
+    RegisterFounders: (REGISTER_FOUNDERS, _only("founders")),
+    AddMember: (ADD_MEMBER, attrgetter("member_id", "peer_urls")),
+    MoveMember: (MOVE_MEMBER, attrgetter("member_id", "peer_urls")),
+    RemoveMember: (REMOVE_MEMBER, attrgetter("member_id")),
 }
 """For each command its number and what takes its fields, in their order in the array."""
 
@@ -221,5 +241,9 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[list[object]], Command]]]] = {
     REGISTER_MEMBERS: (2, lambda f: RegisterMembers(_u64s(f[1]))),
     PUBLISH_MEMBER: (4, lambda f: PublishMember(_u64(f[1]), _text(f[2]), _texts(f[3]))),
     SET_HISTORY_SIZE: (2, lambda f: SetHistorySize(_u64(f[1]))),
+    REGISTER_FOUNDERS: (2, lambda f: RegisterFounders(_founders(f[1]))),
+    ADD_MEMBER: (3, lambda f: AddMember(_u64(f[1]), _texts(f[2]))),
+    MOVE_MEMBER: (3, lambda f: MoveMember(_u64(f[1]), _texts(f[2]))),
+    REMOVE_MEMBER: (2, lambda f: RemoveMember(_u64(f[1]))),
 }
 """For each number the length of the array and what makes the command from it."""

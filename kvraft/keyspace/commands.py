@@ -103,10 +103,50 @@ class Sync:
 
 @final
 @dataclass(slots=True)
+class RegisterFounders:
+    """The founders of the cluster, from its first leader; each that is new costs one etcd_index, as in etcd.
+
+    Of those that are known it adds what `RegisterMembers` and `PublishMember` of older versions did not say, for none.
+    """
+
+    founders: tuple[tuple[int, str, tuple[str, ...]], ...]
+    """Member id, name and peer URLs of each."""
+
+
+@final
+@dataclass(slots=True)
 class RegisterMembers:
-    """The founders of the cluster, from its first leader; each that is new costs one etcd_index, as in etcd."""
+    """What `RegisterFounders` was in logs from before peer URLs were replicated. Nobody proposes it any more."""
 
     member_ids: tuple[int, ...]
+
+
+@final
+@dataclass(slots=True)
+class AddMember:
+    """A member that is to come; costs one etcd_index."""
+
+    member_id: int
+    peer_urls: tuple[str, ...]
+    """Sorted."""
+
+
+@final
+@dataclass(slots=True)
+class MoveMember:
+    """Other peer URLs for a member; costs one etcd_index even where they are the same, as in etcd."""
+
+    member_id: int
+    peer_urls: tuple[str, ...]
+    """Sorted."""
+
+
+@final
+@dataclass(slots=True)
+class RemoveMember:
+    """A member goes, and its id is used up for ever; costs two etcd_indices, as in etcd."""
+
+    member_id: int
 
 
 @final
@@ -159,8 +199,16 @@ class SetHistorySizeAtIndex:
     events_max: int
 
 
+MembershipCommand = RegisterFounders | AddMember | MoveMember | RemoveMember
+"""About who belongs to the cluster."""
 ClusterCommand = (
-    RegisterMembers | PublishMember | PublishMemberAlone | SetClusterVersion | SetHistorySize | SetHistorySizeAtIndex
+    MembershipCommand
+    | RegisterMembers
+    | PublishMember
+    | PublishMemberAlone
+    | SetClusterVersion
+    | SetHistorySize
+    | SetHistorySizeAtIndex
 )
 """About the cluster, not about keys."""
 Command = Set | Create | CreateInOrder | Update | CompareAndSwap | Delete | CompareAndDelete | Sync | ClusterCommand

@@ -11,9 +11,8 @@ from typing import Final, final
 
 from kvraft.keyspace import state_hash
 from kvraft.keyspace.changes import PendingChanges
-from kvraft.keyspace.cluster_members import change_members
+from kvraft.keyspace.cluster import ClusterState, MembershipRefused, Refusal
 from kvraft.keyspace.commands import (
-    NO_TTL,
     ClusterCommand,
     Command,
     CompareAndDelete,
@@ -21,6 +20,7 @@ from kvraft.keyspace.commands import (
     Create,
     CreateInOrder,
     Delete,
+    MembershipCommand,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -35,14 +35,12 @@ from kvraft.keyspace.json_text import encode_value, escape
 from kvraft.keyspace.listing import Found, Listing, render_file
 from kvraft.keyspace.live_tree import LiveTree
 from kvraft.keyspace.loading import Loading
-from kvraft.keyspace.records import Meta, PublishedMember
+from kvraft.keyspace.records import Meta
 from kvraft.keyspace.state_records import StateImage
 from kvraft.keyspace.stats import StoreStats
-from kvraft.keyspace.tree import AnyNode, Directory, File, Lifetime, path_of, ttl_at
+from kvraft.keyspace.tree import AnyNode, Directory, File, path_of
+from kvraft.keyspace.views import lifetime_of, view_of
 from kvraft.keyspace.watchers import WatcherHub, WatchPoint
-
-TTL_S_MAX: Final = 9_223_372_036
-"""Longest TTL, 292 years: what nanoseconds in 64 signed bits hold. Longer ones saturate, where etcd wraps around."""
 
 SYNC_EXPIRES_MAX: Final = 4096
 """Nodes that one Sync expires at most, some 20 ms; the next Sync takes the rest, since they are still due."""
@@ -61,7 +59,7 @@ class Acknowledged:
     """The store's index afterwards."""
 
 
-Answer = Event | EtcdError | Acknowledged
+Answer = Event | EtcdError | Acknowledged | MembershipRefused
 
 
 @final
@@ -82,10 +80,8 @@ class Keyspace:
         """Counts every change of keys, members and version, and every expiry; a function of the log."""
         self.state_hash = state_hash.NO_STATE
         """A chain over every answer so far: equal on two members that have applied the same log and agree."""
-        self.members: dict[int, PublishedMember] = {}
-        """What the members have published, by id."""
-        self.cluster_version = ""
-        """Empty while not decided."""
+        self.cluster = ClusterState()
+        """Who belongs to the cluster, and its version."""
         self.stats = StoreStats()
         """This member's own counters, not part of the state."""
         self._tree = LiveTree()
@@ -119,7 +115,7 @@ class Keyspace:
     def nodes(self, clock_ms: int = 0) -> Iterator[NodeView]:
         """Every node below the root, hidden ones too, parents first, by path component; not for use across writes."""
         for node in self._tree.nodes():
-            yield _view(path_of(node), node, clock_ms)
+            yield view_of(path_of(node), node, clock_ms)
 
     def next_deadline_ms(self) -> int | None:
         """When the next node is due, in the log's clock; None while no node has a TTL."""
@@ -151,7 +147,12 @@ class Keyspace:
         if isinstance(answer, EtcdError):
             self.state_hash = state_hash.after_error(self.state_hash, answer, clock_ms)
         elif isinstance(answer, Acknowledged):
-            self.state_hash = state_hash.after_changes(self.state_hash, answer.changes, answer.etcd_index, clock_ms)
+            digest = self.cluster.digest() if isinstance(command, MembershipCommand) else b""
+            self.state_hash = state_hash.after_changes(
+                self.state_hash, answer.changes, answer.etcd_index, clock_ms, digest
+            )
+        elif isinstance(answer, MembershipRefused):
+            self.state_hash = state_hash.after_refusal(self.state_hash, answer, clock_ms)
         self._tree.tidy()
         return answer
 
@@ -225,10 +226,10 @@ class Keyspace:
                 return EtcdError(ErrorCode.NODE_EXIST, path, self.etcd_index)
             if isinstance(old, Directory):
                 return EtcdError(ErrorCode.NOT_FILE, path, self.etcd_index)
-            prev = _view(path, old, clock_ms)
+            prev = view_of(path, old, clock_ms)
             node_id = old.node_id
             name = old.name
-        lifetime = _lifetime(command, clock_ms)
+        lifetime = lifetime_of(command, clock_ms)
         node: AnyNode
         if command.directory:
             node = Directory(node_id, parent, name, index, lifetime)
@@ -239,7 +240,7 @@ class Keyspace:
             self._tree.place(parent, node)
         else:
             self._tree.replace(old, node)
-        return self._record(Event(action, _view(path, node, clock_ms), prev, refresh), clock_ms)
+        return self._record(Event(action, view_of(path, node, clock_ms), prev, refresh), clock_ms)
 
     def _update(self, command: Update, clock_ms: int) -> Event | EtcdError:
         path = command.path
@@ -256,11 +257,11 @@ class Keyspace:
             return self._rewrite(Action.UPDATE, path, node, command, clock_ms)
         if command.value:
             return EtcdError(ErrorCode.NOT_FILE, path, self.etcd_index)
-        prev = _view(path, node, clock_ms)
-        lifetime = _lifetime(command, clock_ms)
+        prev = view_of(path, node, clock_ms)
+        lifetime = lifetime_of(command, clock_ms)
         self._tree.change_lifetime(node, lifetime)
         # The event shows a new modifiedIndex, the directory keeps the old one (contract A.5).
-        view = _view(path, node, clock_ms)
+        view = view_of(path, node, clock_ms)
         view.modified_index = self.etcd_index + 1
         return self._record(Event(Action.UPDATE, view, prev, command.refresh), clock_ms)
 
@@ -269,14 +270,14 @@ class Keyspace:
     ) -> Event:
         """Put a file with new value and TTL in the place of `old`; createdIndex stays."""
         index = self.etcd_index + 1
-        lifetime = _lifetime(command, clock_ms)
+        lifetime = lifetime_of(command, clock_ms)
         value_json, raw = (old.value_json, old.raw) if command.refresh else encode_value(command.value)
-        prev = _view(path, old, clock_ms)
+        prev = view_of(path, old, clock_ms)
         parent = old.parent
         assert parent is not None
         node = File(old.node_id, parent, old.name, old.created_index, index, lifetime, value_json, raw)
         self._tree.replace(old, node)
-        return self._record(Event(action, _view(path, node, clock_ms), prev, command.refresh), clock_ms)
+        return self._record(Event(action, view_of(path, node, clock_ms), prev, command.refresh), clock_ms)
 
     def _compare_and_swap(self, command: CompareAndSwap, clock_ms: int) -> Event | EtcdError:
         path = command.path
@@ -348,7 +349,7 @@ class Keyspace:
         self.stats.expire_count += changes
         return Acknowledged(changes, self.etcd_index)
 
-    def _change_cluster(self, command: ClusterCommand) -> Acknowledged:
+    def _change_cluster(self, command: ClusterCommand) -> Acknowledged | MembershipRefused:
         """Take one index for each change, with an event in the history that nobody sees, as in etcd.
 
         etcd has no history size, so that takes none: a new cluster of n stands at 2n + 1 whatever its size is.
@@ -359,10 +360,14 @@ class Keyspace:
             if isinstance(command, SetHistorySize):
                 return Acknowledged(changes, self.etcd_index)
         elif isinstance(command, SetClusterVersion):
-            changes = int(self.cluster_version != command.version)
-            self.cluster_version = command.version
+            changes = self.cluster.set_version(command)
+        elif isinstance(command, MembershipCommand):
+            outcome = self.cluster.change(command)
+            if isinstance(outcome, Refusal):
+                return MembershipRefused(outcome, self.etcd_index)
+            changes = outcome
         else:
-            changes = change_members(self.members, command)
+            changes = self.cluster.publish(command)
         for _ in range(changes):
             self.etcd_index += 1
             self.history.add(internal_event(self.etcd_index))
@@ -386,8 +391,7 @@ class Keyspace:
         meta = Meta(
             etcd_index=self.etcd_index,
             state_hash=self.state_hash,
-            cluster_version=self.cluster_version,
-            members=dict(self.members),
+            cluster=self.cluster.copy(),
             history_events_max=history.events_max,
             history_floor=history.floor,
             history_block_bytes=dict(history.block_bytes),
@@ -434,8 +438,7 @@ class Keyspace:
         self.history.restore(meta.history_floor, meta.etcd_index, meta.history_block_bytes, newest)
         self.etcd_index = meta.etcd_index
         self.state_hash = meta.state_hash
-        self.cluster_version = meta.cluster_version
-        self.members = meta.members
+        self.cluster = meta.cluster
         self._flushed_index = meta.etcd_index
         self._tree.restore(meta.etcd_index, node_sum)
 
@@ -444,7 +447,7 @@ class Keyspace:
     def _remove(self, action: Action, path: bytes, node: AnyNode, clock_ms: int) -> Event:
         """Take a node out of the tree, a directory with everything below it, as one event."""
         view = NodeView(path, isinstance(node, Directory), None, 0, 0, self.etcd_index + 1, node.created_index)
-        event = Event(action, view, _view(path, node, clock_ms), refresh=False)
+        event = Event(action, view, view_of(path, node, clock_ms), refresh=False)
         doomed = _NOTHING_DOOMED
         if self.watchers.has_live and isinstance(node, Directory):
             doomed = self.watchers.doomed_below(path, node)
@@ -459,20 +462,3 @@ class Keyspace:
         if self.watchers.has_live:
             self.watchers.publish(event, doomed)
         return event
-
-
-def _lifetime(command: Set | Create | CreateInOrder | Update | CompareAndSwap, clock_ms: int) -> Lifetime | None:
-    """When a node that `command` writes expires; a TTL beyond `TTL_S_MAX` saturates."""
-    if command.ttl_s == NO_TTL:
-        return None
-    return Lifetime(clock_ms + min(command.ttl_s, TTL_S_MAX) * 1000, command.expiration_ns)
-
-
-def _view(path: bytes, node: AnyNode, clock_ms: int) -> NodeView:
-    """The node as an event shows it, with its TTL counted from `clock_ms`."""
-    lifetime = node.lifetime
-    ttl_s = 0 if lifetime is None else ttl_at(lifetime, clock_ms)
-    expiration_ns = 0 if lifetime is None else lifetime.expiration_ns
-    if isinstance(node, Directory):
-        return NodeView(path, True, None, ttl_s, expiration_ns, node.modified_index, node.created_index)
-    return NodeView(path, False, node.value_json, ttl_s, expiration_ns, node.modified_index, node.created_index)

@@ -9,13 +9,16 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final, final
 
+from kvraft.keyspace.cluster import ClusterMember, ClusterState, cluster_facts
 from kvraft.keyspace.events import Action, Event, NodeView
 from kvraft.keyspace.json_text import encode_value
 from kvraft.keyspace.tree import AnyNode, Directory, Lifetime
 
 NODE_VERSION: Final = 1
 EVENT_VERSION: Final = 1
-META_VERSION: Final = 1
+META_VERSION: Final = 2
+META_VERSION_WITHOUT_PEER_URLS: Final = 1
+"""Read, not written: it has neither peer URLs nor removed ids."""
 STATE_HASH_BYTES: Final = 16
 
 _KEY: Final = struct.Struct(">Q")
@@ -77,24 +80,12 @@ class NodeRecord:
 
 @final
 @dataclass(slots=True)
-class PublishedMember:
-    """What a member has told of itself."""
-
-    name: str
-    """Empty while it has told nothing yet, and is known to be a founder only."""
-    client_urls: tuple[str, ...]
-
-
-@final
-@dataclass(slots=True)
 class Meta:
     """Everything of the state that is neither node nor event."""
 
     etcd_index: int
     state_hash: bytes
-    cluster_version: str
-    """Empty while not decided."""
-    members: dict[int, PublishedMember]
+    cluster: ClusterState
     history_events_max: int
     history_floor: int
     history_block_bytes: dict[int, int] = field(default_factory=dict)
@@ -252,13 +243,13 @@ def decode_event(etcd_index: int, record: bytes) -> Event:
 
 def encode_meta(meta: Meta) -> bytes:
     """The meta record: a version byte and JSON, since it is small, written once a flush, and read by people in need."""
+    members, removed_ids = cluster_facts(meta.cluster)
     body: dict[str, object] = {
         "etcd_index": meta.etcd_index,
         "state_hash": meta.state_hash.hex(),
-        "cluster_version": meta.cluster_version,
-        "members": [
-            [member_id, member.name, list(member.client_urls)] for member_id, member in sorted(meta.members.items())
-        ],
+        "cluster_version": meta.cluster.version,
+        "members": members,
+        "removed_ids": removed_ids,
         "history_events_max": meta.history_events_max,
         "history_floor": meta.history_floor,
         "history_block_bytes": sorted(meta.history_block_bytes.items()),
@@ -268,25 +259,33 @@ def encode_meta(meta: Meta) -> bytes:
     return bytes([META_VERSION]) + json.dumps(body, separators=(",", ":")).encode()
 
 
+def _texts(items: list[object]) -> tuple[str, ...]:
+    return tuple(str(item) for item in items)
+
+
 def decode_meta(record: bytes) -> Meta:
     """The meta that `encode_meta` wrote.
 
     Raises:
         RecordError: another version, or bytes that are no meta record.
     """
-    if record[:1] != bytes([META_VERSION]):
+    if record[:1] not in {bytes([META_VERSION]), bytes([META_VERSION_WITHOUT_PEER_URLS])}:
         message = f"meta record of {len(record)} bytes, version {record[:1].hex()}"
         raise RecordError(message)
     try:
         body = json.loads(record[1:])
+        if record[0] == META_VERSION_WITHOUT_PEER_URLS:
+            body["members"] = [(member_id, name, urls, (), name != "") for member_id, name, urls in body["members"]]
+            body["removed_ids"] = []
+        members = {
+            int(member_id): ClusterMember(_texts(peer_urls), str(name), _texts(client_urls), bool(has_started))
+            for member_id, name, client_urls, peer_urls, has_started in body["members"]
+        }
+        removed_ids = {int(member_id) for member_id in body["removed_ids"]}
         meta = Meta(
             etcd_index=int(body["etcd_index"]),
             state_hash=bytes.fromhex(body["state_hash"]),
-            cluster_version=str(body["cluster_version"]),
-            members={
-                int(member_id): PublishedMember(str(name), tuple(str(url) for url in urls))
-                for member_id, name, urls in body["members"]
-            },
+            cluster=ClusterState(members, removed_ids, str(body["cluster_version"])),
             history_events_max=int(body["history_events_max"]),
             history_floor=int(body["history_floor"]),
             history_block_bytes={int(block): int(size) for block, size in body["history_block_bytes"]},

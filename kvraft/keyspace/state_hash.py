@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Final
 from zlib import crc32
 
+from kvraft.keyspace.cluster import MembershipRefused
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.records import ACTION_CODES, STATE_HASH_BYTES
@@ -19,7 +20,8 @@ _EVENT: Final = struct.Struct("<BQQQQqI")
 """Action, log clock, etcd_index, createdIndex, previous modifiedIndex, ttl, checksum of the value; then the path."""
 
 _ANSWER: Final = struct.Struct("<BQQQ")
-"""Error code, or 255 where there was none, log clock, etcd_index, number of changes; then the cause."""
+"""Code of error or refusal, or 255 where there was none, log clock, etcd_index, number of changes; then the cause, or
+the digest of the cluster where its members may have changed."""
 
 
 def after_event(state_hash: bytes, event: Event, clock_ms: int) -> bytes:
@@ -44,7 +46,16 @@ def after_error(state_hash: bytes, error: EtcdError, clock_ms: int) -> bytes:
     return blake2b(state_hash + head + error.cause, digest_size=STATE_HASH_BYTES).digest()
 
 
-def after_changes(state_hash: bytes, changes: int, etcd_index: int, clock_ms: int) -> bytes:
-    """The hash once a command without an event of its own has made `changes`."""
-    head = _ANSWER.pack(255, clock_ms, etcd_index, changes)
+def after_refusal(state_hash: bytes, refused: MembershipRefused, clock_ms: int) -> bytes:
+    """The hash once a change of the membership was refused."""
+    head = _ANSWER.pack(refused.reason, clock_ms, refused.etcd_index, 0)
     return blake2b(state_hash + head, digest_size=STATE_HASH_BYTES).digest()
+
+
+def after_changes(state_hash: bytes, changes: int, etcd_index: int, clock_ms: int, cluster_digest: bytes) -> bytes:
+    """The hash once a command without an event of its own has made `changes`.
+
+    The digest is empty but after changes of the membership, as older versions had none.
+    """
+    head = _ANSWER.pack(255, clock_ms, etcd_index, changes)
+    return blake2b(state_hash + head + cluster_digest, digest_size=STATE_HASH_BYTES).digest()

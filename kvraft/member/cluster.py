@@ -1,19 +1,19 @@
 """Who belongs to the cluster, and what is still to be published.
 
-Whoever asks for the members asks here, and gets the members of the day: those that the applied state has registered.
-Only as long as not all founders are registered, in a young cluster whose members come one by one, its founders are its
-members. A member's peer URLs, and its name until it has started once, come from what the cluster was founded with,
-as the data directory keeps it; its name and client URLs from what it published through the log (as in etcd, where both
-cost an index).
+Whoever asks for the members asks here, and gets the members of the day: those that are wanted in the applied state.
+Only as long as not all founders are registered there, in a young cluster, its founders are members as well, as the data
+directory keeps them: with those names and peer URLs.
+Which servers vote at the moment is Raft's configuration, which follows.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, final
 
 from kvraft.founding import Founder
-from kvraft.keyspace.commands import Command, PublishMember, RegisterMembers, SetClusterVersion, SetHistorySize
+from kvraft.keyspace.cluster import ClusterMember, ClusterState
+from kvraft.keyspace.commands import Command, PublishMember, RegisterFounders, SetClusterVersion, SetHistorySize
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.keyspace.records import PublishedMember
 from kvraft.records import MemberRecord
 
 CLUSTER_VERSION: Final = "3.4.0"
@@ -23,6 +23,7 @@ MINIMUM_VERSION: Final = "3.0.0"
 MISSING_AFTER_S: Final = 3.0
 """So long a leader waits for all founders before it settles for the minimum: usually all are started together, and the
 minimum would cost them an index. Until then no member of a new cluster serves; etcd's does not wait."""
+_UNKNOWN: Final = ClusterMember()
 
 
 @final
@@ -49,10 +50,11 @@ class Cluster:
 
     # -- the members of the day ---------------------------------------------------------------------------------
 
-    def member_ids(self) -> Collection[int]:
+    def member_ids(self) -> AbstractSet[int]:
         """The members of the day."""
-        registered, founders = self._keyspace.members.keys(), self._founders.keys()
-        return founders if founders - registered else registered
+        state = self._state
+        young = self._founders.keys() - state.members.keys() - state.removed_ids
+        return state.members.keys() | young if young else state.members.keys()
 
     def others(self) -> list[int]:
         """All but this one, ascending."""
@@ -66,11 +68,21 @@ class Cluster:
         """Every member by ascending id; without client URLs, and under the founder's name, until it has published."""
         return [self._record(member_id) for member_id in sorted(self.member_ids())]
 
-    def _record(self, member_id: int) -> MemberRecord:
-        founder = self._founders.get(member_id, Founder(member_id, "", ()))
-        published = self._keyspace.members.get(member_id, PublishedMember("", ()))
-        client_urls = tuple(sorted(published.client_urls))
-        return MemberRecord(member_id, published.name or founder.name, founder.peer_urls, client_urls)
+    def record(self, member_id: int) -> MemberRecord | None:
+        """One of them; None for who does not belong to the cluster, or no more."""
+        return self._record(member_id) if member_id in self.member_ids() else None
+
+    def is_removed(self, member_id: int) -> bool:
+        """Whether it belonged to the cluster once, and never will again."""
+        return member_id in self._state.removed_ids
+
+    def removed_ids(self) -> frozenset[int]:
+        """Everybody of whom that is so."""
+        return frozenset(self._state.removed_ids)
+
+    def has_started(self, member_id: int) -> bool:
+        """Whether it has ever told of itself."""
+        return self._state.members.get(member_id, _UNKNOWN).has_started
 
     def peer_name(self, member_id: int) -> str:
         """The name for log lines: the newest that is known, or the id in hex for a stranger."""
@@ -79,43 +91,65 @@ class Cluster:
 
     def cluster_version(self) -> str:
         """Empty while not decided."""
-        return self._keyspace.cluster_version
+        return self._state.version
+
+    @property
+    def _state(self) -> ClusterState:
+        return self._keyspace.cluster
+
+    def _record(self, member_id: int) -> MemberRecord:
+        founder = self._founders.get(member_id, Founder(member_id, "", ()))
+        member = self._state.members.get(member_id, _UNKNOWN)
+        client_urls = tuple(sorted(member.client_urls))
+        return MemberRecord(member_id, member.name or founder.name, member.peer_urls or founder.peer_urls, client_urls)
 
     # -- what is to be published --------------------------------------------------------------------------------
 
     def unpublished(self) -> Command | None:
-        """What this member has to tell the cluster about itself, if anything."""
-        published = self._keyspace.members.get(self.own.member_id)
-        if published is None or (published.name, published.client_urls) != (self.own.name, self.own.client_urls):
-            return self.own
-        return None
+        """What this member has to tell of itself, if anything; nothing while it does not belong to the cluster."""
+        own = self.own
+        if own.member_id not in self.member_ids():
+            return None
+        told = self._state.members.get(own.member_id, _UNKNOWN)
+        is_told = told.has_started and (told.name, told.client_urls) == (own.name, own.client_urls)
+        return None if is_told else own
 
     def leader_duty(self, led_s: float) -> Command | None:
         """What a leader has to settle for a young cluster, one command at a time, `led_s` after its election."""
-        keyspace = self._keyspace
-        is_undecided = not keyspace.cluster_version
-        if not is_undecided and keyspace.cluster_version != MINIMUM_VERSION:
-            return None
-        if is_undecided and keyspace.history.events_max != self._history_events_max:
+        version = self._state.version
+        if not version and self._keyspace.history.events_max != self._history_events_max:
             return SetHistorySize(self._history_events_max)
-        if is_undecided and not self._founders.keys() <= keyspace.members.keys():
-            return RegisterMembers(tuple(sorted(self._founders)))
-        if self._all_published():
+        if self._unregistered():
+            founders = sorted(self._founders.items())
+            return RegisterFounders(tuple((member_id, it.name, it.peer_urls) for member_id, it in founders))
+        if version not in ("", MINIMUM_VERSION):
+            return None
+        if self._all_started():
             return SetClusterVersion(CLUSTER_VERSION)
-        if is_undecided and led_s >= MISSING_AFTER_S:
+        if not version and led_s >= MISSING_AFTER_S:
             return SetClusterVersion(MINIMUM_VERSION)
         return None
+
+    def _unregistered(self) -> bool:
+        """Whether the state lacks a founder, or, being of an older version, where it is reached."""
+        state = self._state
+        for member_id, founder in self._founders.items():
+            if member_id in state.removed_ids:
+                continue
+            member = state.members.get(member_id)
+            if member is None or (founder.peer_urls and not member.peer_urls):
+                return True
+        return False
 
     def is_settled(self) -> bool:
         """Whether no index moves by itself any more: this member is published, and the version is what it will be.
 
         A founder that has not been started yet moves it when it comes, as in etcd.
         """
-        version = self._keyspace.cluster_version
+        version = self._state.version
         if self.unpublished() is not None or not version:
             return False
-        return version != MINIMUM_VERSION or not self._all_published()
+        return version != MINIMUM_VERSION or not self._all_started()
 
-    def _all_published(self) -> bool:
-        members = self._keyspace.members
-        return all(member_id in members and members[member_id].name for member_id in self.member_ids())
+    def _all_started(self) -> bool:
+        return all(self.has_started(member_id) for member_id in self.member_ids())

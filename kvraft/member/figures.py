@@ -59,9 +59,9 @@ class Figures:
         metrics.history_events.set(keyspace.history.last_index - keyspace.history.floor + 1)
         metrics.disk_full.set(int(self._disk.is_full))
         metrics.server_id.labels(f"{self._member_id:x}").set(1)
-        if keyspace.cluster_version:
+        if keyspace.cluster.version:
             metrics.cluster_version.clear()
-            metrics.cluster_version.labels(keyspace.cluster_version.rpartition(".")[0]).set(1)
+            metrics.cluster_version.labels(keyspace.cluster.version.rpartition(".")[0]).set(1)
         metrics.history_start_index.set(keyspace.history.floor)
         metrics.store_watchers.set(keyspace.watchers.count)
         metrics.store_expires.set(keyspace.stats.expire_count)

@@ -141,7 +141,7 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
 def _mention_history_size(wanted: Settings, keyspace: Keyspace) -> None:
     """It was settled when the cluster was founded; a later wish is ignored, but not without a word."""
     in_force = keyspace.history.events_max
-    if keyspace.cluster_version and in_force != wanted.history_size:
+    if keyspace.cluster.version and in_force != wanted.history_size:
         log.warning("--history-size has no effect any more", given=wanted.history_size, in_force=in_force)
 
 

@@ -62,7 +62,7 @@ class MemoryBackend:
         return [self.record]
 
     def cluster_version(self) -> str:
-        return self.keyspace.cluster_version
+        return self.keyspace.cluster.version
 
     def wall_ns(self) -> int:
         return clock.wall_ns()

@@ -153,7 +153,7 @@ def assert_same(one: Keyspace, other: Keyspace) -> None:
     assert list(one.nodes()) == list(other.nodes())
     assert one.state_hash == other.state_hash
     assert one.etcd_index == other.etcd_index
-    assert (one.members, one.cluster_version) == (other.members, other.cluster_version)
+    assert one.cluster == other.cluster
     assert one.next_deadline_ms() == other.next_deadline_ms()
     mine, others = one.history, other.history
     assert (mine.floor, mine.last_index, mine.events_max) == (others.floor, others.last_index, others.events_max)

@@ -8,15 +8,19 @@ from kvraft.keyspace.command_codec import (
     encode_command,
 )
 from kvraft.keyspace.commands import (
+    AddMember,
     Command,
     CompareAndDelete,
     CompareAndSwap,
     Create,
     CreateInOrder,
     Delete,
+    MoveMember,
     PublishMember,
     PublishMemberAlone,
+    RegisterFounders,
     RegisterMembers,
+    RemoveMember,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -44,6 +48,14 @@ GOLDEN: list[tuple[Command, str]] = [
     (RegisterMembers(()), "920c90"),
     (PublishMember(2**64 - 1, "n", ("http://h:1", "u")), "940dcfffffffffffffffffa16e92aa687474703a2f2f683a31a175"),
     (SetHistorySize(1000), "920ecd03e8"),
+    (RegisterFounders(()), "920f90"),
+    (
+        RegisterFounders(((1, "n1", ("http://h:1",)), (2**64 - 1, "", ()))),
+        "920f929301a26e3191aa687474703a2f2f683a3193cfffffffffffffffffa090",
+    ),
+    (AddMember(2**64 - 1, ("http://h:1", "u")), "9310cfffffffffffffffff92aa687474703a2f2f683a31a175"),
+    (MoveMember(2**64 - 1, ("http://h:1", "u")), "9311cfffffffffffffffff92aa687474703a2f2f683a31a175"),
+    (RemoveMember(2**64 - 1), "9212cfffffffffffffffff"),
 ]
 
 
@@ -87,6 +99,12 @@ def test_a_command_type_of_a_later_version_is_named() -> None:
         msgpack.packb([9, 1, "n", ["u"] * 1025]),
         msgpack.packb([10, "x" * 65537]),
         msgpack.packb([10, b"3.4.0"]),
+        msgpack.packb([15, [1]]),
+        msgpack.packb([15, [[1, "n"]]]),
+        msgpack.packb([15, [["1", "n", []]]]),
+        msgpack.packb([15, {1: 2}]),
+        msgpack.packb([16, 1, "u"]),
+        msgpack.packb([18, "1"]),
         b"\xdd\xff\xff\xff\xff\x01",
         msgpack.packb([1, b"/a", b"v", False, -1, 0, False])[:-3],
     ],

@@ -3,18 +3,24 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kvraft.keyspace.cluster import ClusterMember, ClusterState
 from kvraft.keyspace.commands import (
+    AddMember,
     Command,
     CompareAndDelete,
     CompareAndSwap,
     Create,
     CreateInOrder,
     Delete,
+    MoveMember,
     PublishMember,
+    RegisterFounders,
+    RemoveMember,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -26,7 +32,6 @@ from kvraft.keyspace.events import Action, Event, NodeView
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.records import (
     Meta,
-    PublishedMember,
     RecordError,
     decode_event,
     decode_key,
@@ -42,7 +47,9 @@ from kvraft.keyspace.tree import AnyNode, Directory, File, Lifetime
 from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk, assert_same, done
 
-GOLDEN = Path(__file__).parent.parent / "data" / "keyspace" / "records-v1.json"
+DATA = Path(__file__).parent.parent / "data" / "keyspace"
+GOLDEN = DATA / "records-v1.json"
+GOLDEN_META = DATA / "meta-v2.json"
 ROOT = Directory(0, None, b"", 0, None)
 PARENT = Directory(0x0000_3000_0000_0005, ROOT, b"d", 5, None)
 
@@ -98,8 +105,14 @@ EVENTS: dict[str, Event] = {
 META = Meta(
     etcd_index=300,
     state_hash=bytes(range(16)),
-    cluster_version="3.4.0",
-    members={2**64 - 1: PublishedMember("n2", ()), 3: PublishedMember("n1", ("http://127.0.0.1:2379", "http://é"))},
+    cluster=ClusterState(
+        {
+            2**64 - 1: ClusterMember(("http://127.0.0.1:2380", "http://é:1")),
+            3: ClusterMember((), "n1", ("http://127.0.0.1:2379", "http://é"), has_started=True),
+        },
+        {7, 2**64 - 2},
+        "3.4.0",
+    ),
     history_events_max=1000,
     history_floor=17,
     history_block_bytes={0: 500, 1: 700},
@@ -110,13 +123,16 @@ def golden_records() -> dict[str, str]:
     """Every kind of record as this version writes it, in hex."""
     records = {f"node: {name}": encode_node(node) for name, node in NODES.items()}
     records |= {f"event: {name}": encode_event(event) for name, event in EVENTS.items()}
-    records |= {"meta": encode_meta(META), "key": encode_key(0x0102030405060708)}
+    records |= {"key": encode_key(0x0102030405060708)}
     return {name: record.hex() for name, record in records.items()}
 
 
 def test_every_kind_of_record_has_its_golden_bytes() -> None:
     """What version 1 wrote, every later one must read; a change of these bytes is another version."""
-    assert golden_records() == json.loads(GOLDEN.read_text())
+    golden = json.loads(GOLDEN.read_text())
+    del golden["meta"]  # of which there is a second version
+    assert golden_records() == golden
+    assert json.loads(GOLDEN_META.read_text()) == {"meta": encode_meta(META).hex()}
 
 
 def test_golden_records_come_back_as_what_was_written() -> None:
@@ -135,8 +151,24 @@ def test_golden_records_come_back_as_what_was_written() -> None:
             assert (record.value_json, record.raw) == (node.value_json, node.raw)
     for name, event in EVENTS.items():
         assert decode_event(12, golden[f"event: {name}"]) == event
-    assert decode_meta(golden["meta"]) == META
+    assert decode_meta(bytes.fromhex(json.loads(GOLDEN_META.read_text())["meta"])) == META
     assert decode_key(golden["key"]) == 0x0102030405060708
+
+
+def test_meta_of_before_peer_urls_were_replicated_is_read() -> None:
+    """Who has a name has started; where members are reached is filled in by a leader."""
+    old = ClusterState(
+        {
+            2**64 - 1: ClusterMember((), "n2", (), has_started=True),
+            3: ClusterMember((), "n1", ("http://127.0.0.1:2379", "http://é"), has_started=True),
+        },
+        set(),
+        "3.4.0",
+    )
+    record = bytes.fromhex(json.loads(GOLDEN.read_text())["meta"])
+    assert decode_meta(record) == replace(META, cluster=old)
+    unnamed = decode_meta(record.replace(b'"n2"', b'""')).cluster.members[2**64 - 1]
+    assert unnamed == ClusterMember()
 
 
 def _paths(rng: random.Random) -> bytes:
@@ -162,8 +194,12 @@ def random_command(rng: random.Random) -> Command:
         lambda: PublishMember(rng.randrange(3), "n", (str(rng.randrange(3)),)),
         lambda: SetClusterVersion(rng.choice(("3.3.0", "3.4.0"))),
         lambda: SetHistorySize(rng.choice((30, 60, 1000))),
+        lambda: RegisterFounders(tuple((member_id, "f", (f"u{member_id}",)) for member_id in range(rng.randrange(4)))),
+        lambda: AddMember(rng.randrange(9), (f"u{rng.randrange(9)}",)),
+        lambda: MoveMember(rng.randrange(9), (f"u{rng.randrange(9)}",)),
+        lambda: RemoveMember(rng.randrange(90)),
     ]
-    weights = [6, 6, 4, 2, 3, 3, 3, 1, 2, 1, 1, 1]
+    weights = [6, 6, 4, 2, 3, 3, 3, 1, 2, 1, 1, 1, 1, 1, 1, 1]
     return rng.choices(kinds, weights)[0]()
 
 
@@ -327,7 +363,8 @@ def test_a_history_with_a_gap_is_refused(drop: int) -> None:
     [
         b"\x01{}",
         b"\x01[",
-        b"\x02" + encode_meta(META)[1:],
+        b"\x03" + encode_meta(META)[1:],
+        encode_meta(META).replace(b'"removed_ids"', b'"removed"'),
         encode_meta(META).replace(b'"history_floor":17', b'"history_floor":301'),
         encode_meta(META).replace(b'"history_events_max":1000', b'"history_events_max":0'),
         encode_meta(META).replace(b"0001", b"00", 1),

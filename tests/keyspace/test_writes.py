@@ -279,8 +279,8 @@ def test_commands_about_the_cluster_take_an_index_only_when_they_change_somethin
     assert keyspace.etcd_index == keyspace.history.last_index == 3
     assert [acknowledged(keyspace, SetHistorySize(1000)) for _ in range(2)] == [1, 0]
     assert keyspace.etcd_index == keyspace.history.last_index == 3, "etcd has no such thing"
-    assert keyspace.members[7].client_urls == ("http://127.0.0.1:2379",)
-    assert keyspace.cluster_version == "3.4.0"
+    assert keyspace.cluster.members[7].client_urls == ("http://127.0.0.1:2379",)
+    assert keyspace.cluster.version == "3.4.0"
     assert keyspace.history.events_max == 1000
     assert acknowledged(keyspace, PublishMember(7, "n2", ())) == 1
 
@@ -311,7 +311,7 @@ def test_log_of_a_cluster_that_registered_nobody_gives_the_indices_that_it_gave(
         keyspace.apply(decode_command(bytes.fromhex(data)), CLOCK_MS)
     assert keyspace.etcd_index == keyspace.history.last_index == 5
     assert keyspace.history.events_max == 1000
-    assert [member.name for member in keyspace.members.values()] == ["n", "m"]
+    assert [member.name for member in keyspace.cluster.members.values()] == ["n", "m"]
 
 
 STATS: list[tuple[Command, dict[str, int]]] = [

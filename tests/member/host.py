@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast, final
 
 from kvraft.founding import Founder
-from kvraft.keyspace.commands import Command, PublishMember
+from kvraft.keyspace.commands import Command, PublishMember, RegisterFounders
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster
@@ -28,6 +28,8 @@ MEMBER_IDS: Final = (1, 2, 3)
 HISTORY_EVENTS: Final = 100_000
 CONFIGURATION: Final = Configuration.of(MEMBER_IDS)
 FOUNDERS: Final = [Founder(member_id, f"m{member_id}", (f"http://127.0.0.1:{member_id}",)) for member_id in MEMBER_IDS]
+REGISTRATION: Final = RegisterFounders(tuple((it.member_id, it.name, it.peer_urls) for it in FOUNDERS))
+"""What the first leader tells of the founders."""
 
 
 def cluster_of(member_id: int, keyspace: Keyspace | None = None) -> Cluster:

@@ -7,7 +7,6 @@ from typing import final
 from kvraft.keyspace.commands import (
     Command,
     PublishMember,
-    RegisterMembers,
     Set,
     SetClusterVersion,
     SetHistorySize,
@@ -23,7 +22,7 @@ from kvraft.raft.effects import Role
 from kvraft.records import Written
 from tests.member import virtual_time
 from tests.member.fakes import ScriptedRaft, Silence, applier_of
-from tests.member.host import HISTORY_EVENTS, MEMBER_IDS, cluster_of
+from tests.member.host import HISTORY_EVENTS, MEMBER_IDS, REGISTRATION, cluster_of
 
 
 @final
@@ -94,7 +93,7 @@ def test_leader_settles_history_founders_and_then_the_version_once_all_have_publ
         desk.chores.publish()
         assert desk.carry_out() == [SetHistorySize(HISTORY_EVENTS)]
         desk.chores.publish()
-        assert desk.carry_out() == [RegisterMembers(MEMBER_IDS)]
+        assert desk.carry_out() == [REGISTRATION]
         desk.chores.publish()
         assert desk.waiting == []
         for member_id in MEMBER_IDS[1:]:
@@ -120,7 +119,7 @@ def test_leader_settles_for_the_minimum_version_while_a_founder_is_missing() -> 
             desk.keyspace.apply(PublishMember(member_id, f"m{member_id}", ()), 0)
         desk.keyspace.apply(SetHistorySize(HISTORY_EVENTS), 0)
         desk.chores.publish()
-        assert desk.carry_out() == [RegisterMembers(MEMBER_IDS)]
+        assert desk.carry_out() == [REGISTRATION]
         await asyncio.sleep(0.75 * MISSING_AFTER_S)
         desk.chores.start_anew()
         desk.chores.publish()
@@ -157,7 +156,7 @@ def test_settled_is_a_member_that_has_published_itself_in_a_cluster_with_its_ver
             desk.chores.applied()
             await virtual_time.turns()
         own, version = PublishMember(1, "m1", ()), SetClusterVersion(CLUSTER_VERSION)
-        assert rounds == [[RegisterMembers(MEMBER_IDS), own], [version]]
+        assert rounds == [[REGISTRATION, own], [version]]
         await settling
 
     virtual_time.run(story())

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Coroutine
 from typing import Any, final
 
-from kvraft.keyspace.commands import Command, CreateInOrder, PublishMember, RegisterMembers, Set, SetClusterVersion
+from kvraft.keyspace.commands import Command, CreateInOrder, PublishMember, Set, SetClusterVersion
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster
@@ -25,7 +25,7 @@ from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
 from tests.member import virtual_time
 from tests.member.fakes import RecordingTransport, payload_of
-from tests.member.host import CLUSTER_ID, CONFIGURATION, FOUNDERS
+from tests.member.host import CLUSTER_ID, CONFIGURATION, FOUNDERS, REGISTRATION
 from tests.storage.memory import MemoryDisk, open_memory
 
 
@@ -366,7 +366,7 @@ def test_member_starts_to_serve_once_it_is_published_and_the_cluster_has_its_ver
         await follower.answer_read()
         [(_, own)] = follower.forwarded()
         others: tuple[Command, ...] = (
-            RegisterMembers((1, 2, 3)),
+            REGISTRATION,
             PublishMember(2, "m2", ()),
             PublishMember(3, "m3", ()),
         )
