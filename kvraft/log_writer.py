@@ -12,8 +12,10 @@ import itertools
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, final
+
+from kvraft.log_forms import Form
 
 QUEUE_BYTES_MAX: Final = 1 << 20
 """Some 8,000 lines: a burst at a reader that pauses for a moment."""
@@ -65,16 +67,16 @@ class Repeats:
 class LineWriter:
     """Writes lines in the order in which they came, or counts them. Any thread may put; `put` never blocks."""
 
-    def __init__(self, descriptor: int, stamp: Callable[[], str], now_ms: Callable[[], int]) -> None:
+    def __init__(self, descriptor: int, form: Form, now_ms: Callable[[], int]) -> None:
         """Start writing.
 
         Args:
             descriptor: where to. It is never closed.
-            stamp: the time now, as lines begin with it.
+            form: what lines look like.
             now_ms: a clock that never goes back.
         """
         self._descriptor = descriptor
-        self._stamp = stamp
+        self._form = form
         self._now_ms = now_ms
         # Its lock can be taken again by the thread that holds it, as a finalizer may log wherever memory is asked for.
         self._changed = threading.Condition()
@@ -93,19 +95,23 @@ class LineWriter:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def put(self, text: str, *, is_urgent: bool = False) -> None:
-        """Write a line with the time before it, unless it is one of many equal ones. It may have indented lines."""
+    def put(self, body: str, *, is_urgent: bool = False) -> None:
+        """Write a line with the time in it, unless it is one of many equal ones. It may have indented lines."""
         with self._changed:
             now_ms = self._now_ms()
             self._tell_repeats(now_ms)
-            if self._repeats.is_written(text, now_ms):
-                self.put_as_it_is(f"{self._stamp()} {text}", is_urgent=is_urgent)
+            if self._repeats.is_written(body, now_ms):
+                self.put_as_it_is(self._form.stamped(body), is_urgent=is_urgent)
 
-    def put_last(self, line: str) -> None:
-        """Write a program's last words as they are, after everything else."""
+    def put_foreign(self, line: str) -> None:
+        """Write what somebody else meant for stderr."""
+        self.put_as_it_is(self._form.foreign(line))
+
+    def put_last(self, text: str) -> None:
+        """Write a program's last words, after everything else."""
         with self._changed:
             self._tell_repeats(None)
-            self.put_as_it_is(line, is_urgent=True)
+            self.put_as_it_is(self._form.last_words(text), is_urgent=True)
 
     def put_as_it_is(self, line: str, *, is_urgent: bool = False) -> None:
         """Write a line without the time, however often."""
@@ -130,9 +136,8 @@ class LineWriter:
         return not self._thread.is_alive() and not self._is_broken
 
     def _tell_repeats(self, now_ms: int | None) -> None:
-        for text, times in self._repeats.due(now_ms):
-            first = text.partition("\n")[0]
-            self.put_as_it_is(f"{self._stamp()} {first} more_times={times}")
+        for body, times in self._repeats.due(now_ms):
+            self.put_as_it_is(self._form.stamped(self._form.repeated(body, times)))
 
     def _mark_lost(self, lines: int, *, at_end: bool) -> None:
         place = -1 if at_end else 0
@@ -166,7 +171,7 @@ class LineWriter:
         while self._queue and size < _BATCH_BYTES:
             item = self._queue.popleft()
             if isinstance(item, int):
-                line = f"{self._stamp()} WARNING log_writer: log lines were lost lines={item}\n".encode()
+                line = f"{self._form.stamped(self._form.lost(item))}\n".encode()
             else:
                 line = item
                 self._queued_bytes -= len(item)
@@ -214,8 +219,8 @@ class TextLines(io.TextIOBase):
 
     LINE_CHARACTERS_MAX: Final = 1 << 14
 
-    def __init__(self, writer: LineWriter, descriptor: int) -> None:
-        self._writer = writer
+    def __init__(self, writers: Sequence[LineWriter], descriptor: int) -> None:
+        self._writers = writers
         self._descriptor = descriptor
         self._begun = ""
 
@@ -233,5 +238,6 @@ class TextLines(io.TextIOBase):
         if len(self._begun) > self.LINE_CHARACTERS_MAX:
             lines, self._begun = [*lines, self._begun], ""
         for line in lines:
-            self._writer.put_as_it_is(line)
+            for writer in self._writers:
+                writer.put_foreign(line)
         return len(text)

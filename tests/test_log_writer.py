@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvraft import clock
+from kvraft.log_forms import TextForm
 from kvraft.log_writer import LineWriter, Repeats, TextLines
 
 PIPE_BYTES = 4096
@@ -26,7 +27,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def writer_to(descriptor: int) -> LineWriter:
     """A writer with a constant time."""
-    return LineWriter(descriptor, lambda: "T", clock.monotonic_ms)
+    return LineWriter(descriptor, TextForm(lambda: "T"), clock.monotonic_ms)
 
 
 def read_until(descriptor: int, end: bytes) -> str:
@@ -51,7 +52,7 @@ def test_reader_that_stops_reading_holds_nobody_up_and_hears_what_was_lost(pipe:
     for number in range(20_000):
         log.put(f"INFO test: line {number} {filler}")
     log.put("ERROR test: the member stops", is_urgent=True)
-    log.put_last("kvraft: why it stops")
+    log.put_last("why it stops")
     assert log.lost_lines > 10_000
     text = read_until(reader, b"kvraft: why it stops\n")
     numbers = [int(number) for number in re.findall(r"line (\d+)", text)]
@@ -136,7 +137,7 @@ def test_many_equal_lines_are_few_with_their_number(pipe: tuple[int, int]) -> No
     for _ in range(200):
         log.put("INFO watches: watching client cut off reason=slow")
     log.put("INFO test: another")
-    log.put_last("kvraft: why it stops")
+    log.put_last("why it stops")
     assert log.close()
     assert os.read(reader, 1 << 16).decode().splitlines() == [
         *["T INFO watches: watching client cut off reason=slow"] * 3,
@@ -183,7 +184,7 @@ def test_what_python_writes_to_stderr_goes_the_same_way(pipe: tuple[int, int]) -
     """Line by line, whatever the pieces; what has no end is cut."""
     reader, writing = pipe
     log = writer_to(writing)
-    stream = TextLines(log, writing)
+    stream = TextLines([log], writing)
     print("Exception ignored in:", "f", file=stream)
     stream.write("Trace")
     stream.write("back\nValueError\n")
@@ -204,7 +205,7 @@ def test_line_from_a_finalizer_that_runs_inside_the_writer_does_not_hang(pipe: t
             inner.pop().put_as_it_is("from within")
         return "T"
 
-    log = LineWriter(writing, stamp, clock.monotonic_ms)
+    log = LineWriter(writing, TextForm(stamp), clock.monotonic_ms)
     inner.append(log)
     log.put("INFO test: outer")
     assert log.close()

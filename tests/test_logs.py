@@ -1,11 +1,13 @@
 import io
+import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from kvraft import logs
+from kvraft import log_forms, logs
 
 
 @pytest.fixture
@@ -47,12 +49,12 @@ def test_line_has_time_level_room_event_and_fields(output: io.StringIO) -> None:
 )
 def test_value_cannot_forge_a_line_or_a_field(value: object, written: str) -> None:
     """Whatever a stranger sends stays inside its field and is printable."""
-    assert logs.render({"path": value}) == f"path={written}"
+    assert log_forms.render({"path": value}) == f"path={written}"
 
 
 def test_long_value_is_cut() -> None:
     """A request line of 2 MiB does not fill the log."""
-    assert len(logs.render({"target": "x" * 2_000_000})) < 2_100
+    assert len(log_forms.render({"target": "x" * 2_000_000})) < 2_100
 
 
 def test_debug_lines_cost_nothing_until_they_are_asked_for(output: io.StringIO) -> None:
@@ -60,7 +62,7 @@ def test_debug_lines_cost_nothing_until_they_are_asked_for(output: io.StringIO) 
     log = logs.get("kvraft.transport")
     log.debug("frame received", peer="n2")
     assert output.getvalue() == ""
-    logs.configure(logging.DEBUG, output)
+    logs.configure(logs.LogSettings(logging.DEBUG), output)
     log.debug("frame received", peer="n2")
     assert "DEBUG transport: frame received peer=n2" in output.getvalue()
 
@@ -83,3 +85,64 @@ def test_warnings_of_libraries_are_shown_and_their_chatter_is_not(output: io.Str
     logging.getLogger("aiohttp.server").warning("odd %s", "thing")
     assert output.getvalue().endswith("WARNING server: odd thing\n")
     assert "chatter" not in output.getvalue()
+
+
+def test_json_line_has_etcds_names_and_the_fields_as_they_are(output: io.StringIO) -> None:
+    """`level`, `ts`, `caller`, `msg` as zap has them, in its order; numbers stay numbers; one line whatever happens."""
+    logs.configure(logs.LogSettings(as_json=True), output)
+    logs.get("kvraft.member.raft_loop").warning("odd\n", term=5, ok=True, lead=None, rate=0.5, nan=float("nan"))
+    line = output.getvalue()
+    number = test_json_line_has_etcds_names_and_the_fields_as_they_are.__code__.co_firstlineno + 3
+    assert re.fullmatch(
+        r'\{"level":"warn","ts":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",'
+        rf'"caller":"tests/test_logs\.py:{number}","msg":"odd\\n",'
+        r'"term":5,"ok":true,"lead":null,"rate":0\.5,"nan":"nan"\}\n',
+        line,
+    )
+
+
+def test_json_line_takes_a_traceback_and_hostile_values(output: io.StringIO) -> None:
+    """No value ends the line or the object, hides on a terminal, or takes the name of a field of etcd's."""
+    logs.configure(logs.LogSettings(as_json=True), output)
+    try:
+        raise ValueError('bad\n{"level":"info"}')
+    except ValueError as error:
+        logs.get("kvraft.api_v2").exception("failed", path=b'\xff"}\n', error=error, msg="\u202ex", target="x" * 5000)
+    line = output.getvalue()
+    assert line.count("\n") == 1
+    assert line.isascii()
+    read = json.loads(line)
+    assert read["level"] == "error"
+    assert read["msg"] == "failed"
+    assert read["msg_"] == "\u202ex"
+    assert read["path"] == '\\xff"}\n'
+    assert read["stacktrace"].startswith("Traceback")
+    assert len(read["target"]) < 2_100
+
+
+def test_caller_is_the_file_below_the_package(output: io.StringIO) -> None:
+    """As etcd's is below its repository."""
+    record = logging.LogRecord("kvraft.member.x", logging.INFO, "/lib/kvraft/member/x.py", 7, "m", None, None)
+    assert json.loads(log_forms.JsonForm(lambda: "T").body(record))["caller"] == "member/x.py:7"
+
+
+@pytest.mark.parametrize("form", [log_forms.TextForm, log_forms.JsonForm])
+def test_each_line_for_the_journal_begins_with_its_priority(
+    form: type[log_forms.TextForm] | type[log_forms.JsonForm],
+) -> None:
+    """Also the lines of a traceback, a repetition, a loss, a library's line and the last words."""
+    plain, marked = form(lambda: "T"), form(lambda: "T", for_journal=True)
+    try:
+        raise ValueError("bad\nworse")
+    except ValueError:
+        failure = sys.exc_info()
+    for level, priority in ((10, "<7>"), (20, "<6>"), (30, "<4>"), (40, "<3>"), (50, "<3>")):
+        record = logging.LogRecord("kvraft.x", level, "x.py", 1, "event", None, failure)
+        for line in marked.stamped(marked.body(record)).splitlines():
+            assert line.startswith(priority)
+        assert marked.stamped(marked.body(record)).replace(priority, "") == plain.stamped(plain.body(record))
+        repeated = marked.stamped(marked.repeated(marked.body(record), 3))
+        assert repeated == priority + plain.stamped(plain.repeated(plain.body(record), 3))
+    assert marked.stamped(marked.lost(2)) == "<4>" + plain.stamped(plain.lost(2))
+    assert marked.foreign("x") == "<4>" + plain.foreign("x")
+    assert marked.last_words("x") == "<3>" + plain.last_words("x")

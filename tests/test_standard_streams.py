@@ -20,7 +20,7 @@ PIPE_BYTES = 4096
 
 @contextlib.contextmanager
 def started(
-    directory: pathlib.Path, *wrapper: str, stderr: int | None = None
+    directory: pathlib.Path, *wrapper: str, stderr: int | None = None, flags: Sequence[str] = ()
 ) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
     """A member alone that serves, at its URL, until it is stopped."""
     reservation = ports.reserve(2)
@@ -33,6 +33,7 @@ def started(
         f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
+        *flags,
     ]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,

@@ -18,6 +18,8 @@ FOUNDATION: Final = {
     "founding",
     "heap",
     "ids",
+    "log_forms",
+    "log_outputs",
     "log_writer",
     "logs",
     "metrics",

@@ -8,6 +8,7 @@ import sys
 from typing import Final, final
 from urllib.parse import parse_qs
 
+from kvraft import logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Backend
@@ -18,18 +19,6 @@ from kvraft.metrics import CONTENT_TYPE, Metrics
 
 JSON_HEADERS: Final = b"Content-Type: application/json\r\n"
 _TEXT_HEADERS: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
-_LEVELS: Final = {
-    name: level
-    for names, level in (
-        (("CRITICAL", "C"), logging.CRITICAL),
-        (("ERROR", "0", "E"), logging.ERROR),
-        (("WARNING", "1", "W"), logging.WARNING),
-        (("NOTICE", "2", "N", "INFO", "3", "I"), logging.INFO),
-        (("DEBUG", "4", "D", "TRACE", "5", "T"), logging.DEBUG),
-    )
-    for name in names
-}
-"""What capnslog, etcd's logging, calls its levels."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _METRICS_HEADERS: Final = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
 
@@ -70,7 +59,7 @@ def log_level_answer(body: bytes) -> Answer:
     name = _wanted_level(body)
     if name is None:
         return errors.message(400, b"Invalid json body")
-    level = _LEVELS.get(name.upper())
+    level = logs.CAPNSLOG_LEVELS.get(name.upper())
     if level is None:
         return errors.message(400, b"Invalid log level " + name.encode())
     logging.getLogger("kvraft").setLevel(level)

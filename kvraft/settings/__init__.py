@@ -4,6 +4,7 @@
 - `flags`: reads the command line and `ETCD_*` into text with its source;
 - `settings`: makes `Settings` of that, with every default and limit and its reason: the door is `from_flags`;
 - `founding_flags`: which cluster is meant, by the flags or by the data directory;
+- `log_settings`: what is logged, where to, in which form;
 - `urls`: the URLs of members.
 
 It looks at no file and no socket: what the host says is found by `kvraft/start/`.

@@ -32,8 +32,6 @@ ETCD_DEFAULTS: Final = {
     "grpc-keepalive-interval": "2h",
     "grpc-keepalive-min-time": "5s",
     "grpc-keepalive-timeout": "20s",
-    "log-outputs": "default",
-    "logger": "capnslog",
     "max-concurrent-streams": "4294967295",
     "max-request-bytes": "1572864",
     "max-snapshots": "5",
@@ -137,7 +135,25 @@ _SETTINGS: Final = (
         "events kept for watches (kvraft's own); of all members the one that founds the cluster decides",
     ),
     ("cors", "", "origins, by commas, whose pages may call from a browser; * for all"),
+    (
+        "logger",
+        "capnslog",
+        "what log lines look like: capnslog for a line of text, zap for one JSON object with etcd's names",
+    ),
+    (
+        "log-outputs",
+        "default",
+        (
+            "where they go, by commas: default (stderr, with levels for journald if that reads it), stderr, stdout, or "
+            "paths of files, which are opened anew on SIGHUP"
+        ),
+    ),
     ("log-level", "info", "debug, info, warn or error"),
+    (
+        "log-package-levels",
+        "",
+        "levels of single rooms, or of what etcd 2 calls so: member=DEBUG,rafthttp=WARNING; * for all",
+    ),
 )
 """Name, default as the help shows it, meaning."""
 _SWITCHES: Final = (
@@ -190,10 +206,6 @@ def _accepted() -> Iterator[Flag]:
         ("grpc-keepalive-min-time", v3),
         ("grpc-keepalive-timeout", v3),
         ("listen-metrics-urls", "/metrics is served at the client URLs"),
-        ("log-output", "log lines go to stderr"),
-        ("log-outputs", "log lines go to stderr"),
-        ("log-package-levels", "--log-level sets the level of all"),
-        ("logger", "there is one form of log line"),
         ("max-concurrent-streams", v3),
         ("max-request-bytes", "it concerns etcd's v3 API only; a v2 body may have 10 MiB, as in etcd"),
         ("max-snapshots", "there is one stored state"),
@@ -295,5 +307,6 @@ def _table(*parts: Iterable[Flag]) -> dict[str, Flag]:
 FLAGS: Final = _table(_settings(), _accepted(), _silent(), _refused())
 """Every flag by its name."""
 
-ALIASES: Final = {"peers": "initial-cluster", "h": "help"}
-"""Other spellings. `--peers` was etcd 0.4's name, with values of another form, which are refused with a hint."""
+ALIASES: Final = {"peers": "initial-cluster", "h": "help", "log-output": "log-outputs"}
+"""Other spellings. `--peers` was etcd 0.4's name, with values of another form, which are refused with a hint;
+`--log-output` was etcd 3.3's."""

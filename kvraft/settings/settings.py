@@ -7,14 +7,13 @@ data directory ever after: the flags then change nothing, as in etcd.
 
 import dataclasses
 import itertools
-import logging
 import pathlib
 from collections.abc import Iterator
 from typing import Final, Literal, final
 
-from kvraft import logs
 from kvraft.founding import Founder, Identity
-from kvraft.settings import founding_flags, urls
+from kvraft.logs import LogSettings
+from kvraft.settings import founding_flags, log_settings, urls
 from kvraft.settings.flags import Given, Value
 from kvraft.settings.founding_flags import urls_of
 from kvraft.settings.urls import Url
@@ -35,7 +34,6 @@ _DIGITS_MAX: Final = 20
 """Of a 64-bit number; `int` is never asked to read thousands."""
 _CLIENT_PORTS: Final = (2379, 4001)
 _PEER_PORTS: Final = (2380, 7001)
-_LEVELS: Final = {**logs.LEVELS, "panic": logging.ERROR, "fatal": logging.ERROR}
 
 
 @final
@@ -98,7 +96,7 @@ class Settings:
     """Events kept for watches: etcd's 1,000 were its users' first complaint. Read when the cluster is born."""
     cors: frozenset[str] = frozenset()
     """Origins, or `*`. Empty, as in etcd 2.3: a browser's page must not write to a store on localhost."""
-    log_level: logs.Level = logging.INFO
+    log: LogSettings = dataclasses.field(default_factory=LogSettings)
     rebuild: bool = False
     """Data that is lost, damaged or an old copy is set aside, and everything comes from the other members."""
     limits: Limits = Limits()
@@ -130,6 +128,9 @@ class Settings:
             lines.append(f"this member was {self.former_name!r} and is {self.name!r} from now on, as --name says")
         if self.data_dir.parts[-1].startswith("~") or "/~/" in str(self.data_dir):
             lines.append(f"nobody expands the ~ of {self.data_dir}: the data is in a directory of that very name")
+        if self.log.unread_levels:
+            parts = ",".join(self.log.unread_levels)
+            lines.append(f"--log-package-levels={parts}: no room or no level is called so, and it changes nothing")
         lines += self._unreachable()
         return tuple(lines)
 
@@ -213,7 +214,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         snapshot_count=_number(given, "snapshot-count", 0, 0, 1 << 62) or SNAPSHOT_COUNT,
         history_size=_number(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
         cors=_cors(given),
-        log_level=_log_level(given),
+        log=log_settings.from_flags(given),
         rebuild=given.is_on("rebuild"),
         ignored=founded.ignored,
         former_name="" if stored is None or stored.name == name else stored.name,
@@ -368,14 +369,3 @@ def _cors(given: Given) -> frozenset[str]:
         if origin != "*" and not origin.startswith(("http://", "https://")):
             raise value.error(f"{origin!r} is no origin: use http://host, https://host or *")
     return origins
-
-
-def _log_level(given: Given) -> logs.Level:
-    value = given.values.get("log-level")
-    if given.is_on("debug"):
-        return logging.DEBUG
-    if value is None:
-        return logging.INFO
-    if value.text not in _LEVELS:
-        raise value.error("use debug, info, warn or error")
-    return _LEVELS[value.text]

@@ -67,6 +67,7 @@ async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *,
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, logs.reopen)
     for listener in listeners:
         listener.turn_away()
     if rebuild and not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):

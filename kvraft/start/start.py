@@ -37,7 +37,7 @@ def start(given: Given) -> int:
         # The flags say again whose data it is, as on the first start.
         rebuild = str(error).removesuffix(f"; {REMEDY}")
     wanted = settings.from_flags(given, stored)
-    logs.configure(wanted.log_level)
+    _begin_log(given, wanted)
     for notice in given.notices:
         log.warning("setting without effect", detail=notice)
     for warning in wanted.warnings:
@@ -49,6 +49,14 @@ def start(given: Given) -> int:
     if wanted.initial_cluster_state == "existing" and stored is None:
         rebuild = rebuild or _without_data(wanted)
     return run_once_or_twice(wanted, rebuild)
+
+
+def _begin_log(given: Given, wanted: Settings) -> None:
+    try:
+        logs.configure(wanted.log)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}: give a file that this user can write, or stderr"
+        raise given.error(reason, "log-outputs") from error
 
 
 def within_open_files(wanted: Settings) -> Settings:

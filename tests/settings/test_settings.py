@@ -10,6 +10,7 @@ from kvraft.api_v2 import go_forms
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.founding import Founder, Identity
 from kvraft.keyspace import event_history
+from kvraft.logs import LogSettings
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings import flags, settings
@@ -44,7 +45,7 @@ def test_bare_kvraft_serves_the_ports_of_bare_etcd_2_3() -> None:
     assert (bare.snapshot_count, bare.history_size) == (100_000, 100_000)
     assert (bare.initial_cluster_state, bare.initial_cluster_token) == ("new", "etcd-cluster")
     assert bare.cors == frozenset()
-    assert bare.log_level == logging.INFO
+    assert bare.log == LogSettings()
 
 
 def test_name_and_peers_are_enough_for_several_members_on_one_host() -> None:
@@ -97,7 +98,7 @@ def test_environment_file_of_a_systemd_unit_works_unchanged() -> None:
     assert member.initial_cluster_state == "existing"
     assert (member.heartbeat_interval_ms, member.election_timeout_ms, member.snapshot_count) == (50, 250, 5000)
     assert member.cors == {"http://a.example", "https://b.example"}
-    assert member.log_level == logging.DEBUG
+    assert member.log.level == logging.DEBUG
     assert member.member_id == ids.member_id(["http://infra0.example:2380"], "t1")
 
 
