@@ -136,6 +136,12 @@ class Metrics:
         )
         ProcessCollector(registry=registry)
 
+    def forget_peer(self, local: str, remote: str) -> None:
+        """A peer is no longer a member: its figures go with it, as etcd's do."""
+        for total in (self.peer_sent_bytes, self.peer_received_bytes, self.peer_sent_failures):
+            total.forget(remote)
+        self.active_peers.remove(local, remote)
+
     def render(self) -> bytes:
         """The page, in Prometheus' text format 0.0.4 (`CONTENT_TYPE`)."""
         for callback in self.before_scrape:
@@ -168,6 +174,10 @@ class Total(Collector):
     def set(self, count: int, *labels: str) -> None:
         """Copy a count that is kept elsewhere; it must not be smaller than before."""
         self._values[labels] = count
+
+    def forget(self, *labels: str) -> None:
+        """Show no figure with these any more."""
+        self._values.pop(labels, None)
 
     def collect(self) -> Iterable[Metric]:
         """What the registry asks for."""

@@ -7,7 +7,7 @@ own among them: whom it has not told could otherwise form a majority with the on
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, final
 
 from kvraft.member.interfaces import LogStore
@@ -19,6 +19,10 @@ _TELL_EVERY_MS: Final = 1000
 """Though nothing has changed, for those that were not connected."""
 
 REMEDY: Final = "start it once with --rebuild, or restore its newest data directory"
+REMOVED: Final = (
+    "it was removed from the cluster for good: to take part again it has to be added as a new member, with an empty "
+    "data directory"
+)
 
 
 @final
@@ -69,12 +73,28 @@ class PeerMemory:
         before its first one carried a vote. Not so where an index tells how old a greeting is: the whole machine of a
         member may be rolled back, memory and all.
         """
+        removal = self.removal(hello.member_id)
+        if removal is not None:
+            return removal
         refusal = self._judge(hello)
         if refusal is None:
             self._accepted[hello.member_id] = instance
         elif not refusal.remembered_index and self._accepted.get(hello.member_id) == instance:
             return None
         return refusal
+
+    def removal(self, member_id: int) -> GreetingRefused | None:
+        """What a member hears that was removed; what is remembered of it stays, as its id is used up for good.
+
+        Not before its removal is committed: until then its vote and its acknowledgements may be needed.
+        """
+        if member_id not in self._raft.committed_configuration.removed:
+            return None
+        return GreetingRefused(GreetingRefusalReason.REMOVED, REMOVED)
+
+    def voters(self) -> Collection[int]:
+        """The voting servers of the configuration in force."""
+        return self._raft.configuration.voters
 
     def _judge(self, hello: PeerHello) -> GreetingRefused | None:
         if hello.rebuilding:

@@ -149,11 +149,27 @@ class Raft:
         return self._state.configuration
 
     @property
-    def founding(self) -> bytes:
-        """Which history this server's is (`Configuration.founding`); empty while none is known to be committed."""
+    def committed_configuration(self) -> Configuration:
+        """The latest that is known to be committed; of nobody if there is none."""
         state = self._state
         committed = [held for index, held in state.configurations if index <= state.commit_index]
-        return committed[-1].founding if committed else b""
+        return committed[-1] if committed else Configuration(())
+
+    @property
+    def may_reconfigure(self) -> bool:
+        """Whether this server leads and would change its configuration now (`membership`), if the change is allowed."""
+        role = self._state.role
+        return isinstance(role, Leader) and role.transfer is None and membership.is_settled(self._state, role)
+
+    def keeps_up(self, server: int) -> bool:
+        """On a leader: whether it would promote this learner."""
+        progress = self.progress.get(server)
+        return progress is not None and membership.keeps_up(self._state, progress)
+
+    @property
+    def founding(self) -> bytes:
+        """Which history this server's is (`Configuration.founding`); empty while none is known to be committed."""
+        return self.committed_configuration.founding
 
     @property
     def progress(self) -> Mapping[int, Progress]:

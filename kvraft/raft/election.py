@@ -151,9 +151,16 @@ def handle_request_pre_vote(state: State, from_server: int, message: RequestPreV
         prospective_term > state.current_term
         and not lease_stands(state)
         and not _counts_on_another(state, from_server)
+        and not _was_removed(state, from_server)
         and _log_is_up_to_date(state, message.last_log_index, message.last_log_term)
     )
     state.send_after_persist(from_server, RequestPreVoteReply(state.current_term, prospective_term, granted))
+
+
+def _was_removed(state: State, server: int) -> bool:
+    """Whether it is known for good that this server is no voter any more: it does not know, and would only disturb."""
+    index, configuration = state.configurations[-1]
+    return server in configuration.removed and index <= state.commit_index
 
 
 def _counts_on_another(state: State, from_server: int) -> bool:

@@ -13,7 +13,7 @@ from kvraft.raft.effects import Accepted, ProposalRefusalReason, ProposalRefused
 from kvraft.raft.entries import EntryKind
 from kvraft.raft.inputs import ProposeConfiguration, TransferLeadership
 from kvraft.raft.messages import TimeoutNow
-from kvraft.raft.progress import Progress, most_up_to_date
+from kvraft.raft.progress import Progress, ProgressState, most_up_to_date
 from kvraft.raft.replication import tell_commit_index
 from kvraft.raft.roles import Leader, Transfer, become_follower
 from kvraft.raft.state import State
@@ -46,8 +46,23 @@ def propose_configuration(state: State, proposal: ProposeConfiguration) -> None:
     state.effects.accepted.append(Accepted(proposal.token, index, state.current_term))
 
 
+def is_settled(state: State, leader: Leader) -> bool:
+    """Whether a change may follow: the one before it is committed, and so is an entry of the leader's own term."""
+    return leader.noop_index <= state.commit_index and state.configurations[-1][0] <= state.commit_index
+
+
+def keeps_up(state: State, progress: Progress) -> bool:
+    """Whether a learner can be promoted: it answers, and what it lacks of the committed log is on its way to it.
+
+    To hold all that is committed would be too much to ask: under writes it always lacks what has just been, most of all
+    where a cluster of one commits before anybody else has heard. How long the way may be is the caller's to judge.
+    """
+    is_fed = progress.state is ProgressState.REPLICATE and progress.next_index > state.commit_index
+    return is_fed and progress.recent_active and progress.match_index > 0
+
+
 def _change_allowed(state: State, leader: Leader, wanted: Configuration) -> bool:
-    if state.commit_index < leader.noop_index or state.configurations[-1][0] > state.commit_index:
+    if not is_settled(state, leader):
         return False
     current = state.configuration
     if not wanted.voters or set(wanted.voters) & set(wanted.learners) or 0 in wanted.servers:
@@ -63,7 +78,7 @@ def _change_allowed(state: State, leader: Leader, wanted: Configuration) -> bool
     server = changed.pop()
     if server in wanted.voters and server in current.learners:
         # Promotion of a learner that lags would leave the cluster with a voter that cannot help to commit (4.2.1).
-        return leader.progress[server].match_index >= state.commit_index
+        return keeps_up(state, leader.progress[server])
     return True
 
 

@@ -76,7 +76,7 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
         pages=cluster,
         snapshot_sink=storage.state.spool,
         settings=transport_settings(wanted),
-        peer_names={peer.member_id: peer.name for peer in members},
+        name_of=cluster.peer_name,
     )
     member = Member(
         raft=raft,

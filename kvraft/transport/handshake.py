@@ -62,11 +62,15 @@ class Gate:
         self._local = local
         self._instance = instance
         self.members: frozenset[int] = frozenset()
-        """The peers in the configuration; the transport keeps it."""
+        """The peers that this member knows; the transport keeps it."""
 
     def local_hello(self) -> PeerHello:
         """What is true of this member now."""
         return self._local.local_hello()
+
+    def removal(self, member_id: int) -> GreetingRefused | None:
+        """What a removed member is told; None for any other."""
+        return self._local.removal(member_id)
 
     def greeting(self, to_member_id: int, lane: Lane, session: int) -> Greeting:
         """Our greeting, with what is true now."""
@@ -100,14 +104,24 @@ def judge_greeting(
     """Why this greeting is not accepted, or None.
 
     The protocol comes first, since the rest means something only if it is known; then what needs no memory; then what
-    the member remembers, which may also know that somebody was removed; then whether it is in the configuration.
+    the member remembers, which may also know that somebody was removed; then whether it is known, or must be one that
+    was added and that this member, which lags behind, has not heard of.
     """
     return (
         _protocol(theirs)
         or _identity(theirs, ours)
         or judge(theirs.hello, theirs.instance)
-        or (None if theirs.hello.member_id in members else _unknown(theirs.hello.member_id, ours.member_id))
+        or (None if theirs.hello.member_id in members or _is_of_ours(theirs.hello, ours) else _unknown(theirs, ours))
     )
+
+
+def _is_of_ours(hello: PeerHello, ours: PeerHello) -> bool:
+    """Whether a peer that is not known here holds the history of this cluster, which only a member of it is sent.
+
+    A vote or an entry that waited until it is known might be the one by which it becomes known: who leads may have been
+    added behind the end of this member's log. A member without any history waits for somebody who has one.
+    """
+    return bool(hello.founding) and ours.founding in {hello.founding, b""}
 
 
 def _protocol(theirs: Greeting) -> GreetingRefused | None:
@@ -156,9 +170,9 @@ def _history(hello: PeerHello) -> str:
     return f"history {hello.founding[:4].hex()} up to index {hello.last_log_index} of term {hello.last_log_term}"
 
 
-def _unknown(member_id: int, our_id: int) -> GreetingRefused:
+def _unknown(theirs: Greeting, ours: PeerHello) -> GreetingRefused:
     return GreetingRefused(
         GreetingRefusalReason.UNKNOWN_MEMBER,
-        f"member {our_id:x} does not know member {member_id:x}: add it to the cluster first, or start every member "
-        "with the same --initial-cluster",
+        f"member {ours.member_id:x} does not know member {theirs.hello.member_id:x}: add it to the cluster first, or "
+        "start every member with the same --initial-cluster",
     )

@@ -3,7 +3,7 @@
 All but the methods of `SnapshotSpool` are called on the event loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from kvraft.peer_frames import GreetingRefused, PeerHello
@@ -24,6 +24,14 @@ class LocalMember(Protocol):
         `instance` is the name that its process gave itself at its start.
         Cluster, member id and protocol version are already checked. Called before anything else of the peer is read.
         """
+        ...
+
+    def voters(self) -> Collection[int]:
+        """The voting servers of this member's configuration; nobody for a member that has not joined yet."""
+        ...
+
+    def removal(self, member_id: int) -> GreetingRefused | None:
+        """What a member is told that was removed, however long ago; None for any other."""
         ...
 
 

@@ -13,9 +13,11 @@ have dialled at once, or when one has dialled again and the other has not notice
   that it dialled itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar, final
+
+from kvraft.peer_frames import GreetingRefused
 
 
 class Linked(Protocol):
@@ -30,8 +32,8 @@ class Linked(Protocol):
     """Rises with each session of the same dialler's process."""
     address: str
 
-    def end(self, reason: str) -> None:
-        """End it; it calls `Links.down`."""
+    def end(self, reason: str, refusal: GreetingRefused | None = None, /) -> None:
+        """End it; it calls `Links.down`. A refusal is the last word to the peer."""
         ...
 
 
@@ -131,11 +133,19 @@ class Links(Generic[_Session]):
                 found += [session for session in settled if session.dialled_here]
         return found
 
-    def forget(self, member_id: int) -> None:
-        """The peer is no longer a member."""
+    def peers(self) -> Collection[int]:
+        """Whoever has a session, or had one and is not forgotten."""
+        return tuple(self._links)
+
+    def sessions(self, member_id: int) -> Sequence[_Session]:
+        """All with this peer that were greeted and have not ended."""
         link = self._links.get(member_id)
-        for session in tuple(link.entered) if link is not None else ():
-            session.end("it is no longer a member")
+        return tuple(link.entered) if link is not None else ()
+
+    def forget(self, member_id: int, refusal: GreetingRefused | None) -> None:
+        """The peer is no longer a member; it hears the refusal, if there is one, as the last word of each session."""
+        for session in self.sessions(member_id):
+            session.end("it is no longer a member", refusal)
         self._links.pop(member_id, None)
 
     def end_all(self, reason: str) -> None:

@@ -1,7 +1,7 @@
 """What happens on the peer port, told: to the member, to the log in its operator's words, and to the metrics."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, final
 
 from kvraft import clock, logs
@@ -26,28 +26,37 @@ _log = logs.get("kvraft.transport")
 class Reports:
     """Everything that the transport tells anybody goes through here."""
 
-    def __init__(self, names: Mapping[int, str], durable_index: Callable[[], int]) -> None:
-        """`names` are the peers' for the log; `durable_index` is the end of this member's durable log."""
+    def __init__(
+        self, name_of: Callable[[int], str], durable_index: Callable[[], int], voters: Callable[[], Collection[int]]
+    ) -> None:
+        """`name_of` a peer is for the log; `durable_index` is the end of this member's durable log.
+
+        `voters` are those of its configuration.
+        """
         self.events: TransportEvents | None = None
         """None before the start and behind the stop."""
         self.peers: frozenset[int] = frozenset()
         """The other members."""
-        self._names = names
+        self.name: Final = name_of
+        """A peer's name for the log."""
         self._durable_index = durable_index
+        self._voters = voters
         self._dropped: dict[int, list[Frame]] = {}
         """By peer, what never left; reported once for all of this turn of the loop."""
         self._foreign: set[int] = set()
         """Peers that say this member belongs to another cluster, or to another founding of it."""
+        self._shown: frozenset[int] = frozenset()
+        """Peers of which the metrics have figures."""
         self._repeats = Repeats(clock.monotonic_ms)
         self._traffic = Traffic()
-
-    def name(self, member_id: int) -> str:
-        """A peer's name for the log; its id if it has none."""
-        return self._names.get(member_id) or f"{member_id:x}"
 
     def measure(self, metrics: Metrics, member_id: int, is_connected: Callable[[int], bool]) -> None:
         """Copy what was counted to the page that is being made."""
         traffic, local = self._traffic, f"{member_id:x}"
+        for gone in self._shown.difference(self.peers):
+            metrics.forget_peer(local, f"{gone:x}")
+            traffic.forget(gone)
+        self._shown = self.peers
         for peer in self.peers:
             label = f"{peer:x}"
             metrics.peer_sent_bytes.set(traffic.sent_bytes[peer], label)
@@ -129,8 +138,9 @@ class Reports:
         if refusal.reason not in _EITHER_IS_ASTRAY:
             return refusal.reason in _FATAL
         self._foreign.add(member_id)
-        members = len(self.peers) + 1
-        return len(self._foreign & self.peers) >= members // 2 + 1
+        voters = self._voters()
+        count = len(voters) or len(self.peers) + 1
+        return len(self._foreign.intersection(voters or self.peers)) >= count // 2 + 1
 
     def refusing(self, member_id: int, address: str, refusal: GreetingRefused) -> None:
         """This member does not accept a peer: say so once."""

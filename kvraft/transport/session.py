@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from kvraft.peer_frames import Frame, GreetingRefused
+from kvraft.peer_frames import Frame, GreetingRefusalReason, GreetingRefused
 from kvraft.raft.messages import AppendEntries
 from kvraft.transport.codec import (
     Fragment,
@@ -18,6 +18,7 @@ from kvraft.transport.codec import (
     frame_size,
 )
 from kvraft.transport.connection import Connection, Pulse
+from kvraft.transport.envelope import encode_answer
 from kvraft.transport.framing import seal
 from kvraft.transport.handshake import LANES, Gate, Lane
 from kvraft.transport.lanes import OutboundQueue, lane_of
@@ -154,8 +155,8 @@ class Session:
             return
         self.end(reason)
 
-    def end(self, reason: str) -> None:
-        """End both lanes and say what had not left."""
+    def end(self, reason: str, refusal: GreetingRefused | None = None) -> None:
+        """End both lanes and say what had not left. A refusal is the last word on each: the first one read counts."""
         if self._ended:
             return
         self._ended = True
@@ -164,7 +165,11 @@ class Session:
             unsent += lane.clear()
         self.wiring.links.down(self, reason)
         for lane in self._lanes.values():
-            lane.connection.abort(reason)
+            if refusal is None:
+                lane.connection.abort(reason)
+            else:
+                lane.connection.write(encode_answer(refusal))
+                lane.connection.close(reason)
         if unsent:
             self.wiring.reports.unsent(self.member_id, unsent)
 
@@ -270,7 +275,8 @@ class _SessionLane:
             if frame is not None:
                 self._inbox.append(frame)
         elif isinstance(received, GreetingRefused):
-            if session.dialled_here or session.is_up:
+            is_parting = session.is_up and received.reason is GreetingRefusalReason.REMOVED
+            if not is_parting and (session.dialled_here or session.is_up):
                 raise WireError("a refusal behind its greeting")
             session.end("it does not accept this member")
             self._reports.refused_by(session.member_id, received)

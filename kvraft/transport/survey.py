@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import final
 
@@ -36,7 +36,8 @@ class Survey:
         gate = Gate(self, secrets.token_bytes(INSTANCE_BYTES))
         gate.members = frozenset(peers)
         links: Links[Session] = Links(hello.member_id, clock.monotonic_ms, _nothing, _nothing)
-        reports = Reports(names, lambda: 0)
+        reports = Reports(lambda member_id: names.get(member_id, f"{member_id:x}"), lambda: 0, self.voters)
+        self._peers = gate.members
         wiring = Wiring(settings, gate, reports, Pulse(settings.silence_ms), links, _nothing)
         rng = random.Random()  # noqa: S311 -- jitter, no secret
         numbers = partial(next, itertools.count(1))
@@ -52,6 +53,14 @@ class Survey:
     def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None:  # noqa: ARG002 -- the gate's
         """Whoever answers is heard: nothing of it goes anywhere."""
         return None
+
+    def removal(self, member_id: int) -> GreetingRefused | None:  # noqa: ARG002 -- the gate's
+        """Nobody is told anything."""
+        return None
+
+    def voters(self) -> Collection[int]:
+        """What this member takes for its cluster."""
+        return self._peers
 
     async def ask(self) -> list[PeerHello]:
         """What all that can be reached say of themselves now. Within the time of one attempt to connect."""

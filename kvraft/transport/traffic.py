@@ -15,3 +15,8 @@ class Traffic:
     received_bytes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     dropped: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     """Frames that found no room or no stream."""
+
+    def forget(self, member_id: int) -> None:
+        """It is no longer a peer."""
+        for counts in (self.sent_bytes, self.received_bytes, self.dropped):
+            counts.pop(member_id, None)

@@ -43,7 +43,7 @@ class PeerTransport:
         snapshot_sink: SnapshotSink,
         settings: TransportSettings | None = None,
         *,
-        peer_names: Mapping[int, str] | None = None,
+        name_of: Callable[[int], str] | None = None,
         names: Names | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -52,12 +52,12 @@ class PeerTransport:
         Args:
             member_id: This member.
             listen_addresses: `host:port` each; port 0 takes a free one.
-            peers: The other members and their peer URLs. This member may be among them.
+            peers: The other members and their peer URLs, as in `set_peers`. This member may be among them.
             local: Greets and judges for this member.
             pages: What HTTP on the peer port shows.
             snapshot_sink: Where snapshots from peers go.
             settings: Limits and times.
-            peer_names: For the log.
+            name_of: A peer's name for the log.
             names: Looks hosts up.
             rng: For the jitter of reconnects.
         """
@@ -74,7 +74,8 @@ class PeerTransport:
         self._is_running = False
         self._retiring: asyncio.TimerHandle | None = None
         self._gate = Gate(local, secrets.token_bytes(INSTANCE_BYTES))
-        self._reports = Reports(peer_names or {}, lambda: local.local_hello().last_log_index)
+        name_of = name_of or "{:x}".format
+        self._reports = Reports(name_of, lambda: local.local_hello().last_log_index, local.voters)
         self._pulse = Pulse(self._settings.silence_ms)
         self._links: Links[Session] = Links(member_id, clock.monotonic_ms, self._on_connected, self._on_disconnected)
         self._wiring = Wiring(
@@ -112,44 +113,54 @@ class PeerTransport:
             self._dial(dialler)
 
     def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
-        """Replace the set of peers: those that left are disconnected, those that came or moved are dialled.
+        """Replace the set of peers: those that left are told so and disconnected, those that came or moved are dialled.
+
+        A peer without URLs is not dialled, and welcome when it comes.
 
         Raises:
-            ValueError: an URL is not of the form http://host:port, or a peer has none.
+            ValueError: an URL is not of the form http://host:port.
         """
         wanted = {member_id: tuple(urls) for member_id, urls in peers.items() if member_id != self.member_id}
-        for member_id, urls in wanted.items():
-            if not urls:
-                raise ValueError(f"peer {member_id:x} has no URL")
+        for urls in wanted.values():
             for url in urls:
                 target_of(url)
+        left = self._gate.members.difference(wanted)
         self._gate.members = self._reports.peers = frozenset(wanted)
         for member_id, dialler in list(self._diallers.items()):
-            if wanted.get(member_id) == dialler.urls:
-                continue
-            del self._diallers[member_id]
-            dialling = self._dialling.pop(member_id, None)
-            if dialling is not None:
-                dialling.cancel()
-            if member_id not in wanted:
-                self._links.forget(member_id)
+            if wanted.get(member_id) != dialler.urls:
+                self._give_up(dialler, moved=member_id in wanted)
+        for member_id in {*left, *self._links.peers()}.difference(wanted):
+            refusal = self._gate.removal(member_id)
+            if refusal is not None or member_id in left:
+                self._links.forget(member_id, refusal)
         for member_id, urls in wanted.items():
-            if member_id not in self._diallers:
-                dialler = Dialler(
-                    member_id,
-                    urls,
-                    self._wiring,
-                    self._names,
-                    self._next_session,
-                    self._rng,
-                    is_second=member_id < self.member_id,
-                )
-                self._diallers[member_id] = dialler
-                session = self._links.current(member_id)
-                if session is not None:  # Its addresses are new; the session goes on for as long as it lives.
-                    dialler.connected(dialled_here=session.dialled_here)
-                if self._is_running:
-                    self._dial(dialler)
+            if urls and member_id not in self._diallers:
+                self._take_up(member_id, urls)
+
+    def _give_up(self, dialler: Dialler, *, moved: bool) -> None:
+        """Dial no more at these addresses, where nobody is to be any more."""
+        member_id = dialler.member_id
+        del self._diallers[member_id]
+        dialling = self._dialling.pop(member_id, None)
+        if dialling is not None:
+            dialling.cancel()
+        if moved:
+            for session in self._links.sessions(member_id):
+                if session.dialled_here:
+                    session.end("it has moved to another address")
+
+    def _take_up(self, member_id: int, urls: Sequence[str]) -> None:
+        """Dial at these addresses from now on; a session that there is goes on for as long as it lives."""
+        is_second = member_id < self.member_id
+        dialler = Dialler(
+            member_id, urls, self._wiring, self._names, self._next_session, self._rng, is_second=is_second
+        )
+        self._diallers[member_id] = dialler
+        session = self._links.current(member_id)
+        if session is not None:
+            dialler.connected(dialled_here=session.dialled_here)
+        if self._is_running:
+            self._dial(dialler)
 
     def _dial(self, dialler: Dialler) -> None:
         task = asyncio.create_task(dialler.run(), name=f"peer {dialler.member_id:x}")

@@ -76,6 +76,7 @@ class ScriptedRaft:
         self.lost_as_well: list[int] = []
         self.last_log_index = 0
         self.founding = b""
+        self.configuration = self.committed_configuration = Configuration.of((1, 2, 3))
         self.durable_index = 0
         self.durable_position = LogPosition()
         self.commits = False

@@ -258,3 +258,23 @@ def test_holders_are_those_of_the_history_that_most_have() -> None:
     useless = [hello(4, 0), hello(5, fresh=True), hello(6, rebuilding=True)]
     assert holders_of_one_history([hello(1), hello(2, founding=b""), *useless]) == {1, 2}
     assert holders_of_one_history([hello(1), hello(2, founding=b"two"), hello(3, founding=b"two")]) == {2, 3}
+
+
+def test_removed_member_hears_that_it_was_and_is_remembered_all_the_same(tmp_path: pathlib.Path) -> None:
+    """Whatever else is wrong with it says less. It is told once its removal is committed: until then it may count."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        made.memory.remember(MatchIndices(((2, 7),)))
+        await virtual_time.turns()
+        made.raft.configuration = CONFIGURATION.followed_by((1, 3), ())
+        assert made.memory.removal(2) is None
+        assert judged(made.memory, hello(7)) is None
+        made.raft.committed_configuration = made.raft.configuration
+        for greeting in (hello(7), hello(0, term=0, fresh=True)):
+            refusal = judged(made.memory, greeting)
+            assert refusal is not None and refusal.reason is GreetingRefusalReason.REMOVED
+        assert made.memory.removal(3) is None
+        assert made.log.peer_seen(2) == 7
+
+    virtual_time.run(story())

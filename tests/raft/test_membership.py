@@ -4,7 +4,14 @@ import pytest
 
 from kvraft.raft.effects import Effects, Role
 from kvraft.raft.entries import ZERO_HASH, EntryKind, make_entry
-from kvraft.raft.inputs import Propose, ProposeConfiguration, ReadRequest, Received, TransferLeadership
+from kvraft.raft.inputs import (
+    PeerUnreachable,
+    Propose,
+    ProposeConfiguration,
+    ReadRequest,
+    Received,
+    TransferLeadership,
+)
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, RequestVote, TimeoutNow
 from tests.raft.cluster import Cluster, Disk, founded
 from tests.raft.made import at_once, made_append, made_log, when_durable
@@ -160,10 +167,26 @@ def test_learner_is_promoted_only_when_caught_up() -> None:
     cluster.drop = lambda flight: flight.to_server == 3
     cluster.propose(b"a")
     cluster.settle()
+    cluster.step(1, PeerUnreachable(3))
     assert configure(cluster, [1, 2, 3]).refused
     cluster.drop = lambda _flight: False
     cluster.run(30)
     assert configure(cluster, [1, 2, 3]).accepted
+
+
+def test_learner_that_lacks_only_what_is_on_its_way_is_promoted() -> None:
+    """Under writes it never holds all that is committed at the moment of the change."""
+    cluster = Cluster([1], learners=[2])
+    leader = cluster.elect(1)
+    cluster.run(30)
+    assert leader.raft.keeps_up(2)
+    cluster.drop = lambda flight: flight.to_server == 2
+    cluster.propose(b"a")
+    cluster.settle()
+    assert leader.raft.commit_index > leader.raft.progress[2].match_index
+    assert leader.raft.may_reconfigure
+    assert configure(cluster, [1, 2]).accepted
+    assert not leader.raft.may_reconfigure, "the change is not committed"
 
 
 def test_removed_leader_steps_down_once_that_is_committed() -> None:

@@ -5,7 +5,7 @@ import pytest
 from kvraft.raft.effects import Effects
 from kvraft.raft.entries import EntryKind, make_entry
 from kvraft.raft.inputs import ProposeConfiguration, Received, TransferLeadership
-from kvraft.raft.messages import AppendEntries
+from kvraft.raft.messages import AppendEntries, RequestPreVote, RequestPreVoteReply
 from tests.raft.cluster import Cluster, Disk, founded
 
 REASON = "a removed server never returns: add it under a new id"
@@ -118,3 +118,18 @@ def test_server_that_follows_by_snapshot_learns_who_was_removed() -> None:
     cluster.run(200)
     assert cluster.servers[5].raft.configuration == founded([1, 2, 3, 5], removed=[4])
     assert cluster.servers[5].disk.base.index >= 3
+
+
+def test_nobody_would_vote_for_a_removed_server() -> None:
+    """It may not know, and where no leader is heard its log may even look as good as the others'."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    configure(cluster, [1, 2])
+    cluster.run(30)
+    log = cluster.servers[2].raft
+    cluster.drop = lambda _flight: True
+    cluster.run(3 * log._state.settings.election_timeout_ms)
+    for server, granted in ((3, False), (1, True)):
+        effects = cluster.step(2, Received(server, RequestPreVote(9, log.last_log_index, 9)))
+        replies = [outgoing.message for outgoing in effects.messages if outgoing.to_server == server]
+        assert [reply.granted for reply in replies if isinstance(reply, RequestPreVoteReply)] == [granted]

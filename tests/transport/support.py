@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kvraft.peer_frames import Frame, GreetingRefused, PeerHello
+from kvraft.peer_frames import Frame, GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.messages import AppendEntries, InstallSnapshot
 from kvraft.raft.restored import SnapshotFile
@@ -33,8 +33,16 @@ class Local:
     def local_hello(self) -> PeerHello:
         return self.hello
 
+    removed: set[int] = field(default_factory=set)
+
     def judge(self, hello: PeerHello, _instance: bytes) -> GreetingRefused | None:
-        return self.verdict(hello)
+        return self.removal(hello.member_id) or self.verdict(hello)
+
+    def removal(self, member_id: int) -> GreetingRefused | None:
+        return GreetingRefused(GreetingRefusalReason.REMOVED, "you were removed") if member_id in self.removed else None
+
+    def voters(self) -> tuple[int, ...]:
+        return ()
 
 
 class Pages:

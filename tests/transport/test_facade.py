@@ -88,9 +88,3 @@ def test_what_is_no_peer_url_is_refused_when_peers_are_set(url: str) -> None:
     transport = PeerTransport(1, (), {}, support.Local(support.hello(1)), support.Pages(), support.NoSnapshots())
     with pytest.raises(ValueError, match="peer URL"):
         transport.set_peers({2: (url,)})
-
-
-def test_a_peer_without_urls_is_refused() -> None:
-    """It could never be dialled."""
-    with pytest.raises(ValueError, match="no URL"):
-        PeerTransport(1, (), {2: ()}, support.Local(support.hello(1)), support.Pages(), support.NoSnapshots())

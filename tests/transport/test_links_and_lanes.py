@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from kvraft.peer_frames import ForwardedCommand, Frame
+from kvraft.peer_frames import ForwardedCommand, Frame, GreetingRefusalReason, GreetingRefused
 from kvraft.raft.messages import AppendEntriesReply, Heartbeat
 from kvraft.transport.handshake import Lane
 from kvraft.transport.lanes import OutboundQueue, lane_of
@@ -28,9 +28,11 @@ class _Session:
     address: str = "there"
     ended: str = ""
 
-    def end(self, reason: str) -> None:
+    last_word: GreetingRefused | None = None
+
+    def end(self, reason: str, refusal: GreetingRefused | None = None) -> None:
         if not self.ended:
-            self.ended = reason
+            self.ended, self.last_word = reason, refusal
             self.story.links.down(self, reason)
 
 
@@ -178,8 +180,11 @@ def test_peer_that_is_forgotten_is_disconnected_and_its_sessions_end() -> None:
     """It was removed from the configuration."""
     story = _Story()
     session, waiting = story.up(), story.enter(number=2)
-    story.links.forget(2)
-    story.links.forget(2)
+    removed = GreetingRefused(GreetingRefusalReason.REMOVED, "you were removed")
+    story.links.forget(2, removed)
+    story.links.forget(2, removed)
+    assert session.last_word is removed
+    assert story.links.peers() == ()
     assert session.ended
     assert waiting.ended
     assert story.told == ["up 2", "down 2"]
