@@ -18,6 +18,7 @@ from kvraft.api_v2.answers import Framing
 from kvraft.api_v2.app import App
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.request_splitter import RequestLine, Splitter
+from kvraft.api_v2.unfinished import SMALL_BYTES, Unfinished
 from kvraft.api_v2.unread import TRANSPORT_BYTES, Unread
 
 log = logs.get(__name__)
@@ -92,7 +93,19 @@ class Sent(web.StreamResponse):
 class Handler(web.RequestHandler):
     """aiohttp's connection, with Go's answer to what is not HTTP, and no traceback for anybody."""
 
-    __slots__ = ("_asked", "_content", "_lines", "_splitter", "exchange", "has_ended", "server")
+    __slots__ = (
+        "_asked",
+        "_coming",
+        "_content",
+        "_given_up",
+        "_held_back",
+        "_held_bytes",
+        "_lines",
+        "_splitter",
+        "exchange",
+        "has_ended",
+        "server",
+    )
 
     server: "Server"
     exchange: Exchange | None
@@ -104,6 +117,13 @@ class Handler(web.RequestHandler):
     _asked: RequestLine | None
     """What is being answered was asked so, and `_content` is its body."""
     _content: StreamReader | None
+    _coming: RequestLine | None
+    """Whose body the next bytes are."""
+    _held_bytes: int
+    """What the requests hold that are not settled."""
+    _held_back: bool
+    """Read no further because all clients together have sent too much."""
+    _given_up: bool
     _splitter: Splitter
 
     def begin(self, server: "Server") -> None:
@@ -113,7 +133,9 @@ class Handler(web.RequestHandler):
         self.exchange = None
         self.has_ended = False
         self._lines = deque()
-        self._asked = self._content = None
+        self._asked = self._content = self._coming = None
+        self._held_bytes = 0
+        self._held_back = self._given_up = False
         self._splitter = Splitter(settings.request_line_bytes_max, settings.header_bytes_max, settings.headers_max)
 
     def data_received(self, data: bytes) -> None:
@@ -122,11 +144,20 @@ class Handler(web.RequestHandler):
             # aiohttp itself: its parser may go on with what it has kept back.
             super().data_received(data)
             return
+        if self._given_up:
+            return
         for piece in self._splitter.feed(data):
             if piece.line is not None:
                 self._lines.append(piece.line)
+                self._coming = piece.line
+            coming = self._coming
+            if coming is not None and coming.held_bytes >= 0:
+                coming.held_bytes += len(piece.data)
+                self._held_bytes += len(piece.data)
             super().data_received(piece.data)
         self._end_broken_body()
+        if self._held_bytes + self._splitter.kept_bytes > SMALL_BYTES and self.transport is not None:
+            self.server.unfinished.hold(self, self._held_bytes + self._splitter.kept_bytes)
 
     def begin_request(self, request: web.BaseRequest) -> RequestLine:
         """What is asked by the next request; called for each one in the order in which the parser gave them."""
@@ -134,6 +165,12 @@ class Handler(web.RequestHandler):
         self._content = request.content
         self._end_broken_body()
         return self._asked
+
+    def settle(self, line: RequestLine) -> None:
+        """What a request has sent is kept no more, or by others, who have limits of their own."""
+        self._held_bytes -= max(0, line.held_bytes)
+        line.held_bytes = -1  # what still comes of it is thrown away
+        self.server.unfinished.hold(self, self._held_bytes + self._splitter.kept_bytes)
 
     @property
     def is_last(self) -> bool:
@@ -177,6 +214,7 @@ class Handler(web.RequestHandler):
             exchange.gone()
         super().connection_lost(exc)
         self.server.unread.release(self)
+        self.server.unfinished.release(self)
         self.server.transports.pop(self, None)
         self.server.note_closed()
 
@@ -194,6 +232,40 @@ class Handler(web.RequestHandler):
         if exchange is not None:
             exchange.gone()
 
+    def hold_back(self) -> None:
+        """Read nothing for now (`unfinished.Sender`)."""
+        self._held_back = True
+        self._pause_transport_reading()
+
+    def go_on(self) -> None:
+        """Read again, if aiohttp wants to."""
+        self._held_back = False
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """aiohttp's: every way in which it reads on."""
+        if not self._held_back:
+            super()._resume_transport_reading()
+
+    def give_up(self) -> None:
+        """Say that the rest is not waited for; whoever waits for an answer and has sent so much ahead is cut off."""
+        if self.transport is None:
+            return
+        asked = self._asked
+        if asked is not None and asked.is_awaited and self._content is not None:
+            asked.is_given_up = True
+            self._content.feed_eof()
+            self.close()
+        elif self.exchange is None and not self._is_owed():
+            super().data_received(self._splitter.give_up().data)
+        else:
+            self.cut_off()
+            return
+        # What still comes is read and thrown away, so that the client sees its answer.
+        self._given_up = True
+        self._resume_transport_reading()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -204,7 +276,10 @@ class Handler(web.RequestHandler):
         """Say that this is no HTTP, or that we have a bug; the connection ends either way."""
         if status == 400:
             log.debug("bad request", peer=request.remote, error=message)
-            answer = errors.head_too_large() if self._splitter.too_large else errors.bad_request()
+            if self._given_up:
+                answer = errors.too_slow()
+            else:
+                answer = errors.head_too_large() if self._splitter.too_large else errors.bad_request()
         else:
             log.error("answering a request failed", peer=request.remote, error=repr(exc))
             answer = errors.text_error(500, b"Internal Server Error")
@@ -225,6 +300,7 @@ class Server(web.Server):
         app: Answers requests.
         handle: Is given every request that aiohttp has parsed.
         unread: What clients leave unread.
+        unfinished: What clients have sent of requests that are not whole.
     """
 
     def __init__(
@@ -232,6 +308,7 @@ class Server(web.Server):
         app: App,
         handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         unread: Unread,
+        unfinished: Unfinished,
     ) -> None:
         settings = app.settings
         super().__init__(
@@ -248,6 +325,7 @@ class Server(web.Server):
         )
         self.app = app
         self.unread = unread
+        self.unfinished = unfinished
         self.stopping = False
         self.transports: dict[Handler, asyncio.Transport] = {}
         """Every open connection; aiohttp forgets one that it has told to close, before all has left."""

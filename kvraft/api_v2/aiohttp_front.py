@@ -19,6 +19,7 @@ from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.request_splitter import RequestLine
+from kvraft.api_v2.unfinished import Unfinished
 from kvraft.api_v2.unread import Unread
 
 log = logs.get(__name__)
@@ -42,10 +43,10 @@ class RefusedError(Exception):
 class AiohttpFront:
     """Makes the aiohttp protocols that serve connections."""
 
-    def __init__(self, app: App, dates: DateLine, unread: Unread) -> None:
+    def __init__(self, app: App, dates: DateLine, unread: Unread, unfinished: Unfinished) -> None:
         self._app = app
         self._dates = dates
-        self._server = Server(app, self._handle, unread)
+        self._server = Server(app, self._handle, unread, unfinished)
 
     @property
     def connection_count(self) -> int:
@@ -119,7 +120,9 @@ class AiohttpFront:
             body = await _read_body(request, transport, line)
         except RefusedError as refused:
             exchange.answer(refused.answer)
-            return Sent(keep_alive=False)
+            return Sent(keep_alive=False, linger_s=self._app.settings.unread_body_s if line.is_given_up else 0.0)
+        if line.method in _BODY_METHODS:
+            handler.settle(line)
         content_type = headers.get("Content-Type")
         self._app.handle(
             Request(
@@ -138,6 +141,7 @@ class AiohttpFront:
         finally:
             exchange.gone()
             handler.exchange = None
+            handler.settle(line)
         await _drained(request)
         return Sent(keep_alive=keep_alive and not handler.is_last)
 
@@ -168,12 +172,17 @@ async def _read_body(request: web.BaseRequest, transport: asyncio.Transport, lin
         transport.write(_CONTINUE)
     chunks: list[bytes] = []
     size = 0
+    line.is_awaited = True
     try:
         while size <= FORM_BYTES_MAX and (chunk := await request.content.readany()):
             chunks.append(chunk)
             size += len(chunk)
     except web.RequestPayloadError as error:
         raise RefusedError(errors.bad_request(b"malformed body")) from error
+    finally:
+        line.is_awaited = False
+    if line.is_given_up:
+        raise RefusedError(errors.too_slow())
     if line.body_is_broken:
         raise RefusedError(errors.bad_request(b"malformed chunked encoding"))
     return b"".join(chunks)[: FORM_BYTES_MAX + 1]

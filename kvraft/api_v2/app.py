@@ -12,11 +12,10 @@ from kvraft.api_v2.answers import Answer, Framing
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.key_responses import error_answer
-from kvraft.api_v2.keys import Keys
+from kvraft.api_v2.keys import TOO_MANY_REQUESTS, Keys
 from kvraft.api_v2.routes import Call, Served, find
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.targets import clean_path, parse_target, redirect_body, redirect_header, redirect_url
-from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.metrics import Metrics
 
 _WRITE_METHODS: Final = frozenset((b"PUT", b"POST", b"DELETE", b"PATCH"))
@@ -57,8 +56,7 @@ class App:
 
     def too_many_requests(self) -> Answer:
         """What a client is told that connects when there are too many."""
-        error = EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: too many requests")
-        return error_answer(error, self._backend.cluster_id)
+        return error_answer(TOO_MANY_REQUESTS, self._backend.cluster_id)
 
     def cors_headers(self, origin: bytes | None) -> bytes:
         """The header lines that let a browser's page use the answer; empty for pages of other origins."""

@@ -37,6 +37,12 @@ def head_too_large() -> Answer:
     return Answer(431, PLAIN, b"431 Request Header Fields Too Large", close=True)
 
 
+def too_slow() -> Answer:
+    """A request whose rest does not come while the server has no room for so many; the connection ends with it."""
+    text = b"408 Request Timeout: too many unfinished requests: send all of it again"
+    return Answer(408, PLAIN, text, close=True)
+
+
 def message(status: int, text: bytes, headers: bytes = _JSON) -> Answer:
     """httptypes.HTTPError: `{"message":...}` without a line feed."""
     return Answer(status, headers, b'{"message":' + quote(text) + b"}")

@@ -15,13 +15,15 @@ import socket
 from typing import Final, cast, final
 
 from kvraft import logs
-from kvraft.api_v2.answers import Framing
+from kvraft.api_v2 import errors
+from kvraft.api_v2.answers import Framing, answer_parts
 from kvraft.api_v2.app import App, Request
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, header_facts
 from kvraft.api_v2.routes import key_of
+from kvraft.api_v2.unfinished import SMALL_BYTES, Unfinished
 from kvraft.api_v2.unread import TRANSPORT_BYTES, Unread
 
 log = logs.get(__name__)
@@ -52,9 +54,12 @@ _FRAMINGS: Final = {
 class FastFront:
     """Makes and minds the fast protocols of one server."""
 
-    def __init__(self, app: App, dates: DateLine, aiohttp_front: LateFront, unread: Unread) -> None:
+    def __init__(
+        self, app: App, dates: DateLine, aiohttp_front: LateFront, unread: Unread, unfinished: Unfinished
+    ) -> None:
         self.app: Final = app
         self.unread: Final = unread
+        self.unfinished: Final = unfinished
         self.aiohttp_front: Final = aiohttp_front
         self.connections: Final[set[FastProtocol]] = set()
         self.stopping = False
@@ -105,6 +110,7 @@ class FastProtocol(asyncio.Protocol):
         "_eof",
         "_exchange",
         "_front",
+        "_held_back",
         "_in_serve",
         "_last",
         "_reading_paused",
@@ -122,6 +128,8 @@ class FastProtocol(asyncio.Protocol):
         """The request being answered."""
         self._in_serve = False
         self._reading_paused = False
+        self._held_back = False
+        """Read no further because all clients together have sent too much."""
         self._writing_paused = False
         self._eof = False
         self._last = False
@@ -144,6 +152,8 @@ class FastProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Serve what is complete; stop reading while too much waits."""
         self._silent_sweeps = 0
+        if self._last:
+            return
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
             self._serve()
@@ -151,6 +161,8 @@ class FastProtocol(asyncio.Protocol):
             self._reading_paused = True
             if self._transport is not None:
                 self._transport.pause_reading()
+        if len(self._buffer) > SMALL_BYTES:
+            self._front.unfinished.hold(self, len(self._buffer))
 
     def eof_received(self) -> bool:
         """True (keep the connection) while an answer is owed to a client that only stopped sending."""
@@ -168,6 +180,7 @@ class FastProtocol(asyncio.Protocol):
         self._buffer = b""
         self._front.forget(self)
         self._front.unread.release(self)
+        self._front.unfinished.release(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.gone()
@@ -197,7 +210,8 @@ class FastProtocol(asyncio.Protocol):
             return
         if self._reading_paused:
             self._reading_paused = False
-            self._transport.resume_reading()
+            if not self._held_back:
+                self._transport.resume_reading()
         self._serve()
 
     def _serve(self) -> None:
@@ -238,6 +252,8 @@ class FastProtocol(asyncio.Protocol):
         if len(buffer) < used:
             return False
         self._buffer = buffer[used:]
+        if used > SMALL_BYTES:
+            self._front.unfinished.hold(self, len(self._buffer))
         self._answer(method, target, facts.content_type, buffer[end + 4 : used], keep_alive=facts.keep_alive)
         return True
 
@@ -275,6 +291,7 @@ class FastProtocol(asyncio.Protocol):
         self._transport = None
         self._buffer = b""
         self._front.forget(self)
+        self._front.unfinished.release(self)
         self._front.aiohttp_front.adopt(transport, buffer, last=self._eof)
 
     # -- exchange.Connection ------------------------------------------------------------------------------------
@@ -325,6 +342,35 @@ class FastProtocol(asyncio.Protocol):
             transport.abort()
         if exchange is not None:
             exchange.gone()
+
+    # -- unfinished.Sender --------------------------------------------------------------------------------------
+
+    def hold_back(self) -> None:
+        """Read nothing for now."""
+        self._held_back = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again, unless what was sent ahead is too much already."""
+        self._held_back = False
+        if self._transport is not None and not self._reading_paused:
+            self._transport.resume_reading()
+
+    def give_up(self) -> None:
+        """Say that the rest is not waited for; whoever waits for an answer and has sent so much ahead is cut off."""
+        transport = self._transport
+        if self._must_wait() or transport is None or transport.is_closing():
+            self.cut_off()
+            return
+        self._buffer = b""
+        self._last = True
+        parts, _ = answer_parts(errors.too_slow(), _FRAMINGS[False, False], self.common_headers())
+        transport.writelines(parts)
+        # A close with bytes unread would reset the connection, and the client would lose its answer.
+        transport.write_eof()
+        transport.resume_reading()
+        asyncio.get_running_loop().call_later(self._front.app.settings.unread_body_s, transport.close)
 
     # -- FastFront ----------------------------------------------------------------------------------------------
 

@@ -28,6 +28,9 @@ _END: Final = Piece(b"}\n")
 _EASY_BYTES: Final = 64 << 10
 _EASY_PAIRS: Final = 10_000
 """Forms with more parameters than this, about 10 ms of work, are parsed on a thread."""
+_LABORIOUS_BYTES_MAX: Final = 64 << 20
+"""Of such forms at once. One more: 500/300 `etcdserver: too many requests`."""
+TOO_MANY_REQUESTS: Final = EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: too many requests")
 _LONG_BODY: Final = bytes(DECLARED_LENGTH_MAX + 1)
 """Stands for any body whose length is not declared, where only the head is sent."""
 
@@ -43,6 +46,7 @@ class Keys:
         self._watches: Final = Watches(backend)
         self._unopened: Final[set[Exchange]] = set()
         """Watches whose index is being checked."""
+        self._laborious_bytes = 0
 
     def handle(
         self,
@@ -69,11 +73,17 @@ class Keys:
         self, method: bytes, key: bytes, query: bytes, content_type: bytes | None, body: bytes, exchange: Exchange
     ) -> None:
         """Parse a form of very many parameters on a thread: millions of them fit a body and take seconds."""
+        size = len(query) + len(body)
+        if self._laborious_bytes + size > _LABORIOUS_BYTES_MAX:
+            exchange.answer(error_answer(TOO_MANY_REQUESTS, self._backend.cluster_id))
+            return
+        self._laborious_bytes += size
         parsing = asyncio.get_running_loop().run_in_executor(
             None, parse_key_request, method, key, query, content_type, body, self._backend.wall_ns
         )
 
         def parsed(future: asyncio.Future[KeyRequest]) -> None:
+            self._laborious_bytes -= size
             try:
                 request = future.result()
             except EtcdError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from kvraft.api_v2.app import App
 from kvraft.api_v2.http_dates import DateLine
+from kvraft.api_v2.unfinished import Unfinished
 from kvraft.api_v2.unread import Unread
 
 if TYPE_CHECKING:
@@ -44,16 +45,28 @@ class _Parked(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's
         """It waits no longer."""
         self.front.parked.discard(self)
+        self.front.unfinished.release(self)
+
+    def hold_back(self) -> None:
+        """It is not read anyway."""
+
+    def go_on(self) -> None:
+        """It is read again by its front."""
+
+    def give_up(self) -> None:
+        """Whatever it wants."""
+        self.transport.abort()
 
 
 @final
 class LateFront:
     """`AiohttpFront` for those who need not know whether it is there yet."""
 
-    def __init__(self, app: App, dates: DateLine, unread: Unread) -> None:
+    def __init__(self, app: App, dates: DateLine, unread: Unread, unfinished: Unfinished) -> None:
         self._app = app
         self._dates = dates
         self._unread = unread
+        self.unfinished = unfinished
         self._front: AiohttpFront | None = None
         self._stopping = False
         self.parked: set[_Parked] = set()
@@ -66,11 +79,12 @@ class LateFront:
     async def load(self) -> None:
         """Import the front, and hand it what has come meanwhile. A new connection of its own needs this first."""
         front_class = await asyncio.to_thread(_front_class)
-        self._front = front_class(self._app, self._dates, self._unread)
+        self._front = front_class(self._app, self._dates, self._unread, self.unfinished)
         if self._stopping:
             self._front.begin_stop()
         for connection in list(self.parked):
             self.parked.discard(connection)
+            self.unfinished.release(connection)
             if not connection.transport.is_closing():
                 connection.transport.resume_reading()
                 self._front.adopt(connection.transport, connection.received, last=connection.last)
@@ -89,6 +103,7 @@ class LateFront:
         transport.pause_reading()
         transport.set_protocol(parked)
         self.parked.add(parked)
+        self.unfinished.hold(parked, len(received))
 
     def begin_stop(self) -> None:
         """See `AiohttpFront.begin_stop`. What is parked has not been begun."""

@@ -41,6 +41,12 @@ class RequestLine:
     """As it stood in the request line."""
     body_is_broken: bool = False
     """No more of its body can be understood, nor anything behind it. Seen after the request itself was given on."""
+    is_awaited: bool = False
+    """Its body is being read."""
+    is_given_up: bool = False
+    """The rest of its body is not waited for."""
+    held_bytes: int = 0
+    """Of the request, given on and kept in memory; negative: not any more, whatever comes."""
 
 
 @final
@@ -115,6 +121,17 @@ class Splitter:
         """Nothing more is given on: a head was in doubt or beyond the limits, or a body cannot be understood."""
         self.too_large = False
         """A head was beyond the limits."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Received and not yet given on."""
+        return len(self._buffer)
+
+    def give_up(self) -> Piece:
+        """Take nothing more; what the parser is given for it, which it refuses."""
+        self._over = True
+        self._buffer.clear()
+        return Piece(_NO_HTTP)
 
     def feed(self, data: bytes) -> list[Piece]:
         """What the parser is to be given, in order, now that `data` has come."""

@@ -18,6 +18,7 @@ from kvraft.api_v2.fast_protocol import FastFront
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.settings import ApiSettings
+from kvraft.api_v2.unfinished import Unfinished
 from kvraft.api_v2.unread import Unread
 from kvraft.metrics import Metrics
 
@@ -100,9 +101,12 @@ class ApiServer:
     def __init__(self, app: App, listeners: Sequence[Listener], dates: DateLine) -> None:
         self._app = app
         self._unread = Unread(app.settings.unread_bytes_max)
-        self._aiohttp = LateFront(app, dates, self._unread)
+        self._unfinished = Unfinished(app.settings.unfinished_bytes_max)
+        self._aiohttp = LateFront(app, dates, self._unread, self._unfinished)
         self._loading: asyncio.Task[None] | None = None
-        self._fast = FastFront(app, dates, self._aiohttp, self._unread) if app.settings.fast_front else None
+        self._fast: FastFront | None = None
+        if app.settings.fast_front:
+            self._fast = FastFront(app, dates, self._aiohttp, self._unread, self._unfinished)
         self._listeners = listeners
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -152,6 +156,7 @@ class ApiServer:
             await self._loading
         await asyncio.gather(self._stop_fast(timeout_s), self._aiohttp.stop(timeout_s))
         self._unread.close()
+        self._unfinished.close()
 
     async def _stop_fast(self, timeout_s: float) -> None:
         fast = self._fast

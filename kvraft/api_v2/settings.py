@@ -24,6 +24,9 @@ class ApiSettings:
     unread_bytes_max: int = 64 << 20
     """Answers and events in front of slow clients' sockets, all together, what several wait for counted once. More:
     those are cut off that leave the most unread for the longest."""
+    unfinished_bytes_max: int = 64 << 20
+    """Requests that clients have sent a part of, all together. More: they are read one after the other, and those are
+    told 408 that do not go on."""
     keep_alive_s: float = 3630.0
     """Idle connections are closed after this; clients of watches keep pools of idle ones, so it is long."""
     unread_body_s: float = 2.0

@@ -8,7 +8,8 @@ several connections were given, an event above all, are there once and count onc
 import asyncio
 from typing import Final, Protocol, final
 
-from kvraft import clock, heap, logs
+from kvraft import clock, logs
+from kvraft.api_v2.freed import Freed
 
 log = logs.get(__name__)
 
@@ -24,10 +25,6 @@ _LEFT: Final = 0.75
 """Cutting goes on down to this share of the limit, so that it is not done for every answer."""
 _SAY_S: Final = 1.0
 """Clients that are cut off within this time are told in one line."""
-_TRIM_BYTES: Final = 8 << 20
-"""Given back to the system when so much has been read or dropped: less is soon used again."""
-_TRIM_MS: Final = 10_000
-"""At most once in so long: it takes milliseconds in which nobody gets memory."""
 
 
 class Reader(Protocol):
@@ -64,10 +61,7 @@ class Unread:
         self._held: dict[Reader, _Held] = {}
         self._holders: dict[int, int] = {}
         """By the identity of bytes, which are kept alive meanwhile: how often they are held."""
-        self._peak_bytes = 0
-        """The most since memory was given back."""
-        self._trimmed_ms = -_TRIM_MS
-        self._trimming: asyncio.TimerHandle | None = None
+        self._freed = Freed()
         self._cutting: asyncio.TimerHandle | None = None
         self._saying: asyncio.TimerHandle | None = None
         self._cut_count = self._cut_bytes = 0
@@ -84,7 +78,7 @@ class Unread:
             if not count:
                 self.bytes += len(part)
         held.parts += parts
-        self._peak_bytes = max(self._peak_bytes, self.bytes)
+        self._freed.grown(self.bytes)
         if self.bytes > self._bytes_max:
             if self.bytes > _HARD * self._bytes_max:
                 self._cut(0, _HARD * self._bytes_max)
@@ -103,13 +97,12 @@ class Unread:
                 holders[id(part)] = count
             else:
                 self.bytes -= len(part)
-        if self._peak_bytes - self.bytes >= _TRIM_BYTES and self._trimming is None:
-            wait_s = max(1000, self._trimmed_ms + _TRIM_MS - clock.monotonic_ms()) / 1000
-            self._trimming = asyncio.get_running_loop().call_later(wait_s, self._trim)
+        self._freed.shrunk(self.bytes)
 
     def close(self) -> None:
         """Plan nothing any more: the server has stopped."""
-        for planned in (self._trimming, self._cutting, self._saying):
+        self._freed.close()
+        for planned in (self._cutting, self._saying):
             if planned is not None:
                 planned.cancel()
         if self._cut_count:
@@ -145,9 +138,3 @@ class Unread:
         self._saying = None
         log.warning("slow clients cut off", connections=self._cut_count, unread_bytes=self._cut_bytes)
         self._cut_count = self._cut_bytes = 0
-
-    def _trim(self) -> None:
-        self._trimming = None
-        self._trimmed_ms = clock.monotonic_ms()
-        self._peak_bytes = self.bytes
-        asyncio.get_running_loop().run_in_executor(None, heap.give_back)

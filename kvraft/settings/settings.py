@@ -63,6 +63,9 @@ class Limits:
     """Answers and events in front of the sockets of all clients that do not keep up, what several wait for counted
     once; for a second, four times as much. More: those are cut off that leave the most unread for the longest, in the
     midst of their answers. A slow watcher hardly counts: it goes on from the history, as fast as it reads."""
+    unfinished_bytes_max: int = 64 << 20
+    """Requests that all clients together have sent a part of; who holds no more than 16 KiB is not counted. More: they
+    are read one after the other, and those that do not go on are told 408, the oldest first."""
 
 
 @final

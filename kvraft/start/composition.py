@@ -137,5 +137,6 @@ def api_settings(wanted: Settings) -> ApiSettings:
         headers_max=limits.headers_max,
         connections_max=limits.connections_max,
         unread_bytes_max=limits.unread_bytes_max,
+        unfinished_bytes_max=limits.unfinished_bytes_max,
         server_version=ETCD_VERSION,
     )

@@ -109,7 +109,7 @@ async def test_memory_is_given_back_once_much_was_read(monkeypatch: pytest.Monke
     client = Client()
     pending.hold(client, [bytes(7 * MIB)])
     pending.release(client)
-    assert pending._trimming is None
+    assert pending._freed.planned is None
     pending.hold(client, [bytes(20 * MIB)])
     pending.release(client)
     async with asyncio.timeout(10):

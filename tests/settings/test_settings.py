@@ -505,6 +505,7 @@ def test_limits_of_the_table_are_those_that_the_rooms_enforce() -> None:
         limits.uncommitted_bytes_max == RaftSettings().uncommitted_bytes_max == MemberSettings().uncommitted_bytes_max
     )
     assert limits.unread_bytes_max == ApiSettings().unread_bytes_max
+    assert limits.unfinished_bytes_max == ApiSettings().unfinished_bytes_max
 
 
 def test_limits_of_the_table_are_those_that_operators_are_told() -> None:
