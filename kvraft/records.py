@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from kvraft.keyspace.keyspace import Answer
+from kvraft.keyspace.answers import Answer
 
 
 @final

@@ -4,7 +4,8 @@
 no randomness, no I/O.
 Around it:
 
-- `commands.py` what can be asked, `command_codec.py` its bytes in an entry; `events.py` and `errors.py` the answers;
+- `commands.py` what can be asked, `command_codec.py` its bytes in an entry; `answers.py` with `events.py` and
+  `errors.py` what it comes to;
 - `tree.py` files and directories, `live_tree.py` the applied tree with all that hangs on it;
 - `views.py` nodes as events show them;
 - `json_text.py` values as Go's JSON strings, the form in which they are held, stored and served;
@@ -14,6 +15,7 @@ Around it:
 - `records.py` state as bytes; `dirty_state.py` what a flush will write;
 - `changes.py` a flush and `loading.py` a restart, both in slices;
 - `cluster.py` who belongs to the cluster, where, and who was removed;
+- `accounts.py` users, roles and auth, `account_commands.py` what changes them;
 - `state_hash.py` what members compare; `stats.py` the counters of `/v2/stats/store`.
 
 Left out: time, replication, HTTP, and when anything is flushed or expired.

@@ -11,9 +11,19 @@ from typing import Final, final
 
 import msgpack
 
+from kvraft.keyspace.account_commands import (
+    DeleteRole,
+    DeleteUser,
+    DisableAuth,
+    EnableAuth,
+    Permissions,
+    PutRole,
+    PutUser,
+)
 from kvraft.keyspace.commands import (
     NO_TTL,
     AddMember,
+    Authorized,
     Command,
     CompareAndDelete,
     CompareAndSwap,
@@ -52,11 +62,19 @@ REGISTER_FOUNDERS: Final = 15
 ADD_MEMBER: Final = 16
 MOVE_MEMBER: Final = 17
 REMOVE_MEMBER: Final = 18
+# 32 to 63 are for users, roles and what comes with them.
+PUT_USER: Final = 32
+DELETE_USER: Final = 33
+PUT_ROLE: Final = 34
+DELETE_ROLE: Final = 35
+ENABLE_AUTH: Final = 36
+DISABLE_AUTH: Final = 37
+AUTHORIZED: Final = 38
 
 ARRAY_ITEMS_MAX: Final = 1024
-"""Longest array inside a command: the URLs of one member, or the founders."""
+"""Longest array inside a command: the URLs of one member, or the founders; roles of a user, or patterns."""
 TEXT_BYTES_MAX: Final = 1 << 16
-"""Longest name, version or URL."""
+"""Longest name, version, URL or pattern."""
 
 _pack = msgpack.Packer(autoreset=True).pack
 
@@ -196,6 +214,44 @@ def _only(field: str) -> Callable[[Command], object]:
     return lambda command: (value_of(command),)
 
 
+def _some_texts(item: object) -> tuple[str, ...] | None:
+    return None if item is None else _texts(item)
+
+
+def _permissions(item: object) -> Permissions:
+    if type(item) is not list or len(item) != 2:
+        message = f"{item!r:.80} are no permissions"
+        raise MalformedCommandError(message)
+    return Permissions(_some_texts(item[0]), _some_texts(item[1]))
+
+
+def _some_permissions(item: object) -> Permissions | None:
+    return None if item is None else _permissions(item)
+
+
+def _judged(item: object) -> Command:
+    command = decode_command(_value(item))
+    if isinstance(command, Authorized):
+        message = "a command that was judged twice"
+        raise MalformedCommandError(message)
+    return command
+
+
+def _put_role(command: Command) -> object:
+    assert isinstance(command, PutRole)
+    return command.name, _pair(command.permissions), _pair(command.grant), _pair(command.revoke)
+
+
+def _pair(permissions: Permissions | None) -> object:
+    return None if permissions is None else (permissions.read, permissions.write)
+
+
+def _authorized(command: Command) -> object:
+    assert isinstance(command, Authorized)
+    assert not isinstance(command.command, Authorized), "judged once"
+    return command.revision, encode_command(command.command)
+
+
 _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
     Set: (SET, attrgetter("path", "value", "directory", "ttl_s", "expiration_ns", "refresh")),
     Create: (CREATE, attrgetter("path", "value", "directory", "ttl_s", "expiration_ns", "refresh")),
@@ -218,6 +274,13 @@ _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
     AddMember: (ADD_MEMBER, attrgetter("member_id", "peer_urls")),
     MoveMember: (MOVE_MEMBER, attrgetter("member_id", "peer_urls")),
     RemoveMember: (REMOVE_MEMBER, attrgetter("member_id")),
+    PutUser: (PUT_USER, attrgetter("name", "password_hash", "roles", "grant", "revoke")),
+    DeleteUser: (DELETE_USER, attrgetter("name")),
+    PutRole: (PUT_ROLE, _put_role),
+    DeleteRole: (DELETE_ROLE, attrgetter("name")),
+    EnableAuth: (ENABLE_AUTH, lambda _: ()),
+    DisableAuth: (DISABLE_AUTH, lambda _: ()),
+    Authorized: (AUTHORIZED, _authorized),
 }
 """For each command its number and what takes its fields, in their order in the array."""
 
@@ -245,5 +308,15 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[list[object]], Command]]]] = {
     ADD_MEMBER: (3, lambda f: AddMember(_u64(f[1]), _texts(f[2]))),
     MOVE_MEMBER: (3, lambda f: MoveMember(_u64(f[1]), _texts(f[2]))),
     REMOVE_MEMBER: (2, lambda f: RemoveMember(_u64(f[1]))),
+    PUT_USER: (6, lambda f: PutUser(_text(f[1]), _value(f[2]), _some_texts(f[3]), _texts(f[4]), _texts(f[5]))),
+    DELETE_USER: (2, lambda f: DeleteUser(_text(f[1]))),
+    PUT_ROLE: (
+        5,
+        lambda f: PutRole(_text(f[1]), _permissions(f[2]), _some_permissions(f[3]), _some_permissions(f[4])),
+    ),
+    DELETE_ROLE: (2, lambda f: DeleteRole(_text(f[1]))),
+    ENABLE_AUTH: (1, lambda _: EnableAuth()),
+    DISABLE_AUTH: (1, lambda _: DisableAuth()),
+    AUTHORIZED: (3, lambda f: Authorized(_u64(f[1]), _judged(f[2]))),
 }
 """For each number the length of the array and what makes the command from it."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import final
 
+from kvraft.keyspace.account_commands import AccountCommand
+
 NO_TTL = -1
 """`ttl_s` of a node that never expires."""
 
@@ -211,4 +213,34 @@ ClusterCommand = (
     | SetHistorySizeAtIndex
 )
 """About the cluster, not about keys."""
-Command = Set | Create | CreateInOrder | Update | CompareAndSwap | Delete | CompareAndDelete | Sync | ClusterCommand
+MembersOwn = (
+    Sync
+    | RegisterFounders
+    | RegisterMembers
+    | PublishMember
+    | PublishMemberAlone
+    | SetClusterVersion
+    | SetHistorySize
+    | SetHistorySizeAtIndex
+)
+"""What members ask for by themselves, so that no judgement of a client's right comes with it."""
+KeyCommand = Set | Create | CreateInOrder | Update | CompareAndSwap | Delete | CompareAndDelete
+"""What a client can ask of the keys."""
+
+
+@final
+@dataclass(slots=True)
+class Authorized:
+    """A client's command, and the accounts by which it was found to be allowed.
+
+    It is carried out only if they are still in force where it is applied; otherwise nothing happens, and whoever sent
+    it judges it again.
+    """
+
+    revision: int
+    """`Accounts.revision` of the judgement."""
+    command: "Command"
+    """Never another `Authorized`."""
+
+
+Command = KeyCommand | MembersOwn | MembershipCommand | AccountCommand | Authorized

@@ -6,13 +6,16 @@ Rules, causes and the order of checks are those of etcd v3.4 etcdserver/api/v2st
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, final
 
 from kvraft.keyspace import state_hash
+from kvraft.keyspace.account_commands import AccountCommand
+from kvraft.keyspace.accounts import Accounts, AccountsChanged
+from kvraft.keyspace.answers import Acknowledged, Answer
 from kvraft.keyspace.changes import PendingChanges
 from kvraft.keyspace.cluster import ClusterState, MembershipRefused, Refusal
 from kvraft.keyspace.commands import (
+    Authorized,
     ClusterCommand,
     Command,
     CompareAndDelete,
@@ -35,31 +38,17 @@ from kvraft.keyspace.json_text import encode_value, escape
 from kvraft.keyspace.listing import Found, Listing, render_file
 from kvraft.keyspace.live_tree import LiveTree
 from kvraft.keyspace.loading import Loading
-from kvraft.keyspace.records import Meta
+from kvraft.keyspace.records import Meta, decode_accounts
 from kvraft.keyspace.state_records import StateImage
 from kvraft.keyspace.stats import StoreStats
 from kvraft.keyspace.tree import AnyNode, Directory, File, path_of
-from kvraft.keyspace.views import lifetime_of, view_of
+from kvraft.keyspace.views import compare_cause, lifetime_of, view_of
 from kvraft.keyspace.watchers import WatcherHub, WatchPoint
 
 SYNC_EXPIRES_MAX: Final = 4096
 """Nodes that one Sync expires at most, some 20 ms; the next Sync takes the rest, since they are still due."""
 
 _NOTHING_DOOMED: Final[list[WatchPoint]] = []
-
-
-@final
-@dataclass(slots=True)
-class Acknowledged:
-    """What Sync and the commands about the cluster answer: they have no event for a client."""
-
-    changes: int
-    """Nodes expired, or 1 if the command changed something; so many etcd_indices it took."""
-    etcd_index: int
-    """The store's index afterwards."""
-
-
-Answer = Event | EtcdError | Acknowledged | MembershipRefused
 
 
 @final
@@ -82,6 +71,8 @@ class Keyspace:
         """A chain over every answer so far: equal on two members that have applied the same log and agree."""
         self.cluster = ClusterState()
         """Who belongs to the cluster, and its version."""
+        self.accounts = Accounts()
+        """Users and roles, and whether they count."""
         self.stats = StoreStats()
         """This member's own counters, not part of the state."""
         self._tree = LiveTree()
@@ -125,7 +116,13 @@ class Keyspace:
 
     def apply(self, command: Command, clock_ms: int) -> Answer:
         """Apply the command of one log entry whose clock is `clock_ms`; a failure changes only the state hash."""
-        answer: Answer
+        answer: Event | EtcdError
+        if self.accounts.enabled or type(command) is Authorized:
+            admitted = self.accounts.admitted(command)
+            if admitted is None:
+                self.state_hash = state_hash.after_other_accounts(self.state_hash, self.etcd_index, clock_ms)
+                return AccountsChanged(self.etcd_index)
+            command = admitted
         if isinstance(command, Set):
             answer = self._set(command, clock_ms)
         elif isinstance(command, CompareAndSwap):
@@ -140,18 +137,35 @@ class Keyspace:
             answer = self._create_in_order(command, clock_ms)
         elif isinstance(command, CompareAndDelete):
             answer = self._compare_and_delete(command, clock_ms)
-        elif isinstance(command, Sync):
-            answer = self._sync(clock_ms)
         else:
-            answer = self._change_cluster(command)
+            return self._apply_other(command, clock_ms)
         if isinstance(answer, EtcdError):
             self.state_hash = state_hash.after_error(self.state_hash, answer, clock_ms)
-        elif isinstance(answer, Acknowledged):
+        self._tree.tidy()
+        return answer
+
+    def _apply_other(self, command: Command, clock_ms: int) -> Answer:
+        """What is not a client's write of a key; these answers have no event that binds them in the state hash."""
+        answer: Acknowledged | MembershipRefused
+        digest = b""
+        if isinstance(command, AccountCommand):
+            changed = self.accounts.apply(command, self.etcd_index)
+            self._take_indices(changed.changes)
+            self.state_hash = state_hash.after_accounts(self.state_hash, changed, self.accounts.digest, clock_ms)
+            if changed.changes:
+                self.watchers.rights_changed()
+            return changed
+        if isinstance(command, Sync):
+            answer = self._sync(clock_ms)
+        else:
+            assert isinstance(command, ClusterCommand), "what was judged is taken out, once"
+            answer = self._change_cluster(command)
             digest = self.cluster.digest() if isinstance(command, MembershipCommand) else b""
+        if isinstance(answer, Acknowledged):
             self.state_hash = state_hash.after_changes(
                 self.state_hash, answer.changes, answer.etcd_index, clock_ms, digest
             )
-        elif isinstance(answer, MembershipRefused):
+        else:
             self.state_hash = state_hash.after_refusal(self.state_hash, answer, clock_ms)
         self._tree.tidy()
         return answer
@@ -311,15 +325,8 @@ class Keyspace:
         if isinstance(node, Directory):
             # etcd names its internal root `/1` and cuts that off, which leaves nothing of the root (contract A.6).
             return EtcdError(ErrorCode.NOT_FILE, b"" if path == b"/" else path, self.etcd_index)
-        causes = []
-        if prev_value:
-            value = node.value()
-            if value != prev_value:
-                causes.append(b"[%b != %b]" % (prev_value, value))
-        if prev_index and prev_index != node.modified_index:
-            causes.append(b"[%d != %d]" % (prev_index, node.modified_index))
-        if causes:
-            return EtcdError(ErrorCode.TEST_FAILED, b" ".join(causes), self.etcd_index)
+        if cause := compare_cause(node, prev_value, prev_index):
+            return EtcdError(ErrorCode.TEST_FAILED, cause, self.etcd_index)
         return node
 
     def _delete(self, command: Delete, clock_ms: int) -> Event | EtcdError:
@@ -368,17 +375,21 @@ class Keyspace:
             changes = outcome
         else:
             changes = self.cluster.publish(command)
+        self._take_indices(changes)
+        return Acknowledged(changes, self.etcd_index)
+
+    def _take_indices(self, changes: int) -> None:
         for _ in range(changes):
             self.etcd_index += 1
             self.history.add(internal_event(self.etcd_index))
-        return Acknowledged(changes, self.etcd_index)
 
     def compared_hash(self) -> bytes:
         """What members compare: `state_hash`, then the hash of all nodes, unless removed ones are not all counted yet.
 
-        The first is a function of the answers so far, the second of what memory holds.
+        The first is a function of the answers so far, the second of what memory holds; with users and roles, if there
+        are any, between them.
         """
-        return self.state_hash + self._tree.node_sum()
+        return self.state_hash + self.accounts.digest + self._tree.node_sum()
 
     # Flushing and restoring
 
@@ -395,6 +406,7 @@ class Keyspace:
             history_events_max=history.events_max,
             history_floor=history.floor,
             history_block_bytes=dict(history.block_bytes),
+            accounts=self.accounts.to_json(),
         )
         unflushed = history.unflushed(self._flushed_index)
         self._flushed_index = self.etcd_index
@@ -431,6 +443,8 @@ class Keyspace:
         self.stats = other.stats
         self.watchers = other.watchers
         self.watchers.resume_after_install(self.history)
+        if self.accounts.revision != other.accounts.revision:
+            self.watchers.rights_changed()
 
     def _restore(self, meta: Meta, newest: list[Event], node_sum: int) -> None:
         """Everything but the tree, once that is built."""
@@ -439,6 +453,8 @@ class Keyspace:
         self.etcd_index = meta.etcd_index
         self.state_hash = meta.state_hash
         self.cluster = meta.cluster
+        if meta.accounts:
+            self.accounts = decode_accounts(meta.accounts)
         self._flushed_index = meta.etcd_index
         self._tree.restore(meta.etcd_index, node_sum)
 

@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final, final
 
+from kvraft.keyspace.accounts import Accounts
 from kvraft.keyspace.cluster import ClusterMember, ClusterState, cluster_facts
 from kvraft.keyspace.events import Action, Event, NodeView
 from kvraft.keyspace.json_text import encode_value
@@ -91,6 +92,8 @@ class Meta:
     history_block_bytes: dict[int, int] = field(default_factory=dict)
     node_sum: bytes = b""
     """The hash of all nodes (see `node_hash.py`); empty if nobody has stored it."""
+    accounts: str = ""
+    """Users and roles, `Accounts.to_json`; empty while there never were any."""
 
 
 def encode_key(number: int) -> bytes:
@@ -241,6 +244,11 @@ def decode_event(etcd_index: int, record: bytes) -> Event:
     return Event(action, node, prev, bool(flags & _EVENT_REFRESH))
 
 
+def decode_accounts(text: str) -> Accounts:
+    """The users and roles of a decoded meta record."""
+    return Accounts.from_json(json.loads(text))
+
+
 def encode_meta(meta: Meta) -> bytes:
     """The meta record: a version byte and JSON, since it is small, written once a flush, and read by people in need."""
     members, removed_ids = cluster_facts(meta.cluster)
@@ -256,7 +264,11 @@ def encode_meta(meta: Meta) -> bytes:
     }
     if meta.node_sum:
         body["node_sum"] = meta.node_sum.hex()
-    return bytes([META_VERSION]) + json.dumps(body, separators=(",", ":")).encode()
+    text = json.dumps(body, separators=(",", ":"))
+    if meta.accounts:
+        # As it stands, since many users are more text than all the rest and change seldom.
+        text = f'{text[:-1]},"v2_accounts":{meta.accounts}}}'
+    return bytes([META_VERSION]) + text.encode()
 
 
 def _texts(items: list[object]) -> tuple[str, ...]:
@@ -290,6 +302,7 @@ def decode_meta(record: bytes) -> Meta:
             history_floor=int(body["history_floor"]),
             history_block_bytes={int(block): int(size) for block, size in body["history_block_bytes"]},
             node_sum=bytes.fromhex(body.get("node_sum", "")),
+            accounts=Accounts.from_json(body["v2_accounts"]).to_json() if "v2_accounts" in body else "",
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         # The last two: a number beyond all floats, and arrays nested without end.

@@ -199,6 +199,8 @@ class WatcherHub:
         self._catching_up: dict[Watcher, None] = {}
         self._behind_index = 0
         """After an install: the first index that live watchers have not seen. 0: they have seen everything."""
+        self.rights_changed: Callable[[], None] = lambda: None
+        """Called when users, roles or auth have changed, before any later event: who may watch is judged anew."""
 
     @property
     def count(self) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from kvraft import logs
-from kvraft.keyspace.commands import Command, CompareAndDelete, Delete, Sync
+from kvraft.keyspace.commands import Authorized, Command, CompareAndDelete, Delete, Sync
 from kvraft.member.interfaces import LogStore
 from kvraft.raft.restored import LogPosition
 
@@ -57,7 +57,8 @@ class DiskWatch:
 
     def refuses(self, command: Command) -> bool:
         """Whether there is no room for this command of a client."""
-        return self.is_exhausted or (self.is_full and not isinstance(command, _FREEING))
+        asked = command.command if isinstance(command, Authorized) else command
+        return self.is_exhausted or (self.is_full and not isinstance(asked, _FREEING))
 
     def scrub(self) -> None:
         """Verify the next few entries.

@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass, field
 
+from kvraft.keyspace.answers import Acknowledged
 from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Event
-from kvraft.keyspace.keyspace import Acknowledged, Keyspace
+from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.keyspace.watchers import CloseReason, Watcher, WatcherHub
 

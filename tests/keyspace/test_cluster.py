@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvraft.keyspace.answers import Acknowledged
 from kvraft.keyspace.cluster import ClusterMember, MembershipRefused, Refusal
 from kvraft.keyspace.command_codec import decode_command, encode_command
 from kvraft.keyspace.commands import (
@@ -19,7 +20,7 @@ from kvraft.keyspace.commands import (
     RegisterMembers,
     RemoveMember,
 )
-from kvraft.keyspace.keyspace import Acknowledged, Keyspace
+from kvraft.keyspace.keyspace import Keyspace
 from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import CLOCK_MS, Disk, acknowledged, assert_same
 

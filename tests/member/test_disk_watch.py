@@ -4,7 +4,7 @@ import asyncio
 import pathlib
 from typing import final
 
-from kvraft.keyspace.commands import Delete, Set
+from kvraft.keyspace.commands import Authorized, Delete, Set
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member import outcomes
 from kvraft.member.disk_watch import LOOK_BYTES, MARGIN_BYTES, SCRUB_ENTRIES, DiskWatch
@@ -86,6 +86,8 @@ def test_what_frees_space_is_taken_until_only_the_debt_fits() -> None:
     for free in (MANY_BYTES, MARGIN_BYTES, MARGIN_BYTES - 1):
         disk.at(free)
         answers.append((disk.watch.refuses(put), disk.watch.refuses(delete)))
+        judged = disk.watch.refuses(Authorized(1, put)), disk.watch.refuses(Authorized(1, delete))
+        assert judged == answers[-1], "who asked does not matter"
     assert answers == [(False, False), (True, False), (True, True)]
 
 
