@@ -9,7 +9,7 @@ from typing import Final
 from kvraft import logs
 from kvraft.settings import flags, settings
 from kvraft.settings.flags import SettingsError
-from kvraft.start import data_directory, versions
+from kvraft.start import config_file, data_directory, versions
 from kvraft.start.running import EXIT_FAILURE, EXIT_SIGNAL
 from kvraft.start.start import start
 from kvraft.storage.errors import StorageError
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             return _print(flags.help_text())
         if given.is_on("version"):
             return _print(versions.version_text())
+        if "config-file" in given.values:
+            given = config_file.read(given)
         if given.is_on("put-back"):
             return _print(data_directory.put_back(settings.data_dir(given)))
         return start(given)

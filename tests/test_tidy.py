@@ -71,6 +71,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/api_v2/": {"aiohttp", "multidict", "yarl"},
     "kvraft/metrics.py": {"prometheus_client"},
     "kvraft/testing/plugin.py": {"pytest"},
+    "kvraft/settings/config_file.py": {"yaml"},
     "kvraft/start/running.py": {"uvloop"},
 }
 """Where each library may be imported. The first matching prefix counts."""

@@ -78,6 +78,11 @@ class Flag:
     """Values beside the empty one that pass without a word; for a switch, `true` or `false`."""
 
     @property
+    def is_number(self) -> bool:
+        """Whether it is a setting that takes a whole number, as its default then is one."""
+        return self.default.isdigit()
+
+    @property
     def variable(self) -> str:
         """The environment variable that sets it."""
         return "ETCD_" + self.name.upper().replace("-", "_")
@@ -108,6 +113,11 @@ _SETTINGS: Final = (
         "initial-advertise-peer-urls",
         "this member's URLs in --initial-cluster",
         "where the other members reach this one",
+    ),
+    (
+        "config-file",
+        "",
+        "a YAML file with etcd's keys; beside it all flags and variables change nothing, but --rebuild and --put-back",
     ),
     ("initial-cluster", "${name}=<its peer URLs>", "all members: n1=http://host:2380,n2=..."),
     (
@@ -274,7 +284,6 @@ def _refused() -> Iterator[Flag]:
     for name in ("auto-tls", "client-cert-auth", "peer-auto-tls", "peer-client-cert-auth"):
         yield Flag(name, Use.REFUSED, tls, is_switch=True, fine=frozenset({"false"}))
     for name, remedy, fine in (
-        ("config-file", "give its settings as flags or as ETCD_* variables", ""),
         ("discovery", "name the members with --initial-cluster", ""),
         ("discovery-srv", "name the members with --initial-cluster", ""),
         ("experimental-enable-v2v3", "the v2 API is kvraft's own: leave it out", ""),
@@ -306,6 +315,9 @@ def _table(*parts: Iterable[Flag]) -> dict[str, Flag]:
 
 FLAGS: Final = _table(_settings(), _accepted(), _silent(), _refused())
 """Every flag by its name."""
+
+BESIDE_CONFIG_FILE: Final = frozenset({"config-file", "help", "put-back", "rebuild", "version"})
+"""What counts beside a configuration file: the deeds that an operator asks for once."""
 
 ALIASES: Final = {"peers": "initial-cluster", "h": "help", "log-output": "log-outputs"}
 """Other spellings. `--peers` was etcd 0.4's name, with values of another form, which are refused with a hint;

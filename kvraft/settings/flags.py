@@ -6,10 +6,10 @@ pkg/flags/flag.go (`SetFlagsFromEnv`).
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, final
 
-from kvraft.settings.flag_table import ALIASES, FLAGS, Flag, Use
+from kvraft.settings.flag_table import ALIASES, BESIDE_CONFIG_FILE, FLAGS, Flag, Use
 
 _PREFIX: Final = "ETCD_"
 _NEVER_EMPTY: Final = frozenset({"name", "initial-cluster"})
@@ -73,14 +73,26 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
     for variable, text in sorted(environment.items()):
         if not variable.startswith(_PREFIX) or not text:
             continue
-        flag = _named(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
+        flag = named(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
         if flag is None or variable != variable.upper():
-            meant = _alike(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
+            meant = alike(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
             hint = f": did you mean {_PREFIX}{meant.upper().replace('-', '_')}?" if meant else ""
             notices.append(f"{one_line(variable)} is not a variable that kvraft reads{hint}")
         elif flag.name not in given:
-            given[flag.name] = _checked(flag, Value(text, f"{variable}={text}"))
-    values = {}
+            given[flag.name] = checked(flag, Value(text, f"{variable}={text}"))
+    file = given.get("config-file")
+    if file is not None and file.text:
+        return _beside_a_file(given, file, notices)
+    return weighed(given, notices)
+
+
+def weighed(given: Mapping[str, Value], notices: Iterable[str]) -> Given:
+    """What becomes of each value: a setting, a line in the log, nothing, or the end of the start.
+
+    Raises:
+        SettingsError: a flag is refused.
+    """
+    values, notices = {}, list(notices)
     for name, value in given.items():
         flag = FLAGS[name]
         if flag.use is Use.SETTING:
@@ -111,7 +123,16 @@ def help_text() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _named(name: str) -> Flag | None:
+def _beside_a_file(given: Mapping[str, Value], file: Value, notices: Iterable[str]) -> Given:
+    """What counts beside a configuration file, as etcd has it: nothing but what asks for a deed."""
+    kept = {name: value for name, value in given.items() if name in BESIDE_CONFIG_FILE and value.text}
+    ignored = ", ".join(value.shown for name, value in given.items() if name not in BESIDE_CONFIG_FILE)
+    lines = [f"{file.shown} is all that is read, as by etcd: {ignored} changes nothing"] if ignored else []
+    return Given(kept, (*notices, *lines))
+
+
+def named(name: str) -> Flag | None:
+    """The flag of a name, or of another spelling of it."""
     return FLAGS.get(ALIASES.get(name, name))
 
 
@@ -129,14 +150,14 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
         word, equals, text = argument.removeprefix("-").removeprefix("-").partition("=")
         if not word or word.startswith("-"):
             raise SettingsError(f"{one_line(argument)}: bad flag syntax: write --name=value")
-        flag = _named(word)
+        flag = named(word)
         if flag is None:
-            meant = _alike(word)
+            meant = alike(word)
             hint = f"did you mean --{meant}? Otherwise see kvraft --help" if meant else "see kvraft --help"
             raise SettingsError(f"--{one_line(word)}: flag provided but not defined: {hint}")
         if not equals:
             text = "true" if flag.is_switch else _next(remaining, argument)
-        given[flag.name] = _checked(flag, Value(text, f"--{word}={text}"))
+        given[flag.name] = checked(flag, Value(text, f"--{word}={text}"))
     return given
 
 
@@ -154,8 +175,12 @@ def _next(remaining: Iterator[str], argument: str) -> str:
     return text
 
 
-def _checked(flag: Flag, value: Value) -> Value:
-    """A switch has one of Go's words for a truth value."""
+def checked(flag: Flag, value: Value) -> Value:
+    """The value, if a flag may have it at all.
+
+    Raises:
+        SettingsError: a switch has none of Go's words for a truth value, or what must not be empty is.
+    """
     if flag.is_switch and value.text not in TRUE | FALSE:
         raise value.error("invalid boolean value: use true or false")
     if flag.name in _NEVER_EMPTY and not value.text.strip():
@@ -163,7 +188,7 @@ def _checked(flag: Flag, value: Value) -> Value:
     return value
 
 
-def _alike(word: str) -> str | None:
+def alike(word: str) -> str | None:
     """The flag that was probably meant."""
     close = difflib.get_close_matches(word, [name for name, flag in FLAGS.items() if flag.use is Use.SETTING], 1)
     return close[0] if close else None

@@ -1,6 +1,7 @@
 """What a start does step by step, from flags that were read to a member that serves. The door is `start.start`.
 
 - `start`: the steps, in their order;
+- `config_file`: reads `--config-file`;
 - `listeners`: the ports, bound before any file is touched; `data_directory`: whose data is there, and putting it back;
 - `giving_up`: whether a member may set its data aside;
 - `running`: a member from its ports to its end, and once more if it rebuilds;
