@@ -1,7 +1,7 @@
 # The four commands are format, check, test, simulate; the same on a laptop and in CI. `make run` needs no other.
 SHELL := /bin/bash
 .DEFAULT_GOAL := test
-.PHONY: deps run test check format simulate torture bench mutants mutants-http clean
+.PHONY: deps run test check conformance format simulate torture bench mutants mutants-http clean
 
 PYTHON := .venv/bin/python
 PORT_BASE ?= 2379
@@ -24,6 +24,10 @@ check: deps ## ruff, mypy, tidy.
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest -q --durations=0 --durations-min=1 tests/test_tidy.py tests/test_fault_matrix.py
 
+conformance: ## Real programs that live on the v2 API, with their installation; within 30 minutes on 2 cores.
+	@tools/deps programs
+	$(PYTHON) -m pytest -m programs tests/programs
+
 format: deps ## Write the sources as ruff would.
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
@@ -44,5 +48,5 @@ bench: deps ## The same workloads against etcd and kvraft, with the goals beside
 	$(PYTHON) -m bench
 
 clean: ## Remove what was built and what tests left; not data/.
-	rm -rf build dist .venv kvraft.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist .venv .programs kvraft.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

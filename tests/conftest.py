@@ -23,11 +23,13 @@ TIER_OF_PATH: Final = {
     "tests/conformance": "conformance",
     "tests/jepsen_like": "cluster",
     "tests/member/test_schedules.py": "simulation",
+    "tests/programs": "programs",
     "tests/simulation": "simulation",
 }
 """Whatever is in none of these is a unit test."""
-BUDGET_S: Final = {"unit": 150, "conformance": 220, "cluster": 320, "simulation": 150}
-"""On 2 cores; all together stay under 15 minutes. docs/testing.md shows the same table."""
+BUDGET_S: Final = {"unit": 150, "conformance": 220, "cluster": 320, "simulation": 150, "programs": 900}
+"""On 2 cores; all but the programs of `make conformance` together stay under 15 minutes. docs/testing.md shows the same
+table."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,90 @@
+"""Patroni 4 minds three PostgreSQL servers through three members, while both are killed and replaced."""
+
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from kvraft.testing import ports
+from kvraft.testing.cluster import Cluster
+from kvraft.testing.plugin import ClusterFactory
+from tests.programs.patroni import TTL_S, Patroni, PrimaryWatch, Server, Writer
+
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
+
+BOOTSTRAP_S = 120.0
+FAILOVER_S = TTL_S + 60.0
+
+
+@pytest.fixture
+def public_directory() -> Iterator[pathlib.Path]:
+    """A directory that the user `postgres` can get to, which those of pytest are not."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="kvraft-programs-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_patroni_never_has_two_leaders_while_everything_is_killed_and_moved(
+    clusters: ClusterFactory, public_directory: pathlib.Path
+) -> None:
+    """Bootstrap, the lock, both leaders killed at once, a switchover: no two primaries, no acknowledged row lost."""
+    cluster = clusters()
+    reserved = ports.reserve(6)
+    hosts = [url.removeprefix("http://") for url in cluster.client_urls]
+    with Patroni(public_directory, reserved.ports, hosts) as patroni, PrimaryWatch(patroni.servers) as watch:
+        first = patroni.primary(BOOTSTRAP_S)
+        patroni.wait_for_replicas(2, BOOTSTRAP_S)
+        assert holder_of_lock(cluster) == first.name, "the key that Patroni's clients go by"
+        first.sql("CREATE TABLE numbers (number bigint PRIMARY KEY)")
+
+        with Writer(patroni.servers) as writer:
+            wait_for_rows(patroni, writer, 20)
+            kill_both_leaders(cluster, first)
+            second = patroni.primary(FAILOVER_S, other_than=first)
+            wait_for_rows(patroni, writer, 20)
+            for member in cluster.members:
+                if not member.is_running:
+                    member.restart()
+            first.start()
+            patroni.wait_for_replicas(2, FAILOVER_S)
+
+            switch_over(patroni, second)
+            wait_for_rows(patroni, writer, 20)
+
+        last = patroni.primary(FAILOVER_S)
+        rows = {int(row) for row in last.sql("SELECT number FROM numbers").split()}
+        lost = set(writer.acknowledged) - rows
+        assert not lost, f"{len(lost)} of {len(writer.acknowledged)} acknowledged rows are gone"
+    reserved.release()
+    print(f"{len(writer.acknowledged)} rows; longest time without a primary {watch.longest_gap_s():.1f} s")
+    assert len(watch.periods) >= 3, "bootstrap, fail-over and switchover made a primary each"
+    assert not watch.overlaps()
+
+
+def holder_of_lock(cluster: Cluster) -> object:
+    answer = cluster.members[0].http("GET", "/v2/keys/service/kvraft/leader?quorum=true").json()
+    return answer["node"]["value"]
+
+
+def kill_both_leaders(cluster: Cluster, primary: Server) -> None:
+    cluster.leader().kill()
+    primary.kill()
+
+
+def switch_over(patroni: Patroni, primary: Server) -> None:
+    candidate = next(server for server in patroni.servers if server is not primary and is_synchronous(server))
+    patroni.control("switchover", "--force", "--leader", primary.name, "--candidate", candidate.name)
+    patroni.primary(FAILOVER_S, other_than=primary)
+    patroni.wait_for_replicas(2, FAILOVER_S)
+
+
+def is_synchronous(server: Server) -> bool:
+    return bool(server.status().get("sync_standby"))
+
+
+def wait_for_rows(patroni: Patroni, writer: Writer, more: int) -> None:
+    wanted = len(writer.acknowledged) + more
+    patroni.wait_for(f"{more} more rows", lambda: len(writer.acknowledged) >= wanted, FAILOVER_S)
