@@ -3,6 +3,7 @@
 Whoever asks for the members asks here, and gets the members of the day: those that are wanted in the applied state.
 Only as long as not all founders are registered there, in a young cluster, its founders are members as well, as the data
 directory keeps them: with those names and peer URLs.
+One that came later goes by what it was told, until it has applied something.
 Which servers vote at the moment is Raft's configuration, which follows.
 """
 
@@ -37,10 +38,16 @@ class Cluster:
         founders: Sequence[Founder],
         history_events_max: int,
         keyspace: Keyspace,
+        told: Sequence[Founder] = (),
     ) -> None:
+        """`told` are the members of whom one that came later knows before it has applied anything."""
         self.cluster_id = cluster_id
         self.own = own
         self._founders: Mapping[int, Founder] = {founder.member_id: founder for founder in founders}
+        self._told: Mapping[int, Founder] = {
+            member.member_id: member for member in told if member.member_id != own.member_id
+        }
+        """Itself it belongs to the cluster once it has applied that it was added."""
         self._history_events_max = history_events_max
         self._keyspace = keyspace
 
@@ -53,6 +60,8 @@ class Cluster:
     def member_ids(self) -> AbstractSet[int]:
         """The members of the day."""
         state = self._state
+        if not state.members and not self._founders:
+            return self._told.keys()
         young = self._founders.keys() - state.members.keys() - state.removed_ids
         return state.members.keys() | young if young else state.members.keys()
 
@@ -98,7 +107,7 @@ class Cluster:
         return self._keyspace.cluster
 
     def _record(self, member_id: int) -> MemberRecord:
-        founder = self._founders.get(member_id, Founder(member_id, "", ()))
+        founder = self._founders.get(member_id) or self._told.get(member_id) or Founder(member_id, "", ())
         member = self._state.members.get(member_id, _UNKNOWN)
         client_urls = tuple(sorted(member.client_urls))
         return MemberRecord(member_id, member.name or founder.name, member.peer_urls or founder.peer_urls, client_urls)

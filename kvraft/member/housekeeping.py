@@ -16,11 +16,13 @@ from kvraft.member.figures import Figures
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.garbage import FullCollections, GivingBack, anonymous_bytes
 from kvraft.member.interfaces import Transport
+from kvraft.member.join_watch import JoinWatch
 from kvraft.member.leader_watch import LeaderWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.peer_port import PeerPort
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.rebuild_watch import RebuildWatch
+from kvraft.member.replacement import Replacement
 from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
 from kvraft.member.waiters import Waiter
@@ -49,6 +51,8 @@ class Housekeeping:
         disk: DiskWatch,
         figures: Figures,
         rebuild_watch: RebuildWatch,
+        join_watch: JoinWatch,
+        replacement: Replacement,
         failure: Failure,
         settings: MemberSettings,
     ) -> None:
@@ -65,6 +69,8 @@ class Housekeeping:
         self._disk = disk
         self._figures = figures
         self._rebuild_watch = rebuild_watch
+        self._join_watch = join_watch
+        self._replacement = replacement
         self._leader_watch = LeaderWatch(loop.raft, cluster, transport.is_connected)
         self._failure = failure
         self._settings = settings
@@ -114,6 +120,8 @@ class Housekeeping:
         for member_id, refusals in self._forwarding.take_owed(self._transport.is_connected, now_ms):
             self._transport.send(member_id, refusals)
         self._rebuild_watch.look(now_ms)
+        self._join_watch.look(now_ms)
+        self._replacement.look(now_ms)
         self._leader_watch.look(now_ms)
         self._requests.writes.release()
         if self._requests.wants_leader():

@@ -21,10 +21,12 @@ from kvraft.member.forwarding import Forwarding
 from kvraft.member.handover import Handover
 from kvraft.member.housekeeping import Housekeeping
 from kvraft.member.interfaces import LogStore, StateStore, Transport
+from kvraft.member.join_watch import JoinWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.peer_port import PeerPort
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.rebuild_watch import RebuildWatch
+from kvraft.member.replacement import Replacement
 from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
 from kvraft.member.stats import ServerStats
@@ -55,7 +57,9 @@ class Member:
         load_keyspace: Callable[[], Awaitable[Keyspace]],
         free_bytes: Callable[[], int],
         boot_nonce: int,
+        replacing: tuple[int, Callable[[], None]] = (0, lambda: None),
     ) -> None:
+        """`replacing` is whom this member removes, and how that is forgotten; 0: nobody."""
         own = cluster.own
         self.settings = settings
         self.metrics = Metrics()
@@ -109,6 +113,7 @@ class Member:
         figures = Figures(self.metrics, own.member_id, raft, applier, self._requests, stats, self._durable, disk)
         self.metrics.before_scrape.append(figures.measure)
         self._rebuild_watch = RebuildWatch(raft, cluster)
+        self._join_watch = JoinWatch(raft, cluster)
         self._housekeeping = Housekeeping(
             cluster,
             self.loop,
@@ -123,6 +128,8 @@ class Member:
             disk,
             figures,
             self._rebuild_watch,
+            self._join_watch,
+            Replacement(cluster, applier, self.clients.submit, *replacing),
             self.failure,
             settings,
         )
@@ -152,12 +159,14 @@ class Member:
         That is once the commit index that the first leader names is applied here, so that no index goes back on a
         member across its restart, and once nothing is to be published any more, so that clients find members and
         no index moves between their writes; or after a while without a leader, as a member in a minority serves too.
-        A member that lost its data serves nothing before it has everything back.
+        A member that lost its data serves nothing before it has everything back, nor one that comes to the cluster
+        before it has caught up.
         """
         await self._transport.start(self.peers)
         self.loop.wake()
         self._housekeeping.start()
         await self._rebuild_watch.ended.wait()
+        await self._join_watch.ended.wait()
         name = self.clients.name
         if not await self._is_caught_up():
             log.warning("serving without a leader", member=name)
@@ -173,13 +182,22 @@ class Member:
 
         A member of a cluster that has no version yet has nothing to serve, and waits as long as a request does.
         """
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.clients.read_barrier(lambda error: None if answer.done() else answer.set_result(error is None))
+        answer = self._barrier()
+        while self._join_watch.is_newcomer:
+            if await answer:
+                return True
+            answer = self._barrier()
         try:
             async with asyncio.timeout(3 * self.settings.election_timeout_ms / 1000):
                 return await asyncio.shield(answer)
         except TimeoutError:
             return not self.clients.cluster_version() and await answer
+
+    def _barrier(self) -> asyncio.Future[bool]:
+        """Whether a leader answers a read barrier within the time of a request."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.clients.read_barrier(lambda error: None if answer.done() else answer.set_result(error is None))
+        return answer
 
     async def transfer_leadership(self) -> None:
         """Hand leadership over if this server has it and somebody can take it; one election timeout at most."""

@@ -124,9 +124,22 @@ _SETTINGS: Final = (
         "initial-cluster-state",
         "new",
         (
-            "new or existing; existing refuses to found a cluster: with an empty data directory the start ends, as "
-            "joining is not possible yet; with --rebuild the member gets its data back"
+            "new or existing; with existing and an empty data directory the member comes to the cluster that runs at "
+            "the other URLs of --initial-cluster, to which it was added before; later starts ignore it"
         ),
+    ),
+    (
+        "join",
+        "",
+        (
+            "client URLs of members that run: with an empty data directory, add this member to their cluster and start "
+            "it; run again after a failure, it goes on (kvraft's own)"
+        ),
+    ),
+    (
+        "replace",
+        "",
+        "with --join, the name of a member that is removed once this one is promoted (kvraft's own)",
     ),
     ("initial-cluster-token", "etcd-cluster", "goes into all ids: keeps apart two clusters with the same URLs"),
     ("heartbeat-interval", "100", "milliseconds between a leader's heartbeats; about the round trip between members"),
@@ -179,6 +192,14 @@ _SWITCHES: Final = (
         "put-back",
         "",
         ("put what --rebuild has set aside back into its place, set aside what is there now, and exit (kvraft's own)"),
+    ),
+    (
+        "force-new-cluster",
+        "false",
+        (
+            "after the loss of a majority: make a cluster of one of what this member holds, and remove the others; "
+            "without effect at later starts, until it was left out once"
+        ),
     ),
     ("debug", "false", "the same as --log-level=debug"),
     ("version", "", "print the version and exit"),
@@ -296,14 +317,13 @@ def _refused() -> Iterator[Flag]:
         ("peers-file", "it was etcd 0.4's: name the members with --initial-cluster", ""),
     ):
         yield Flag(name, Use.REFUSED, remedy, fine=frozenset({fine} - {""}))
-    for name, remedy in (
-        (
-            "force-new-cluster",
-            "it is not in this version: keep every --data-dir, and bring a majority of the members back",
-        ),
-        ("unsafe-no-fsync", "what is acknowledged is on disk, always: leave it out"),
-    ):
-        yield Flag(name, Use.REFUSED, remedy, is_switch=True, fine=frozenset({"false"}))
+    yield Flag(
+        "unsafe-no-fsync",
+        Use.REFUSED,
+        "what is acknowledged is on disk, always: leave it out",
+        is_switch=True,
+        fine=frozenset({"false"}),
+    )
 
 
 def _table(*parts: Iterable[Flag]) -> dict[str, Flag]:

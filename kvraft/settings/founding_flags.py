@@ -1,4 +1,4 @@
-"""What a cluster is founded with: the `--initial-*` flags on a member's first start, its data directory ever after."""
+"""Which cluster a member is of: by the `--initial-*` flags on its first start, by its data directory ever after."""
 
 import pathlib
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Final, final
 from kvraft import ids
 from kvraft.founding import Founder, Identity
 from kvraft.settings import urls
-from kvraft.settings.flags import Given, SettingsError, one_line
+from kvraft.settings.flags import Given, SettingsError, Value, one_line
 from kvraft.settings.urls import Url
 
 _PEER_PORTS: Final = (2380, 7001)
@@ -20,7 +20,11 @@ class Founded:
     """A cluster, and which of its members this one is."""
 
     cluster: tuple[Founder, ...]
+    """The founders, by name; none if this member came later."""
+    members: tuple[Founder, ...]
+    """Of the newest day that is known."""
     own: Founder
+    """Among the members."""
     cluster_id: int
     token: str
     name: str
@@ -52,7 +56,7 @@ def new_cluster(given: Given, name: str, token: str) -> Founded:
     """
     cluster = _initial_cluster(given, name, token)
     cluster_id = ids.cluster_id(member.member_id for member in cluster)
-    return Founded(cluster, _own_entry(given, cluster, name), cluster_id, token, name)
+    return Founded(cluster, cluster, _own_entry(given, cluster, name), cluster_id, token, name)
 
 
 def stored_cluster(given: Given, name: str, directory: pathlib.Path, stored: Identity) -> Founded:
@@ -61,18 +65,20 @@ def stored_cluster(given: Given, name: str, directory: pathlib.Path, stored: Ide
     Raises:
         SettingsError: the data is that of another member than the flags mean: two disks were swapped.
     """
-    own = next(member for member in stored.founders if member.member_id == stored.member_id)
+    members = stored.known_members
+    own = next(member for member in members if member.member_id == stored.member_id)
     if "name" not in given.values:
         name = stored.name
     _refuse_swapped(given, name, directory, stored, own)
-    return Founded(stored.founders, own, stored.cluster_id, stored.token, name, _ignored(given, name, stored, own))
+    ignored = _ignored(given, name, stored, own)
+    return Founded(stored.founders, members, own, stored.cluster_id, stored.token, name, ignored)
 
 
 def _refuse_swapped(given: Given, name: str, directory: pathlib.Path, stored: Identity, own: Founder) -> None:
     """Tell a swapped disk from a new name: by the URLs that the flags give this member, or by a name that is taken."""
     if name == stored.name and "name" in given.values:
         return
-    others = [member for member in stored.founders if member is not own]
+    others = [member for member in stored.known_members if member is not own]
     told = _told_urls(given, name, stored.token)
     meant = next((member for member in others if told & set(member.peer_urls)), None)
     if meant is None and not told & set(own.peer_urls):
@@ -107,13 +113,13 @@ def _ignored(given: Given, name: str, stored: Identity, own: Founder) -> tuple[s
     """The flags that say something else than the data directory, which wins: `flag=value (in force: ...)`.
 
     `--initial-cluster-state` is not among them: unit files keep it as it was at the first start. Names in
-    `--initial-cluster` are not compared: a member that has a new one publishes it.
+    `--initial-cluster` are not compared: a member that has a new one publishes it. Nor is the flag itself at a member
+    that came later: what it names were the members of that day.
     """
-    held = {
-        "initial-cluster": ",".join(f"{member.name}={url}" for member in stored.founders for url in member.peer_urls),
-        "initial-cluster-token": stored.token,
-        "initial-advertise-peer-urls": ",".join(own.peer_urls),
-    }
+    held = {"initial-cluster-token": stored.token, "initial-advertise-peer-urls": ",".join(own.peer_urls)}
+    if stored.founders:
+        founders = (f"{member.name}={url}" for member in stored.founders for url in member.peer_urls)
+        held = {"initial-cluster": ",".join(founders)} | held
     return tuple(
         f"{given.values[flag].shown} (in force: {one_line(text)})"
         for flag, text in held.items()
@@ -145,11 +151,13 @@ def _initial_cluster(given: Given, name: str, token: str) -> tuple[Founder, ...]
         raise value.error("it names no member: name every one, this one included, as in n1=http://host:2380")
     if not any("=" in part for part in parts):
         raise value.error("this is etcd 0.4's form: name every member, this one included, as in n1=http://host:2380")
+    is_existing = given.values.get("initial-cluster-state", Value("new", "")).text == "existing"
     by_name: dict[str, list[str]] = {}
     for part in parts:
         member, equals, text = part.partition("=")
         member = member.rstrip()
-        if not equals or not member:
+        # `member add` prints others that were added and have not started yet without a name.
+        if not equals or not (member or is_existing):
             raise value.error(f"{part!r} has no name: write every member as name=http://host:port")
         try:
             by_name.setdefault(member, []).append(str(urls.parse(text)))

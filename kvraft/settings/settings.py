@@ -13,9 +13,10 @@ from typing import Final, Literal, final
 
 from kvraft.founding import Founder, Identity
 from kvraft.logs import LogSettings
-from kvraft.settings import founding_flags, log_settings, urls
+from kvraft.settings import founding_flags, joining_flags, log_settings, urls
 from kvraft.settings.flags import Given, Value
 from kvraft.settings.founding_flags import urls_of
+from kvraft.settings.joining_flags import Joining
 from kvraft.settings.urls import Url
 
 ETCD_VERSION: Final = "3.4.23"
@@ -81,13 +82,21 @@ class Settings:
     """Sorted."""
     listen_peer_urls: tuple[Url, ...]
     initial_cluster: tuple[Founder, ...]
-    """Every initial member, this one included, by name."""
+    """Every initial member, this one included, by name. Before a member with an empty directory has asked the cluster
+    that it comes to, what its flags name; afterwards none, as it came later."""
+    members: tuple[Founder, ...]
+    """The members of the newest day that is known, this one included."""
     member_id: int
     """Of this member, which may have another name by now than its founder."""
     cluster_id: int
     """The id of the cluster that they make."""
     initial_cluster_state: Literal["new", "existing"] = "new"
-    """With `existing` and an empty directory, the start is refused, or with `rebuild` gets the member's data back."""
+    """With `existing` and an empty directory, the member comes to a cluster that runs."""
+    is_empty: bool = False
+    """The directory holds no member's data that could be read: the flags say whose it will be."""
+    joining: Joining = joining_flags.BY_NO_FLAG
+    replaces: int = 0
+    """The member that this one removes once it is a voter; 0: nobody."""
     initial_cluster_token: str = "etcd-cluster"  # noqa: S105 -- no secret: etcd's default, which goes into the ids
     heartbeat_interval_ms: int = 100
     """etcd's default, good for members within one data centre."""
@@ -102,6 +111,8 @@ class Settings:
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
     rebuild: bool = False
     """Data that is lost, damaged or an old copy is set aside, and everything comes from the other members."""
+    force_new_cluster: bool = False
+    """This member goes on alone, with what it holds."""
     limits: Limits = Limits()
     ignored: tuple[str, ...] = ()
     """Flags given that differ from what the data directory keeps, each with both values."""
@@ -111,13 +122,20 @@ class Settings:
     @property
     def initial_advertise_peer_urls(self) -> tuple[str, ...]:
         """Where the other members reach this one."""
-        return next(member.peer_urls for member in self.initial_cluster if member.member_id == self.member_id)
+        return next(member.peer_urls for member in self.members if member.member_id == self.member_id)
 
     @property
     def identity(self) -> Identity:
         """What a data directory made by this start will keep."""
         return Identity(
-            self.cluster_id, self.member_id, self.name, self.initial_cluster_token, tuple(self.initial_cluster)
+            self.cluster_id,
+            self.member_id,
+            self.name,
+            self.initial_cluster_token,
+            self.initial_cluster,
+            () if self.members == self.initial_cluster else self.members,
+            self.replaces,
+            self.force_new_cluster,
         )
 
     @property
@@ -139,7 +157,7 @@ class Settings:
 
     def _unreachable(self) -> Iterator[str]:
         """Advertised URLs that lead nowhere, or to whoever follows them."""
-        peers = [urls.parse(url) for member in self.initial_cluster for url in member.peer_urls]
+        peers = [urls.parse(url) for member in self.members for url in member.peer_urls]
         clients = [urls.parse(url, with_tls=True) for url in self.advertise_client_urls]
         told = ", ".join(self.advertise_client_urls)
         if all(url.is_loopback for url in clients) and not all(url.is_loopback for url in peers):
@@ -150,7 +168,7 @@ class Settings:
             (
                 "members",
                 "--initial-advertise-peer-urls and --initial-cluster",
-                peers if len(self.initial_cluster) > 1 else (),
+                peers if len(self.members) > 1 else (),
             ),
         ):
             everywhere = ", ".join(sorted({str(url) for url in advertised if url.is_everywhere}))
@@ -189,14 +207,14 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
     heartbeat_ms, election_ms = _timeouts(given)
     token_value = values.get("initial-cluster-token")
     token = "etcd-cluster" if token_value is None else token_value.text
-    if stored is not None and stored.founders:
+    if stored is not None and stored.known_members:
         founded = founding_flags.stored_cluster(given, name, data_dir(given), stored)
         name = founded.name
     else:
         founded = founding_flags.new_cluster(given, name, token)
     own_urls = tuple(map(urls.parse, founded.own.peer_urls))
-    clients = _client_urls(given, founded.cluster, own_urls)
-    listen_peers = _listen_peer_urls(given, founded.cluster, own_urls, is_stored=stored is not None)
+    clients = _client_urls(given, founded.members, own_urls)
+    listen_peers = _listen_peer_urls(given, founded.members, own_urls, is_stored=stored is not None)
     _refuse_overlaps(clients.listen, listen_peers, given)
     state = values.get("initial-cluster-state", Value("new", ""))
     if state.text not in {"new", "existing"}:
@@ -208,9 +226,13 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         advertise_client_urls=clients.advertise,
         listen_peer_urls=listen_peers,
         initial_cluster=founded.cluster,
+        members=founded.members,
         member_id=founded.own.member_id,
         cluster_id=founded.cluster_id,
         initial_cluster_state="existing" if state.text == "existing" else "new",
+        is_empty=stored is None,
+        joining=joining_flags.joining(given, founded, has_data=stored is not None),
+        replaces=0 if stored is None else stored.replaces,
         initial_cluster_token=founded.token,
         heartbeat_interval_ms=heartbeat_ms,
         election_timeout_ms=election_ms,
@@ -219,6 +241,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         cors=_cors(given),
         log=log_settings.from_flags(given),
         rebuild=given.is_on("rebuild"),
+        force_new_cluster=joining_flags.force_new_cluster(given),
         ignored=founded.ignored,
         former_name="" if stored is None or stored.name == name else stored.name,
     )

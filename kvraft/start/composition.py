@@ -95,6 +95,7 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
             uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
         ),
         configuration=in_force[-1],
+        replacing=(wanted.replaces, storage.forget_replaced),
         load_keyspace=load_keyspace,
         free_bytes=storage.directory.free_bytes,
         boot_nonce=secrets.randbits(64),
@@ -105,7 +106,7 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
 
 def _cluster(wanted: Settings, keyspace: Keyspace) -> Cluster:
     own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
-    return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size, keyspace)
+    return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size, keyspace, wanted.members)
 
 
 def measure_disk(storage: Storage, metrics: Metrics) -> None:

@@ -25,7 +25,7 @@ async def may_set_aside(wanted: Settings, settings: TransportSettings, stop: asy
     """
     if not holds_data(wanted.data_dir):
         return True
-    others = {peer.member_id: peer for peer in wanted.initial_cluster if peer.member_id != wanted.member_id}
+    others = {peer.member_id: peer for peer in wanted.members if peer.member_id != wanted.member_id}
     names = {member_id: peer.name for member_id, peer in others.items()}
     survey = Survey(
         PeerHello(wanted.cluster_id, wanted.member_id, 0, rebuilding=True),
@@ -36,7 +36,7 @@ async def may_set_aside(wanted: Settings, settings: TransportSettings, stop: asy
     told: set[int] | None = None
     while True:
         holding = holders_of_one_history(await survey.ask())
-        if enough_know(len(holding), len(wanted.initial_cluster)):
+        if enough_know(len(holding), len(wanted.members)):
             return True
         if holding != told:
             told = holding

@@ -14,7 +14,7 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.member import Member
 from kvraft.raft.configuration import Configuration
 from kvraft.settings.settings import Settings
-from kvraft.start import composition, data_directory, service_manager
+from kvraft.start import composition, data_directory, newcomers, service_manager
 from kvraft.start.giving_up import may_set_aside
 from kvraft.start.listeners import bound_listeners
 from kvraft.storage.codec import REMEDY
@@ -45,10 +45,13 @@ def run_once_or_twice(wanted: Settings, rebuild: str) -> int:
     """
     holds_nothing = False
     while True:
-        if rebuild and len(wanted.initial_cluster) == 1:
-            raise StorageError(f"{rebuild}: --rebuild cannot help, as no other member has this data: restore a copy")
         try:
             with bound_listeners(wanted) as listeners:
+                wanted, rebuild = newcomers.settle(wanted, rebuild)
+                if rebuild and len(wanted.members) == 1:
+                    raise StorageError(
+                        f"{rebuild}: --rebuild cannot help, as no other member has this data: restore a copy"
+                    )
                 return uvloop.run(_run(wanted, listeners, rebuild, holds_nothing=holds_nothing))
         except KeyboardInterrupt:
             # Once more, while what was left was closed: nobody is to read a traceback for his impatience.
@@ -72,9 +75,8 @@ async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *,
         listener.turn_away()
     if rebuild and not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):
         return 0
-    configuration = Configuration.of(member.member_id for member in wanted.initial_cluster)
     try:
-        storage = open_storage(wanted.data_dir, wanted.identity, configuration, rebuild=rebuild)
+        storage = open_storage(wanted.data_dir, wanted.identity, _first_configuration(wanted, rebuild), rebuild=rebuild)
     except OSError as error:
         raise data_directory.unusable(wanted.data_dir, error) from error
     try:
@@ -85,6 +87,12 @@ async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *,
         return await _serve(wanted, member, listeners, stop)
     finally:
         storage.close()
+
+
+def _first_configuration(wanted: Settings, rebuild: str) -> Configuration:
+    """What an empty log begins with: the founders, whom to ask for what was lost, or nobody until a leader tells."""
+    first = wanted.members if rebuild else wanted.initial_cluster
+    return Configuration.of(member.member_id for member in first)
 
 
 def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -44,10 +44,8 @@ def start(given: Given) -> int:
         log.warning("settings", detail=warning)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     wanted = within_open_files(wanted)
-    if wanted.rebuild and stored is None and not rebuild:
+    if wanted.rebuild and stored is None and not rebuild and not wanted.joining.urls:
         _check_named_others(wanted)
-    if wanted.initial_cluster_state == "existing" and stored is None:
-        rebuild = rebuild or _without_data(wanted)
     return run_once_or_twice(wanted, rebuild)
 
 
@@ -71,18 +69,8 @@ def within_open_files(wanted: Settings) -> Settings:
 
 def _check_named_others(wanted: Settings) -> None:
     """An empty member that may rebuild must know from whom: alone it would found a cluster of one, and serve that."""
-    if len(wanted.initial_cluster) == 1:
+    if len(wanted.members) == 1:
         raise SettingsError(
             f"--rebuild: {wanted.data_dir} holds no member's data, and --initial-cluster names no other member to get "
             "it from: name all of them, or leave --rebuild out to begin a new cluster of one"
         )
-
-
-def _without_data(wanted: Settings) -> str:
-    """Why an empty member of a running cluster rebuilds, if it may: it must not found another cluster instead."""
-    if wanted.rebuild and len(wanted.initial_cluster) > 1:
-        return "it holds no member's data"
-    raise SettingsError(
-        f"--initial-cluster-state=existing: {wanted.data_dir} holds no member's data, and joining a cluster "
-        "that runs is not possible yet: restore the member's directory, or start with --rebuild a member that lost it"
-    )

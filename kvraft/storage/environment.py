@@ -3,7 +3,7 @@
 <data-dir>/             mode 0700
     lock                held by flock while a process uses the directory; names its pid
     identity            one JSON object: format, cluster, member, name, founders, token, whether creation was
-                        completed, checksum
+                        completed, checksum; `members`, `replaces` and `forced` only where they say something
     reading             exists while a start reads the files; left behind by a start that died in it
     log/                the log environment, with its watermark
     state-<n>/          the state environment of generation n; the log names the generation in use
@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
@@ -203,7 +203,7 @@ def is_kept(name: str) -> bool:
 def claim(directory: DataDirectory, identity: Identity) -> bool:
     """Check that the directory is this member's. True if its environments still have to be created.
 
-    A new name of the member is kept for later starts.
+    A new name of the member is kept for later starts, and that it is not told any more to be a cluster of its own.
 
     Raises:
         WrongDirectoryError: another member's, or another cluster's.
@@ -231,8 +231,10 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
             f"data directory {directory.path} belongs to member {stored.member_id:x} ({stored.name!r}), "
             f"not to member {identity.member_id:x} ({identity.name!r}): choose another --data-dir"
         )
-    if complete and stored.name != identity.name:
-        _write_identity(path, replace(stored, name=identity.name), complete=True)
+    if complete:
+        change_identity(
+            directory, lambda held: replace(held, name=identity.name, forced=held.forced and identity.forced)
+        )
     directory.fresh = not complete
     return not complete
 
@@ -240,6 +242,20 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
 def complete_creation(directory: DataDirectory, identity: Identity) -> None:
     """From now on a missing or empty environment is damage, not a first start."""
     _write_identity(directory.path / "identity", identity, complete=True)
+
+
+def change_identity(directory: DataDirectory, change: Callable[[Identity], Identity]) -> None:
+    """What later starts find; nothing is written if they would find it anyway.
+
+    Raises:
+        CorruptStorageError: the identity is damaged.
+        OSError: it cannot be written.
+    """
+    path = directory.path / "identity"
+    stored, _ = _read_identity(path)
+    identity = change(stored)
+    if identity != stored:
+        _write_identity(path, identity, complete=True)
 
 
 def _write_identity(path: Path, identity: Identity, *, complete: bool) -> None:
@@ -250,12 +266,18 @@ def _write_identity(path: Path, identity: Identity, *, complete: bool) -> None:
         "name": identity.name,
         "complete": complete,
     }
-    if identity.founders:
+    if identity.known_members:
         facts["token"] = identity.token
-        facts["founders"] = [
-            {"member": f"{founder.member_id:x}", "name": founder.name, "peer_urls": founder.peer_urls}
-            for founder in identity.founders
-        ]
+    for key, members in (("founders", identity.founders), ("members", identity.members)):
+        if members:
+            facts[key] = [
+                {"member": f"{member.member_id:x}", "name": member.name, "peer_urls": member.peer_urls}
+                for member in members
+            ]
+    if identity.replaces:
+        facts["replaces"] = f"{identity.replaces:x}"
+    if identity.forced:
+        facts["forced"] = True
     facts["crc32"] = _identity_checksum(facts)
     replace_durably(path, json.dumps(facts).encode() + b"\n")
 
@@ -265,12 +287,23 @@ def _read_identity(path: Path) -> tuple[Identity, bool]:
         facts = json.loads(path.read_bytes())
         written = int(facts["format"])
         checksum = facts.pop("crc32")
-        founders = tuple(
-            Founder(int(founder["member"], 16), str(founder["name"]), tuple(map(str, founder["peer_urls"])))
-            for founder in facts.get("founders", ())
+        founders, members = (
+            tuple(
+                Founder(int(member["member"], 16), str(member["name"]), tuple(map(str, member["peer_urls"])))
+                for member in facts.get(key, ())
+            )
+            for key in ("founders", "members")
         )
-        token = str(facts.get("token", ""))
-        identity = Identity(int(facts["cluster"], 16), int(facts["member"], 16), str(facts["name"]), token, founders)
+        identity = Identity(
+            int(facts["cluster"], 16),
+            int(facts["member"], 16),
+            str(facts["name"]),
+            str(facts.get("token", "")),
+            founders,
+            members,
+            int(facts.get("replaces", "0"), 16),
+            bool(facts.get("forced", False)),
+        )
         complete = bool(facts["complete"])
         intact = checksum == _identity_checksum(facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

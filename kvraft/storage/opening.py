@@ -2,16 +2,16 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
 import lmdb
 
-from kvraft.founding import Identity
+from kvraft.founding import Founder, Identity
 from kvraft.raft.configuration import Configuration
-from kvraft.storage import codec, failpoints, log_recovery, state_tables
+from kvraft.storage import codec, environment, failpoints, log_recovery, state_tables
 from kvraft.storage.aside import has_set_aside, set_aside
 from kvraft.storage.environment import (
     DataDirectory,
@@ -47,6 +47,14 @@ class Storage:
     def fresh(self) -> bool:
         """Whether the directory was empty: this member remembers nothing, and says so to its peers."""
         return self.directory.fresh
+
+    def forget_replaced(self) -> None:
+        """The member in whose place this one came is removed: later starts have nothing to do with it."""
+        environment.change_identity(self.directory, lambda held: replace(held, replaces=0))
+
+    def keep_members(self, members: Sequence[Founder]) -> None:
+        """These are the members of the day, for a start that cannot read the state."""
+        environment.change_identity(self.directory, lambda held: replace(held, members=tuple(members)))
 
     def start(
         self,

@@ -120,11 +120,28 @@ def test_snapshot_file_is_as_in_format_1(tmp_path: Path) -> None:
 FOUNDED = Identity(0xC1, 0xA1, "n1", "token", (Founder(0xA1, "n1", ("http://a:2380", "http://b:2380")),))
 
 
+CAME_LATER = Identity(
+    0xC1,
+    0xA4,
+    "n4",
+    "token",
+    (),
+    (Founder(0xA1, "n1", ("http://a:2380",)), Founder(0xA4, "n4", ("http://d:2380",))),
+    0xA2,
+)
+
+
 @pytest.mark.parametrize(
-    ("name", "identity"), [("identity file", Identity(0xC1, 0xA1, "n1")), ("identity file with founders", FOUNDED)]
+    ("name", "identity"),
+    [
+        ("identity file", Identity(0xC1, 0xA1, "n1")),
+        ("identity file with founders", FOUNDED),
+        ("identity file of one that came later", CAME_LATER),
+        ("identity file after force-new-cluster", Identity(0xC1, 0xA1, "n1", forced=True)),
+    ],
 )
 def test_identity_file_is_as_in_format_1(name: str, identity: Identity, tmp_path: Path) -> None:
-    """One readable line, written and read; the founders came to it later."""
+    """One readable line, written and read; the founders came to it later, and what came after them later still."""
     directory = lock_directory(tmp_path / "data")
     claim(directory, identity)
     path = directory.path / "identity"

@@ -1,0 +1,90 @@
+"""A member with an empty directory comes to a cluster that runs: it asks who it is before anything is written.
+
+Either an operator has added it and it is told the others' peer URLs, as etcd's members are (`arrive`: etcd v3.4.23
+etcdserver/server.go, `NewServer`, and cluster_util.go), or it is told client URLs and adds itself (`adding.py`). Both
+end with settings that name the cluster, its members, and this one among them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import final
+
+from kvraft import ids
+from kvraft.founding import Founder
+from kvraft.records import MemberRecord
+from kvraft.settings.flags import SettingsError, one_line
+from kvraft.settings.settings import Settings
+from kvraft.start.http_door import HttpDoor, NoAnswerError
+from kvraft.start.told_members import PEER_PATH, ToldMembers, find_at, has_started, refuse_etcd, shown, told
+
+_FLAG = "--initial-cluster-state=existing"
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Arrival:
+    """Who this member is."""
+
+    settings: Settings
+    has_been: bool
+    """It has started before, so what it has lost may be more than nothing."""
+
+
+def arrive(wanted: Settings, door: HttpDoor) -> Arrival:
+    """Ask the other members of `--initial-cluster` on their peer ports, one after another.
+
+    Raises:
+        SettingsError: nobody answers, the flags do not name the members that the cluster has, or it is etcd's.
+        NoAnswerError: nobody answers, and this member may wait for somebody (`--rebuild`).
+    """
+    others = sorted(
+        url for member in wanted.initial_cluster if member.member_id != wanted.member_id for url in member.peer_urls
+    )
+    try:
+        answer = told(door.ask_round(others, PEER_PATH))
+    except NoAnswerError as error:
+        if wanted.rebuild:
+            raise
+        raise SettingsError(
+            f"{_FLAG}: cannot fetch cluster info from peer urls: {one_line(str(error))}: start the members that "
+            "--initial-cluster names, or correct it"
+        ) from None
+    own = _own(wanted, answer)
+    refuse_etcd(door, answer.members)
+    return Arrival(as_member(wanted, answer, own), has_started(own))
+
+
+def _own(wanted: Settings, answer: ToldMembers) -> MemberRecord:
+    """Etcd's `ValidateClusterAndAssignIDs`: the same members on both sides, told apart by their peer URLs.
+
+    Raises:
+        SettingsError: they are not.
+    """
+    remedy = f"the cluster has {shown(answer.members)}: use the lines that `etcdctl member add` printed"
+    named = {member.member_id: member for member in wanted.initial_cluster}
+    own = None
+    for member in answer.members:
+        match = find_at(member.peer_urls, named.values())
+        if match is None:
+            raise SettingsError(
+                f"{_FLAG}: no match found in --initial-cluster for existing member {ids.text(member.member_id)}; "
+                f"{one_line(remedy)}"
+            )
+        own = member if match.member_id == wanted.member_id else own
+    if len(answer.members) != len(named) or own is None:
+        raise SettingsError(
+            f"{_FLAG}: member count is unequal: --initial-cluster names {one_line(shown(named.values()))}; "
+            f"{one_line(remedy)}"
+        )
+    return own
+
+
+def as_member(wanted: Settings, answer: ToldMembers, own: MemberRecord) -> Settings:
+    """The settings of this member of that cluster, which it did not found."""
+    others = [member for member in answer.known() if member.member_id != own.member_id]
+    return replace(
+        wanted,
+        initial_cluster=(),
+        members=(*others, Founder(own.member_id, wanted.name, own.peer_urls)),
+        member_id=own.member_id,
+        cluster_id=answer.cluster_id,
+    )

@@ -1,0 +1,96 @@
+"""Requests that a start makes of members over HTTP: the one place that knows how, with their time limits.
+
+They block: nothing of this member runs yet, and a signal ends it as it would end any program.
+"""
+
+import http.client
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, final
+from urllib.parse import urlsplit
+
+ANSWER_S: Final = 10.0
+"""A change of the members is answered within 7 s, by a cluster without a quorum too."""
+_BODY_BYTES_MAX: Final = 4 << 20
+"""A cluster of thousands would have less to say."""
+
+
+@final
+class NoAnswerError(Exception):
+    """Nobody answered that speaks HTTP. The text names the last URL that was tried, and why."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Reply:
+    """An answer."""
+
+    url: str
+    """The member's that gave it: whoever has to ask further asks there."""
+    status: int
+    cluster_id: str
+    """The header `X-Etcd-Cluster-ID`; empty if there is none."""
+    body: bytes
+
+    def json(self) -> object:
+        """The body as JSON; None if it is none."""
+        try:
+            value: object = json.loads(self.body)
+        except ValueError:
+            return None
+        return value
+
+    def message(self) -> str:
+        """What an error says: etcd's `message`, or the reason that HTTP has for the status."""
+        value = self.json()
+        told = value.get("message") if isinstance(value, dict) else None
+        return told if isinstance(told, str) else http.client.responses.get(self.status, "unknown status")
+
+
+@final
+class HttpDoor:
+    """Asks members."""
+
+    def __init__(self, answer_s: float = ANSWER_S) -> None:
+        """`answer_s` limits the time to connect, and each wait for more of an answer."""
+        self._answer_s = answer_s
+
+    def ask(self, url: str, method: str, path: str, body: object = None) -> Reply:
+        """One request of one member, with a JSON body if one is given.
+
+        Raises:
+            NoAnswerError: it does not answer.
+        """
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self._answer_s)
+        try:
+            data = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            read = response.read(_BODY_BYTES_MAX)
+            return Reply(url, response.status, response.getheader("X-Etcd-Cluster-ID") or "", read)
+        except OSError as error:
+            raise NoAnswerError(f"{url}: {error.strerror or str(error) or 'no answer in time'}") from error
+        except http.client.HTTPException as error:
+            raise NoAnswerError(f"{url}: it does not speak HTTP there ({type(error).__name__})") from error
+        finally:
+            connection.close()
+
+    def ask_round(self, urls: Iterable[str], path: str) -> Reply:
+        """GET from the first of these members that answers with 200.
+
+        Raises:
+            NoAnswerError: none does.
+        """
+        complaint = "no URL was given"
+        for url in urls:
+            try:
+                reply = self.ask(url, "GET", path)
+            except NoAnswerError as error:
+                complaint = str(error)
+                continue
+            if reply.status == http.client.OK:
+                return reply
+            complaint = f"{url}: {reply.status} {reply.message()}"
+        raise NoAnswerError(complaint)

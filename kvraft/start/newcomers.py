@@ -1,0 +1,45 @@
+"""Whether a start is that of a member which comes to a cluster that runs, and what becomes of it then."""
+
+from dataclasses import replace
+from typing import Final
+
+from kvraft.settings.flags import SettingsError
+from kvraft.settings.settings import Settings
+from kvraft.start.adding import add_itself, refuse_other_cluster
+from kvraft.start.arriving import arrive
+from kvraft.start.data_directory import refuse_unusable
+from kvraft.start.http_door import HttpDoor, NoAnswerError
+
+_AT_LATER_STARTS_S: Final = 1.0
+"""They hold up nobody for a cluster that does not answer."""
+_NO_DATA: Final = "it holds no member's data"
+
+
+def settle(wanted: Settings, rebuild: str) -> tuple[Settings, str]:
+    """Who this member is, if a running cluster must tell, and why it rebuilds, if it does.
+
+    Called when its ports are its own and before any file is touched.
+
+    Raises:
+        SettingsError: it cannot come to that cluster; one line with the remedy.
+    """
+    if not wanted.is_empty:
+        if wanted.joining.urls:
+            refuse_other_cluster(wanted, HttpDoor(_AT_LATER_STARTS_S))
+        return wanted, rebuild
+    if rebuild or not (wanted.joining.urls or wanted.initial_cluster_state == "existing"):
+        return wanted, rebuild
+    refuse_unusable(wanted.data_dir)
+    try:
+        arrival = (add_itself if wanted.joining.urls else arrive)(wanted, HttpDoor())
+    except NoAnswerError:
+        return wanted, _NO_DATA  # and waits for somebody to tell
+    if not arrival.has_been:
+        return replace(arrival.settings, is_empty=False), ""
+    if not wanted.rebuild:
+        raise SettingsError(
+            f"{wanted.data_dir} holds no member's data, and this member has started before: restore its directory, "
+            "start it with --rebuild to get everything back from the others, or put a new one in its place with "
+            f"--join and --replace={arrival.settings.name}"
+        )
+    return arrival.settings, _NO_DATA

@@ -1,0 +1,140 @@
+"""A member that comes to a running cluster: what it waits for, and whom it removes."""
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any, cast
+
+import pytest
+
+from kvraft.founding import Founder
+from kvraft.keyspace.commands import AddMember, Command, PublishMember, RegisterFounders, RemoveMember
+from kvraft.keyspace.errors import EtcdError
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member import outcomes
+from kvraft.member.cluster import Cluster
+from kvraft.member.join_watch import JoinWatch
+from kvraft.member.replacement import Replacement
+from kvraft.raft.configuration import Configuration
+from kvraft.records import Written
+
+OWN = PublishMember(4, "n4", ("http://d:2379",))
+TOLD = (
+    Founder(1, "n1", ("http://a:2380",)),
+    Founder(2, "n2", ("http://b:2380",)),
+    Founder(4, "n4", ("http://d:2380",)),
+)
+
+
+class _Raft:
+    """As much of the core as is looked at."""
+
+    leader_id = 0
+    last_applied = 0
+    last_log_index = 0
+
+
+class _Applier:
+    configuration = Configuration.of(())
+
+
+def _cluster() -> tuple[Cluster, Keyspace]:
+    keyspace = Keyspace()
+    return Cluster(7, OWN, (), 1000, keyspace, TOLD), keyspace
+
+
+def _grow(keyspace: Keyspace) -> None:
+    keyspace.apply(RegisterFounders(((1, "n1", ("http://a:2380",)), (2, "n2", ("http://b:2380",)))), 1)
+
+
+def test_newcomer_goes_by_what_it_was_told_until_it_has_applied_something() -> None:
+    """Its peers are those; itself it belongs to them once that it was added is applied here, and publishes then."""
+    cluster, keyspace = _cluster()
+    assert cluster.others() == [1, 2]
+    assert [member.peer_urls for member in cluster.members()] == [("http://a:2380",), ("http://b:2380",)]
+    assert cluster.peer_name(2) == "n2"
+    assert cluster.unpublished() is None
+    keyspace.apply(RegisterFounders(((1, "n1", ("http://a:2380",)),)), 1)
+    assert cluster.others() == [1], "told of n2 it was, but the applied state counts"
+    keyspace.apply(AddMember(4, ("http://d:2380",)), 2)
+    assert cluster.member_ids() == {1, 4}
+    assert cluster.unpublished() == OWN
+    assert cluster.leader_duty(0) is None or not isinstance(cluster.leader_duty(0), RegisterFounders)
+
+
+def test_newcomer_is_kept_from_clients_until_it_has_applied_that_it_was_added(caplog: pytest.LogCaptureFixture) -> None:
+    """And says what it waits for every five seconds."""
+    caplog.set_level(logging.INFO)
+    cluster, keyspace = _cluster()
+    raft = _Raft()
+    watch = JoinWatch(cast("Any", raft), cluster)
+    assert watch.is_newcomer
+    for now_ms in (100, 200, 5000, 5100):
+        watch.look(now_ms)
+    raft.leader_id = 1
+    watch.look(10_100)
+    _grow(keyspace)
+    watch.look(10_200)
+    assert not watch.ended.is_set()
+    keyspace.apply(AddMember(4, ("http://d:2380",)), 2)
+    watch.look(10_300)
+    watch.look(20_000)
+    assert watch.ended.is_set()
+    waits = "joining: waiting for a leader of the cluster"
+    assert caplog.messages == [waits, waits, "joining: getting the log", "this member has joined the cluster"]
+    assert not JoinWatch(cast("Any", raft), cluster).is_newcomer, "at its next start"
+
+
+class _Submitted:
+    """Takes commands, and carries them out when it is told to."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self.keyspace = keyspace
+        self.waiting: list[tuple[Command, Callable[[Written | EtcdError], None]]] = []
+
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+        self.waiting.append((command, done))
+
+    def end(self, *, applied: bool) -> Command:
+        ((command, done),) = self.waiting
+        self.waiting.clear()
+        if applied:
+            self.keyspace.apply(command, 9)
+        done(outcomes.internal_error(outcomes.TIMED_OUT))
+        return command
+
+
+@pytest.mark.parametrize("voters", [(1, 2), (1, 2, 4)])
+def test_replaced_member_is_removed_once_this_one_is_a_voter(voters: Collection[int]) -> None:
+    """Again until it is gone, whatever it was answered; then it is forgotten, once."""
+    cluster, keyspace = _cluster()
+    _grow(keyspace)
+    keyspace.apply(AddMember(4, ("http://d:2380",)), 2)
+    applier, submitted, forgotten = _Applier(), _Submitted(keyspace), list[None]()
+    replacement = Replacement(cluster, cast("Any", applier), submitted.submit, 2, lambda: forgotten.append(None))
+    applier.configuration = Configuration.of(voters, [] if 4 in voters else [4])
+    replacement.look(1000)
+    replacement.look(3000)
+    if 4 not in voters:
+        assert not submitted.waiting
+        return
+    assert submitted.end(applied=False) == RemoveMember(2)
+    replacement.look(1500)
+    assert not submitted.waiting, "not at once"
+    replacement.look(2000)
+    submitted.end(applied=True)
+    assert not forgotten
+    for now_ms in (2100, 9000):
+        replacement.look(now_ms)
+    assert forgotten == [None]
+    assert not submitted.waiting
+    assert cluster.is_removed(2)
+
+
+def test_member_that_replaces_nobody_removes_nobody() -> None:
+    """Whatever its id."""
+    cluster, keyspace = _cluster()
+    applier, submitted = _Applier(), _Submitted(keyspace)
+    applier.configuration = Configuration.of([1, 2, 4])
+    replacement = Replacement(cluster, cast("Any", applier), submitted.submit, 0, lambda: None)
+    replacement.look(1000)
+    assert not submitted.waiting
