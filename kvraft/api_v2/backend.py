@@ -10,7 +10,10 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
 from kvraft.records import MemberRecord, Written
 
-__all__ = ["Backend", "Clocked", "MemberRecord", "Written"]
+__all__ = ["Abandon", "Backend", "Clocked", "MemberRecord", "Written"]
+
+Abandon = Callable[[], None]
+"""Says that nobody waits for an answer any more. Nothing once the answer is there."""
 
 
 class Clocked(Protocol):
@@ -82,16 +85,22 @@ class Backend(Clocked, Protocol):
         """`3.4.0`, or empty while not decided."""
 
     @abc.abstractmethod
-    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Abandon:
         """Replicate a command and call `done` exactly once, never from inside this call; what it raises is logged.
 
         `done` gets an `EtcdError` RAFT_INTERNAL (index 0) when the outcome is unknown or there is no quorum within
         the request timeout; `Written` when this member has applied it.
+
+        Returns what to call if nobody waits for the answer any more: `done` is let go of and never called, while the
+        command may still be done.
         """
 
     @abc.abstractmethod
-    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
-        """Call `done(None)` once local reads are linearizable from this call on (ReadIndex), or with the error."""
+    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> Abandon:
+        """Call `done(None)` once local reads are linearizable from this call on (ReadIndex), or with the error.
+
+        Returns what to call if nobody waits any more, as `submit` does.
+        """
 
     @abc.abstractmethod
     def self_stats(self) -> dict[str, object]:

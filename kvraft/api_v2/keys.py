@@ -5,10 +5,11 @@ that could not be understood, watches among the failures only, and a quorum read
 """
 
 import asyncio
+from functools import partial
 from typing import Final, final
 
 from kvraft.api_v2.answers import DECLARED_LENGTH_MAX, Answer, Piece
-from kvraft.api_v2.backend import Backend, Written
+from kvraft.api_v2.backend import Abandon, Backend, Written
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, parse_key_request
 from kvraft.api_v2.key_responses import error_answer, key_headers, written_answer
@@ -30,6 +31,9 @@ _EASY_PAIRS: Final = 10_000
 """Forms with more parameters than this, about 10 ms of work, are parsed on a thread."""
 _LABORIOUS_BYTES_MAX: Final = 64 << 20
 """Of such forms at once. One more: 500/300 `etcdserver: too many requests`."""
+_LAST_REQUEST_S: Final = 1.0
+"""So long a write or quorum read may wait whose client sends nothing more."""
+TIMED_OUT: Final = EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: request timed out")
 TOO_MANY_REQUESTS: Final = EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: too many requests")
 _LONG_BODY: Final = bytes(DECLARED_LENGTH_MAX + 1)
 """Stands for any body whose length is not declared, where only the head is sent."""
@@ -123,7 +127,29 @@ class Keys:
                     exchange.abort()  # its client must not wait for an answer that cannot be made
                     raise
 
-            backend.submit(request.command, done)
+            self._wait(label, exchange, backend.submit(request.command, done))
+
+    def _wait(self, label: str, exchange: Exchange, abandon: Abandon) -> None:
+        """Let go of what is waited for when the client has gone.
+
+        One that has stopped sending may be there still, as `nc -N` is, and has some time to get its answer; nearly all
+        such clients have closed their connections, which looks the same from here.
+        """
+        if not exchange.is_open:
+            abandon()
+            return
+        exchange.on_gone = abandon
+        exchange.on_last_request = partial(self._on_last_request, label, exchange, abandon)
+        if exchange.is_last:
+            exchange.on_last_request()
+
+    def _on_last_request(self, label: str, exchange: Exchange, abandon: Abandon) -> None:
+        def presume_gone() -> None:
+            if exchange.on_gone is abandon:
+                abandon()
+                self._fail(label, TIMED_OUT, exchange)
+
+        asyncio.get_running_loop().call_later(_LAST_REQUEST_S, presume_gone)
 
     def end_watches(self) -> None:
         """End every watch, open or not yet (the server stops)."""
@@ -167,7 +193,20 @@ class Keys:
                 raise
 
         self._unopened.add(exchange)
-        self._backend.read_barrier(done)
+        abandon = self._backend.read_barrier(done)
+
+        def gone() -> None:
+            self._unopened.discard(exchange)
+            abandon()
+
+        def last_request() -> None:
+            gone()
+            self._watch(label, request, exchange)  # it ends there, as every watch does then
+
+        exchange.on_gone = gone
+        exchange.on_last_request = last_request
+        if exchange.is_last:
+            last_request()
 
     def _read_after_barrier(self, request: Read, exchange: Exchange) -> None:
         def done(error: EtcdError | None) -> None:
@@ -180,7 +219,7 @@ class Keys:
                 exchange.abort()
                 raise
 
-        self._backend.read_barrier(done)
+        self._wait("QGET", exchange, self._backend.read_barrier(done))
 
     def _read(self, label: str, request: Read, exchange: Exchange) -> None:
         """Answer from the local keyspace."""

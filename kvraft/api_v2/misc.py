@@ -119,22 +119,22 @@ class Health:
         if alarmed or not self._backend.leader_id:
             self._finish(exchange, healthy=False)
             return
-        waiting = True
 
         def decide(outcome: EtcdError | None) -> None:
-            nonlocal waiting
-            if waiting:
-                waiting = False
-                timer.cancel()
-                self._finish(exchange, healthy=outcome is None)
+            timer.cancel()
+            self._finish(exchange, healthy=outcome is None)
 
         def give_up() -> None:
-            nonlocal waiting
-            waiting = False
+            abandon()
             self._finish(exchange, healthy=False)
 
+        def gone() -> None:
+            timer.cancel()
+            abandon()
+
         timer = asyncio.get_running_loop().call_later(self._timeout_s, give_up)
-        self._backend.read_barrier(decide)
+        abandon = self._backend.read_barrier(decide)
+        exchange.on_gone = gone
 
     def _finish(self, exchange: Exchange, *, healthy: bool) -> None:
         if healthy:

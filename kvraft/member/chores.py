@@ -26,7 +26,7 @@ class Chores:
         cluster: Cluster,
         raft: Raft,
         applier: Applier,
-        submit: Callable[[Command, Callable[[Written | EtcdError], None]], None],
+        submit: Callable[[Command, Callable[[Written | EtcdError], None]], object],
         log_clock_ms: Callable[[], int],
         idle_sync_ms: int,
     ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
 from kvraft import clock
@@ -17,6 +18,7 @@ from kvraft.member.disk_watch import DiskWatch
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.requests import Requests
 from kvraft.member.stats import ServerStats
+from kvraft.member.waiters import Waiter
 from kvraft.raft.effects import Role
 from kvraft.raft.inputs import SnapshotInstalled
 from kvraft.raft.restored import LogPosition
@@ -47,13 +49,17 @@ class ClientPort:
 
     # -- writes and reads ---------------------------------------------------------------------------------------
 
-    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
-        """Replicate a command; `done` is called exactly once, never from inside this call."""
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Callable[[], None]:
+        """Replicate a command; `done` is called exactly once, never from inside this call, unless it is abandoned."""
         refusal = self._refusal(command)
         if refusal is not None:
-            asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(refusal))
-            return
-        self._requests.writes.add(encode_command(command), done, clock.monotonic_ms())
+            return asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(refusal)).cancel
+        waiter = self._requests.writes.add(encode_command(command), done, clock.monotonic_ms())
+        self._loop.wake()
+        return partial(self._abandon_write, waiter)
+
+    def _abandon_write(self, waiter: Waiter) -> None:
+        self._requests.writes.abandon(waiter)
         self._loop.wake()
 
     def _refusal(self, command: Command) -> bytes | None:
@@ -66,14 +72,14 @@ class ClientPort:
             return outcomes.NO_SPACE
         return None
 
-    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
-        """Call `done(None)` once local reads are linearizable from this call on."""
+    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> Callable[[], None]:
+        """Call `done(None)` once local reads are linearizable from this call on, unless it is abandoned."""
         if self._stopped or self._requests.is_full():
             cause = outcomes.STOPPED if self._stopped else outcomes.TOO_MANY_REQUESTS
-            asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(cause))
-            return
-        self._requests.reads.add(done, clock.monotonic_ms())
+            return asyncio.get_running_loop().call_soon(outcomes.tell, done, outcomes.internal_error(cause)).cancel
+        read = self._requests.reads.add(done, clock.monotonic_ms())
         self._loop.wake()
+        return partial(self._requests.reads.abandon, read)
 
     def on_installed(self, keyspace: Keyspace, position: LogPosition) -> None:
         """Go on from an installed snapshot; open watches get what it holds of their events."""

@@ -7,7 +7,8 @@ that the client has already seen acknowledged. It waits for the next round. Ever
 
 from collections import deque
 from collections.abc import Callable
-from typing import final
+from dataclasses import dataclass
+from typing import Final, final
 
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member import outcomes
@@ -15,8 +16,23 @@ from kvraft.raft.effects import ReadReady
 from kvraft.raft.inputs import ReadRequest
 
 Done = Callable[[EtcdError | None], None]
-Reads = deque[tuple[int, Done]]
-"""(deadline, done), in order of arrival and so of deadlines."""
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Read:
+    """One that waits."""
+
+    deadline_ms: int
+    done: Done | None
+    """None: told its end, or abandoned."""
+
+
+Reads = deque[Read]
+"""In order of arrival and so of deadlines."""
+
+_LEFT_MAX: Final = 100
+"""So many abandoned reads may keep their places however few others wait."""
 
 
 @final
@@ -30,6 +46,8 @@ class ReadBarriers:
         self._read_id = 0
         self._round_id = 0
         self._count = 0
+        self._left = 0
+        """At most so many in the queues are abandoned."""
         self._waiting: Reads = deque()
         """For the next round."""
         self._in_round: Reads = deque()
@@ -39,10 +57,26 @@ class ReadBarriers:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, done: Done, now_ms: int) -> None:
+    def add(self, done: Done, now_ms: int) -> Read:
         """Queue a read; `done` is called from `ready`'s, `applied`'s or `end_overdue`'s caller, never from here."""
         self._count += 1
-        self._waiting.append((now_ms + self._timeout_ms, done))
+        read = Read(now_ms + self._timeout_ms, done)
+        self._waiting.append(read)
+        return read
+
+    def abandon(self, read: Read) -> None:
+        """Nobody waits for it any more. It keeps its place and nothing else, or leaves with others of its kind."""
+        if read.done is None:
+            return
+        read.done = None
+        self._count -= 1
+        self._left += 1
+        if self._left > _LEFT_MAX and self._left > self._count:
+            self._left = 0
+            for reads in (self._in_round, self._waiting, *(group for _, group in self._until_applied)):
+                kept = [read for read in reads if read.done is not None]
+                reads.clear()
+                reads.extend(kept)
 
     def wants_round(self) -> bool:
         """Whether reads wait and no round is under way."""
@@ -88,11 +122,11 @@ class ReadBarriers:
         """Answer the reads whose time is up with 500/300."""
         overdue: Reads = deque()
         for reads in (self._in_round, self._waiting, *(group for _, group in self._until_applied)):
-            while reads and reads[0][0] <= now_ms:
+            while reads and reads[0].deadline_ms <= now_ms:
                 overdue.append(reads.popleft())
         while self._until_applied and not self._until_applied[0][1]:
             self._until_applied.popleft()
-        self.timed_out += len(overdue)
+        self.timed_out += sum(read.done is not None for read in overdue)
         self._end(overdue, outcomes.internal_error(outcomes.TIMED_OUT))
 
     def end_all(self, cause: bytes) -> None:
@@ -104,6 +138,12 @@ class ReadBarriers:
 
     def _end(self, reads: Reads, outcome: EtcdError | None) -> None:
         """Tell reads that stand in no queue any more: who is told may ask for the next one at once."""
-        self._count -= len(reads)
-        for _, done in reads:
+        ended = []
+        for read in reads:
+            if read.done is not None:
+                ended.append(read.done)
+                read.done = None
+        self._left = max(0, self._left - len(reads) + len(ended))
+        self._count -= len(ended)
+        for done in ended:
             outcomes.tell(done, outcome)

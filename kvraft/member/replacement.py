@@ -27,7 +27,7 @@ class Replacement:
         self,
         cluster: Cluster,
         applier: Applier,
-        submit: Callable[[Command, Callable[[Written | EtcdError], None]], None],
+        submit: Callable[[Command, Callable[[Written | EtcdError], None]], object],
         replaces: int,
         forget: Callable[[], None],
     ) -> None:

@@ -35,6 +35,10 @@ _WITHOUT_LEADER: Final = frozenset({ProposalRefusalReason.NOT_LEADER, ProposalRe
 """Refusals that are over as soon as somebody leads."""
 
 
+def _ignore(_outcome: Written | EtcdError) -> None:
+    """Nobody waits for it."""
+
+
 @final
 @dataclass(slots=True, eq=False)
 class Waiter:
@@ -63,6 +67,8 @@ class Waiters:
         """Those that no leader has got: they leave with the next step, or as soon as a leader can be reached."""
         self._held: dict[int, Waiter] = {}
         """Those that were refused: sent again at once they would fly to and fro until leadership has settled."""
+        self._abandoned: list[Waiter] = []
+        """Those whose clients have gone before the next step could send them."""
         self.payload_bytes = 0
         """What the waiting requests hold in memory."""
 
@@ -89,6 +95,15 @@ class Waiters:
         """Send what can be sent: proposals for this server's own core are returned, others leave to the leader."""
         if not self._unsent:
             return []
+        proposals = self._send(raft, transport)
+        if self._abandoned:
+            for waiter in self._abandoned:
+                if waiter.counter in self._waiting:
+                    self._forget(waiter)
+            self._abandoned.clear()
+        return proposals
+
+    def _send(self, raft: Raft, transport: Transport) -> list[Propose]:
         if raft.role is Role.LEADER:
             return [Propose(waiter.counter, waiter.payload) for waiter in self._take_unsent(raft.current_term)]
         leader_id, term = raft.leader_id, raft.current_term
@@ -137,6 +152,19 @@ class Waiters:
         for waiter in self._waiting.values():
             if waiter.term != UNSENT:
                 waiter.term = UNKNOWN
+
+    def abandon(self, waiter: Waiter) -> None:
+        """The client has gone. What it has just asked for is sent if a leader can be reached now, as etcd does it.
+
+        A later leader is not given it: nobody would see whether it takes it.
+        """
+        if waiter.counter not in self._waiting:
+            return
+        if waiter.counter in self._unsent:
+            waiter.done = _ignore
+            self._abandoned.append(waiter)
+        else:
+            self._forget(waiter)
 
     # -- the end ------------------------------------------------------------------------------------------------
 

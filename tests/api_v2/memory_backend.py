@@ -33,6 +33,8 @@ class MemoryBackend:
         """False: submitted commands and barriers wait for ever."""
         self.waiting: list[Callable[[EtcdError], None]] = []
         """Who waits while there is no quorum."""
+        self.nobody_waits = asyncio.Event()
+        """Set when the last of them has gone."""
         self.raft_index = 3
         self.raft_term = 2
         self._start_ns = clock.wall_ns()
@@ -76,22 +78,32 @@ class MemoryBackend:
         answer = self.keyspace.apply(command, clock.monotonic_ms())
         return answer if isinstance(answer, Event | EtcdError) else None
 
-    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Callable[[], None]:
         if not self.has_quorum:
-            self.waiting.append(done)
-            return
+            return self._wait(done)
         asyncio.get_running_loop().call_soon(self._apply_and_answer, command, done)
+        return lambda: None
 
     def _apply_and_answer(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
         event = self.apply(command)
         assert event is not None
         done(Written(event, self.keyspace.etcd_index, self.raft_index, self.raft_term))
 
-    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> None:
+    def read_barrier(self, done: Callable[[EtcdError | None], None]) -> Callable[[], None]:
         if not self.has_quorum:
-            self.waiting.append(done)
-            return
-        asyncio.get_running_loop().call_soon(done, None)
+            return self._wait(done)
+        return asyncio.get_running_loop().call_soon(done, None).cancel
+
+    def _wait(self, done: Callable[[EtcdError], None]) -> Callable[[], None]:
+        self.waiting.append(done)
+
+        def abandon() -> None:
+            if done in self.waiting:
+                self.waiting.remove(done)
+            if not self.waiting:
+                self.nobody_waits.set()
+
+        return abandon
 
     def time_out(self) -> None:
         """Answer everything that waits as a member does after its request timeout."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 
 import pytest
 
@@ -268,3 +270,47 @@ async def test_slow_reader_of_a_listing_gets_all_of_it(served: Served) -> None:
                 await other.request("GET", "/v2/keys/big/00000")
         transport.resume_reading()  # type: ignore[attr-defined] # streams name the base class
         assert len((await client.read_answer()).json()["node"]["nodes"]) == 2_000
+
+
+@pytest.mark.parametrize("reset", [True, False])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"PUT /v2/keys/a?value=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"DELETE /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v2/keys/a?quorum=true HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v2/keys/a?wait=true&waitIndex=9999 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_client_that_goes_away_leaves_nothing_that_waits(
+    served: Served, request_bytes: bytes, *, reset: bool
+) -> None:
+    """Its request would otherwise be kept for its whole time, and count against the limit of those that wait."""
+    served.backend.has_quorum = False
+    _, writer = await asyncio.open_connection("127.0.0.1", served.server.ports[0])
+    writer.write(request_bytes)
+    async with await served.connect() as other:
+        assert (await other.request("GET", "/version")).status == 200
+    assert len(served.backend.waiting) == 1
+    if reset:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.close()
+    async with asyncio.timeout(10):
+        await served.backend.nobody_waits.wait()
+    assert served.server._app.keys._unopened == set()
+
+
+async def test_client_that_stops_sending_has_a_second_for_its_answer(served: Served) -> None:
+    """`nc -N` is there still, and is told; one that has closed its connection looks the same."""
+    served.backend.has_quorum = False
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.server.ports[0])
+    writer.write(b"PUT /v2/keys/a?value=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    assert b"HTTP/1.1 500 " in answer
+    assert b"etcdserver: request timed out" in answer
+    assert served.backend.waiting == []
+    writer.close()

@@ -1,6 +1,7 @@
 """Without a quorum: local reads go on, everything else says so in etcd's words after etcd's time (contract A.13)."""
 
 import asyncio
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,3 +103,31 @@ async def _put_again_and_again(member: Member, clients: int, rounds: int) -> lis
 
 def _resident_bytes(member: Member) -> int:
     return int(Path(f"/proc/{member.pid}/statm").read_text(encoding="ascii").split()[1]) * 4096
+
+
+@pytest.mark.slow
+def test_writes_of_clients_that_have_gone_wait_no_longer(tmp_path: Path) -> None:
+    """A hundred writes at the only one of three members, whose clients then close: none is pending, long before 7 s."""
+    cluster = Cluster(tmp_path / "cluster")
+    member = cluster.members[0]
+    cluster.directory.mkdir()
+
+    def pending() -> int:
+        page = member.http("GET", "/metrics").body.decode()
+        return int(float(page.partition("\netcd_server_proposals_pending ")[2].split()[0]))
+
+    try:
+        member.start()
+        member.wait_listening()
+        address = ("127.0.0.1", int(member.client_url.rpartition(":")[2]))
+        clients = [socket.create_connection(address) for _ in range(100)]
+        began = time.monotonic()
+        for client in clients:
+            client.sendall(b"PUT /v2/keys/a?value=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        member.wait_for("writes that wait", lambda: pending() >= 100 or None, 5)
+        for client in clients:
+            client.close()
+        member.wait_for("nothing that waits", lambda: pending() <= 1 or None, 5)  # the member's own publication
+        assert time.monotonic() - began < 6
+    finally:
+        cluster.stop()

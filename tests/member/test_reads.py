@@ -1,8 +1,10 @@
 """Linearizable reads share rounds, never too early ones."""
 
+from functools import partial
+
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.member.outcomes import STOPPED, TIMED_OUT
-from kvraft.member.reads import ReadBarriers
+from kvraft.member.reads import Read, ReadBarriers
 from kvraft.raft.effects import ReadReady
 
 
@@ -120,3 +122,42 @@ def test_every_way_to_an_end_leaves_nothing_and_tells_once_even_if_telling_fails
     barriers.end_all(STOPPED)
     assert [error.cause for error in outcomes if error is not None] == [TIMED_OUT] * 2 + [STOPPED] * 2
     assert len(barriers) == 0
+
+
+def test_read_that_nobody_waits_for_is_told_nothing_and_counts_no_more() -> None:
+    """Wherever it waits; the others of its round are served."""
+    barriers = ReadBarriers(timeout_ms=100)
+    told: list[str] = []
+
+    def add(*names: str) -> dict[str, Read]:
+        return {name: barriers.add(partial(tell, name), 0) for name in names}
+
+    def tell(name: str, _error: EtcdError | None) -> None:
+        told.append(name)
+
+    reads = add("a", "b")
+    first = barriers.start_round()
+    barriers.ready(ReadReady(first.read_id, 50), applied_index=1)
+    reads |= add("c", "d")
+    second = barriers.start_round()
+    reads |= add("e", "f")
+    for name in ("a", "c", "e", "e"):
+        barriers.abandon(reads[name])
+    assert len(barriers) == 3
+    barriers.applied(50)
+    barriers.ready(ReadReady(second.read_id, 50), applied_index=50)
+    barriers.abandon(reads["d"])
+    assert told == ["b", "d"]
+    barriers.end_overdue(100)
+    assert told == ["b", "d", "f"]
+    assert (len(barriers), barriers.timed_out) == (0, 1)
+
+
+def test_reads_of_clients_that_come_and_go_do_not_pile_up() -> None:
+    """While there is no leader each of them would keep its place for the request timeout."""
+    barriers = ReadBarriers(timeout_ms=100)
+    kept = barriers.add(lambda _: None, 0)
+    for _ in range(10_000):
+        barriers.abandon(barriers.add(lambda _: None, 0))
+    assert len(barriers._waiting) < 200
+    assert (len(barriers), kept in barriers._waiting) == (1, True)

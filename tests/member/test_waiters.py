@@ -189,3 +189,46 @@ def test_requests_under_way_at_a_snapshot_install_are_never_called_lost() -> Non
     assert (unsent.term, sent.term) == (UNSENT, UNKNOWN)
     waiters.later_term(1 << 63)
     assert (unsent.term, sent.term) == (UNSENT, UNKNOWN)
+
+
+def test_client_that_goes_at_once_has_its_write_sent_and_leaves_nothing() -> None:
+    """As etcd does it: what was asked for may be done, though nobody hears of it."""
+    transport, waiters = RecordingTransport(), make_waiters()
+    waiter = add(waiters)
+    waiters.abandon(waiter)
+    assert waiters.route(ScriptedRaft(term=4, leader_id=2).core, transport) == []
+    assert transport.take() == [(2, ForwardedCommand(4, waiter.payload))]
+    assert held(waiters) == [0, 0, 0, 0]
+    waiter = add(waiters)
+    waiters.abandon(waiter)
+    assert waiters.route(ScriptedRaft(term=4, role=Role.LEADER).core, transport) == [
+        Propose(waiter.counter, waiter.payload)
+    ]
+    waiters.refused(waiter.counter, ProposalRefusalReason.NOT_LEADER)
+    assert held(waiters) == [0, 0, 0, 0]
+
+
+def test_client_that_goes_leaves_nothing_wherever_its_write_waits() -> None:
+    """Unsent without a leader, held after a refusal, sent, back from a leader that is lost, applied already."""
+    waiters, nobody = make_waiters(), ScriptedRaft(term=4).core
+    unsent, refused, sent, back, applied = (add(waiters) for _ in range(5))
+    told: list[Written | EtcdError] = []
+    for waiter in (unsent, refused, sent, back, applied):
+        waiter.done = told.append
+    waiters.route(nobody, RecordingTransport())
+    waiters.abandon(unsent)
+    waiters.route(nobody, RecordingTransport())
+    assert len(waiters) == 4
+    give(waiters, term=5)
+    waiters.refused(refused.counter, ProposalRefusalReason.NOT_LEADER)
+    waiters.abandon(refused)
+    waiters.abandon(sent)
+    assert waiters.take(applied.payload) is applied
+    waiters.abandon(applied)
+    waiters.later_term(6)
+    waiters.abandon(back)
+    waiters.abandon(back)
+    waiters.route(nobody, RecordingTransport())
+    assert held(waiters) == [0, 0, 0, 0]
+    assert waiters.take(sent.payload) is None
+    assert told == []
