@@ -15,6 +15,7 @@ from typing import Final, assert_never, final
 
 from kvraft.keyspace.commands import (
     AddMember,
+    KeepMember,
     MembershipCommand,
     MoveMember,
     PublishMember,
@@ -111,6 +112,8 @@ class ClusterState:
         """Who belongs to it, and where; refused for the first reason that etcd would find."""
         if isinstance(command, RegisterFounders):
             return self._register_founders(command)
+        if isinstance(command, KeepMember):
+            return self._keep(command)
         member_id = command.member_id
         if member_id in self.removed_ids:
             return Refusal.ID_REMOVED
@@ -146,6 +149,14 @@ class ClusterState:
             if member is not None and not member.peer_urls:
                 self.members[member_id] = replace(member, peer_urls=peer_urls, name=member.name or name)
         return changes
+
+    def _keep(self, command: KeepMember) -> int:
+        """It is a member, whatever it was before: the one that is left decides."""
+        kept = command.member_id
+        removed = {*self.members, *command.removed_ids} - {kept} - self.removed_ids
+        self.members = {kept: self.members.get(kept, ClusterMember())}
+        self.removed_ids = self.removed_ids - {kept} | removed
+        return _REMOVAL_INDICES * len(removed)
 
     def _register(self, member_id: int, member: ClusterMember) -> bool:
         """Whether the member was not known before, and may be."""

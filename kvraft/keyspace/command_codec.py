@@ -30,6 +30,7 @@ from kvraft.keyspace.commands import (
     Create,
     CreateInOrder,
     Delete,
+    KeepMember,
     MoveMember,
     PublishMember,
     PublishMemberAlone,
@@ -62,6 +63,7 @@ REGISTER_FOUNDERS: Final = 15
 ADD_MEMBER: Final = 16
 MOVE_MEMBER: Final = 17
 REMOVE_MEMBER: Final = 18
+KEEP_MEMBER: Final = 19
 # 32 to 63 are for users, roles and what comes with them.
 PUT_USER: Final = 32
 DELETE_USER: Final = 33
@@ -274,6 +276,7 @@ _FIELDS: Final[dict[type[object], tuple[int, Callable[[Command], object]]]] = {
     AddMember: (ADD_MEMBER, attrgetter("member_id", "peer_urls")),
     MoveMember: (MOVE_MEMBER, attrgetter("member_id", "peer_urls")),
     RemoveMember: (REMOVE_MEMBER, attrgetter("member_id")),
+    KeepMember: (KEEP_MEMBER, attrgetter("member_id", "removed_ids")),
     PutUser: (PUT_USER, attrgetter("name", "password_hash", "roles", "grant", "revoke")),
     DeleteUser: (DELETE_USER, attrgetter("name")),
     PutRole: (PUT_ROLE, _put_role),
@@ -308,6 +311,7 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[list[object]], Command]]]] = {
     ADD_MEMBER: (3, lambda f: AddMember(_u64(f[1]), _texts(f[2]))),
     MOVE_MEMBER: (3, lambda f: MoveMember(_u64(f[1]), _texts(f[2]))),
     REMOVE_MEMBER: (2, lambda f: RemoveMember(_u64(f[1]))),
+    KEEP_MEMBER: (3, lambda f: KeepMember(_u64(f[1]), _u64s(f[2]))),
     PUT_USER: (6, lambda f: PutUser(_text(f[1]), _value(f[2]), _some_texts(f[3]), _texts(f[4]), _texts(f[5]))),
     DELETE_USER: (2, lambda f: DeleteUser(_text(f[1]))),
     PUT_ROLE: (

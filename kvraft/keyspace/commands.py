@@ -153,6 +153,16 @@ class RemoveMember:
 
 @final
 @dataclass(slots=True)
+class KeepMember:
+    """Of all members only this one stays (`--force-new-cluster`); each that goes costs what its removal does."""
+
+    member_id: int
+    removed_ids: tuple[int, ...]
+    """Who goes with the others though the state does not know them yet, as founders of a young cluster."""
+
+
+@final
+@dataclass(slots=True)
 class PublishMember:
     """A member tells its name and client URLs; costs one etcd_index when it changes something, as in etcd.
 
@@ -201,7 +211,7 @@ class SetHistorySizeAtIndex:
     events_max: int
 
 
-MembershipCommand = RegisterFounders | AddMember | MoveMember | RemoveMember
+MembershipCommand = RegisterFounders | AddMember | MoveMember | RemoveMember | KeepMember
 """About who belongs to the cluster."""
 ClusterCommand = (
     MembershipCommand

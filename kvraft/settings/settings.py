@@ -112,7 +112,9 @@ class Settings:
     rebuild: bool = False
     """Data that is lost, damaged or an old copy is set aside, and everything comes from the other members."""
     force_new_cluster: bool = False
-    """This member goes on alone, with what it holds."""
+    """This member goes on alone, with what it holds, unless it did so and has been told to since."""
+    was_forced: bool = False
+    """It did, and has been."""
     limits: Limits = Limits()
     ignored: tuple[str, ...] = ()
     """Flags given that differ from what the data directory keeps, each with both values."""
@@ -145,6 +147,11 @@ class Settings:
         if self.ignored:
             flags = ", ".join(self.ignored)
             lines.append(f"{self.data_dir} keeps what its cluster was founded with, so these change nothing: {flags}")
+        if self.force_new_cluster and self.was_forced:
+            lines.append(
+                "--force-new-cluster was carried out at an earlier start and changes nothing now: leave it out; to do "
+                "it again, start the member once without it"
+            )
         if self.former_name:
             lines.append(f"this member was {self.former_name!r} and is {self.name!r} from now on, as --name says")
         if self.data_dir.parts[-1].startswith("~") or "/~/" in str(self.data_dir):
@@ -242,6 +249,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         log=log_settings.from_flags(given),
         rebuild=given.is_on("rebuild"),
         force_new_cluster=joining_flags.force_new_cluster(given),
+        was_forced=stored is not None and stored.forced,
         ignored=founded.ignored,
         former_name="" if stored is None or stored.name == name else stored.name,
     )

@@ -3,11 +3,13 @@
 import asyncio
 import random
 import secrets
+from collections.abc import Collection
 from typing import Final
 
 from kvraft import clock, logs
 from kvraft.api_v2.settings import ApiSettings
-from kvraft.keyspace.commands import PublishMember
+from kvraft.keyspace.command_codec import encode_command
+from kvraft.keyspace.commands import KeepMember, PublishMember
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.records import RecordError
 from kvraft.member.cluster import Cluster
@@ -15,13 +17,16 @@ from kvraft.member.garbage import postpone_full_collections
 from kvraft.member.member import Member
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
+from kvraft.member.waiters import REQUEST_ID_BYTES
 from kvraft.metrics import Metrics
+from kvraft.raft.configuration import FOUNDING_BYTES
 from kvraft.raft.core import Raft
 from kvraft.raft.settings import RaftSettings
 from kvraft.settings.settings import ETCD_VERSION, Settings
 from kvraft.start import versions
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.going_alone import Survivor
 from kvraft.storage.opening import Storage
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.transport import PeerTransport
@@ -107,6 +112,17 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
 def _cluster(wanted: Settings, keyspace: Keyspace) -> Cluster:
     own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
     return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size, keyspace, wanted.members)
+
+
+def survivor(wanted: Settings) -> Survivor | None:
+    """How this member parts from the others, if it is told to."""
+    if not wanted.force_new_cluster or wanted.was_forced:
+        return None
+
+    def forget(others: Collection[int]) -> bytes:
+        return bytes(REQUEST_ID_BYTES) + encode_command(KeepMember(wanted.member_id, tuple(sorted(others))))
+
+    return Survivor(secrets.token_bytes(FOUNDING_BYTES), forget)
 
 
 def measure_disk(storage: Storage, metrics: Metrics) -> None:

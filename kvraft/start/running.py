@@ -19,7 +19,7 @@ from kvraft.start.giving_up import may_set_aside
 from kvraft.start.listeners import bound_listeners
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, StorageError
-from kvraft.storage.opening import open_storage
+from kvraft.storage.opening import Storage, open_storage
 
 log = logs.get(__name__)
 
@@ -76,9 +76,16 @@ async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *,
     if rebuild and not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):
         return 0
     try:
-        storage = open_storage(wanted.data_dir, wanted.identity, _first_configuration(wanted, rebuild), rebuild=rebuild)
+        storage = open_storage(
+            wanted.data_dir,
+            wanted.identity,
+            _first_configuration(wanted, rebuild),
+            rebuild=rebuild,
+            survivor=composition.survivor(wanted),
+        )
     except OSError as error:
         raise data_directory.unusable(wanted.data_dir, error) from error
+    _tell_of_parting(wanted, storage)
     try:
         member = await composition.make_member(wanted, storage)
         composition.measure_disk(storage, member.metrics)
@@ -93,6 +100,20 @@ def _first_configuration(wanted: Settings, rebuild: str) -> Configuration:
     """What an empty log begins with: the founders, whom to ask for what was lost, or nobody until a leader tells."""
     first = wanted.members if rebuild else wanted.initial_cluster
     return Configuration.of(member.member_id for member in first)
+
+
+def _tell_of_parting(wanted: Settings, storage: Storage) -> None:
+    parted = storage.went_alone
+    if parted is not None:
+        log.warning(
+            "this member goes on as a cluster of one: what the others had written behind its last entry is lost, what "
+            "it did not know to be committed is kept, and the others are removed for good",
+            member=wanted.name,
+            last_index=parted.held.index,
+            last_term=parted.held.term,
+            unconfirmed=parted.unconfirmed,
+            removed=",".join(map(ids.text, parted.removed)),
+        )
 
 
 def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

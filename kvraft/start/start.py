@@ -46,6 +46,11 @@ def start(given: Given) -> int:
     wanted = within_open_files(wanted)
     if wanted.rebuild and stored is None and not rebuild and not wanted.joining.urls:
         _check_named_others(wanted)
+    if wanted.force_new_cluster and stored is None:
+        raise SettingsError(
+            f"--force-new-cluster: {wanted.data_dir} holds no member's data: give the directory of the member that is "
+            "to go on, or leave it out to begin a new cluster"
+        )
     return run_once_or_twice(wanted, rebuild)
 
 

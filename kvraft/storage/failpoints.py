@@ -9,6 +9,7 @@ from typing import Final
 
 NAMES: Final = frozenset(
     {
+        "alone.before_identity",
         "directory.created",
         "identity.before_rename",
         "log.before_commit",

@@ -20,6 +20,7 @@ from kvraft.storage.environment import (
     lock_directory,
 )
 from kvraft.storage.errors import StorageError, StorageFailedError
+from kvraft.storage.going_alone import Survivor, WentAlone, go_alone
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile, Supply
 from kvraft.storage.log_store import LogStore
@@ -42,6 +43,8 @@ class Storage:
     log: LogStore
     state: StateStore
     latch: FailureLatch
+    went_alone: WentAlone | None = None
+    """What became of the others, if this start has parted from them."""
 
     @property
     def fresh(self) -> bool:
@@ -88,6 +91,7 @@ def open_storage(
     configuration: Configuration,
     *,
     rebuild: str = "",
+    survivor: Survivor | None = None,
     log_map_bytes: int = LOG_MAP_BYTES,
     state_map_bytes: int = STATE_MAP_BYTES,
     supply: Supply = Supply(),  # noqa: B008 -- frozen
@@ -100,6 +104,7 @@ def open_storage(
         configuration: what a new cluster starts with; ignored if the directory already knows one.
         rebuild: why what the directory holds is set aside, for a log that gets everything back from the other members.
             Empty if it is to be used.
+        survivor: how the member goes on alone, if it is to and has not been since that was asked for.
         log_map_bytes: address space for the log.
         state_map_bytes: address space for the state.
         supply: how many free pages the files may keep.
@@ -126,6 +131,11 @@ def open_storage(
             failpoints.hit("directory.created")
             complete_creation(directory, identity)
         directory.begin_reading()
+        went_alone = None
+        if survivor is not None:
+            went_alone = go_alone(directory, identity, open_file, survivor)
+            failpoints.hit("alone.before_identity")
+            environment.change_identity(directory, lambda held: replace(held, forced=True))
         log, state, latch = open_stores(directory, identity, open_file)
     except BaseException as error:
         directory.end_reading()
@@ -135,7 +145,7 @@ def open_storage(
                 f"data directory {path} cannot be used: {error}; give a directory on a sound disk with room"
             ) from error
         raise
-    return Storage(directory, log, state, latch)
+    return Storage(directory, log, state, latch, went_alone)
 
 
 def create_stores(

@@ -159,9 +159,10 @@ def _identity(theirs: Greeting, ours: PeerHello) -> GreetingRefused | None:
     if hello.founding and ours.founding and hello.founding != ours.founding:
         return GreetingRefused(
             GreetingRefusalReason.OTHER_HISTORY,
-            f"this cluster was founded twice: member {hello.member_id:x} holds {_history(hello)}, member "
-            f"{ours.member_id:x} holds {_history(ours)}, and they never mix. To give up what one of them holds, move "
-            "its data directory away and start it with an empty one; docs/operations.md has both choices",
+            f"this cluster was founded twice, or anew by --force-new-cluster: member {hello.member_id:x} holds "
+            f"{_history(hello)}, member {ours.member_id:x} holds {_history(ours)}, and they never mix. To give up what "
+            "one of them holds, move its data directory away and start it with an empty one; docs/operations.md has "
+            "both choices",
         )
     return None
 

@@ -14,6 +14,7 @@ from kvraft.keyspace.command_codec import decode_command, encode_command
 from kvraft.keyspace.commands import (
     AddMember,
     Command,
+    KeepMember,
     MoveMember,
     PublishMember,
     RegisterFounders,
@@ -57,6 +58,21 @@ def test_each_change_takes_the_indices_that_it_takes_in_etcd() -> None:
     assert acknowledged(keyspace, RemoveMember(3)) == 2
     assert keyspace.etcd_index == keyspace.history.last_index == 2 + 1 + 2 + 1 + 1 + 2
     assert (sorted(keyspace.cluster.members), keyspace.cluster.removed_ids) == ([1, 2], {3})
+
+
+def test_member_that_is_kept_is_alone_for_good() -> None:
+    """The others' ids are used up, also of founders that have not been registered yet, and whatever it was itself."""
+    keyspace = founded()
+    acknowledged(keyspace, AddMember(3, ("http://c:1",)))
+    acknowledged(keyspace, RemoveMember(3))
+    acknowledged(keyspace, PublishMember(1, "m1", ("http://a:2",)))
+    kept = keyspace.cluster.members[1]
+    assert acknowledged(keyspace, KeepMember(1, (2, 3, 4))) == 2 * 2
+    assert (keyspace.cluster.members, keyspace.cluster.removed_ids) == ({1: kept}, {2, 3, 4})
+    assert acknowledged(keyspace, KeepMember(1, (2,))) == 0
+    assert acknowledged(keyspace, RegisterFounders(((4, "m4", ("http://d:1",)),))) == 0
+    assert acknowledged(keyspace, KeepMember(3, ())) == 2
+    assert (keyspace.cluster.members, keyspace.cluster.removed_ids) == ({3: ClusterMember()}, {1, 2, 4})
 
 
 REFUSED: list[tuple[Command, Refusal]] = [

@@ -15,6 +15,7 @@ from kvraft.keyspace.commands import (
     Create,
     CreateInOrder,
     Delete,
+    KeepMember,
     MoveMember,
     PublishMember,
     PublishMemberAlone,
@@ -56,6 +57,7 @@ GOLDEN: list[tuple[Command, str]] = [
     (AddMember(2**64 - 1, ("http://h:1", "u")), "9310cfffffffffffffffff92aa687474703a2f2f683a31a175"),
     (MoveMember(2**64 - 1, ("http://h:1", "u")), "9311cfffffffffffffffff92aa687474703a2f2f683a31a175"),
     (RemoveMember(2**64 - 1), "9212cfffffffffffffffff"),
+    (KeepMember(1, (2, 3)), "931301920203"),
 ]
 
 
