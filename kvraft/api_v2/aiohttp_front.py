@@ -19,6 +19,7 @@ from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.request_splitter import RequestLine
+from kvraft.api_v2.targets import authority
 from kvraft.api_v2.unfinished import Unfinished
 from kvraft.api_v2.unread import Unread
 
@@ -111,7 +112,11 @@ class AiohttpFront:
             and not line.body_is_broken
             and not ("Expect" in headers and request.can_read_body and line.method not in _BODY_METHODS),
         )
-        connection = WayOut(handler, transport, self._dates() + self._app.cors_headers(raw_origin))
+        host = authority(line.target, _raw(headers.get("Host", "")))
+        is_secure = transport.get_extra_info("ssl_object") is not None
+        # A Host that is refused is refused before CORS, as by etcd.
+        cors = self._app.cors_headers(raw_origin) if self._app.is_known_host(host, is_secure=is_secure) else b""
+        connection = WayOut(handler, transport, self._dates() + cors)
         exchange = handler.exchange = Exchange(connection, framing)
         if handler.has_ended:
             exchange.last_request()
@@ -128,11 +133,12 @@ class AiohttpFront:
             Request(
                 method=line.method,
                 target=line.target,
-                host=_raw(headers.get("Host", "")),
+                host=host,
                 origin=raw_origin,
                 content_type=None if content_type is None else _raw(content_type),
                 body=body,
                 framing=framing,
+                is_secure=is_secure,
             ),
             exchange,
         )

@@ -7,16 +7,19 @@ the method, the rest.
 from dataclasses import dataclass
 from typing import Final, final
 
+from kvraft import logs
 from kvraft.api_v2 import errors, misc
 from kvraft.api_v2.answers import Answer, Framing
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.key_responses import error_answer
 from kvraft.api_v2.keys import TOO_MANY_REQUESTS, Keys
-from kvraft.api_v2.routes import Call, Served, find
+from kvraft.api_v2.routes import METRICS_ROUTES, PROFILES, ROUTES, Call, Served, find
 from kvraft.api_v2.settings import ApiSettings
-from kvraft.api_v2.targets import clean_path, parse_target, redirect_body, redirect_header, redirect_url
+from kvraft.api_v2.targets import clean_path, host_name, parse_target, redirect_body, redirect_header, redirect_url
 from kvraft.metrics import Metrics
+
+log = logs.get(__name__)
 
 _WRITE_METHODS: Final = frozenset((b"PUT", b"POST", b"DELETE", b"PATCH"))
 
@@ -37,13 +40,17 @@ class Request:
     body: bytes
     """The whole body of a PUT or POST (of one too long, its first FORM_BYTES_MAX + 1 bytes), else empty."""
     framing: Framing
+    is_secure: bool = False
+    """Whether it came over TLS."""
 
 
 @final
 class App:
-    """The API of one member."""
+    """The API of one member, or of it what `--listen-metrics-urls` serve."""
 
-    def __init__(self, backend: Backend, settings: ApiSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, backend: Backend, settings: ApiSettings, metrics: Metrics, *, metrics_only: bool = False
+    ) -> None:
         self.settings: Final = settings
         self.metrics: Final = metrics
         self.keys: Final = Keys(backend, settings, metrics)
@@ -51,8 +58,12 @@ class App:
         health = misc.Health(backend, settings.health_timeout_s, metrics)
         self._served: Final = Served(backend, settings, metrics, self.keys, health)
         self._any_origin = b"*" in settings.cors_origins
-        metrics.server_version.labels(settings.server_version).set(1)
-        metrics.before_scrape.append(self._copy_counts)
+        self._any_host = b"*" in settings.hosts
+        self._metrics_only = metrics_only
+        self._routes = METRICS_ROUTES if metrics_only else (*ROUTES, *([PROFILES] if settings.profiles else []))
+        if not metrics_only:
+            metrics.server_version.labels(settings.server_version).set(1)
+            metrics.before_scrape.append(self._copy_counts)
 
     def too_many_requests(self) -> Answer:
         """What a client is told that connects when there are too many."""
@@ -68,12 +79,8 @@ class App:
 
     def handle(self, request: Request, exchange: Exchange) -> None:
         """Answer a request, now or later."""
-        if request.method == b"OPTIONS":
-            exchange.answer(Answer(200, b"", b""))
-            return
-        if self._is_foreign_write(request):
-            # A page of another site must not write with the reader's network position (design decision 14).
-            exchange.answer(errors.message(403, b"cross-origin write refused: allow the origin with --cors"))
+        if not self._metrics_only and (answer := self._at_the_door(request)) is not None:
+            exchange.answer(answer)
             return
         if request.target == b"*":
             exchange.answer(Answer(400, b"", b"", close=True))
@@ -87,7 +94,7 @@ class App:
         if cleaned != path and request.method != b"CONNECT":
             exchange.answer(_moved(request.method, redirect_url(cleaned, target.query)))
             return
-        route = find(path)
+        route = find(path, self._routes)
         if route is None:
             exchange.answer(errors.not_found())
         elif route.methods and request.method not in route.methods:
@@ -97,6 +104,22 @@ class App:
             answer = route.handler(self._served, call, exchange)
             if answer is not None:
                 exchange.answer(answer)
+
+    def is_known_host(self, host: bytes, *, is_secure: bool) -> bool:
+        """Whether the name by which a client calls this member is one of those that it may be called by."""
+        return self._any_host or is_secure or self._metrics_only or host_name(host) in self.settings.hosts
+
+    def _at_the_door(self, request: Request) -> Answer | None:
+        """What is answered before anything is looked for: etcd's access control, and ours."""
+        if not self.is_known_host(request.host, is_secure=request.is_secure):
+            log.warning("request refused for its Host: see --host-whitelist", host=request.host)
+            return errors.unknown_host(host_name(request.host))
+        if request.method == b"OPTIONS":
+            return Answer(200, b"", b"")
+        if self._is_foreign_write(request):
+            # A page of another site must not write with the reader's network position (design decision 14).
+            return errors.message(403, b"cross-origin write refused: allow the origin with --cors")
+        return None
 
     def _copy_counts(self) -> None:
         """Copy what the keyspace has counted to the metrics that a page shows."""

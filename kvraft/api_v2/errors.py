@@ -20,6 +20,22 @@ def not_found() -> Answer:
     return text_error(404, b"404 page not found")
 
 
+def unknown_host(host: bytes) -> Answer:
+    """What etcd 3.4 answers to a Host that `--host-whitelist` lacks (embed/serve.go, errCVE20185702).
+
+    `host` is quoted as a JSON text, which for every name of a host is as Go quotes it.
+    """
+    text = (
+        b"\netcd received your request, but the Host header was unrecognized.\n\n"
+        b"To fix this, choose one of the following options:\n"
+        b"- Enable TLS, then any HTTPS request will be allowed.\n"
+        b"- Add the hostname you want to use to the whitelist in settings.\n"
+        b"  - e.g. etcd --host-whitelist " + quote(host) + b"\n\n"
+        b'This requirement has been added to help prevent "DNS Rebinding" attacks (CVE-2018-5702).\n'
+    )
+    return text_error(421, text)
+
+
 def method_not_allowed(allowed: bytes, headers: bytes = b"") -> Answer:
     """What etcd's allowMethod answers. `allowed` is its list, comma without space; empty: no Allow header."""
     allow = b"Allow: " + allowed + b"\r\n" if allowed else b""

@@ -5,7 +5,7 @@ its own order of checks is in it like the rest.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -128,6 +128,14 @@ def _log_level(_served: Served, call: Call, _exchange: Exchange) -> Answer:
     return misc.log_level_answer(call.body)
 
 
+def _profiles(_served: Served, call: Call, exchange: Exchange) -> Answer | None:
+    from kvraft.api_v2 import profiles  # noqa: PLC0415 -- few ask
+
+    return profiles.answer(call.path, call.query, exchange)
+
+
+_HEALTH: Final = Route(b"/health", _GET, Right.NONE, Right.NONE, _health)
+_METRICS: Final = Route(b"/metrics", (), Right.NONE, Right.NONE, _metrics)
 ROUTES: Final = (
     Route(b"/v2/keys", _KEYS, Right.KEY, Right.KEY, _keys, below=True),
     Route(b"/v2/members", _MEMBERS, Right.NONE, Right.ROOT, _members, below=True),
@@ -143,16 +151,21 @@ ROUTES: Final = (
     Route(b"/v2/auth/users/", _GET, Right.ROOT, Right.ROOT, _auth),
     Route(b"/v2/auth/users", _ONE, Right.ROOT, Right.ROOT, _auth, below=True),
     Route(b"/version", _GET, Right.NONE, Right.NONE, _version),
-    Route(b"/health", _GET, Right.NONE, Right.NONE, _health),
-    Route(b"/metrics", (), Right.NONE, Right.NONE, _metrics),
+    _HEALTH,
+    _METRICS,
     Route(b"/debug/vars", _GET, Right.NONE, Right.NONE, _debug_vars),
     Route(b"/config/local/log", (b"PUT",), Right.NONE, Right.NONE, _log_level),
 )
+"""What every member serves to clients."""
+PROFILES: Final = Route(b"/debug/pprof", (), Right.ROOT, Right.ROOT, _profiles, below=True)
+"""With `--enable-pprof` only. A profile costs the member something, so it is root's, unlike in etcd."""
+METRICS_ROUTES: Final = (_HEALTH, _METRICS)
+"""What `--listen-metrics-urls` serve."""
 
 
-def find(path: bytes) -> Route | None:
+def find(path: bytes, routes: Sequence[Route] = ROUTES) -> Route | None:
     """The route of a clean path; None: 404."""
-    return next((route for route in ROUTES if route.fits(path)), None)
+    return next((route for route in routes if route.fits(path)), None)
 
 
 def key_of(path: bytes) -> bytes:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, cast, final
 
@@ -178,5 +178,15 @@ class ApiServer:
 async def serve(backend: Backend, listeners: Sequence[Listener], settings: ApiSettings, metrics: Metrics) -> ApiServer:
     """Serve a member's API on every listener; returns once connections are accepted."""
     server = ApiServer(App(backend, settings, metrics), listeners, DateLine(backend.wall_ns))
+    await server.start()
+    return server
+
+
+async def serve_metrics(
+    backend: Backend, listeners: Sequence[Listener], settings: ApiSettings, metrics: Metrics
+) -> ApiServer:
+    """Serve /metrics and /health alone, without CORS, as etcd does at `--listen-metrics-urls`."""
+    settings = replace(settings, fast_front=False, cors_origins=frozenset())
+    server = ApiServer(App(backend, settings, metrics, metrics_only=True), listeners, DateLine(backend.wall_ns))
     await server.start()
     return server

@@ -13,6 +13,11 @@ class ApiSettings:
     """Serve /v2/keys through `fast_protocol`; otherwise aiohttp serves everything. Answers are the same."""
     cors_origins: frozenset[bytes] = frozenset()
     """Origins that browsers may call from; `*` means any. Empty, as in etcd 2.3: no CORS headers at all."""
+    hosts: frozenset[bytes] = frozenset({b"*"})
+    """What clients may call this member in Host where they come without TLS; `*` means anything. Needs `fast_front` to
+    be off: that looks at no Host."""
+    profiles: bool = False
+    """Serve /debug/pprof."""
     request_line_bytes_max: int = (2 << 20) + 4096
     """kube-apiserver puts an object's old value into the request line: up to 1 MiB, twice that when escaped."""
     header_bytes_max: int = 1 << 20

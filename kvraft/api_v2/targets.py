@@ -63,6 +63,21 @@ def clean_path(path: bytes) -> bytes:
     return cleaned
 
 
+def host_name(host: bytes) -> bytes:
+    """A Host header without its port, as etcd's httputil.GetHostname has it: what has no port stays as it is."""
+    if host.startswith(b"["):
+        inner, _, rest = host[1:].partition(b"]")
+        return inner if rest.startswith(b":") and b":" not in rest[1:] else host
+    name, _, port = host.partition(b":")
+    return host if b":" in port else name
+
+
+def authority(target: bytes, host: bytes) -> bytes:
+    """Whom a request is for: what a target in a proxy's form names goes before Host (net/http, readRequest)."""
+    scheme, separator, rest = target.partition(b"://")
+    return rest.partition(b"/")[0] if separator and b"/" not in scheme else host
+
+
 def redirect_url(path: bytes, query: bytes) -> bytes:
     """url.URL{Path, RawQuery}.String(): the escaped path, and the query as it came."""
     escaped = _ESCAPED_IN_PATH.sub(lambda found: b"%%%02X" % found.group()[0], path)

@@ -117,7 +117,7 @@ _SETTINGS: Final = (
     (
         "config-file",
         "",
-        "a YAML file with etcd's keys; beside it all flags and variables change nothing, but --rebuild and --put-back",
+        "a YAML file with etcd's keys; beside it only --rebuild, --put-back, --join and --replace count",
     ),
     ("initial-cluster", "${name}=<its peer URLs>", "all members: n1=http://host:2380,n2=..."),
     (
@@ -158,6 +158,15 @@ _SETTINGS: Final = (
         "events kept for watches (kvraft's own); of all members the one that founds the cluster decides",
     ),
     ("cors", "", "origins, by commas, whose pages may call from a browser; * for all"),
+    (
+        "host-whitelist",
+        "*",
+        (
+            "names, by commas, by which clients without TLS may call this member in Host, ports aside; another one is "
+            "answered 421; * for all"
+        ),
+    ),
+    ("listen-metrics-urls", "", "where /metrics and /health are served too, and nothing else; IP addresses"),
     (
         "logger",
         "capnslog",
@@ -201,6 +210,11 @@ _SWITCHES: Final = (
             "without effect at later starts, until it was left out once"
         ),
     ),
+    (
+        "enable-pprof",
+        "false",
+        "serve /debug/pprof/: stacks of threads and tasks, and sampled ones, as text (no profile that Go's tools read)",
+    ),
     ("debug", "false", "the same as --log-level=debug"),
     ("version", "", "print the version and exit"),
     ("help", "", "print this and exit"),
@@ -236,7 +250,6 @@ def _accepted() -> Iterator[Flag]:
         ("grpc-keepalive-interval", v3),
         ("grpc-keepalive-min-time", v3),
         ("grpc-keepalive-timeout", v3),
-        ("listen-metrics-urls", "/metrics is served at the client URLs"),
         ("max-concurrent-streams", v3),
         ("max-request-bytes", "it concerns etcd's v3 API only; a v2 body may have 10 MiB, as in etcd"),
         ("max-snapshots", "there is one stored state"),
@@ -253,7 +266,6 @@ def _accepted() -> Iterator[Flag]:
     ):
         yield Flag(name, Use.ACCEPTED, why, fine=frozenset(filter(None, [ETCD_DEFAULTS.get(name)])))
     for name, why, fine in (
-        ("enable-pprof", "there is no Go to profile", "false"),
         ("enable-v2", "the v2 API is what kvraft serves", "true"),
         ("experimental-enable-lease-checkpoint", v3, "false"),
         ("experimental-initial-corrupt-check", "everything is verified when it is read", "true"),
@@ -308,7 +320,6 @@ def _refused() -> Iterator[Flag]:
         ("discovery", "name the members with --initial-cluster", ""),
         ("discovery-srv", "name the members with --initial-cluster", ""),
         ("experimental-enable-v2v3", "the v2 API is kvraft's own: leave it out", ""),
-        ("host-whitelist", "Host is not checked by this version: leave it out, or check it in a proxy", "*"),
         ("proxy", "there is no proxy mode: leave it out, or run an HTTP proxy in its place", "off"),
         ("addr", "it was etcd 0.4's: use --advertise-client-urls=http://host:port", ""),
         ("bind-addr", "it was etcd 0.4's: use --listen-client-urls=http://address:port", ""),
@@ -336,7 +347,7 @@ def _table(*parts: Iterable[Flag]) -> dict[str, Flag]:
 FLAGS: Final = _table(_settings(), _accepted(), _silent(), _refused())
 """Every flag by its name."""
 
-BESIDE_CONFIG_FILE: Final = frozenset({"config-file", "help", "put-back", "rebuild", "version"})
+BESIDE_CONFIG_FILE: Final = frozenset({"config-file", "help", "join", "put-back", "rebuild", "replace", "version"})
 """What counts beside a configuration file: the deeds that an operator asks for once."""
 
 ALIASES: Final = {"peers": "initial-cluster", "h": "help", "log-output": "log-outputs"}

@@ -6,16 +6,14 @@ data directory ever after: the flags then change nothing, as in etcd.
 """
 
 import dataclasses
-import itertools
 import pathlib
 from collections.abc import Iterator
 from typing import Final, Literal, final
 
 from kvraft.founding import Founder, Identity
 from kvraft.logs import LogSettings
-from kvraft.settings import founding_flags, joining_flags, log_settings, urls
+from kvraft.settings import founding_flags, joining_flags, listening_flags, log_settings, urls
 from kvraft.settings.flags import Given, Value
-from kvraft.settings.founding_flags import urls_of
 from kvraft.settings.joining_flags import Joining
 from kvraft.settings.urls import Url
 
@@ -108,6 +106,12 @@ class Settings:
     """Events kept for watches: etcd's 1,000 were its users' first complaint. Read when the cluster is born."""
     cors: frozenset[str] = frozenset()
     """Origins, or `*`. Empty, as in etcd 2.3: a browser's page must not write to a store on localhost."""
+    hosts: frozenset[str] = frozenset({"*"})
+    """What clients may call this member in Host, as long as they come without TLS; `*` for anything."""
+    listen_metrics_urls: tuple[Url, ...] = ()
+    """Where /metrics and /health are served too, and nothing else."""
+    profiles: bool = False
+    """Whether /debug/pprof is served."""
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
     rebuild: bool = False
     """Data that is lost, damaged or an old copy is set aside, and everything comes from the other members."""
@@ -219,19 +223,16 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         name = founded.name
     else:
         founded = founding_flags.new_cluster(given, name, token)
-    own_urls = tuple(map(urls.parse, founded.own.peer_urls))
-    clients = _client_urls(given, founded.members, own_urls)
-    listen_peers = _listen_peer_urls(given, founded.members, own_urls, is_stored=stored is not None)
-    _refuse_overlaps(clients.listen, listen_peers, given)
+    listening = listening_flags.listening(given, founded.members, founded.own, is_stored=stored is not None)
     state = values.get("initial-cluster-state", Value("new", ""))
     if state.text not in {"new", "existing"}:
         raise state.error("invalid value: use new or existing")
     return Settings(
         name=name,
         data_dir=data_dir(given),
-        listen_client_urls=clients.listen,
-        advertise_client_urls=clients.advertise,
-        listen_peer_urls=listen_peers,
+        listen_client_urls=listening.clients,
+        advertise_client_urls=listening.advertised_clients,
+        listen_peer_urls=listening.peers,
         initial_cluster=founded.cluster,
         members=founded.members,
         member_id=founded.own.member_id,
@@ -246,6 +247,9 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         snapshot_count=_number(given, "snapshot-count", 0, 0, 1 << 62) or SNAPSHOT_COUNT,
         history_size=_number(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
         cors=_cors(given),
+        hosts=_hosts(given),
+        listen_metrics_urls=listening.metrics,
+        profiles=given.is_on("enable-pprof"),
         log=log_settings.from_flags(given),
         rebuild=given.is_on("rebuild"),
         force_new_cluster=joining_flags.force_new_cluster(given),
@@ -261,13 +265,6 @@ def _name(given: Given) -> str:
     if not name.isprintable() or any(c in name for c in ",="):
         raise given.error("a name must be printable, without commas and =", "name")
     return name
-
-
-@final
-@dataclasses.dataclass(slots=True, frozen=True)
-class _ClientUrls:
-    listen: tuple[Url, ...]
-    advertise: tuple[str, ...]
 
 
 def _timeouts(given: Given) -> tuple[int, int]:
@@ -306,92 +303,10 @@ def _go_number(text: str) -> int | None:
         return None
 
 
-def _listen_peer_urls(
-    given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...], *, is_stored: bool
-) -> tuple[Url, ...]:
-    listen = _once(urls_of(given, "listen-peer-urls"))
-    if listen:
-        _refuse_names(listen, given.values["listen-peer-urls"], "--listen-peer-urls")
-        return listen
-    is_chosen = "initial-cluster" in given.values or "initial-advertise-peer-urls" in given.values
-    if is_stored or len(cluster) > 1 or is_chosen:
-        value = given.values.get("initial-cluster") or given.values.get("initial-advertise-peer-urls")
-        _refuse_names(own, value or Value("", "--listen-peer-urls"), "--listen-peer-urls")
-        return own
-    return tuple(urls.parse(f"http://127.0.0.1:{port}") for port in _PEER_PORTS)
-
-
-def _client_urls(given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]) -> _ClientUrls:
-    listen = _once(urls_of(given, "listen-client-urls"))
-    advertise = urls_of(given, "advertise-client-urls", with_tls=True)
-    if listen:
-        value = given.values["listen-client-urls"]
-        _refuse_names(listen, value, "--listen-client-urls")
-        if not advertise:
-            raise value.error(
-                "--advertise-client-urls is required when --listen-client-urls is set explicitly: "
-                "add it, with the URLs at which clients reach this member"
-            )
-        return _ClientUrls(listen, tuple(map(str, advertise)))
-    ports = _default_client_ports(given, cluster, own)
-    listen = tuple(urls.parse(f"http://127.0.0.1:{port}") for port in ports)
-    return _ClientUrls(listen, tuple(map(str, advertise)) or _localhost(ports))
-
-
-def _default_client_ports(given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]) -> tuple[int, ...]:
-    """Where clients are served if no flag says: etcd's two ports, or the one below another peer port.
-
-    So `--name` and `--peers` are enough also for several members on one host: 2380, 22380, 32380 for peers give 2379,
-    22379, 32379 for clients.
-    """
-    first = own[0]
-    if first.port in _PEER_PORTS:
-        return _CLIENT_PORTS
-    port = first.port - 1
-    taken = {url.port: member.name for member in cluster for url in map(urls.parse, member.peer_urls)}
-    if port in taken or port < 1:
-        holder = f"the peer port of {taken[port]}" if port in taken else "no port"
-        raise given.error(
-            f"the client port beside {first} would be {port}, which is {holder}: "
-            "give --listen-client-urls and --advertise-client-urls",
-            "initial-cluster",
-            "listen-client-urls",
-        )
-    return (port,)
-
-
-def _refuse_names(listen: tuple[Url, ...], value: Value, flag: str) -> None:
-    for url in listen:
-        if url.host != "localhost" and not urls.is_ip(url.host):
-            raise value.error(f"expected IP in URL for binding ({url}): give {flag} an address of this host")
-
-
-def _once(listen: tuple[Url, ...]) -> tuple[Url, ...]:
-    """Each URL once, as etcd takes a list in which one is there twice."""
-    return tuple(dict.fromkeys(listen))
-
-
-def _refuse_overlaps(clients: tuple[Url, ...], peers: tuple[Url, ...], given: Given) -> None:
-    """The second of two would find the port held, by this very process."""
-    for flag, listen in (("listen-client-urls", clients), ("listen-peer-urls", peers)):
-        for url, other in itertools.combinations(listen, 2):
-            if url.overlaps(other):
-                raise given.error(
-                    f"{url} and {other} cannot both be listened on, as one includes the other: leave one out", flag
-                )
-    for url, peer in itertools.product(clients, peers):
-        if url.overlaps(peer):
-            raise given.error(
-                f"{url} is taken by the peers' {peer}: give clients another port",
-                "listen-client-urls",
-                "listen-peer-urls",
-                "listen-client-urls",
-            )
-
-
-def _localhost(ports: tuple[int, ...]) -> tuple[str, ...]:
-    """What a bare etcd advertises; its ids depend on these very texts."""
-    return tuple(f"http://localhost:{port}" for port in ports)
+def _hosts(given: Given) -> frozenset[str]:
+    value = given.values.get("host-whitelist")
+    hosts = frozenset(host.strip() for host in value.text.split(",")) - {""} if value is not None else frozenset()
+    return hosts or frozenset({"*"})
 
 
 def _cors(given: Given) -> frozenset[str]:

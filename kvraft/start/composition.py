@@ -148,6 +148,10 @@ def api_settings(wanted: Settings) -> ApiSettings:
     """The limits that clients meet, and what they are told."""
     limits = wanted.limits
     return ApiSettings(
+        # The fast way looks at no Host.
+        fast_front="*" in wanted.hosts,
+        hosts=frozenset(host.encode() for host in wanted.hosts),
+        profiles=wanted.profiles,
         cors_origins=frozenset(origin.encode() for origin in wanted.cors),
         request_line_bytes_max=limits.request_line_bytes_max,
         header_bytes_max=limits.header_bytes_max,

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import final
 
 from kvraft.api_v2.server import Listener, bind
 from kvraft.settings.flags import SettingsError
@@ -11,16 +13,35 @@ from kvraft.settings.urls import Url
 from kvraft.start import port_holders
 
 
+@final
+@dataclass(slots=True, frozen=True)
+class Listeners:
+    """The ports of a member that serve HTTP."""
+
+    clients: list[Listener] = field(default_factory=list)
+    metrics: list[Listener] = field(default_factory=list)
+    """Where /metrics and /health are served, and nothing else."""
+
+    @property
+    def all(self) -> list[Listener]:
+        """Both."""
+        return [*self.clients, *self.metrics]
+
+
 @contextlib.contextmanager
-def bound_listeners(wanted: Settings) -> Iterator[list[Listener]]:
-    """The client ports, bound before any file is touched: a taken port must not leave a directory behind."""
-    bound: list[Listener] = []
+def bound_listeners(wanted: Settings) -> Iterator[Listeners]:
+    """The ports, bound before any file is touched: a taken port must not leave a directory behind."""
+    bound = Listeners()
     try:
-        for url in wanted.listen_client_urls:
-            try:
-                bound.append(bind(url.bind_host, url.port))
-            except OSError as error:
-                raise _cannot_listen("--listen-client-urls", url, error) from error
+        for flag, listen, listeners in (
+            ("--listen-client-urls", wanted.listen_client_urls, bound.clients),
+            ("--listen-metrics-urls", wanted.listen_metrics_urls, bound.metrics),
+        ):
+            for url in listen:
+                try:
+                    listeners.append(bind(url.bind_host, url.port))
+                except OSError as error:
+                    raise _cannot_listen(flag, url, error) from error
         for url in wanted.listen_peer_urls:
             # The transport binds these for itself, later: here it is only seen whether it will be able to.
             try:
@@ -29,7 +50,7 @@ def bound_listeners(wanted: Settings) -> Iterator[list[Listener]]:
                 raise _cannot_listen("--listen-peer-urls", url, error) from error
         yield bound
     finally:
-        for listener in bound:
+        for listener in bound.all:
             listener.socket.close()
 
 

@@ -3,20 +3,20 @@
 import asyncio
 import functools
 import signal
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Final, final
 
 import uvloop
 
 from kvraft import ids, logs
-from kvraft.api_v2.server import ApiServer, Listener, serve
+from kvraft.api_v2.server import ApiServer, serve, serve_metrics
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.member import Member
 from kvraft.raft.configuration import Configuration
 from kvraft.settings.settings import Settings
 from kvraft.start import composition, data_directory, newcomers, service_manager
 from kvraft.start.giving_up import may_set_aside
-from kvraft.start.listeners import bound_listeners
+from kvraft.start.listeners import Listeners, bound_listeners
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
@@ -65,13 +65,13 @@ def run_once_or_twice(wanted: Settings, rebuild: str) -> int:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # the loop has put Python's own back, which raises
 
 
-async def _run(wanted: Settings, listeners: Sequence[Listener], rebuild: str, *, holds_nothing: bool) -> int:
+async def _run(wanted: Settings, listeners: Listeners, rebuild: str, *, holds_nothing: bool) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, logs.reopen)
-    for listener in listeners:
+    for listener in listeners.all:
         listener.turn_away()
     if rebuild and not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):
         return 0
@@ -133,7 +133,7 @@ def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict
         member.failure.tell_of(error)
 
 
-async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener], stop: asyncio.Event) -> int:
+async def _serve(wanted: Settings, member: Member, listeners: Listeners, stop: asyncio.Event) -> int:
     """Serve until told to stop or the member fails; then leave in the order in which clients notice least."""
     log.info(
         "starting",
@@ -142,10 +142,13 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
         cluster=ids.text(wanted.cluster_id),
         directory=wanted.data_dir,
     )
-    server: ApiServer | None = None
+    servers: list[ApiServer] = []
     try:
         if await _first(member.start(), stop, member.failure.reason):
-            server = await serve(member.clients, listeners, composition.api_settings(wanted), member.metrics)
+            settings = composition.api_settings(wanted)
+            servers.append(await serve(member.clients, listeners.clients, settings, member.metrics))
+            if listeners.metrics:
+                servers.append(await serve_metrics(member.clients, listeners.metrics, settings, member.metrics))
             log.info("serving clients", member=wanted.name, url=",".join(map(str, wanted.listen_client_urls)))
             _mention_history_size(wanted, member.clients.keyspace)
             service_manager.tell("READY=1")
@@ -154,8 +157,7 @@ async def _serve(wanted: Settings, member: Member, listeners: Sequence[Listener]
             log.info("stopping", member=wanted.name)
             service_manager.tell("STOPPING=1")
             await member.transfer_leadership()
-            if server is not None:
-                await server.stop()
+            await asyncio.gather(*(server.stop() for server in servers))
     finally:
         await member.stop()
     if member.failure.reason.done():

@@ -537,3 +537,33 @@ def test_nothing_is_written_while_settings_are_read(tmp_path: pathlib.Path) -> N
     """The data directory is only a name until the member opens it."""
     read(f"--data-dir={tmp_path}/d", "--name=n1", f"--peers={THREE}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hosts_are_any_unless_named() -> None:
+    """Blanks beside commas are nothing; an empty list and `*` let all through, as in etcd."""
+    assert read().hosts == read("--host-whitelist=*").hosts == read("--host-whitelist=,").hosts == {"*"}
+    assert read("--host-whitelist=a.example, b.example").hosts == {"a.example", "b.example"}
+
+
+def test_metrics_have_listeners_of_their_own() -> None:
+    """IP addresses and ports that nobody else has."""
+    assert texts(read("--listen-metrics-urls=http://127.0.0.1:1,http://[::1]:1").listen_metrics_urls) == [
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+    ]
+    for url, line in (
+        ("http://127.0.0.1:2379", "http://127.0.0.1:2379 is taken by http://127.0.0.1:2379: give the metrics another"),
+        ("http://0.0.0.0:2380", "http://0.0.0.0:2380 is taken by http://127.0.0.1:2380"),
+        ("http://0.0.0.0:1,http://127.0.0.1:1", "cannot both be listened on"),
+        ("http://a.example:1", "expected IP in URL for binding"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            read(f"--listen-metrics-urls={url}")
+        assert str(caught.value).startswith(f"--listen-metrics-urls={url}: ")
+        assert line in str(caught.value)
+
+
+def test_profiles_are_served_if_asked_for() -> None:
+    """By the switch that etcd has for it."""
+    assert not read().profiles
+    assert read("--enable-pprof").profiles
