@@ -8,11 +8,12 @@ for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http doe
 Around it:
 
 - `targets` and `go_forms` read paths, queries and forms as Go does; `go_json` writes as Go does;
+- `go_json_reader` and `go_urls` read the bodies of the other endpoints, and refuse them, as Go and etcd do;
 - `watches` keeps open watches; `unread` bounds what slow clients leave in front of their sockets;
 - `members`, `stats`, `auth` and `misc` are the other endpoints;
 - `errors` makes the answers that are not the keyspace's;
 - `settings` what can be set; `backend` what a member must offer.
 
 Pure, and to be read first: `key_requests`, `key_responses`, `targets`, `go_forms`, `answers`, `request_splitter`.
-Left out: changing members and auth (answered 501), HTTP/2, etcd's proxy mode.
+Left out: auth (answered 501), HTTP/2, etcd's proxy mode.
 """

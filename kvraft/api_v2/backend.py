@@ -4,7 +4,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from kvraft.keyspace.commands import Command
+from kvraft.keyspace.commands import Command, MembershipCommand
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
@@ -93,6 +93,13 @@ class Backend(Clocked, Protocol):
 
         Returns what to call if nobody waits for the answer any more: `done` is let go of and never called, while the
         command may still be done.
+        """
+
+    @abc.abstractmethod
+    def change_members(self, command: MembershipCommand, done: Callable[[Written | EtcdError], None]) -> Abandon:
+        """`submit` for a change of the members.
+
+        `done` gets an `EtcdError` as well if it would put the cluster at risk (`--strict-reconfig-check`).
         """
 
     @abc.abstractmethod

@@ -92,8 +92,10 @@ def _keys(served: Served, call: Call, exchange: Exchange) -> None:
     served.keys.handle(call.method, key_of(call.path), call.query, call.content_type, call.body, exchange)
 
 
-def _members(served: Served, call: Call, _exchange: Exchange) -> Answer:
-    return members.members_answer(call.method, call.path, served.backend)
+def _members(served: Served, call: Call, exchange: Exchange) -> Answer | None:
+    if call.method == b"GET":
+        return members.members_answer(call.path, served.backend)
+    return members.change_members(call.method, call.path, call.content_type, call.body, served.backend, exchange)
 
 
 def _machines(served: Served, _call: Call, _exchange: Exchange) -> Answer:

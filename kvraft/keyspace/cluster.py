@@ -38,6 +38,9 @@ class Refusal(enum.IntEnum):
     ID_EXISTS = 2
     ID_NOT_FOUND = 3
     PEER_URL_EXISTS = 4
+    NOBODY_LEFT = 5
+    """Nobody would remain who holds the data. etcd has no such check here, and where it was told not to be strict, or
+    is told twice at once, an empty cluster."""
 
 
 @final
@@ -135,6 +138,8 @@ class ClusterState:
             self.members[member_id] = replace(member, peer_urls=command.peer_urls)
             return 1
         if isinstance(command, RemoveMember):
+            if not self._others_hold_data(member_id):
+                return Refusal.NOBODY_LEFT
             del self.members[member_id]
             self.removed_ids.add(member_id)
             return _REMOVAL_INDICES
@@ -164,6 +169,11 @@ class ClusterState:
             return False
         self.members[member_id] = member
         return True
+
+    def _others_hold_data(self, member_id: int) -> bool:
+        """Whether the cluster outlives this member: one that has never started has nothing to leave behind."""
+        others = [other for other_id, other in self.members.items() if other_id != member_id]
+        return any(other.has_started for other in others) or (bool(others) and not self.members[member_id].has_started)
 
     @staticmethod
     def _in_use(peer_urls: tuple[str, ...], members: Iterable[ClusterMember]) -> bool:

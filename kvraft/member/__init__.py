@@ -22,6 +22,7 @@ Files, in the order of a write where there is one:
     durable_state   flushes, compaction, snapshots both ways; log_room: how much of the log stays for followers
     chores          commands that no client asked for; expirer: when a sync is due
     cluster         who belongs to the cluster, and what is still to be published
+    strict_check    changes of the members that put the cluster at risk
     handover        leadership goes to another before a stop
     housekeeping    what nothing tells the moment of
     disk_watch      room on the disk, and old entries verified again

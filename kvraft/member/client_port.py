@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import final
 
-from kvraft import clock
+from kvraft import clock, logs
 from kvraft.keyspace.command_codec import encode_command
-from kvraft.keyspace.commands import Command
+from kvraft.keyspace.commands import Command, MembershipCommand
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
@@ -18,11 +18,14 @@ from kvraft.member.disk_watch import DiskWatch
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.requests import Requests
 from kvraft.member.stats import ServerStats
+from kvraft.member.strict_check import StrictCheck
 from kvraft.member.waiters import Waiter
 from kvraft.raft.effects import Role
 from kvraft.raft.inputs import SnapshotInstalled
 from kvraft.raft.restored import LogPosition
 from kvraft.records import MemberRecord, Written
+
+log = logs.get(__name__)
 
 
 @final
@@ -37,8 +40,11 @@ class ClientPort:
         requests: Requests,
         disk: DiskWatch,
         stats: ServerStats,
+        strict_check: StrictCheck | None,
     ) -> None:
+        """Without a strict check every change of the members that can be is made."""
         self._cluster = cluster
+        self._strict_check = strict_check
         self._loop = loop
         self._raft = loop.raft
         self._applier = applier
@@ -61,6 +67,17 @@ class ClientPort:
     def _abandon_write(self, waiter: Waiter) -> None:
         self._requests.writes.abandon(waiter)
         self._loop.wake()
+
+    def change_members(
+        self, command: MembershipCommand, done: Callable[[Written | EtcdError], None]
+    ) -> Callable[[], None]:
+        """`submit` for a change of the members, unless the strict check is against it."""
+        risk = None if self._strict_check is None else self._strict_check.risk_of(command)
+        if risk is None:
+            return self.submit(command, done)
+        log.warning("change of the members refused", member=self.name, change=type(command).__name__, risk=risk)
+        refusal = outcomes.internal_error(risk.encode())
+        return asyncio.get_running_loop().call_soon(outcomes.tell, done, refusal).cancel
 
     def _refusal(self, command: Command) -> bytes | None:
         """Why a command is not taken now."""

@@ -31,6 +31,7 @@ from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
 from kvraft.member.stats import ServerStats
 from kvraft.member.steps import Steps
+from kvraft.member.strict_check import StrictCheck
 from kvraft.metrics import Metrics
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
@@ -80,7 +81,8 @@ class Member:
             settings.apply_slice_ms,
         )
         disk = DiskWatch(log_store, free_bytes, applier.owed_bytes, settings.uncommitted_bytes_max)
-        self.clients = ClientPort(cluster, self.loop, applier, self._requests, disk, stats)
+        strict_check = StrictCheck(cluster, transport.is_connected) if settings.strict_reconfig_check else None
+        self.clients = ClientPort(cluster, self.loop, applier, self._requests, disk, stats, strict_check)
         self._durable = DurableState(
             applier,
             log_store,

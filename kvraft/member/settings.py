@@ -39,6 +39,8 @@ class MemberSettings:
     """Commands of such requests together, in memory: without a leader they pile up for the request timeout."""
     uncommitted_bytes_max: int = 64 << 20
     """What a leader may accept before a quorum has stored it, as in the core's settings: the disk must have room."""
+    strict_reconfig_check: bool = True
+    """Whether changes of the members that put the cluster at risk are refused (etcd 3.4's default)."""
     idle_sync_ms: int = 30_000
     """With TTL keys and no appends, the clock is written to the log this often: a restart extends a TTL by no more."""
 

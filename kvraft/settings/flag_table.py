@@ -198,6 +198,11 @@ _SWITCHES: Final = (
         ),
     ),
     (
+        "strict-reconfig-check",
+        "true",
+        "refuse changes of the members while too few of them have started or are connected",
+    ),
+    (
         "put-back",
         "",
         ("put what --rebuild has set aside back into its place, set aside what is there now, and exit (kvraft's own)"),
@@ -272,7 +277,6 @@ def _accepted() -> Iterator[Flag]:
         ("experimental-peer-skip-client-san-verification", "TLS is not served by this version", "false"),
         ("initial-election-tick-advance", "a start waits for a leader's word, not for ticks", "true"),
         ("pre-vote", "PreVote is always on", "true"),
-        ("strict-reconfig-check", "members cannot be changed in this version", "true"),
     ):
         yield Flag(name, Use.ACCEPTED, why, is_switch=True, fine=frozenset({fine}))
 

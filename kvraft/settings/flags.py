@@ -51,10 +51,10 @@ class Given:
     notices: tuple[str, ...]
     """One line for each flag without effect and each variable that nobody reads."""
 
-    def is_on(self, switch: str) -> bool:
-        """Whether a switch was given and is true."""
+    def is_on(self, switch: str, *, default: bool = False) -> bool:
+        """Whether a switch is true, or the default if it was not given."""
         value = self.values.get(switch)
-        return value is not None and value.text in TRUE
+        return default if value is None else value.text in TRUE
 
     def error(self, problem: str, *flags: str) -> SettingsError:
         """The error that names the value of the first of these flags that was given; otherwise the last of them."""

@@ -113,6 +113,8 @@ class Settings:
     profiles: bool = False
     """Whether /debug/pprof is served."""
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
+    strict_reconfig_check: bool = True
+    """Changes of the members that put the cluster at risk are refused: etcd 3.4's default, not 2.3's."""
     rebuild: bool = False
     """Data that is lost, damaged or an old copy is set aside, and everything comes from the other members."""
     force_new_cluster: bool = False
@@ -251,6 +253,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         listen_metrics_urls=listening.metrics,
         profiles=given.is_on("enable-pprof"),
         log=log_settings.from_flags(given),
+        strict_reconfig_check=given.is_on("strict-reconfig-check", default=True),
         rebuild=given.is_on("rebuild"),
         force_new_cluster=joining_flags.force_new_cluster(given),
         was_forced=stored is not None and stored.forced,

@@ -96,6 +96,7 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
             election_timeout_ms=wanted.election_timeout_ms,
             snapshot_count=wanted.snapshot_count,
             history_events_max=wanted.history_size,
+            strict_reconfig_check=wanted.strict_reconfig_check,
             waiting_requests_max=wanted.limits.waiting_requests_max,
             uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
         ),

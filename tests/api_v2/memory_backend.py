@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from kvraft import clock
-from kvraft.keyspace.commands import Command, PublishMember, SetClusterVersion, SetHistorySize, Sync
+from kvraft.keyspace.answers import Answer
+from kvraft.keyspace.commands import Command, PublishMember, RegisterFounders, SetClusterVersion, SetHistorySize, Sync
 from kvraft.keyspace.errors import ErrorCode, EtcdError
-from kvraft.keyspace.events import Event
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
 from kvraft.records import MemberRecord, Written
@@ -26,7 +26,6 @@ class MemoryBackend:
         self, client_urls: Sequence[str] = ("http://127.0.0.1:33791",), history_events_max: int = 1000
     ) -> None:
         self.keyspace = Keyspace()
-        self.record = MemberRecord(MEMBER_ID, "g", ("http://127.0.0.1:33801",), tuple(client_urls))
         self.leader_id = MEMBER_ID
         self.is_disk_full = False
         self.has_quorum = True
@@ -41,6 +40,7 @@ class MemoryBackend:
         self._timer: asyncio.TimerHandle | None = None
         # A fresh etcd stands at index 3 after a member has published itself and the version is decided.
         self.apply(SetHistorySize(history_events_max))
+        self.apply(RegisterFounders(((MEMBER_ID, "g", ("http://127.0.0.1:33801",)),)))
         self.apply(PublishMember(MEMBER_ID, "g", tuple(client_urls)))
         self.apply(SetClusterVersion("3.4.0"))
 
@@ -61,7 +61,8 @@ class MemoryBackend:
         return "g"
 
     def members(self) -> Sequence[MemberRecord]:
-        return [self.record]
+        members = sorted(self.keyspace.cluster.members.items())
+        return [MemberRecord(member_id, it.name, it.peer_urls, it.client_urls) for member_id, it in members]
 
     def cluster_version(self) -> str:
         return self.keyspace.cluster.version
@@ -72,11 +73,10 @@ class MemoryBackend:
     def log_clock_ms(self) -> int:
         return clock.monotonic_ms()
 
-    def apply(self, command: Command) -> Event | EtcdError | None:
-        """Apply at once; None for commands that answer no client."""
+    def apply(self, command: Command) -> Answer:
+        """Apply at once."""
         self.raft_index += 1
-        answer = self.keyspace.apply(command, clock.monotonic_ms())
-        return answer if isinstance(answer, Event | EtcdError) else None
+        return self.keyspace.apply(command, clock.monotonic_ms())
 
     def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Callable[[], None]:
         if not self.has_quorum:
@@ -84,10 +84,11 @@ class MemoryBackend:
         asyncio.get_running_loop().call_soon(self._apply_and_answer, command, done)
         return lambda: None
 
+    def change_members(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Callable[[], None]:
+        return self.submit(command, done)
+
     def _apply_and_answer(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:
-        event = self.apply(command)
-        assert event is not None
-        done(Written(event, self.keyspace.etcd_index, self.raft_index, self.raft_term))
+        done(Written(self.apply(command), self.keyspace.etcd_index, self.raft_index, self.raft_term))
 
     def read_barrier(self, done: Callable[[EtcdError | None], None]) -> Callable[[], None]:
         if not self.has_quorum:

@@ -44,7 +44,7 @@ async def test_odd_request_waits_for_its_front_and_is_answered(may_import: threa
             assert (await plain.request("GET", "/version")).status == 200
     may_import.set()
     for client in (waiting, half_closed):
-        assert (await client.reader.read()).startswith(b"HTTP/1.1 501 ")
+        assert (await client.reader.read()).startswith(b"HTTP/1.1 415 ")
         await client.close()
     await served.server.stop()
 

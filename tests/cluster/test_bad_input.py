@@ -115,7 +115,7 @@ READ_ONLY: Final = (
     b"/debug/vars",
 )
 MEMBERS: Final = (b"/v2/members", b"/v2/members/", b"/v2/members/leader", b"/v2/members/none")
-"""What etcd lets be written too, and kvraft not yet (tests/data/conformance/pending_v2.jsonl)."""
+"""What can be written too."""
 
 
 def test_methods_that_no_endpoint_knows_are_answered_as_by_etcd(member: Member, oracle: Member) -> None:

@@ -1,7 +1,7 @@
 """The recorded vectors of etcd 3.4.23: loading, and translating the indices of the recording into those of a replay.
 
 `tests/data/conformance/golden_v2.jsonl` holds what kvraft answers today, `pending_v2.jsonl` what it does not yet:
-`/v2/auth` with everything that was recorded under it, and writes to `/v2/members`.
+`/v2/auth` with everything that was recorded under it.
 """
 
 import json

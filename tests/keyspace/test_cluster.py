@@ -48,6 +48,7 @@ def refusal(keyspace: Keyspace, command: Command) -> Refusal:
 def test_each_change_takes_the_indices_that_it_takes_in_etcd() -> None:
     """Seen at a cluster of etcd 3.4: one to add, one to move even to where it is, two to remove."""
     keyspace = founded()
+    assert acknowledged(keyspace, PublishMember(1, "m1", ())) == 1
     assert acknowledged(keyspace, AddMember(3, ("http://c:1",))) == 1
     assert keyspace.cluster.members[3] == ClusterMember(("http://c:1",))
     assert [acknowledged(keyspace, MoveMember(3, ("http://c:2",))) for _ in range(2)] == [1, 1]
@@ -56,7 +57,7 @@ def test_each_change_takes_the_indices_that_it_takes_in_etcd() -> None:
     assert acknowledged(keyspace, MoveMember(3, ("http://c:1", "http://c:2"))) == 1
     assert keyspace.cluster.members[3].name == "m3"
     assert acknowledged(keyspace, RemoveMember(3)) == 2
-    assert keyspace.etcd_index == keyspace.history.last_index == 2 + 1 + 2 + 1 + 1 + 2
+    assert keyspace.etcd_index == keyspace.history.last_index == 3 + 1 + 2 + 1 + 1 + 2
     assert (sorted(keyspace.cluster.members), keyspace.cluster.removed_ids) == ([1, 2], {3})
 
 
@@ -105,6 +106,19 @@ def test_urls_of_a_removed_member_are_free_and_its_id_is_not() -> None:
     assert refusal(keyspace, AddMember(2, ("http://new:1",))) is Refusal.ID_REMOVED
     assert acknowledged(keyspace, AddMember(3, ("http://b:1",))) == 1
     assert sorted(keyspace.cluster.members) == [1, 3]
+
+
+def test_whoever_holds_the_data_alone_is_not_removed() -> None:
+    """Not by two removals at once, either, each of which would have been fine; one that never started may go."""
+    keyspace = founded()
+    assert acknowledged(keyspace, PublishMember(1, "m1", ())) == 1
+    assert refusal(keyspace, RemoveMember(1)) is Refusal.NOBODY_LEFT
+    assert acknowledged(keyspace, PublishMember(2, "m2", ())) == 1
+    assert acknowledged(keyspace, RemoveMember(1)) == 2
+    assert refusal(keyspace, RemoveMember(2)) is Refusal.NOBODY_LEFT
+    assert acknowledged(keyspace, AddMember(3, ("http://c:1",))) == 1
+    assert refusal(keyspace, RemoveMember(2)) is Refusal.NOBODY_LEFT
+    assert acknowledged(keyspace, RemoveMember(3)) == 2
 
 
 def test_founders_of_an_older_version_get_their_peer_urls_for_no_index() -> None:
@@ -196,6 +210,9 @@ class Model:
         if (member_id in self.urls) is isinstance(command, AddMember):
             return Refusal.ID_EXISTS if isinstance(command, AddMember) else Refusal.ID_NOT_FOUND
         if isinstance(command, RemoveMember):
+            others = self.urls.keys() - {member_id}
+            if not others or (member_id in self.told and not others & self.told.keys()):
+                return Refusal.NOBODY_LEFT
             del self.urls[member_id]
             self.told.pop(member_id, None)
             self.gone.add(member_id)

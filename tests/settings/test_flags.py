@@ -115,7 +115,6 @@ def test_flags_without_effect_leave_a_line_each() -> None:
         "--enable-v2",
         "--enable-v2=true",
         "--pre-vote=true",
-        "--strict-reconfig-check",
         "--proxy=off",
         "--client-cert-auth=false",
         "--cert-file=",

@@ -1,0 +1,152 @@
+"""Peer URLs in requests, checked as etcd does with Go's url.Parse, in its order and words.
+
+Sources: etcd v3.4.23 pkg/types/urls.go (`NewURLs`); go1.19 net/url url.go (`Parse`), net ipsock.go (`SplitHostPort`).
+What etcd takes and no member can be started with is refused here as well, as the flags do (`kvraft/settings/urls.py`).
+"""
+
+import re
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvraft.api_v2.go_json_reader import go_quote
+
+_SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+_TRIMMED: Final = _SPACES + "\u2028\u2029\u202f\u205f\u3000"
+"""unicode.IsSpace."""
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+\-.]*)?:")
+_PORT: Final = re.compile(r"(:[0-9]*)?")
+_ALNUM: Final = frozenset(string.ascii_letters + string.digits)
+_IN_HOST: Final = _ALNUM | frozenset("!$&'()*+,;=:[]<>\"-_.~")
+_IN_USER: Final = _ALNUM | frozenset("-._:~!$&'()*+,;=%@")
+_ESCAPE: Final = re.compile("%(?:[0-9A-Fa-f]{2})?")
+_FIRST_OF_NON_ASCII: Final = 8
+_PORT_MAX: Final = 65535
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class _Parts:
+    """What matters of a URL."""
+
+    scheme: str
+    """In small letters."""
+    host: str
+    """With the port."""
+    path: str
+    extra: str
+    """What is there that a member's URL cannot have; empty: nothing."""
+
+
+def peer_urls(texts: Iterable[str]) -> tuple[str, ...]:
+    """The URLs, sorted; what is there twice is there twice, as in etcd.
+
+    Raises:
+        ValueError: with etcd's words, or ours for what kvraft does not serve.
+    """
+    urls = sorted(_peer_url(text.strip(_TRIMMED)) for text in texts)
+    if not urls:
+        raise ValueError("no valid URLs given")
+    return tuple(urls)
+
+
+def _peer_url(text: str) -> str:
+    parts = _parse(text)
+    if parts.scheme not in {"http", "https", "unix", "unixs"}:
+        raise ValueError(f"URL scheme must be http, https, unix, or unixs: {text}")
+    port = _port_of(parts.host)
+    if port is None:
+        raise ValueError(f'URL address does not have the form "host:port": {text}')
+    if parts.path:
+        raise ValueError(f"URL must not contain a path: {text}")
+    if parts.scheme in {"unix", "unixs"}:
+        raise ValueError(f"Unix sockets are not served by this version: {text}")
+    if parts.extra:
+        raise ValueError(f"URL must not contain a {parts.extra}: {text}")
+    if not text.isascii():
+        raise ValueError(f"URL must be ASCII, international names in their xn-- form: {text}")
+    if not port or len(port) > len(str(_PORT_MAX)) or not 1 <= int(port) <= _PORT_MAX or parts.host.startswith(":"):
+        raise ValueError(f"URL must have a host, and a port from 1 to {_PORT_MAX}: {text}")
+    return f"{parts.scheme}://{parts.host}"
+
+
+def _parse(text: str) -> _Parts:
+    """url.Parse."""
+    url, _, fragment = text.partition("#")
+    if _CONTROL.search(url):
+        raise _error(url, "net/url: invalid control character in URL")
+    scheme, rest = "", url
+    found = _SCHEME.match(url)
+    if found is not None:
+        if found[1] is None:
+            raise _error(url, "missing protocol scheme")
+        scheme, rest = found[1].lower(), url[found.end() :]
+    rest, mark, _query = rest.partition("?")
+    if scheme and not rest.startswith("/"):
+        return _Parts(scheme, "", "", "")  # opaque
+    if not rest.startswith("/") and ":" in rest.partition("/")[0]:
+        raise _error(url, "first path segment in URL cannot contain colon")
+    host = user = at = ""
+    if rest.startswith("//") and (scheme or not rest.startswith("///")):
+        authority, slash, path = rest[2:].partition("/")
+        rest = slash + path
+        user, at, host = authority.rpartition("@")
+        _check_host(url, host)
+        if not _IN_USER.issuperset(user):
+            raise _error(url, "net/url: invalid userinfo")
+        _check_escapes(url, user)
+    _check_escapes(url, rest)
+    _check_escapes(text, fragment)
+    extra = "user" if at else "query" if mark else "fragment" if fragment else ""
+    return _Parts(scheme, host, rest, extra)
+
+
+def _check_host(url: str, host: str) -> None:
+    """url.parseHost."""
+    zone = ""
+    end = len(host)
+    if host.startswith("["):
+        end = host.rfind("]")
+        if end < 0:
+            raise _error(url, "missing ']' in host")
+        port = host[end + 1 :]
+        zone_at = host.find("%25", 0, end)
+        if zone_at >= 0:
+            zone, host = host[zone_at:end], host[:zone_at] + host[end:]
+    else:
+        colon = host.rfind(":")
+        port = host[colon:] if colon >= 0 else ""
+    if _PORT.fullmatch(port) is None:
+        raise _error(url, f"invalid port {go_quote(port)} after host")
+    _check_escapes(url, host, ascii_too=False)
+    _check_escapes(url, zone)
+    for char in host.replace("%", "") + zone.replace("%", ""):
+        if char.isascii() and char not in _IN_HOST:
+            raise _error(url, f"invalid character {go_quote(char)} in host name")
+
+
+def _check_escapes(url: str, text: str, *, ascii_too: bool = True) -> None:
+    """url.unescape, as far as it complains: `%` begins two hexadecimal digits; in a host they are no ASCII's."""
+    for found in _ESCAPE.finditer(text):
+        escape = text[found.start() : found.start() + 3]
+        is_ascii = int(found.group()[1:2] or "0", 16) < _FIRST_OF_NON_ASCII
+        if len(found.group()) == 1 or (is_ascii and not ascii_too and escape != "%25"):
+            raise _error(url, f"invalid URL escape {go_quote(escape)}")
+
+
+def _port_of(host: str) -> str | None:
+    """What net.SplitHostPort has as the port; None where it complains."""
+    name, colon, port = host.rpartition(":")
+    if not colon:
+        return None
+    if name.startswith("["):
+        inner = name[1:-1]
+        return port if name.endswith("]") and "]" not in inner and "[" not in inner else None
+    return None if any(char in name for char in ":[]") or "]" in port or "[" in port else port
+
+
+def _error(url: str, reason: str) -> ValueError:
+    """url.Error."""
+    return ValueError(f"parse {go_quote(url)}: {reason}")
