@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Final, assert_never, final
+from typing import Final, final
 
 from kvraft.keyspace.commands import (
     AddMember,
@@ -117,33 +117,39 @@ class ClusterState:
             return self._register_founders(command)
         if isinstance(command, KeepMember):
             return self._keep(command)
-        member_id = command.member_id
-        if member_id in self.removed_ids:
+        if command.member_id in self.removed_ids:
             return Refusal.ID_REMOVED
-        member = self.members.get(member_id)
         if isinstance(command, AddMember):
-            if member is not None:
-                return Refusal.ID_EXISTS
-            if self._in_use(command.peer_urls, self.members.values()):
-                return Refusal.PEER_URL_EXISTS
-            self.members[member_id] = ClusterMember(command.peer_urls)
-            return 1
+            return self._add(command)
+        member = self.members.get(command.member_id)
         if member is None:
             return Refusal.ID_NOT_FOUND
-        if isinstance(command, MoveMember):
-            others = (other for other_id, other in self.members.items() if other_id != member_id)
-            if self._in_use(command.peer_urls, others):
-                return Refusal.PEER_URL_EXISTS
-            # etcd writes them again, and counts it, even where they are the same.
-            self.members[member_id] = replace(member, peer_urls=command.peer_urls)
-            return 1
-        if isinstance(command, RemoveMember):
-            if not self._others_hold_data(member_id):
-                return Refusal.NOBODY_LEFT
-            del self.members[member_id]
-            self.removed_ids.add(member_id)
-            return _REMOVAL_INDICES
-        assert_never(command)
+        return self._move(command, member) if isinstance(command, MoveMember) else self._remove(command, member)
+
+    def _add(self, command: AddMember) -> int | Refusal:
+        if command.member_id in self.members:
+            return Refusal.ID_EXISTS
+        if self._in_use(command.peer_urls, self.members.values()):
+            return Refusal.PEER_URL_EXISTS
+        self.members[command.member_id] = ClusterMember(command.peer_urls)
+        return 1
+
+    def _move(self, command: MoveMember, member: ClusterMember) -> int | Refusal:
+        """Count URLs that stay the same, too: etcd writes them again."""
+        others = (other for other_id, other in self.members.items() if other_id != command.member_id)
+        if self._in_use(command.peer_urls, others):
+            return Refusal.PEER_URL_EXISTS
+        self.members[command.member_id] = replace(member, peer_urls=command.peer_urls)
+        return 1
+
+    def _remove(self, command: RemoveMember, member: ClusterMember) -> int | Refusal:
+        """Unless nobody is left who holds the data: a member that has never started has nothing to leave behind."""
+        others = [other for other_id, other in self.members.items() if other_id != command.member_id]
+        if not others or (member.has_started and not any(other.has_started for other in others)):
+            return Refusal.NOBODY_LEFT
+        del self.members[command.member_id]
+        self.removed_ids.add(command.member_id)
+        return _REMOVAL_INDICES
 
     def _register_founders(self, command: RegisterFounders) -> int:
         """Those that are not known yet; of the others, what an older version did not replicate."""
@@ -169,11 +175,6 @@ class ClusterState:
             return False
         self.members[member_id] = member
         return True
-
-    def _others_hold_data(self, member_id: int) -> bool:
-        """Whether the cluster outlives this member: one that has never started has nothing to leave behind."""
-        others = [other for other_id, other in self.members.items() if other_id != member_id]
-        return any(other.has_started for other in others) or (bool(others) and not self.members[member_id].has_started)
 
     @staticmethod
     def _in_use(peer_urls: tuple[str, ...], members: Iterable[ClusterMember]) -> bool:
