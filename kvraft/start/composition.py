@@ -91,15 +91,7 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
         log_store=storage.log,
         state_store=storage.state,
         transport=transport,
-        settings=MemberSettings(
-            heartbeat_interval_ms=wanted.heartbeat_interval_ms,
-            election_timeout_ms=wanted.election_timeout_ms,
-            snapshot_count=wanted.snapshot_count,
-            history_events_max=wanted.history_size,
-            strict_reconfig_check=wanted.strict_reconfig_check,
-            waiting_requests_max=wanted.limits.waiting_requests_max,
-            uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
-        ),
+        settings=_member_settings(wanted),
         configuration=in_force[-1],
         replacing=(wanted.replaces, storage.forget_replaced),
         load_keyspace=load_keyspace,
@@ -113,6 +105,18 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
 def _cluster(wanted: Settings, keyspace: Keyspace) -> Cluster:
     own = PublishMember(wanted.member_id, wanted.name, wanted.advertise_client_urls)
     return Cluster(wanted.cluster_id, own, wanted.initial_cluster, wanted.history_size, keyspace, wanted.members)
+
+
+def _member_settings(wanted: Settings) -> MemberSettings:
+    return MemberSettings(
+        heartbeat_interval_ms=wanted.heartbeat_interval_ms,
+        election_timeout_ms=wanted.election_timeout_ms,
+        snapshot_count=wanted.snapshot_count,
+        history_events_max=wanted.history_size,
+        strict_reconfig_check=wanted.strict_reconfig_check,
+        waiting_requests_max=wanted.limits.waiting_requests_max,
+        uncommitted_bytes_max=wanted.limits.uncommitted_bytes_max,
+    )
 
 
 def survivor(wanted: Settings) -> Survivor | None:
