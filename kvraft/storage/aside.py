@@ -4,10 +4,12 @@ Both move entries of the data directory by renaming, in an order that makes a cr
 goes last, so what has one is whole.
 """
 
+import shutil
 from pathlib import Path
 from typing import Final
 
 from kvraft import clock, logs
+from kvraft.storage.emptiness import holds_nothing
 from kvraft.storage.environment import (
     ASIDE_PREFIX,
     MAKING_ROOM,
@@ -25,7 +27,9 @@ _IDENTITY: Final = "identity"
 
 
 def set_aside(directory: DataDirectory, reason: str) -> None:
-    """Move everything that the directory holds into `damaged-<time>` below it. Nothing is deleted.
+    """Move everything that the directory holds into `damaged-<time>` below it. No data is deleted.
+
+    What a member has begun and written nothing into is no data, neither here nor where it was set aside: it is removed.
 
     The identity goes last: whoever starts after a crash in the middle finds a damaged directory, not an empty one, and
     goes on where that one stopped. A second time is refused: a disk that fails again and again would be filled with
@@ -37,14 +41,20 @@ def set_aside(directory: DataDirectory, reason: str) -> None:
     entries = _entries(directory.path)
     if not entries:
         return
-    earlier = _asides(directory.path)
-    finished = next((path for path in earlier if (path / _IDENTITY).exists()), None)
-    if finished is not None:
-        raise WrongDirectoryError(
-            f"{reason}: --rebuild would set aside a second time, and {finished} is still there: "
-            "look at the disk, move that directory away, and start again"
-        )
-    aside = earlier[-1] if earlier else _new_aside(directory.path)
+    begun = [path for path in _asides(directory.path) if not (path / _IDENTITY).exists()]
+    if not begun and holds_nothing(directory.path):
+        _remove(entries)
+        return
+    for earlier in _asides(directory.path):
+        if earlier in begun:
+            continue
+        if not holds_nothing(earlier):
+            raise WrongDirectoryError(
+                f"{reason}: --rebuild would set aside a second time, and {earlier} is still there: "
+                "look at the disk, move that directory away, and start again"
+            )
+        shutil.rmtree(earlier)
+    aside = begun[-1] if begun else _new_aside(directory.path)
     held_bytes = sum(path.stat().st_blocks * 512 for entry in entries for path in (entry, *entry.rglob("*")))
     _move(entries, aside)
     directory.reading_died = False
@@ -64,7 +74,7 @@ def has_set_aside(directory: DataDirectory) -> bool:
 
 def holds_data(path: Path) -> bool:
     """Whether there is anything that a rebuild would set aside."""
-    return path.is_dir() and bool(_entries(path))
+    return path.is_dir() and bool(_entries(path)) and not holds_nothing(path)
 
 
 def put_back(path: Path) -> tuple[Path, Path | None]:
@@ -85,7 +95,8 @@ def put_back(path: Path) -> tuple[Path, Path | None]:
     directory = lock_directory(path, for_putting_back=True)
     try:
         waits, comes = path / MAKING_ROOM, path / PUTTING_BACK
-        wanted = next((aside for aside in reversed(_asides(path)) if (aside / _IDENTITY).exists()), None)
+        whole = [aside for aside in _asides(path) if (aside / _IDENTITY).exists()]
+        wanted = next((aside for aside in reversed(whole) if not holds_nothing(aside)), None)
         replaced = None
         if not comes.exists():
             if not waits.exists():
@@ -121,6 +132,15 @@ def _entries(path: Path) -> list[Path]:
     """What a member has there, its identity last."""
     ours = (entry for entry in path.iterdir() if not is_kept(entry.name))
     return sorted(ours, key=lambda entry: (entry.name == _IDENTITY, entry.name))
+
+
+def _remove(entries: list[Path]) -> None:
+    """Remove what `_entries` gave: the identity goes last, as when it is moved."""
+    for entry in entries:
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _asides(path: Path) -> list[Path]:

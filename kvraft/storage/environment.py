@@ -80,8 +80,8 @@ class DataDirectory:
                 shutil.rmtree(leftover)
 
     def state_paths(self) -> list[Path]:
-        """The state environments that are there, and nothing that is only called alike: `state-1.bak` is somebody's."""
-        return [path for path in self.path.iterdir() if _STATE.fullmatch(path.name)]
+        """The state environments that are there."""
+        return state_paths(self.path)
 
     def free_bytes(self) -> int:
         """What the file system still has for this member. Below the floor it should take no more writes.
@@ -160,6 +160,23 @@ def stored_identity(path: Path) -> Identity | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return stored if complete else None
+
+
+def state_paths(path: Path) -> list[Path]:
+    """The state environments in a directory, and nothing that is only called alike: `state-1.bak` is somebody's."""
+    return [entry for entry in path.iterdir() if _STATE.fullmatch(entry.name)]
+
+
+def was_begun(path: Path) -> bool:
+    """False if a first start there did not come to its end, before which nothing is acknowledged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return _read_identity(path / "identity")[1]
+    except (FileNotFoundError, NotADirectoryError, CorruptStorageError, NewerFormatError):
+        return True  # lost, or unreadable: then the other files tell
 
 
 def _foreign_names(path: Path) -> list[str]:

@@ -74,6 +74,7 @@ def test_wiped_follower_comes_back_and_can_be_relied_on(tmp_path: Path) -> None:
         wiped.start()
         _served_everything(cluster, wiped, [*keys, "meanwhile"])
         assert "everything is back from the other members" in wiped.log_text()
+        assert _aside(wiped) == [], "the refused starts had written nothing, and block no later rebuild"
         leader.kill()
         wiped.wait_for("a leader of the two others", lambda: cluster.leader().is_running, 20)
         _write(wiped, "after", "1")

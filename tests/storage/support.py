@@ -14,9 +14,9 @@ from kvraft.raft.effects import HardState, Persist
 from kvraft.raft.entries import Entry, EntryKind, make_entry
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
-from kvraft.storage.codec import number_key, position_of
+from kvraft.storage.codec import HARD_STATE_KEY, encode_hard_state, number_key, position_of
 from kvraft.storage.errors import StorageError, StorageFailedError
-from kvraft.storage.lmdb_file import Supply
+from kvraft.storage.lmdb_file import LmdbFile, Supply
 from kvraft.storage.opening import Storage, open_storage
 from kvraft.storage.spool import Spool
 from tests.storage.memory import MemoryDisk, MemoryStorage, open_memory
@@ -42,6 +42,15 @@ def refuse_tmpfs(path: Path) -> None:
             kind = fields[fields.index("-") + 1]
             assert kind not in {"tmpfs", "ramfs"}, f"{path} is on {kind}: set --basetemp to a directory on a disk"
             return
+
+
+def vote(data_path: Path) -> None:
+    """The least that a member can have promised, on a directory that nobody uses."""
+    log = LmdbFile(data_path / "log", SMALL_MAP_BYTES, 0, create=False, examine=True)
+    with log.writing() as transaction:
+        transaction.put(HARD_STATE_KEY, encode_hard_state(HardState(1, 0xA2, 0)))
+        log.commit(transaction, 0)
+    log.close()
 
 
 def entries_after(

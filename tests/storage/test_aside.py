@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from kvraft.storage.aside import put_back
-from kvraft.storage.environment import lock_directory, stored_identity
+from kvraft.storage.aside import holds_data, put_back
+from kvraft.storage.environment import claim, lock_directory, stored_identity
 from kvraft.storage.errors import DirectoryInUseError, WrongDirectoryError
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
-from tests.storage.support import CONFIGURATION, IDENTITY
+from tests.storage.support import CONFIGURATION, IDENTITY, vote
 
 
 def _mark(data_path: Path) -> str:
@@ -21,8 +21,10 @@ def _mark(data_path: Path) -> str:
 def rebuilt(data_path: Path) -> Path:
     """A directory whose old data lies aside."""
     open_small(data_path).close()
+    vote(data_path)
     (data_path / "log" / "mark").write_text("old")
     open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
+    vote(data_path)
     (data_path / "log" / "mark").write_text("new")
     return data_path
 
@@ -111,3 +113,66 @@ def test_directory_in_use_is_refused(rebuilt: Path) -> None:
         put_back(rebuilt)
     directory.close()
     assert _mark(rebuilt) == "new"
+
+
+def _rebuild(data_path: Path) -> None:
+    open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
+
+
+def test_what_a_start_has_begun_and_not_written_into_is_no_data(data_path: Path) -> None:
+    """A start that its peers refuse leaves it: nothing is set aside, however often; no later rebuild is blocked."""
+    for _ in range(3):
+        open_small(data_path).close()
+        assert not holds_data(data_path)
+        _rebuild(data_path)
+        assert list(data_path.glob("damaged-*")) == []
+    vote(data_path)
+    assert holds_data(data_path)
+    _rebuild(data_path)
+    (aside,) = data_path.glob("damaged-*")
+    vote(data_path)
+    with pytest.raises(WrongDirectoryError, match=f"{aside} is still there"):
+        _rebuild(data_path)
+
+
+def test_start_that_was_killed_while_it_made_its_files_is_no_data(data_path: Path) -> None:
+    """Whatever part of them is there."""
+    directory = lock_directory(data_path)
+    claim(directory, IDENTITY)
+    directory.close()
+    (data_path / "log").mkdir()
+    (data_path / "log" / "data.mdb").write_bytes(b"half")
+    assert not holds_data(data_path)
+    _rebuild(data_path)
+    assert list(data_path.glob("damaged-*")) == []
+
+
+def test_empty_data_that_was_set_aside_is_neither_in_the_way_nor_put_back(data_path: Path) -> None:
+    """As members before this one set it aside."""
+    open_small(data_path).close()
+    empty = data_path / "damaged-2026-01-01T000000Z"
+    empty.mkdir()
+    for name in ("identity", "log", "state-1", "spool"):
+        if (data_path / name).exists():
+            (data_path / name).rename(empty / name)
+    with pytest.raises(WrongDirectoryError, match="has no damaged-<time> with a member's data in it"):
+        put_back(data_path)
+    open_small(data_path).close()
+    vote(data_path)
+    _rebuild(data_path)
+    (aside,) = data_path.glob("damaged-*")
+    assert aside != empty
+    assert holds_data(aside)
+
+
+@pytest.mark.parametrize("lost", ["identity", "log", "log/data.mdb", "state-1/data.mdb"])
+def test_what_is_partly_lost_or_damaged_is_data(data_path: Path, lost: str) -> None:
+    """Nobody can tell what was in it."""
+    open_small(data_path).close()
+    vote(data_path)
+    path = data_path / lost
+    if path.is_dir():
+        path.rename(data_path.with_name("elsewhere"))
+    else:
+        path.unlink()
+    assert holds_data(data_path)

@@ -17,7 +17,7 @@ from kvraft.storage.environment import DataDirectory, lock_directory, stored_ide
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, StorageFailedError, WrongDirectoryError
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
-from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after
+from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after, vote
 
 
 @pytest.mark.parametrize("where", ["identity.before_rename", "directory.created"])
@@ -61,6 +61,7 @@ def test_rebuild_sets_everything_aside_and_remembers_that_it_asks(data_path: Pat
     """Nothing is deleted. The next start goes on asking, without being told again."""
     open_small(data_path).close()
     (data_path / "log" / "mark").write_text("old")
+    vote(data_path)
     storage = open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason")
     assert storage.fresh
     assert storage.log.restored().hard_state == HardState(0, 0, 0, Rebuilding(asking=True))
@@ -77,8 +78,10 @@ def test_rebuild_sets_everything_aside_and_remembers_that_it_asks(data_path: Pat
 def test_rebuild_is_refused_while_what_an_earlier_one_set_aside_is_there(data_path: Path) -> None:
     """A failing disk under a supervisor would fill itself; and the oldest copy may be the one that is needed."""
     open_small(data_path).close()
+    vote(data_path)
     open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
     (aside,) = data_path.glob("damaged-*")
+    vote(data_path)
     with pytest.raises(WrongDirectoryError, match=f"another reason: .*{aside.name} is still there: .*move"):
         open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="another reason")
     assert list(data_path.glob("damaged-*")) == [aside]
@@ -100,6 +103,7 @@ def test_rebuild_of_a_directory_that_is_not_there_sets_nothing_aside(data_path: 
 def test_rebuild_that_dies_after_it_has_set_aside_goes_on(data_path: Path, where: str) -> None:
     """The next start needs no flag: it is not a new member, as what it had lies there."""
     open_small(data_path).close()
+    vote(data_path)
 
     def fail() -> None:
         raise OSError(5, "killed here")
@@ -144,6 +148,7 @@ def test_foreign_files_are_left_alone_and_said_once(data_path: Path, caplog: pyt
     }
     open_small(data_path).close()
     assert len(caplog.records) == 1
+    vote(data_path)
     open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
     put_back(data_path)
     assert {name: (data_path / name).read_text() for name in files} == files
@@ -186,6 +191,7 @@ def test_file_system_that_is_mounted_as_the_directory_is_an_empty_one(data_path:
     storage = open_small(data_path)
     assert storage.fresh
     storage.close()
+    vote(data_path)
     open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
     assert (data_path / "lost+found").is_dir()
 
@@ -207,6 +213,7 @@ def test_rebuild_that_dies_while_it_sets_aside_leaves_a_damaged_directory(
 ) -> None:
     """Never an empty one, which could be taken for a new member's: the identity goes last."""
     open_small(data_path).close()
+    vote(data_path)
     genuine = Path.rename
     moved: list[str] = []
 
@@ -236,6 +243,7 @@ def test_member_that_rebuilds_never_becomes_a_new_one_by_a_flipped_bit(data_path
     As a record of its own it went missing when a bit of its key flipped (simulator, seed 5510962793363716893).
     """
     open_small(data_path).close()
+    vote(data_path)
     open_storage(data_path, IDENTITY, CONFIGURATION, rebuild="a reason").close()
     data = data_path / "log" / "data.mdb"
     whole = data.read_bytes()
