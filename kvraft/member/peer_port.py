@@ -5,7 +5,7 @@ this member's data decides whether it may go on.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import final
+from typing import Final, final
 
 from kvraft import clock, logs
 from kvraft.member.cluster import Cluster
@@ -24,6 +24,9 @@ from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
 from kvraft.raft.effects import ProposalRefusalReason
 from kvraft.raft.inputs import PeerConnected, PeerDisconnected, PeerUnreachable, Propose, Received
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, InstallSnapshot, Message
+
+_OF_MEMBERS: Final = (ForwardedCommand, ForwardRefused, StateHash, MatchIndices)
+"""Frames that are none of the core's."""
 
 log = logs.get(__name__)
 
@@ -70,28 +73,33 @@ class PeerPort:
 
     def _take_frames(self, from_member: int, frames: Iterable[Frame]) -> None:
         refused: list[Frame] = []
+        raft, wanted = self._loop.raft, False
         for frame in frames:
-            if isinstance(frame, ForwardedCommand):
-                outcome = self._forwarding.propose(from_member, frame, self._loop.raft)
-                if isinstance(outcome, Propose):
-                    self._loop.add(outcome)
-                else:
-                    refused.append(outcome)
-            elif isinstance(frame, ForwardRefused):
-                self._requests.writes.forward_refused(frame.request_id, frame.reason, frame.term)
-            elif isinstance(frame, StateHash):
-                self._compare_hash(from_member, frame.index, frame.state_hash)
-            elif isinstance(frame, MatchIndices):
-                self._on_match_indices(from_member, frame)
-            else:
+            if not isinstance(frame, _OF_MEMBERS):
                 if self._disk.is_exhausted and isinstance(frame, AppendEntries) and frame.entries:
                     continue  # as if lost: Raft repeats it, and the leader's heartbeats go on being heard
                 self._count(from_member, frame)
                 self._memory.saw(from_member, frame.term)
                 self._loop.add(Received(from_member, frame))
+                wanted = wanted or not raft.may_wait(from_member, frame)
+            elif isinstance(frame, ForwardedCommand):
+                wanted = True
+                outcome = self._forwarding.propose(from_member, frame, raft)
+                if isinstance(outcome, Propose):
+                    self._loop.add(outcome)
+                else:
+                    refused.append(outcome)
+            elif isinstance(frame, ForwardRefused):
+                wanted = True  # It may be sent anew.
+                self._requests.writes.forward_refused(frame.request_id, frame.reason, frame.term)
+            elif isinstance(frame, StateHash):
+                self._compare_hash(from_member, frame.index, frame.state_hash)
+            else:
+                self._on_match_indices(from_member, frame)
         if refused:
             self._transport.send(from_member, refused)
-        self._loop.wake()
+        if wanted:
+            self._loop.wake()
 
     def _count(self, from_member: int, message: Message) -> None:
         if isinstance(message, AppendEntries):

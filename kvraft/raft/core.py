@@ -50,6 +50,7 @@ from kvraft.raft.settings import RaftSettings
 from kvraft.raft.state import State
 
 _OF_A_LEADER: Final = (AppendEntries, Heartbeat, InstallSnapshot, TimeoutNow)
+_ANSWERS: Final = (AppendEntriesReply, HeartbeatReply)
 _TERM_IS_ONLY_TOLD: Final = (RequestPreVote, RequestPreVoteReply, RebuildRequest, RebuildReply)
 
 
@@ -216,6 +217,10 @@ class Raft:
         """The keyspace has applied every entry up to `index`. True if a step now hands out more that is committed."""
         self._state.applied(index)
         return self._state.more_to_deliver
+
+    def may_wait(self, from_server: int, message: Message) -> bool:
+        """Whether nothing follows from a message yet: it can be given to the next step, whenever one is wanted."""
+        return isinstance(message, _ANSWERS) and replication.answer_may_wait(self._state, from_server, message)
 
     # -- the door
 

@@ -25,6 +25,7 @@ rest: on a network that loses or reorders, more would be refused and sent again,
 
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
 _PROBE: Final = ProgressState.PROBE
+_REPLICATE: Final = ProgressState.REPLICATE
 
 
 # -- the leader's half
@@ -84,6 +85,24 @@ def handle_heartbeat_reply(state: State, from_server: int, message: HeartbeatRep
     if progress.heartbeat_answered(state.now_ms, state.settings.heartbeat_interval_ms):
         # An empty message behind everything sent: its refusal shows a loss, its acknowledgement replaces a lost one.
         _Appends(state, role).ask(from_server, progress)
+
+
+def answer_may_wait(state: State, from_server: int, message: AppendEntriesReply | HeartbeatReply) -> bool:
+    """Whether a follower's answer neither commits, nor asks for anything, nor ends anything that waits.
+
+    Of three servers, one acknowledges each entry when the others have committed it. What it says counts as heard when
+    the next step takes it in, which the heartbeat brings at the latest. It then says what it would have said now: what
+    comes in between makes an answer older, which every answer may be.
+    """
+    role = state.role
+    if not isinstance(role, Leader) or message.term != state.current_term or role.transfer is not None:
+        return False
+    progress = role.progress.get(from_server)
+    if progress is None or progress.state is not _REPLICATE or progress.next_index <= state.log.last_index:
+        return False
+    if isinstance(message, AppendEntriesReply):
+        return message.success and message.match_index <= state.commit_index
+    return role.read_round is None and progress.match_index + 1 == progress.next_index
 
 
 def heard_follower(state: State, progress: Progress) -> None:
@@ -215,7 +234,7 @@ class _Appends:
         the next heartbeat.
         """
         tellable = min(self._state.commit_index, progress.next_index - 1)
-        if progress.state is ProgressState.REPLICATE and progress.sent_commit < tellable:
+        if progress.state is _REPLICATE and progress.sent_commit < tellable:
             self._send(server, progress, with_entries=False, notice=True)
 
     def _keep_waiting(self, server: int, *, has_nothing: bool) -> None:

@@ -204,13 +204,25 @@ class Cluster:
         """One step of a server with everything in its inbox and `inputs`, carrying out the effects."""
         server = self.servers[server_id]
         taken = [*server.inbox, *inputs]
+        nothing_follows = not server.wanted and self._may_wait(server, taken)
         server.inbox = []
         server.wanted = False
         effects = server.raft.step(taken, self.now_ms)
+        assert not nothing_follows or effects == Effects(), "what may wait for another step brings nothing by itself"
         server.effects.append(effects)
         self._carry_out(server, effects)
         self.on_step(server, effects)
         return effects
+
+    def _may_wait(self, server: Server, taken: list[Input]) -> bool:
+        """Whether the core says of all that it is given that it needs no step of its own, and none is due."""
+        return (
+            bool(taken)
+            and server.raft.next_deadline_ms > self.now_ms
+            and all(
+                isinstance(item, Received) and server.raft.may_wait(item.from_server, item.message) for item in taken
+            )
+        )
 
     def _carry_out(self, server: Server, effects: Effects) -> None:
         if effects.persist is not None:

@@ -4,7 +4,7 @@ import pytest
 
 from kvraft.raft.effects import Effects, ProposalRefusalReason, ProposalRefused
 from kvraft.raft.entries import Entry
-from kvraft.raft.inputs import PeerUnreachable, Propose, Received
+from kvraft.raft.inputs import PeerUnreachable, Propose, ReadRequest, Received, TransferLeadership
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from kvraft.raft.settings import RaftSettings
 from tests.raft.cluster import Cluster
@@ -54,6 +54,50 @@ def test_leader_does_not_wait_for_acknowledgements_to_send_more() -> None:
     assert isinstance(first, AppendEntries)
     assert isinstance(second, AppendEntries)
     assert second.prev_log_index == first.entries[-1].index
+
+
+def test_answer_that_commits_nothing_and_asks_for_nothing_may_wait() -> None:
+    """Of three servers, the last acknowledges what is committed already; a heartbeat's answer confirms a level log."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.propose(b"a")
+    cluster.deliver()
+    leader = cluster.servers[1].raft
+    replies = [(server, cluster.step(server).messages[-1].message) for server in (2, 3)]
+    assert [leader.may_wait(*reply) for reply in replies] == [False, False]
+    cluster.deliver()
+    cluster.servers[1].inbox.pop()
+    cluster.step(1)
+    assert leader.may_wait(*replies[1])
+    cluster.settle()
+    assert leader.may_wait(2, HeartbeatReply(leader.current_term, 0, leader.last_log_index))
+
+
+def test_answer_that_something_follows_from_may_not_wait() -> None:
+    """Entries that wait for it, a refusal, a later term, a read or a transfer that it brings on."""
+    cluster = Cluster([1, 2, 3])
+    cluster.elect(1)
+    cluster.settle()
+    leader = cluster.servers[1].raft
+    term, last = leader.current_term, leader.last_log_index
+    level, alive = AppendEntriesReply(term, True, last, 0, 0), HeartbeatReply(term, 0, last)
+    assert leader.may_wait(2, level)
+    assert leader.may_wait(2, alive)
+    assert not leader.may_wait(2, AppendEntriesReply(term, False, last, last - 1, term))
+    assert not leader.may_wait(2, HeartbeatReply(term + 1, 0, last))
+    assert not cluster.servers[2].raft.may_wait(1, level)
+    cluster.step(1, ReadRequest(1))
+    assert not leader.may_wait(2, alive)
+    cluster.settle()
+    cluster.step(1, TransferLeadership(2))
+    assert not leader.may_wait(2, level)
+    cluster = Cluster([1, 2], settings=RaftSettings(10, 100, inflight_messages_max=1))
+    cluster.elect(1)
+    cluster.settle()
+    for _ in range(2):
+        cluster.propose(b"x")
+    waits = cluster.servers[1].raft
+    assert not waits.may_wait(2, AppendEntriesReply(waits.current_term, True, waits.commit_index, 0, 0))
 
 
 def test_window_bounds_what_is_outstanding() -> None:

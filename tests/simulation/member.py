@@ -248,7 +248,8 @@ class SimulatedMember:
         if self.context.trace.keeps_lines:
             self.note(20, from_server, f"<- {from_server} {frame}")
         self.ledger.received(self, frame)
-        self.put(Received(from_server, frame))
+        assert self.core is not None
+        self.put(Received(from_server, frame), soon=not self.core.may_wait(from_server, frame))
 
     def _receive_ours(self, from_server: int, frame: Forwarded | ForwardRefused | SnapshotStream) -> None:
         match frame:
