@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import socket
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from kvraft.testing import ports
 from kvraft.transport import session
 from kvraft.transport.codec import decode_message, encode_frames
 from kvraft.transport.connection import Connection
-from kvraft.transport.framing import seal
+from kvraft.transport.framing import PING, seal
 from kvraft.transport.handshake import Greeting, Lane
 from tests.transport import raw, support
 
@@ -250,3 +251,32 @@ async def test_half_open_session_ends_within_its_silence_limit_and_not_much_befo
         pass_parts(1)
         assert member.events.connected == set()
         assert 6 * pulse._interval_s <= settings.silence_ms / 1000
+
+
+async def test_one_of_two_quiet_lanes_says_that_both_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wakes the other side: one in every part of the silence limit, and each lane itself in every ten of them."""
+    said: list[tuple[int, Connection]] = []
+    part = 0
+    write = Connection.write_sealed
+
+    def writing(connection: Connection, data: bytes) -> None:
+        assert data == PING
+        said.append((part, connection))
+        write(connection, data)
+
+    settings = dataclasses.replace(support.QUICK, silence_ms=60_000)
+    async with support.cluster(1, settings) as (member,), raw.session(member.transport.ports[0]):
+        await member.events.until(lambda events: events.connected == {2})
+        connections = tuple(member.transport._pulse.connections)
+        monkeypatch.setattr(Connection, "write_sealed", writing)
+        while part < 100:
+            part += 1
+            for connection in connections:
+                connection.silent_ticks = 0
+                connection.tick()
+        monkeypatch.undo()
+    assert len(connections) == 2
+    assert 99 <= len(said) <= 110
+    for connection in connections:
+        parts = [part for part, speaker in said if speaker is connection]
+        assert max(later - earlier for earlier, later in itertools.pairwise(parts)) <= 10
