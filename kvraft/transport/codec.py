@@ -216,7 +216,7 @@ def _frame(frame: pb.Frame) -> Frame:
 
 def _numbers(kind: str, *numbers: int) -> None:
     """Refuse what does not fit a signed 64-bit integer: no index, term or clock gets there, and sums stay exact."""
-    if any(number >> 63 for number in numbers):
+    if max(numbers) >> 63:
         raise WireError(f"{kind} with a number of 2^63 or more")
 
 
@@ -244,8 +244,10 @@ class _Plain:
     def write(self, slot: pb.Frame, frame: Frame) -> None:
         """Fill the protobuf form."""
         body = getattr(slot, self.kind)
+        body.SetInParent()
         for name, value in zip(self._fields, self._values(frame), strict=True):
-            setattr(body, name, value)
+            if value:  # 0 and False are what a field is that was not set (proto3)
+                setattr(body, name, value)
 
     def read(self, body: Any) -> Frame:
         """The frame, checked."""
@@ -308,6 +310,12 @@ class _Rich:
         self._fill(getattr(slot, self.kind), frame)
 
 
+_APPEND: Final = attrgetter(
+    "term", "prev_log_index", "prev_log_term", "prev_log_hash", "leader_commit", "clock_ms", "notice"
+)
+"""All of it but the entries."""
+
+
 def _fill_append_entries(body: pb.AppendEntries, frame: AppendEntries) -> None:
     body.term = frame.term
     body.prev_log_index = frame.prev_log_index
@@ -320,29 +328,20 @@ def _fill_append_entries(body: pb.AppendEntries, frame: AppendEntries) -> None:
 
 
 def _append_entries(body: pb.AppendEntries) -> AppendEntries:
-    prev_log_index, prev_log_hash = body.prev_log_index, body.prev_log_hash
-    _numbers("append", body.term, prev_log_index, body.prev_log_term, body.leader_commit, body.clock_ms)
-    if body.term == 0:
+    term, prev_log_index, prev_log_term, prev_log_hash, leader_commit, clock_ms, notice = _APPEND(body)
+    _numbers("append", term, prev_log_index, prev_log_term, leader_commit, clock_ms)
+    if term == 0:
         raise WireError("append of term 0")
     if len(prev_log_hash) != HASH_BYTES:
         raise WireError(f"append with a hash of {len(prev_log_hash)} bytes")
-    if prev_log_index == 0 and (body.prev_log_term or prev_log_hash != ZERO_HASH):
+    if prev_log_index == 0 and (prev_log_term or prev_log_hash != ZERO_HASH):
         raise WireError("append behind index 0 with a term or hash")
-    if body.prev_log_term > body.term or (prev_log_index and not body.prev_log_term):
-        raise WireError(f"append of term {body.term} behind an entry of term {body.prev_log_term}")
-    entries = _entries(body.entries, prev_log_index, body.prev_log_term, body.term)
-    if body.notice and entries:
+    if prev_log_term > term or (prev_log_index and not prev_log_term):
+        raise WireError(f"append of term {term} behind an entry of term {prev_log_term}")
+    entries = _entries(body.entries, prev_log_index, prev_log_term, term)
+    if notice and entries:
         raise WireError("append with entries that is a notice")
-    return AppendEntries(
-        body.term,
-        prev_log_index,
-        body.prev_log_term,
-        prev_log_hash,
-        entries,
-        body.leader_commit,
-        body.clock_ms,
-        body.notice,
-    )
+    return AppendEntries(term, prev_log_index, prev_log_term, prev_log_hash, entries, leader_commit, clock_ms, notice)
 
 
 def _entries(encoded: Iterable[bytes], prev_log_index: int, prev_log_term: int, term: int) -> list[Entry]:

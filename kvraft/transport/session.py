@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from kvraft.peer_frames import Frame, GreetingRefusalReason, GreetingRefused
-from kvraft.raft.messages import AppendEntries
 from kvraft.transport.codec import (
     Fragment,
     Reassembly,
@@ -28,14 +27,14 @@ from kvraft.transport.settings import TransportSettings
 
 
 @final
-class Appends:
-    """Remembers the last AppendEntries in its sealed form: followers that are level are sent the same."""
+class LastSealed:
+    """Remembers the last frame that left alone in its sealed form: followers that are level are sent the same."""
 
     def __init__(self) -> None:
-        self._frame: AppendEntries | None = None
+        self._frame: Frame | None = None
         self._sealed = b""
 
-    def sealed(self, frame: AppendEntries) -> bytes:
+    def sealed(self, frame: Frame) -> bytes:
         """A message with this frame alone, encoded once for all who get it one after another."""
         if frame is not self._frame and frame != self._frame:
             self._sealed = seal(encode_frames((frame,)))
@@ -55,7 +54,7 @@ class Wiring:
     links: "Links[Session]"
     on_fetch: Callable[[int, Word], None]
     """A peer has a snapshot for us and cannot dial us (FETCH), or could not fetch ours (NOT_FETCHED)."""
-    appends: Appends = field(default_factory=Appends)
+    last_sealed: LastSealed = field(default_factory=LastSealed)
 
 
 @final
@@ -120,12 +119,13 @@ class Session:
 
     def send(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Send frames, or queue them if the connection is full; returns those that were dropped."""
-        if len(frames) == 1 and isinstance(frames[0], AppendEntries):
-            return self._lanes[Lane.ENTRIES].send_append(frames[0], self.wiring.appends)
+        bulk_command_bytes = self.wiring.settings.bulk_command_bytes
         by_lane: dict[Lane, list[tuple[Frame, int]]] = {}
         for frame in frames:
             frame_bytes = frame_size(frame)
-            lane = lane_of(frame, frame_bytes, self.wiring.settings.bulk_command_bytes)
+            lane = lane_of(frame, frame_bytes, bulk_command_bytes)
+            if len(frames) == 1:
+                return self._lanes[lane].send_alone(frame, frame_bytes, self.wiring.last_sealed)
             by_lane.setdefault(lane, []).append((frame, frame_bytes))
         dropped: list[Frame] = []
         for lane, sized in by_lane.items():
@@ -201,11 +201,10 @@ class _SessionLane:
         self._inbox: list[Frame] = []
         connection.user = self
 
-    def send_append(self, frame: AppendEntries, appends: Appends) -> Sequence[Frame]:
-        """The way of almost every entry: a message for it alone, which the next follower gets, too."""
-        frame_bytes = frame_size(frame)
+    def send_alone(self, frame: Frame, frame_bytes: int, last_sealed: LastSealed) -> Sequence[Frame]:
+        """The way of almost every frame: a message for it alone, which the next follower may get, too."""
         if self._is_idle() and frame_bytes <= self._message_bytes_max:
-            self._write_sealed(appends.sealed(frame))
+            self._write_sealed(last_sealed.sealed(frame))
             return ()
         return self.send([(frame, frame_bytes)])
 
