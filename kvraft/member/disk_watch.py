@@ -12,12 +12,13 @@ The debt is the next flush: what has been applied and is not in the state enviro
 assumed at its worst, so that a small disk is as good as a large one until it has something to hold.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from kvraft import logs
 from kvraft.keyspace.commands import Authorized, Command, CompareAndDelete, Delete, Sync
 from kvraft.member.interfaces import LogStore
+from kvraft.raft.entries import Entry
 from kvraft.raft.restored import LogPosition
 
 MARGIN_BYTES: Final = 32 << 20
@@ -49,7 +50,8 @@ class DiskWatch:
         """What the next flush will take of the disk."""
         self._uncommitted_bytes_max = uncommitted_bytes_max
         self._scrubbed: LogPosition | None = None
-        self._held_bytes = log_store.held_bytes()
+        self._written_bytes = 0
+        """Of entries, since the last look."""
         self.is_full = False
         """Whether clients' writes are refused, but for those that free space."""
         self.is_exhausted = False
@@ -68,13 +70,11 @@ class DiskWatch:
         """
         self._scrubbed = self._log_store.scrub(self._scrubbed, SCRUB_ENTRIES)
 
-    def look_if_much_was_written(self) -> None:
+    def wrote(self, entries: Sequence[Entry]) -> None:
         """Measure before a burst of entries can use up the room within two looks of the housekeeping."""
-        held_bytes = self._log_store.held_bytes()
-        if held_bytes - self._held_bytes >= LOOK_BYTES:
+        self._written_bytes += sum([len(entry.record) for entry in entries])
+        if self._written_bytes >= LOOK_BYTES:
             self.look()
-        elif held_bytes < self._held_bytes:
-            self._held_bytes = held_bytes  # the log was compacted
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether so much more can be written without coming near the end."""
@@ -82,7 +82,7 @@ class DiskWatch:
 
     def look(self) -> None:
         """Measure free space against what is owed."""
-        self._held_bytes = self._log_store.held_bytes()
+        self._written_bytes = 0
         free_bytes, owed_bytes = self._free_bytes(), self._owed_bytes() + MARGIN_BYTES
         room = free_bytes - owed_bytes
         was_full = self.is_full

@@ -7,6 +7,7 @@ is left for the collector are cycles of closed connections and failed tasks, whi
 
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
@@ -50,6 +51,8 @@ GIVE_BACK_EVERY_MS: Final = 5_000
 """At most so often: malloc is locked for some milliseconds, with a million nodes for some tens."""
 IDLE_GIVE_BACK_EVERY_MS: Final = 60_000
 """An idle member's memory may shrink without a sign: watchers leave, answers are read."""
+LOOK_EVERY_MS: Final = 1_000
+"""At how much memory is held: the system is asked, and the answer read as text."""
 GROWN_BYTES_MIN: Final = 32 << 20
 CHANGED_BYTES_MIN: Final = 8 << 20
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -69,19 +72,24 @@ class GivingBack:
     become idle: once, and seldom after that.
     """
 
-    def __init__(self, now_ms: int, held_bytes: int) -> None:
+    def __init__(self, now_ms: int, held_bytes: Callable[[], int]) -> None:
+        """`held_bytes` is the memory that the process holds now."""
+        self._ask = held_bytes
+        self._looked_ms = now_ms
         self._applied_index = 0
         self._applied_ms = now_ms
         self._given_back_ms = now_ms
-        self._held_bytes = held_bytes
+        self._held_bytes = held_bytes()
         self._was_idle = False
 
-    def is_due(self, applied_index: int, held_bytes: int, now_ms: int) -> bool:
-        """Whether now, the process holding `held_bytes` of memory; `is_idle` says how much to give back."""
+    def is_due(self, applied_index: int, now_ms: int) -> bool:
+        """Whether now; `is_idle` says how much to give back."""
         if applied_index != self._applied_index:
             self._applied_index, self._applied_ms = applied_index, now_ms
-        if now_ms - self._given_back_ms < GIVE_BACK_EVERY_MS:
+        if now_ms - self._given_back_ms < GIVE_BACK_EVERY_MS or now_ms - self._looked_ms < LOOK_EVERY_MS:
             return False
+        self._looked_ms = now_ms
+        held_bytes = self._ask()
         if self.is_idle(now_ms):
             due = (
                 not self._was_idle

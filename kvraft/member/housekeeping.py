@@ -76,7 +76,7 @@ class Housekeeping:
         self._settings = settings
         self._disk_was_full = False
         self._full_collections = FullCollections(clock.monotonic_ms())
-        self._giving_back = GivingBack(clock.monotonic_ms(), anonymous_bytes())
+        self._giving_back = GivingBack(clock.monotonic_ms(), anonymous_bytes)
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -146,7 +146,7 @@ class Housekeeping:
         applied_index = self._applier.position.index
         if self._full_collections.is_due(applied_index, now_ms):
             gc.collect()
-        if self._giving_back.is_due(applied_index, anonymous_bytes(), now_ms):
+        if self._giving_back.is_due(applied_index, now_ms):
             self._durable.give_back(idle=self._giving_back.is_idle(now_ms))
 
     def _timeout_cause(self, waiter: Waiter) -> bytes:

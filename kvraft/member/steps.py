@@ -63,7 +63,6 @@ class Steps:
 
     def before_step(self, now_ms: int) -> None:
         """Route new requests and start a read round with this step."""
-        self._disk.look_if_much_was_written()
         if self._raft.role is Role.LEADER:
             late_ms = now_ms - self._raft.next_deadline_ms
             self._stats.late_heartbeats += late_ms >= self._settings.heartbeat_interval_ms
@@ -79,6 +78,8 @@ class Steps:
             where, detail = effects.divergence.index, effects.divergence.detail
             self._failure.tell(f"log diverges from a peer's at index {where}: {detail}")
             return
+        if effects.persist is not None:
+            self._disk.wrote(effects.persist.entries)
         for server in effects.corrupt_from:
             log.error("an entry did not fit its own hash and was dropped", peer=self._cluster.peer_name(server))
         if effects.role_change is not None:

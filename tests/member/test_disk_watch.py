@@ -8,6 +8,7 @@ from kvraft.keyspace.commands import Authorized, Delete, Set
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member import outcomes
 from kvraft.member.disk_watch import LOOK_BYTES, MARGIN_BYTES, SCRUB_ENTRIES, DiskWatch
+from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind
 from kvraft.raft.restored import LogPosition
 from tests.member.test_member import Follower, tell
 
@@ -21,16 +22,12 @@ class ScrubbedLog:
 
     def __init__(self) -> None:
         self.verified: list[int] = []
-        self.held = 0
 
     def scrub(self, after: LogPosition | None, entries_max: int) -> LogPosition | None:
         first = 1 if after is None else after.index + 1
         last = min(100, first + entries_max - 1)
         self.verified.extend(range(first, last + 1))
         return None if last == 100 else LogPosition(last)
-
-    def held_bytes(self) -> int:
-        return self.held
 
 
 @final
@@ -41,7 +38,7 @@ class Disk:
         self.free, self.owed = free, 0
         self.log = ScrubbedLog()
         self.watch = DiskWatch(
-            self.log,  # type: ignore[arg-type] # only two of its methods are asked for
+            self.log,  # type: ignore[arg-type] # only one of its methods is asked for
             lambda: self.free,
             lambda: self.owed,
             UNCOMMITTED,
@@ -53,10 +50,9 @@ class Disk:
         self.watch.look()
         return self.watch.is_full, self.watch.is_exhausted
 
-    def after_writing(self, held: int) -> bool:
-        """Whether it is seen to be full by the step at which the log holds so much."""
-        self.log.held = held
-        self.watch.look_if_much_was_written()
+    def after_writing(self, size: int) -> bool:
+        """Whether it is seen to be full by the step that brings so many bytes of entries."""
+        self.watch.wrote([Entry(1, 1, EntryKind.COMMAND, 0, ZERO_HASH, bytes(size))])
         return self.watch.is_full
 
 
@@ -95,11 +91,10 @@ def test_a_burst_of_entries_is_followed_by_a_look_at_once() -> None:
     """Between two looks of the housekeeping a fast disk takes more than the margin."""
     disk = Disk(MANY_BYTES)
     disk.free = 0
-    assert [disk.after_writing(held) for held in (LOOK_BYTES - 1, LOOK_BYTES)] == [False, True]
+    assert [disk.after_writing(size) for size in (LOOK_BYTES - 1, 0, 1)] == [False, False, True]
     disk.at(MANY_BYTES)
     disk.free = 0
-    compacted = 0
-    assert [disk.after_writing(held) for held in (compacted, LOOK_BYTES)] == [False, True]
+    assert [disk.after_writing(size) for size in (1, LOOK_BYTES - 2, 1)] == [False, False, True]
 
 
 def test_every_old_entry_is_verified_again_and_again() -> None:
