@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from bench.footprint import footprint
 from bench.measured import Measured
 from bench.messages import messages
-from bench.puts import put
+from bench.puts import idle, put
 from bench.reads import get, list_all
 from bench.staleness import staleness
 from bench.starts import start
@@ -78,6 +78,7 @@ WORKLOADS: Final = (
     puts(1, 0.7),
     puts(64, 1.0),
     puts(256, 1.0),
+    Workload((Row("idle_cpu", "us of CPU a second, all members", False, 1.0),), on_cluster(idle)),
     Workload(
         (
             Row("stale", "% of reads elsewhere right after a write", False, 1.0),

@@ -9,14 +9,17 @@ import sys
 from typing import Final
 
 from bench.measured import Measured
+from kvraft import clock
 from kvraft.testing.cluster import Cluster
 from kvraft.testing.member import Member
 
 HERE: Final = pathlib.Path(__file__).parent
 LOOK_S: Final = 0.5
-SETTLED_SHARE: Final = 0.3
+SETTLED_SHARE: Final = 0.1
 """Of a core, all members together; heartbeats and chores of three take less."""
-SETTLED_WITHIN_LOOKS: Final = 20
+SETTLED_LOOKS: Final = 3
+"""So many in a row: on a busy machine, what is loaded late gets no more than that at times."""
+SETTLED_WITHIN_LOOKS: Final = 40
 TICK_US: Final = 1e6 / os.sysconf("SC_CLK_TCK")
 
 
@@ -55,13 +58,28 @@ def put(cluster: Cluster, seconds: int, connections: int) -> list[Measured]:
     return [rate, Measured(sum(each_us), f"leader {each_us[0]:.0f}, followers {shown}")]
 
 
+def idle(cluster: Cluster, seconds: int) -> list[Measured]:
+    """The CPU a second, in microseconds, of members that nobody asks for anything."""
+    members = [cluster.leader(), *cluster.followers()]
+    asyncio.run(_settled(members))
+    before_us = [cpu_us(member) for member in members]
+    begun_ns = clock.monotonic_ns()
+    asyncio.run(asyncio.sleep(seconds))
+    passed_s = (clock.monotonic_ns() - begun_ns) / 1e9
+    each_us = [(cpu_us(member) - used) / passed_s for member, used in zip(members, before_us, strict=True)]
+    shown = ", ".join(f"{used:.0f}" for used in each_us[1:])
+    return [Measured(sum(each_us), f"leader {each_us[0]:.0f}, followers {shown}")]
+
+
 async def _settled(members: list[Member]) -> None:
     """Wait until what members do after they have begun to serve is done: they load what a start did not need."""
     used_us = sum(map(cpu_us, members))
+    quiet = 0
     for _ in range(SETTLED_WITHIN_LOOKS):
         await asyncio.sleep(LOOK_S)
         before_us, used_us = used_us, sum(map(cpu_us, members))
-        if used_us - before_us < SETTLED_SHARE * LOOK_S * 1e6:
+        quiet = quiet + 1 if used_us - before_us < SETTLED_SHARE * LOOK_S * 1e6 else 0
+        if quiet == SETTLED_LOOKS:
             return
 
 
