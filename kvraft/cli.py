@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kvraft import logs
-from kvraft.settings import flags, settings
+from kvraft.settings import flags, old_flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.start import config_file, data_directory, versions
 from kvraft.start.running import EXIT_FAILURE, EXIT_SIGNAL
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             return _print(versions.version_text())
         if "config-file" in given.values:
             given = config_file.read(given)
+        given = old_flags.as_urls(given)
         if given.is_on("put-back"):
             return _print(data_directory.put_back(settings.data_dir(given)))
         return start(given)

@@ -2,6 +2,7 @@
 
 - `flag_table`: every flag that is known, etcd's included, with what becomes of each;
 - `flags`: reads the command line and `ETCD_*` into text with its source;
+- `old_flags`: makes URLs of etcd 0.4's addresses;
 - `config_file`: reads the text of `--config-file` into the same;
 - `settings`: makes `Settings` of that, with every default and limit and its reason: the door is `from_flags`;
 - `founding_flags`: which cluster is meant, by the flags or by the data directory;

@@ -166,6 +166,11 @@ _SETTINGS: Final = (
             "answered 421; * for all"
         ),
     ),
+    (
+        "listen-client-http-urls",
+        "",
+        "where clients are served too (etcd 3.4.25 and later, which keeps them apart from gRPC there)",
+    ),
     ("listen-metrics-urls", "", "where /metrics and /health are served too, and nothing else; IP addresses"),
     (
         "logger",
@@ -227,11 +232,22 @@ _SWITCHES: Final = (
 """The same, of Go's booleans."""
 
 
+OLD_ADDRESSES: Final = {
+    "addr": "advertise-client-urls",
+    "bind-addr": "listen-client-urls",
+    "peer-addr": "initial-advertise-peer-urls",
+    "peer-bind-addr": "listen-peer-urls",
+}
+"""Flags of etcd 0.4 that take `address:port`, and what they are since."""
+
+
 def _settings() -> Iterator[Flag]:
     for name, default, text in _SETTINGS:
         yield Flag(name, Use.SETTING, text, default)
     for name, default, text in _SWITCHES:
         yield Flag(name, Use.SETTING, text, default, is_switch=True)
+    for name, flag in OLD_ADDRESSES.items():
+        yield Flag(name, Use.SETTING, f"etcd 0.4's --{flag}, as address:port")
 
 
 def _accepted() -> Iterator[Flag]:
@@ -250,6 +266,8 @@ def _accepted() -> Iterator[Flag]:
         ("experimental-backend-bbolt-freelist-type", v3),
         ("experimental-compaction-batch-limit", v3),
         ("experimental-corrupt-check-time", "members compare the hashes of their states all the time"),
+        ("experimental-auto-compaction-retention", v3),
+        ("experimental-gRPC-addr", v3),
         ("experimental-warning-apply-duration", "slow batches are counted in /metrics"),
         ("experimental-watch-progress-notify-interval", v3),
         ("grpc-keepalive-interval", v3),
@@ -271,11 +289,15 @@ def _accepted() -> Iterator[Flag]:
     ):
         yield Flag(name, Use.ACCEPTED, why, fine=frozenset(filter(None, [ETCD_DEFAULTS.get(name)])))
     for name, why, fine in (
+        ("enable-grpc-gateway", v3, "true"),
         ("enable-v2", "the v2 API is what kvraft serves", "true"),
         ("experimental-enable-lease-checkpoint", v3, "false"),
+        ("experimental-enable-lease-checkpoint-persist", v3, "false"),
         ("experimental-initial-corrupt-check", "everything is verified when it is read", "true"),
         ("experimental-peer-skip-client-san-verification", "TLS is not served by this version", "false"),
+        ("experimental-v3demo", v3, "false"),
         ("initial-election-tick-advance", "a start waits for a leader's word, not for ticks", "true"),
+        ("next-cluster-version-compatible", "members of kvraft have one version", "false"),
         ("pre-vote", "PreVote is always on", "true"),
     ):
         yield Flag(name, Use.ACCEPTED, why, is_switch=True, fine=frozenset({fine}))
@@ -325,11 +347,7 @@ def _refused() -> Iterator[Flag]:
         ("discovery-srv", "name the members with --initial-cluster", ""),
         ("experimental-enable-v2v3", "the v2 API is kvraft's own: leave it out", ""),
         ("proxy", "there is no proxy mode: leave it out, or run an HTTP proxy in its place", "off"),
-        ("addr", "it was etcd 0.4's: use --advertise-client-urls=http://host:port", ""),
-        ("bind-addr", "it was etcd 0.4's: use --listen-client-urls=http://address:port", ""),
-        ("peer-addr", "it was etcd 0.4's: use --initial-advertise-peer-urls=http://host:port", ""),
-        ("peer-bind-addr", "it was etcd 0.4's: use --listen-peer-urls=http://address:port", ""),
-        ("peers-file", "it was etcd 0.4's: name the members with --initial-cluster", ""),
+        ("peers-file", "it was etcd 0.4's, and no longer etcd 2.3's: name the members with --initial-cluster", ""),
     ):
         yield Flag(name, Use.REFUSED, remedy, fine=frozenset({fine} - {""}))
     yield Flag(
@@ -354,6 +372,11 @@ FLAGS: Final = _table(_settings(), _accepted(), _silent(), _refused())
 BESIDE_CONFIG_FILE: Final = frozenset({"config-file", "help", "join", "put-back", "rebuild", "replace", "version"})
 """What counts beside a configuration file: the deeds that an operator asks for once."""
 
-ALIASES: Final = {"peers": "initial-cluster", "h": "help", "log-output": "log-outputs"}
+ALIASES: Final = {
+    "peers": "initial-cluster",
+    "h": "help",
+    "log-output": "log-outputs",
+    "experimental-grpc-addr": "experimental-gRPC-addr",  # the name that its variable has
+}
 """Other spellings. `--peers` was etcd 0.4's name, with values of another form, which are refused with a hint;
 `--log-output` was etcd 3.3's."""

@@ -4,9 +4,10 @@ The result is text with its source; `settings.py` makes settings of it. Sources:
 pkg/flags/flag.go (`SetFlagsFromEnv`).
 """
 
+import collections
 import dataclasses
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, final
 
 from kvraft.settings.flag_table import ALIASES, BESIDE_CONFIG_FILE, FLAGS, Flag, Use
@@ -78,7 +79,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
             meant = alike(variable.removeprefix(_PREFIX).lower().replace("_", "-"))
             hint = f": did you mean {_PREFIX}{meant.upper().replace('-', '_')}?" if meant else ""
             notices.append(f"{one_line(variable)} is not a variable that kvraft reads{hint}")
-        elif flag.name not in given:
+        elif flag.use is not Use.SILENT and flag.name not in given:
             given[flag.name] = checked(flag, Value(text, f"{variable}={text}"))
     file = given.get("config-file")
     if file is not None and file.text:
@@ -138,8 +139,9 @@ def named(name: str) -> Flag | None:
 
 def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     given: dict[str, Value] = {}
-    remaining = iter(arguments)
-    for argument in remaining:
+    remaining = collections.deque(arguments)
+    while remaining:
+        argument = remaining.popleft()
         if argument == "--":
             _refuse_more(remaining)
             break
@@ -155,24 +157,27 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
             meant = alike(word)
             hint = f"did you mean --{meant}? Otherwise see kvraft --help" if meant else "see kvraft --help"
             raise SettingsError(f"--{one_line(word)}: flag provided but not defined: {hint}")
+        if flag.use is Use.SILENT:
+            # Whatever it is given as. To etcd 2.3 each is a switch, in etcd 0.4 some had a word behind them.
+            if not (equals or flag.is_switch) and remaining and not remaining[0].startswith("-"):
+                remaining.popleft()
+            continue
         if not equals:
             text = "true" if flag.is_switch else _next(remaining, argument)
         given[flag.name] = checked(flag, Value(text, f"--{word}={text}"))
     return given
 
 
-def _refuse_more(remaining: Iterator[str]) -> None:
+def _refuse_more(remaining: Sequence[str]) -> None:
     """Go reads no flag after `--`; nothing may stand there."""
-    word = next(remaining, None)
-    if word is not None:
-        raise SettingsError(f"{one_line(word)!r} stands after --, where no flags are read: leave the -- out")
+    if remaining:
+        raise SettingsError(f"{one_line(remaining[0])!r} stands after --, where no flags are read: leave the -- out")
 
 
-def _next(remaining: Iterator[str], argument: str) -> str:
-    text = next(remaining, None)
-    if text is None:
+def _next(remaining: "collections.deque[str]", argument: str) -> str:
+    if not remaining:
         raise SettingsError(f"{one_line(argument)}: flag needs an argument: write {one_line(argument)}=value")
-    return text
+    return remaining.popleft()
 
 
 def checked(flag: Flag, value: Value) -> Value:

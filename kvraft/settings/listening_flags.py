@@ -65,7 +65,10 @@ def _listen_peer_urls(
 def _client_urls(
     given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]
 ) -> tuple[tuple[Url, ...], tuple[str, ...]]:
-    listen = _once(urls_of(given, "listen-client-urls"))
+    further = urls_of(given, "listen-client-http-urls")
+    if further:
+        _refuse_names(further, given.values["listen-client-http-urls"], "--listen-client-http-urls")
+    listen = urls_of(given, "listen-client-urls")
     advertise = urls_of(given, "advertise-client-urls", with_tls=True)
     if listen:
         value = given.values["listen-client-urls"]
@@ -75,10 +78,10 @@ def _client_urls(
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly: "
                 "add it, with the URLs at which clients reach this member"
             )
-        return listen, tuple(map(str, advertise))
+        return _once(listen + further), tuple(map(str, advertise))
     ports = _default_client_ports(given, cluster, own)
     listen = tuple(urls.parse(f"http://127.0.0.1:{port}") for port in ports)
-    return listen, tuple(map(str, advertise)) or _localhost(ports)
+    return _once(listen + further), tuple(map(str, advertise)) or _localhost(ports)
 
 
 def _default_client_ports(given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]) -> tuple[int, ...]:

@@ -79,7 +79,6 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
         (["--discovery=http://d/1"], "--discovery=http://d/1: name the members with --initial-cluster"),
         (["--proxy=on"], "--proxy=on: there is no proxy mode"),
         (["--unsafe-no-fsync"], "--unsafe-no-fsync=true: what is acknowledged is on disk, always"),
-        (["-addr=1.2.3.4:4001"], "--addr=1.2.3.4:4001: it was etcd 0.4's: use --advertise-client-urls"),
         (["--name\n=x"], "--name\\n: flag provided but not defined"),
         (["--nmae=x"], "--nmae: flag provided but not defined: did you mean --name?"),
         (["--name", ""], "--name=: it is empty, as from a variable that is not set"),
