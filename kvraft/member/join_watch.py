@@ -32,8 +32,8 @@ class JoinWatch:
         return self._cluster.own.member_id in self._cluster.member_ids()
 
     def look(self, now_ms: int) -> None:
-        """Say every few seconds what is waited for, and once that it has come."""
-        if self.ended.is_set():
+        """Say every few seconds what is waited for, and once that it has come; `RebuildWatch` speaks first."""
+        if self.ended.is_set() or self._raft.is_rebuilding:
             return
         name = self._cluster.own.name
         if self._is_member():

@@ -171,6 +171,8 @@ class RebuildReply:
     last_log_term: int
     blank: bool
     """The replier lost its own disk and knows nothing; the numbers are 0."""
+    configurations: tuple[Configuration, ...] = ()
+    """Those of the replier's log, from the one that it knows to be committed on: who else is to be asked."""
 
 
 Message = (

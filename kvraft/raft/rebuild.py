@@ -5,8 +5,8 @@ as an empty follower, it could vote twice in a term, and elect a leader that lac
 everything back from the others in two stages, and each is durable:
 
 1. *Asking.* It is dead to all but these two messages: no vote, no acknowledgement, no answer to a heartbeat. It asks
-   every other voter for its term and the end of its log. A leader that is asked forgets what it knew of this server.
-   One in term 0 is silent: it may have lost its disk without knowing it yet.
+   every other server of the configuration for its term and the end of its log. A leader that is asked forgets what it
+   knew of this server. One in term 0 is silent: it may have lost its disk without knowing it yet.
 2. *Below the floor.* All have answered. It takes the greatest term of the answers, M, with its vote in M spent, and
    the greatest (term, index) of their logs as its floor. From now on it follows, acknowledges and votes, but as if its
    log reached to the floor at least: no candidate below it gets its vote, and it does not stand itself.
@@ -28,7 +28,13 @@ Why that is safe:
   may have led and counted a forgotten vote or acknowledgement, though, together with those of servers that had answered
   before they gave theirs. So after the first such answer of a server all others are asked again.
 
-The price is that *all* other voters must answer once: a candidate's term may stand on its disk alone. And a floor may
+- *A configuration of another day.* What this server knows of it may be old, so each answer has the configurations of
+  the replier's log, and whoever stands in one of them is asked as well, learners too. A change commits with a majority
+  of the servers that stand in the configuration before it, with a learner that it promotes: so somebody who is asked
+  knows of it, and of the next one in turn. Who is removed by a committed one is needed no more: to lead, it would need
+  the vote of one that holds that entry.
+
+The price is that *all* other servers must answer once: a candidate's term may stand on its disk alone. And a floor may
 name what never was committed: if its only holder loses its disk, too, and the two are half of the voters, nobody can be
 elected any more (simulator: `Nemesis._strands`).
 What an operator can do besides is to restore the disk, or (with membership changes) to replace the member.
@@ -37,6 +43,7 @@ What an operator can do besides is to restore the disk, or (with membership chan
 import random
 from typing import Final, final
 
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Rebuilding
 from kvraft.raft.messages import RebuildReply, RebuildRequest
 from kvraft.raft.progress import Progress
@@ -76,9 +83,25 @@ def enough_know(knowing: int, voters: int) -> bool:
     return knowing > voters - majority(voters)
 
 
+def to_ask(state: State, asking: Asking) -> Configuration:
+    """Everybody who is to be asked: in the configuration that this server began with, or in one that it was told of.
+
+    Who votes is known by those alone whose logs say so; it began with what somebody could tell it.
+    """
+    told = [reply.configurations for reply in asking.replies.values() if reply.configurations]
+    if not told:
+        return state.configuration
+    removed = {server for committed, *_ in told for server in committed.removed}
+    known = [configuration for configurations in told for configuration in configurations]
+    voters = {server for configuration in known for server in configuration.voters} - removed
+    servers = {server for configuration in known for server in configuration.servers} - removed
+    servers |= set(state.configuration.servers) - removed
+    return Configuration.of(voters, servers - voters, removed)
+
+
 def unanswered(state: State, asking: Asking) -> list[int]:
-    """The voters whose answer is missing; one that knows nothing may answer better later."""
-    return [voter for voter in state.configuration.voters if voter not in {state.server_id, *asking.replies}]
+    """The servers whose answer is missing; one that knows nothing may answer better later."""
+    return [server for server in to_ask(state, asking).servers if server not in {state.server_id, *asking.replies}]
 
 
 def ask(state: State, asking: Asking) -> None:
@@ -86,8 +109,8 @@ def ask(state: State, asking: Asking) -> None:
     if state.now_ms < asking.next_ms:
         return
     asking.next_ms = state.now_ms + state.settings.heartbeat_interval_ms
-    for voter in unanswered(state, asking):
-        state.send(voter, RebuildRequest(state.current_term, asking.nonce))
+    for server in unanswered(state, asking):
+        state.send(server, RebuildRequest(state.current_term, asking.nonce))
 
 
 def handle_rebuild_request(state: State, from_server: int, message: RebuildRequest) -> None:
@@ -107,13 +130,19 @@ def handle_rebuild_request(state: State, from_server: int, message: RebuildReque
     if isinstance(role, Leader) and from_server in role.progress:
         role.progress[from_server] = Progress(log.last_index, role.progress[from_server].last_contact_ms)
     last_term, last_index = position_to_reach(state)
-    state.send_after_persist(from_server, RebuildReply(state.current_term, message.nonce, last_index, last_term, False))
+    configurations = tuple(held for _, held in state.configurations[_committed(state) :])
+    reply = RebuildReply(state.current_term, message.nonce, last_index, last_term, False, configurations)
+    state.send_after_persist(from_server, reply)
+
+
+def _committed(state: State) -> int:
+    """The place of the latest configuration that is known to be committed."""
+    return max(place for place, (index, _) in enumerate(state.configurations) if index <= state.commit_index)
 
 
 def handle_rebuild_reply(state: State, asking: Asking, from_server: int, message: RebuildReply) -> bool:
     """Count an answer. True if it was the last one that was needed: from now on this server takes part."""
-    voters = state.configuration.voters
-    if message.nonce != asking.nonce or from_server not in voters:
+    if message.nonce != asking.nonce or from_server not in to_ask(state, asking).servers:
         return False
     if not message.blank:
         asking.replies[from_server] = message
@@ -121,9 +150,12 @@ def handle_rebuild_reply(state: State, asking: Asking, from_server: int, message
         asking.blank.add(from_server)
         asking.begin_anew(state.now_ms)
         return False
-    knowing = asking.replies.values()
-    if not asking.blank.issuperset(unanswered(state, asking)) or not enough_know(len(knowing), len(voters)):
+    voters = to_ask(state, asking).voters
+    if not asking.blank.issuperset(unanswered(state, asking)):
         return False
+    if not enough_know(sum(voter in asking.replies for voter in voters), len(voters)):
+        return False
+    knowing = asking.replies.values()
     term = max(reply.term for reply in knowing)
     last_log_term, last_log_index = max((reply.last_log_term, reply.last_log_index) for reply in knowing)
     become_follower(state, term, 0)

@@ -17,6 +17,7 @@ from kvraft.settings.settings import Settings
 from kvraft.start import composition, data_directory, newcomers, service_manager
 from kvraft.start.giving_up import may_set_aside
 from kvraft.start.listeners import Listeners, bound_listeners
+from kvraft.start.members_of_the_day import learn_members
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
@@ -48,7 +49,7 @@ def run_once_or_twice(wanted: Settings, rebuild: str) -> int:
         try:
             with bound_listeners(wanted) as listeners:
                 wanted, rebuild = newcomers.settle(wanted, rebuild)
-                if rebuild and len(wanted.members) == 1:
+                if rebuild and len(wanted.members) == 1 and not wanted.joining.urls:
                     raise StorageError(
                         f"{rebuild}: --rebuild cannot help, as no other member has this data: restore a copy"
                     )
@@ -73,8 +74,13 @@ async def _run(wanted: Settings, listeners: Listeners, rebuild: str, *, holds_no
     loop.add_signal_handler(signal.SIGHUP, logs.reopen)
     for listener in listeners.all:
         listener.turn_away()
-    if rebuild and not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):
-        return 0
+    if rebuild:
+        told = await learn_members(wanted, stop)
+        if told is None:
+            return 0
+        wanted = told
+        if not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):
+            return 0
     try:
         storage = open_storage(
             wanted.data_dir,

@@ -26,6 +26,7 @@ from kvraft.peer_frames import (
     MatchIndices,
     StateHash,
 )
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.entries import HASH_BYTES, ZERO_HASH, Entry, entries_from_wire
 from kvraft.raft.messages import (
     AppendEntries,
@@ -86,6 +87,8 @@ def frame_size(frame: Frame) -> int:
         return _SMALL_FRAME_BYTES + len(frame.payload)
     if isinstance(frame, ForwardRefused):
         return _SMALL_FRAME_BYTES + len(frame.request_id) + 4 * len(frame.reason)
+    if isinstance(frame, RebuildReply):
+        return _SMALL_FRAME_BYTES + sum(len(each.encode()) + _ENTRY_OVERHEAD for each in frame.configurations)
     return _SMALL_FRAME_BYTES
 
 
@@ -279,13 +282,6 @@ def _pre_vote(frame: RequestPreVote) -> str | None:
     return f"pre-vote request of term {frame.term} with a log of term {frame.last_log_term}" if above else None
 
 
-def _rebuild_reply(frame: RebuildReply) -> str | None:
-    told = frame.term | frame.last_log_index | frame.last_log_term
-    if frame.last_log_term > frame.term or (frame.blank and told):
-        return f"rebuild reply of term {frame.term} with a log of term {frame.last_log_term}"
-    return None
-
-
 def _read_index_request(frame: ReadIndexRequest) -> str | None:
     return None if frame.read_id else "read index request 0"
 
@@ -411,6 +407,27 @@ def _match_indices(body: pb.MatchIndices) -> MatchIndices:
     return MatchIndices(indices)
 
 
+def _fill_rebuild_reply(body: pb.RebuildReply, frame: RebuildReply) -> None:
+    body.term = frame.term
+    body.nonce = frame.nonce
+    body.last_log_index = frame.last_log_index
+    body.last_log_term = frame.last_log_term
+    body.blank = frame.blank
+    body.configurations.extend([configuration.encode() for configuration in frame.configurations])
+
+
+def _rebuild_reply(body: pb.RebuildReply) -> RebuildReply:
+    _numbers("rebuild reply", body.term, body.nonce, body.last_log_index, body.last_log_term)
+    told = body.term | body.last_log_index | body.last_log_term
+    if body.last_log_term > body.term or (body.blank and (told or body.configurations)):
+        raise WireError(f"rebuild reply of term {body.term} with a log of term {body.last_log_term}")
+    try:
+        configurations = tuple(Configuration.decode(each) for each in body.configurations)
+    except ValueError as error:
+        raise WireError(f"rebuild reply: {error}") from None
+    return RebuildReply(body.term, body.nonce, body.last_log_index, body.last_log_term, body.blank, configurations)
+
+
 _ALL: Final = (
     _Rich("append_entries", AppendEntries, _fill_append_entries, _append_entries),
     _Plain("append_entries_reply", AppendEntriesReply, "term success match_index hint_index hint_term"),
@@ -421,7 +438,7 @@ _ALL: Final = (
     _Rich("match_indices", MatchIndices, _fill_match_indices, _match_indices),
     _Plain("read_index_reply", ReadIndexReply, "term read_id read_index"),
     _Plain("read_index_request", ReadIndexRequest, "term read_id", _read_index_request),
-    _Plain("rebuild_reply", RebuildReply, "term nonce last_log_index last_log_term blank", _rebuild_reply),
+    _Rich("rebuild_reply", RebuildReply, _fill_rebuild_reply, _rebuild_reply),
     _Plain("rebuild_request", RebuildRequest, "term nonce"),
     _Plain("request_pre_vote", RequestPreVote, "term last_log_index last_log_term", _pre_vote),
     _Plain("request_pre_vote_reply", RequestPreVoteReply, "term prospective_term granted"),

@@ -31,6 +31,7 @@ class _Raft:
     leader_id = 0
     last_applied = 0
     last_log_index = 0
+    is_rebuilding = False
 
 
 class _Applier:

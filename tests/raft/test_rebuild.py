@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState, Rebuilding, Role
 from kvraft.raft.inputs import Received
 from kvraft.raft.messages import (
@@ -198,7 +199,8 @@ def test_leader_forgets_what_the_server_held() -> None:
     assert leader.raft.progress[3].match_index == 3
     server = cluster.wipe(3)
     asked = question(cluster, server)
-    assert RebuildReply(1, asked.nonce, 3, 1, blank=False) in replied(cluster, leader, 3, asked)
+    configuration = leader.raft.configuration
+    assert RebuildReply(1, asked.nonce, 3, 1, False, (configuration,)) in replied(cluster, leader, 3, asked)
     assert leader.raft.progress[3].match_index == 0
 
 
@@ -231,7 +233,53 @@ def test_answer_waits_for_the_disk() -> None:
     cluster.step(2, Received(3, RebuildRequest(0, 77)))
     assert cluster.lost() == []
     cluster.sync(2)
-    assert RebuildReply(5, 77, 3, 1, blank=False) in cluster.lost()
+    configuration = cluster.servers[2].raft.configuration
+    assert RebuildReply(5, 77, 3, 1, False, (configuration,)) in cluster.lost()
+
+
+def told(cluster: Cluster, server: Server, other: int, *configurations: Configuration) -> None:
+    """Server `other` answers with these configurations, the first of them committed."""
+    asking = server.raft._asking
+    assert asking is not None
+    reply = RebuildReply(1, asking.nonce, 3, 1, False, configurations)
+    cluster.step(server.server_id, Received(other, reply))
+
+
+def test_whoever_stands_in_a_configuration_that_it_is_told_of_must_answer_too() -> None:
+    """It began with those of another day, and a change may have been committed without the ones that it knows."""
+    cluster = led()
+    server = cluster.wipe(3)
+    told(cluster, server, 1, Configuration.of([1, 2, 3]), Configuration.of([1, 2, 3], [4]))
+    assert list(server.raft.unanswered) == [2, 4]
+    told(cluster, server, 4, Configuration.of([1, 2, 3], [4]), Configuration.of([1, 2, 3, 4], [5]))
+    assert list(server.raft.unanswered) == [2, 5]
+    told(cluster, server, 6, Configuration.of([6]))
+    assert list(server.raft.unanswered) == [2, 5], "nobody asked it"
+
+
+def test_whoever_was_removed_need_not_answer_once_that_is_committed() -> None:
+    """It may be gone for good; while it is not committed, it may still lead."""
+    cluster = led(4)
+    server = cluster.wipe(3)
+    before, after = Configuration.of([1, 2, 3, 4]), Configuration.of([1, 3, 4], removed=[2])
+    told(cluster, server, 1, before, after)
+    assert list(server.raft.unanswered) == [2, 4]
+    told(cluster, server, 4, after)
+    assert not server.raft.unanswered
+    assert server.disk.hard_state.rebuilding == Rebuilding(False, 1, 3)
+
+
+def test_answer_of_a_learner_is_no_voters() -> None:
+    """Two of three voters have lost their disks: that a learner knows something does not help a majority."""
+    cluster = led(4)
+    server = cluster.wipe(3)
+    configuration = Configuration.of([1, 2, 3], [4])
+    asked = question(cluster, server)
+    cluster.step(3, Received(2, RebuildReply(0, asked.nonce, 0, 0, blank=True)))
+    for other in (1, 4):
+        told(cluster, server, other, configuration)
+    assert server.raft.is_rebuilding
+    assert list(server.raft.unanswered) == list(server.raft.lost_as_well) == [2]
 
 
 def test_two_of_five_at_once_come_back() -> None:

@@ -15,6 +15,7 @@ class FakeCluster:
     """Members by name, each at the URL of its peers."""
 
     def __init__(self, **peer_urls: str) -> None:
+        self.cluster_id = CLUSTER_ID
         self.members: dict[int, dict[str, Any]] = {}
         for number, (name, url) in enumerate(peer_urls.items(), 1):
             self.members[number] = _member(number, name, url)
@@ -106,6 +107,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = b"" if status == 204 else json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Etcd-Cluster-Id", CLUSTER_ID)
+        self.send_header("X-Etcd-Cluster-Id", self.cluster.cluster_id)
         self.end_headers()
         self.wfile.write(body)

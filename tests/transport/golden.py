@@ -18,6 +18,7 @@ from kvraft.peer_frames import (
     PeerHello,
     StateHash,
 )
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.entries import ZERO_HASH, EntryKind, make_entry
 from kvraft.raft.messages import (
     AppendEntries,
@@ -61,6 +62,9 @@ FRAMES: Final[dict[str, Frame]] = {
     "read_index_reply": ReadIndexReply(5, 9, 3),
     "read_index_request": ReadIndexRequest(5, 9),
     "rebuild_reply": RebuildReply(5, 99, 3, 4, blank=False),
+    "rebuild_reply_with_configurations": RebuildReply(
+        5, 99, 3, 4, False, (Configuration.of([1, 2], removed=[9]), Configuration.of([1, 2], [3], [9]))
+    ),
     "rebuild_reply_of_one_that_knows_nothing": RebuildReply(0, 99, 0, 0, blank=True),
     "rebuild_request": RebuildRequest(0, 99),
     "request_pre_vote": RequestPreVote(5, 3, 5),

@@ -69,6 +69,10 @@ def _vote_requests() -> st.SearchStrategy[Frame]:
     )
 
 
+CONFIGURATION = st.builds(
+    lambda servers, learner, removed: Configuration.of(servers, {learner} - servers, removed - servers - {learner}),
+    *(st.sets(st.integers(1, 2**64 - 1), max_size=9), st.integers(1, 9), st.sets(st.integers(1, 9))),
+)
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     append_entries(),
     st.builds(AppendEntriesReply, NUMBER, st.booleans(), NUMBER, NUMBER, NUMBER),
@@ -90,8 +94,8 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(TimeoutNow, TERM),
     st.builds(RebuildRequest, NUMBER, NUMBER),
     st.builds(
-        lambda term, nonce, index, last: RebuildReply(term, nonce, index, last % (term + 1), blank=False),
-        *(NUMBER, NUMBER, NUMBER, NUMBER),
+        lambda term, nonce, index, last, told: RebuildReply(term, nonce, index, last % (term + 1), False, told),
+        *(NUMBER, NUMBER, NUMBER, NUMBER, st.lists(CONFIGURATION, max_size=2).map(tuple)),
     ),
     st.builds(lambda nonce: RebuildReply(0, nonce, 0, 0, blank=True), NUMBER),
 )
@@ -249,6 +253,12 @@ def _append(**changes: object) -> pb.Frame:
         (pb.Frame(rebuild_request=pb.RebuildRequest(nonce=2**63)), "2^63"),
         (pb.Frame(rebuild_reply=pb.RebuildReply(term=1, last_log_term=2)), "log of term 2"),
         (pb.Frame(rebuild_reply=pb.RebuildReply(term=1, blank=True)), "of term 1"),
+        (pb.Frame(rebuild_reply=pb.RebuildReply(configurations=[b"x"], blank=True)), "of term 0"),
+        (
+            pb.Frame(rebuild_reply=pb.RebuildReply(term=1, configurations=[b"x"])),
+            "configuration of 1 bytes is too short",
+        ),
+        (pb.Frame(rebuild_reply=pb.RebuildReply(nonce=2**63)), "2^63"),
         (pb.Frame(forwarded_command=pb.ForwardedCommand(term=1)), "without a payload"),
         (pb.Frame(forward_refused=pb.ForwardRefused(reason="x")), "without a request id"),
         (pb.Frame(match_indices=pb.MatchIndices()), "of 0 members"),

@@ -311,18 +311,20 @@ class RebuildRequest(_message.Message):
     def __init__(self, term: _Optional[int] = ..., nonce: _Optional[int] = ...) -> None: ...
 
 class RebuildReply(_message.Message):
-    __slots__ = ("term", "nonce", "last_log_index", "last_log_term", "blank")
+    __slots__ = ("term", "nonce", "last_log_index", "last_log_term", "blank", "configurations")
     TERM_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     LAST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAST_LOG_TERM_FIELD_NUMBER: _ClassVar[int]
     BLANK_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATIONS_FIELD_NUMBER: _ClassVar[int]
     term: int
     nonce: int
     last_log_index: int
     last_log_term: int
     blank: bool
-    def __init__(self, term: _Optional[int] = ..., nonce: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., blank: _Optional[bool] = ...) -> None: ...
+    configurations: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, term: _Optional[int] = ..., nonce: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., blank: _Optional[bool] = ..., configurations: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ForwardedCommand(_message.Message):
     __slots__ = ("term", "payload")
