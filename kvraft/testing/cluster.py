@@ -61,19 +61,21 @@ class Cluster:
             refuse_memory_disk(directory)
         self.directory: Final = directory
         self.program: Final = program or Program(kind=kind, flags=flags or {})
-        self._reserved: ports.Reservation | None = None
+        self._reserved: list[ports.Reservation] = []
         if not client_ports or not peer_ports:
-            self._reserved = ports.reserve(2 * size)
-            client_ports, peer_ports = self._reserved.ports[:size], self._reserved.ports[size:]
+            self._reserved.append(ports.reserve(2 * size))
+            taken = self._reserved[0].ports
+            client_ports, peer_ports = taken[:size], taken[size:]
         places = zip(client_ports, peer_ports, hosts or [ports.LOOPBACK] * size, strict=True)
-        self.members: Final = tuple(
+        self.members = tuple(
             Member(f"n{number}", self.program, directory, client_port, peer_port, host)
             for number, (client_port, peer_port, host) in enumerate(places, 1)
         )
-        initial_cluster = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+        """Those that are to run: a cluster that changes its members is told here who they are."""
+        founding = self.initial_cluster()
         for member in self.members:
             member.cluster_flags = {
-                "initial-cluster": initial_cluster,
+                "initial-cluster": founding,
                 "initial-cluster-state": "new",
                 "initial-cluster-token": CLUSTER_TOKEN,
             }
@@ -82,6 +84,28 @@ class Cluster:
     def kind(self) -> Kind:
         """What its members are."""
         return self.program.kind
+
+    def initial_cluster(self) -> str:
+        """All of them, as the flag names them."""
+        return ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+
+    def more(self, name: str, **flags: str) -> Member:
+        """One more member on loopback, with ports of its own and these flags (`initial_cluster_state="existing"`).
+
+        It is not started, and the others do not know it: that is the caller's.
+        """
+        reserved = ports.reserve(2)
+        self._reserved.append(reserved)
+        client_port, peer_port = reserved.ports
+        member = Member(name, self.program, self.directory, client_port, peer_port)
+        member.cluster_flags = {flag.replace("_", "-"): value for flag, value in flags.items()}
+        self.members = (*self.members, member)
+        return member
+
+    def without(self, member: Member) -> None:
+        """A member that belongs to it no more: killed if it still runs, and not waited for by anything here."""
+        member.kill()
+        self.members = tuple(each for each in self.members if each is not member)
 
     def __enter__(self) -> Self:
         try:
@@ -122,8 +146,8 @@ class Cluster:
         """Kill -9 every member and give the ports back."""
         for member in self.members:
             member.kill()
-        if self._reserved is not None:
-            self._reserved.release()
+        for reserved in self._reserved:
+            reserved.release()
 
     def leader(self, timeout_s: float = READY_WITHIN_S) -> Member:
         """The leader that a quorum of the cluster's members names, itself included.
