@@ -4,16 +4,14 @@ import os
 import sys
 
 try:
-    import signal
+    from kvraft.start import signals
 except KeyboardInterrupt:
     os._exit(130)
 
 
 def main() -> int:
     """Run the command. Its exit code."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Until the member runs and stops in order, Ctrl-C ends it without a word, as SIGTERM does.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signals.prepare()
     _open_standard_descriptors()
     from kvraft import cli  # noqa: PLC0415 -- it takes a moment and opens files, after the above
 

@@ -42,10 +42,11 @@ ROOMS: Final[dict[str, set[str]]] = {
     "testing": {"clock", "start.port_holders"},
     "start": PURE | FOUNDATION | SHARED_VALUES | {"api_v2", "member", "settings", "storage", "transport"},
     "cli": {"logs", "settings", "start", "storage", "transport"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "start.signals"},
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     **{file: {"logs"} for file in HOST_FACTS},
     "start.__init__": set(),
+    "start.signals": set(),
     **dict.fromkeys(SHARED_VALUES, PURE),
 }
 """What of kvraft each room may import, beside itself. `room.file` is one file of a room, with rules of its own."""

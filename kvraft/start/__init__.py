@@ -12,7 +12,7 @@ What the host says; these know nothing of a member:
 
 - `file_limit`: how many files may be open, and so how many clients are served;
 - `path_owners`: why a directory cannot be used; `port_holders`: who listens on a port;
-- `service_manager`: what systemd is told.
+- `service_manager`: what systemd is told; `signals`: what is done about signals.
 
 This file imports nothing: whoever borrows a fact of the host does not get a member with it.
 """

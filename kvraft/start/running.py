@@ -14,7 +14,7 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.member import Member
 from kvraft.raft.configuration import Configuration
 from kvraft.settings.settings import Settings
-from kvraft.start import composition, data_directory, newcomers, service_manager
+from kvraft.start import composition, data_directory, newcomers, service_manager, signals
 from kvraft.start.giving_up import may_set_aside
 from kvraft.start.listeners import Listeners, bound_listeners
 from kvraft.start.members_of_the_day import learn_members
@@ -63,15 +63,13 @@ def run_once_or_twice(wanted: Settings, rebuild: str) -> int:
             rebuild = str(error).removesuffix(f"; {REMEDY}")
             holds_nothing = isinstance(error, _RebuildNeededError) and error.holds_nothing
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the loop has put Python's own back, which raises
+            signals.release()
 
 
 async def _run(wanted: Settings, listeners: Listeners, rebuild: str, *, holds_nothing: bool) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, logs.reopen)
+    signals.take(loop, stop.set, _hang_up)
     for listener in listeners.all:
         listener.turn_away()
     if rebuild:
@@ -100,6 +98,12 @@ async def _run(wanted: Settings, listeners: Listeners, rebuild: str, *, holds_no
         return await _serve(wanted, member, listeners, stop)
     finally:
         storage.close()
+
+
+def _hang_up() -> None:
+    """SIGHUP: from logrotate, or from a terminal that is closed."""
+    log.debug("SIGHUP: log files are opened anew")
+    logs.reopen()
 
 
 def _first_configuration(wanted: Settings, rebuild: str) -> Configuration:
