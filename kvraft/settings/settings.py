@@ -54,6 +54,9 @@ class Limits:
     connections_max: int = 16_384
     """Clients at once; each watch holds one. Fewer if fewer files may be open (`kvraft/start/file_limit.py`). One more
     is answered 500/300 `etcdserver: too many requests` and closed."""
+    strangers_max: int = 256
+    """Connections to the peer port that have not greeted as a member's. One more: the oldest is closed. Fewer if fewer
+    files may be open."""
     waiting_requests_max: int = 20_000
     """Writes and linearizable reads without an outcome, per member. More: 500/300 `etcdserver: too many requests`."""
     uncommitted_bytes_max: int = 64 << 20

@@ -146,6 +146,7 @@ def transport_settings(wanted: Settings) -> TransportSettings:
     return TransportSettings(
         silence_ms=max(wanted.election_timeout_ms, MIN_SILENCE_MS),
         connect_timeout_ms=max(wanted.election_timeout_ms, MIN_CONNECT_MS),
+        strangers_max=wanted.limits.strangers_max,
     )
 
 

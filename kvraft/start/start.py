@@ -63,13 +63,19 @@ def _begin_log(given: Given, wanted: Settings) -> None:
 
 
 def within_open_files(wanted: Settings) -> Settings:
-    """The settings with no more connections than files may be open."""
-    files_max = file_limit.raise_soft_limit()
-    connections = file_limit.connections_within(files_max, wanted.limits.connections_max)
-    if connections == wanted.limits.connections_max:
-        return wanted
-    log.warning("few files may be open: raise LimitNOFILE", files=files_max, connections=connections)
-    return replace(wanted, limits=replace(wanted.limits, connections_max=connections))
+    """The settings with no more connections than files may be open.
+
+    Raises:
+        SettingsError: these are too few.
+    """
+    limits, files_max = wanted.limits, file_limit.raise_soft_limit()
+    enough = file_limit.OWN + limits.strangers_max + limits.connections_max
+    shares = file_limit.shares_of(files_max, limits.connections_max, limits.strangers_max)
+    if shares is None:
+        raise SettingsError(file_limit.refusal(files_max, enough))
+    if files_max < enough:
+        log.warning("few files may be open: raise LimitNOFILE", files=files_max, connections=shares.clients, all=enough)
+    return replace(wanted, limits=replace(limits, connections_max=shares.clients, strangers_max=shares.strangers))
 
 
 def _check_named_others(wanted: Settings) -> None:

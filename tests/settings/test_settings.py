@@ -16,6 +16,7 @@ from kvraft.raft.settings import RaftSettings
 from kvraft.settings import flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
+from kvraft.transport.settings import TransportSettings
 
 THREE = "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:22380,n3=http://127.0.0.1:32380"
 
@@ -505,6 +506,7 @@ def test_limits_of_the_table_are_those_that_the_rooms_enforce() -> None:
         limits.uncommitted_bytes_max == RaftSettings().uncommitted_bytes_max == MemberSettings().uncommitted_bytes_max
     )
     assert limits.unread_bytes_max == ApiSettings().unread_bytes_max
+    assert limits.strangers_max == TransportSettings().strangers_max
     assert limits.unfinished_bytes_max == ApiSettings().unfinished_bytes_max
 
 
