@@ -1,109 +1,19 @@
 """Debian's etcdctl, in its v2 mode, against three members of etcd and of kvraft: same output, errors and exit codes."""
 
-import os
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, final
+from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
 from tests.conformance import systems
-from tests.conformance.comparison import masked_body
 from tests.conformance.differential.pair import Pair, Server, pair
+from tests.conformance.etcdctl import ENDS_WITHIN_S, Etcdctl, Outcome, agree
 from tests.conformance.systems import HISTORY_SIZE
 from tests.conformance.wire import Connection, Request, keys_request
 
 pytestmark = pytest.mark.slow
-
-ENDS_WITHIN_S: Final = 20.0
-ETCDCTL_TIMEOUTS: Final = ("--timeout", "10s", "--total-timeout", "15s")
-"""Its own are 2 s and 5 s, which a loaded machine may need for an answer."""
-FLANNEL_CONFIG: Final = '{"Network":"172.17.0.0/16"}'
-_RAFT_INDEX: Final = re.compile(r"(Raft-Index|raftIndex)[\": ]+\d+")
-_MEMBER_ID: Final = re.compile(r"\b[0-9a-f]{15,16}\b")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a command printed, names and places masked, and its exit code."""
-
-    stdout: str
-    stderr: str
-    exit_code: int
-
-
-@final
-class Etcdctl:
-    """etcdctl with the endpoints of one system."""
-
-    def __init__(self, server: Server) -> None:
-        program = shutil.which("etcdctl")
-        assert program is not None, "etcdctl is not installed: the conformance tests need etcd-client (`make deps`)"
-        self._program = program
-        self.server: Final = server
-
-    def command(self, *words: str) -> list[str]:
-        """The command line, `ENDPOINT` in it replaced by the URL of the first member."""
-        urls = self.server.system.client_urls
-        endpoints = ["--endpoints", ",".join(urls)] if "--endpoints" not in words else []
-        return [
-            self._program,
-            *endpoints,
-            *ETCDCTL_TIMEOUTS,
-            *(urls[0] if word == "ENDPOINT" else word for word in words),
-        ]
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command whose output is read line by line."""
-        return subprocess.Popen(
-            self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-        )
-
-    def run(self, words: Sequence[str], stdin: str = "") -> Outcome:
-        """Run a command to its end; then every member has applied what it did."""
-        done = subprocess.run(
-            self.command(*words),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=ENDS_WITHIN_S,
-            check=False,
-            env=environment(),
-        )
-        self.settle()
-        return Outcome(self.masked(done.stdout, words), self.masked(done.stderr, words), done.returncode)
-
-    def settle(self) -> None:
-        """Wait until every member has applied all: etcdctl asks any of them."""
-        self.server.ask(keys_request("GET", "/", query="quorum=true"))
-        for member in range(len(self.server.system.client_urls)):
-            self.server.catch_up(member)
-
-    def masked(self, text: str, words: Sequence[str] = ()) -> str:
-        """Output with places, ids, times and raft positions masked; lines sorted where their order is chance."""
-        for member in self.server.system.cluster.members:
-            text = text.replace(member.client_url, f"<client URL of {member.name}>")
-            text = text.replace(member.peer_url, f"<peer URL of {member.name}>")
-            text = text.replace(f"127.0.0.1:{member.client_port}", f"<address of {member.name}>")
-        text = _MEMBER_ID.sub("<id>", _RAFT_INDEX.sub(r"\1 <raft index>", text))
-        text = masked_body(text.encode())[0].decode()
-        if "ls" in words and "--sort" not in words:
-            return "\n".join(sorted(text.split("\n")))
-        if {"cluster-health", "member"} & set(words):
-            leaders = text.count("isLeader=true")
-            lines = sorted(re.sub(r"isLeader=\w+", "isLeader=<...>", text).split("\n"))
-            return "\n".join([*lines, f"{leaders} leaders"])
-        return text
-
-
-def environment() -> dict[str, str]:
-    """Ours, with etcdctl in its v2 mode and no other setting for it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ETCDCTL_")}
-    return {**kept, "ETCDCTL_API": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -123,21 +33,6 @@ def both(servers: Pair) -> Iterator[tuple[Etcdctl, Etcdctl]]:
         tool.settle()
     yield tools
     assert servers.ask(keys_request("GET", "/", query="quorum=true"))[0].status == 200
-
-
-def words_of(line: str) -> list[str]:
-    """A command line in words: split at blanks, `CONFIG` stands for flannel's configuration."""
-    return [FLANNEL_CONFIG if word == "CONFIG" else word for word in line.split()]
-
-
-def agree(both: tuple[Etcdctl, Etcdctl], script: str, stdin: str = "") -> list[Outcome]:
-    """Run a script, one command a line, on both; every outcome is the same. Returns the outcomes."""
-    outcomes = []
-    for line in filter(None, (line.strip() for line in script.splitlines())):
-        expected, actual = (tool.run(words_of(line), stdin) for tool in both)
-        assert actual == expected, line
-        outcomes.append(expected)
-    return outcomes
 
 
 SCRIPTS: Final = {

@@ -10,13 +10,12 @@ import pytest
 from tests.conformance import systems
 from tests.conformance.comparison import comparable, difference
 from tests.conformance.differential.pair import Pair, Server, pair
+from tests.conformance.membership import wait_addable
 from tests.conformance.wire import Answer, Request, keys_request
 
 pytestmark = pytest.mark.slow
 
 JSON: Final = "application/json"
-ADDABLE_WITHIN_S: Final = 30.0
-"""etcd adds nobody before all its members have been connected for 5 s."""
 _ID: Final = re.compile(rb"\b[0-9a-f]{14,16}\b")
 _MEMBER: Final = re.compile(rb'\{"id":[^}]*\}')
 
@@ -45,14 +44,7 @@ def three() -> Iterator[Pair]:
     """Three of each, at the same index, and connected for long enough."""
     with systems.etcd(3) as oracle, systems.subject(3) as subject, pair(oracle, subject) as servers:
         for server in servers.both:
-            added: list[Answer] = []
-
-            def is_addable(server: Server = server, added: list[Answer] = added) -> bool:
-                added.append(server.ask(change("POST", "", urls("http://127.0.0.1:9"))))
-                return added[-1].status == 201
-
-            server.system.cluster.wait_for("a change of its members", is_addable, ADDABLE_WITHIN_S)
-            assert server.ask(change("DELETE", "/" + json.loads(added[-1].body)["id"])).status == 204
+            wait_addable(server)
         servers.align()
         yield servers
 
