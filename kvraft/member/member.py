@@ -205,6 +205,13 @@ class Member:
         """Hand leadership over if this server has it and somebody can take it; one election timeout at most."""
         await self._handover.run()
 
+    def last_requests_s(self) -> float:
+        """How long a stop waits for requests under way: they are committed within a moment, or not before it is over.
+
+        Without a leader not at all, as etcd does not; otherwise until another leader can be there.
+        """
+        return self.settings.election_timeout_ms / 1000 if self._raft.leader_id else 0
+
     async def stop(self) -> None:
         """Answer what still waits, flush the state, and release network and disk."""
         self.loop.stop()

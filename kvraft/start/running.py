@@ -167,6 +167,8 @@ async def _serve(wanted: Settings, member: Member, listeners: Listeners, stop: a
             log.info("stopping", member=wanted.name)
             service_manager.tell("STOPPING=1")
             await member.transfer_leadership()
+            # Whoever still waits then is told that this member has stopped, and asks another.
+            asyncio.get_running_loop().call_later(member.last_requests_s(), member.clients.stop)
             await asyncio.gather(*(server.stop() for server in servers))
     finally:
         await member.stop()

@@ -1,6 +1,8 @@
 """Without a quorum: local reads go on, everything else says so in etcd's words after etcd's time (contract A.13)."""
 
 import asyncio
+import contextlib
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvraft.testing.cluster import Cluster, Member
+from kvraft.testing.cluster import Cluster, Kind, Member
 from kvraft.testing.raw_http import FORM, Connection
 
 VALUE_BYTES = 256 << 10
@@ -131,3 +133,31 @@ def test_writes_of_clients_that_have_gone_wait_no_longer(tmp_path: Path) -> None
         assert time.monotonic() - began < 6
     finally:
         cluster.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["etcd", "kvraft"])
+def test_stop_without_a_quorum_ends_what_waits_at_once(tmp_path: Path, kind: Kind) -> None:
+    """Writes and quorum reads are told that the server has stopped, and a supervisor does not wait."""
+    with Cluster(tmp_path / "cluster", kind=kind) as cluster:
+        survivor = cluster.members[0]
+        for member in cluster.members[1:]:
+            member.kill()
+        survivor.wait_for("loss of the leader", lambda: survivor.http("GET", "/health").status == 503, 15)
+        address = ("127.0.0.1", int(survivor.client_url.rpartition(":")[2]))
+        with contextlib.ExitStack() as opened:
+            clients = []
+            for request in (b"PUT /v2/keys/a?value=1", b"GET /v2/keys/a?quorum=true"):
+                client = opened.enter_context(socket.create_connection(address, timeout=20))
+                client.sendall(request + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                clients.append(client)
+            assert survivor.http("GET", "/version").status == 200
+            began = time.monotonic()
+            survivor.signal(signal.SIGTERM)
+            answers = [client.recv(4096) for client in clients]
+            assert survivor.wait_exit() == (0 if kind == "kvraft" else -signal.SIGTERM)
+            assert time.monotonic() - began < 3
+        for answer in answers:
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert b'"errorCode":300' in answer
+            assert b"etcdserver: server stopped" in answer
