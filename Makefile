@@ -12,8 +12,9 @@ RESULTS := torture-results
 deps: ## Debian's etcd for the tests, .venv, Python packages. Fast when nothing is missing.
 	@tools/deps
 
+run: export PORT_BASE := $(PORT_BASE)
 run: deps ## Three members on loopback, data kept under data/. PORT_BASE=3000 moves the ports.
-	@exec $(PYTHON) -m kvraft.testing.run --port-base $(PORT_BASE)
+	@exec $(PYTHON) -m kvraft.testing.run
 
 test: deps check ## Everything that must hold; within 15 minutes on 2 cores.
 	$(PYTHON) -m pytest

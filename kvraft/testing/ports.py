@@ -65,6 +65,16 @@ def reserve(count: int) -> Reservation:
     raise NoFreePortError(f"{count} ports wanted of {_RANGE.start}-{_RANGE.stop - 1}, {len(ports)} are free")
 
 
+def may_listen(port: int, host: str = LOOPBACK) -> bool:
+    """Whether this user may open such a listener at all: ports below 1024 are root's."""
+    with contextlib.closing(socket.socket()) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno != errno.EACCES
+    return True
+
+
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a listener could be opened here now. A port in TIME_WAIT counts as free, as it does for servers."""
     with contextlib.closing(socket.socket()) as probe:

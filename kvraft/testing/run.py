@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import re
 import select
 import signal
 import sys
@@ -33,22 +34,30 @@ class _StopError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Run until a signal comes or every member has ended. The exit code of the process."""
     parser = argparse.ArgumentParser(prog="python -m kvraft.testing.run", description=__doc__)
-    parser.add_argument("--port-base", type=int, default=2379, help="client port of the first member (2379)")
+    parser.add_argument(
+        "--port-base",
+        default=os.environ.get("PORT_BASE", "2379"),
+        help="client port of the first member (the environment's PORT_BASE, or 2379)",
+    )
     parser.add_argument(
         "--data", type=pathlib.Path, default=pathlib.Path("data"), help="where the data is kept (data/)"
     )
     parser.add_argument("--kind", choices=["kvraft", "etcd"], default="kvraft", help="what to run")
     given = parser.parse_args(arguments)
-    clients = [given.port_base + offset for offset in SPACING]
+    base_max = _PORT_MAX - SPACING[-1] - 1
+    base = int(given.port_base) if re.fullmatch(r"[0-9]{1,5}", given.port_base, re.ASCII) else 0
+    if not 1 <= base <= base_max:
+        return _fail(f"PORT_BASE={_one_line(given.port_base)}: use a number from 1 to {base_max}")
+    clients = [base + offset for offset in SPACING]
     peers = [port + 1 for port in clients]
-    if clients[0] < 1 or peers[-1] > _PORT_MAX:
-        return _fail(f"PORT_BASE={given.port_base}: use a number from 1 to {_PORT_MAX - SPACING[-1] - 1}")
     for port in (*clients, *peers):
+        if not ports.may_listen(port):
+            return _fail(f"port {port} is not for this user: choose a PORT_BASE from 1024 on")
         if not ports.is_free(port):
             holder = port_holders.holder_of(port) or "a process that this user may not see"
             return _fail(f"port {port} is taken by {holder}: stop it, or choose others with PORT_BASE=")
     # Members of another base are another cluster: their ids come from their URLs.
-    directory = given.data / str(given.port_base)
+    directory = given.data / str(base)
     cluster = Cluster(directory, kind=given.kind, client_ports=clients, peer_ports=peers, durable=False)
     return _run(cluster)
 
@@ -67,6 +76,8 @@ def _run(cluster: Cluster) -> int:
             return _stop_cleanly(cluster)
         except ClusterError as error:
             return _fail(str(error).partition("\n")[0])
+        except OSError as error:
+            return _fail(f"{_one_line(error.filename or cluster.directory)}: {error.strerror}: choose another --data")
     return _fail("every member has ended")
 
 
@@ -156,6 +167,11 @@ def _say(line: str) -> None:
 def _print(line: str) -> None:
     with _print_lock:
         print(line, flush=True)  # noqa: T201 -- the terminal is what this program writes to
+
+
+def _one_line(text: object) -> str:
+    """As it can be shown."""
+    return str(text).encode("unicode_escape", "backslashreplace").decode()
 
 
 def _fail(line: str) -> int:

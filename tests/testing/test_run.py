@@ -87,6 +87,38 @@ def test_taken_port_is_named_with_its_holder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "base", ["abc", "", "1.5", "-5", "0", "35535", "99999", "1e3", "3_000", "٣٠٠٠", " 80", "a\nb", "-h"]
+)
+def test_port_base_that_is_none_is_one_line(
+    base: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `PORT_BASE=abc make run` gives it; argparse would show its usage."""
+    monkeypatch.setenv("PORT_BASE", base)
+    assert run.main([]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"kvraft: PORT_BASE=.*: use a number from 1 to 35534", line)
+
+
+def test_port_that_this_user_may_not_have_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is nobody's, so no holder is looked for."""
+    monkeypatch.setattr(ports, "may_listen", lambda port: port >= 1024)
+    assert run.main(["--port-base=80"]) == 1
+    assert capsys.readouterr().err == "kvraft: port 80 is not for this user: choose a PORT_BASE from 1024 on\n"
+
+
+def test_data_that_cannot_be_made_is_one_line(
+    port_base: int, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file is where the directory would be."""
+    (tmp_path / "data").write_text("")
+    assert run.main([f"--port-base={port_base}", f"--data={tmp_path / 'data'}"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"kvraft: .*data.*: Not a directory: choose another --data", line)
+
+
 def test_port_base_out_of_range_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """The third member's ports must exist too."""
     assert run.main(["--port-base=40000"]) == 1
