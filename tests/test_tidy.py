@@ -38,9 +38,10 @@ ROOMS: Final[dict[str, set[str]]] = {
     "storage": PURE | FOUNDATION | SHARED_VALUES,
     "transport": PURE | FOUNDATION | SHARED_VALUES | {"settings"},
     "member": PURE | FOUNDATION | SHARED_VALUES,
-    "api_v2": {"keyspace"} | FOUNDATION | SHARED_VALUES,
+    "api_v2": {"keyspace", "security"} | FOUNDATION | SHARED_VALUES,
+    "security": FOUNDATION,
     "testing": {"clock", "start.port_holders"},
-    "start": PURE | FOUNDATION | SHARED_VALUES | {"api_v2", "member", "settings", "storage", "transport"},
+    "start": PURE | FOUNDATION | SHARED_VALUES | {"api_v2", "member", "security", "settings", "storage", "transport"},
     "cli": {"logs", "settings", "start", "storage", "transport"},
     "__main__": {"cli", "start.signals"},
     **dict.fromkeys(FOUNDATION, FOUNDATION),
@@ -73,6 +74,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/metrics.py": {"prometheus_client"},
     "kvraft/testing/plugin.py": {"pytest"},
     "kvraft/settings/config_file.py": {"yaml"},
+    "kvraft/security/passwords.py": {"bcrypt"},
     "kvraft/start/running.py": {"uvloop"},
 }
 """Where each library may be imported. The first matching prefix counts."""

@@ -16,6 +16,7 @@ from kvraft import logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Framing
 from kvraft.api_v2.app import App
+from kvraft.api_v2.asker import Asker, asker_on
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.request_splitter import RequestLine, Splitter
 from kvraft.api_v2.unfinished import SMALL_BYTES, Unfinished
@@ -28,14 +29,28 @@ log = logs.get(__name__)
 class WayOut:
     """The way out of one request that aiohttp parsed."""
 
-    __slots__ = ("_common", "_handler", "_transport", "over")
+    __slots__ = ("_authorization", "_common", "_forwarded", "_handler", "_transport", "over")
 
-    def __init__(self, handler: "Handler", transport: asyncio.Transport, common: bytes) -> None:
+    def __init__(
+        self,
+        handler: "Handler",
+        transport: asyncio.Transport,
+        common: bytes,
+        authorization: bytes | None = None,
+        *,
+        forwarded: bool = False,
+    ) -> None:
         self._handler = handler
         self._transport = transport
+        self._authorization = authorization
+        self._forwarded = forwarded
         self._common = common
         self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Done when the answer is complete; its result: whether the connection stays open."""
+
+    def asker(self) -> Asker:
+        """Who has sent what is being answered."""
+        return asker_on(self._transport, self._authorization, forwarded=self._forwarded)
 
     def common_headers(self) -> bytes:
         """Date and CORS lines."""

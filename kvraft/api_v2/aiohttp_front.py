@@ -28,6 +28,7 @@ log = logs.get(__name__)
 _BODY_METHODS: Final = frozenset((b"PUT", b"POST"))
 _HOST: Final = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
 """What Go takes for a Host (net/http validHostHeader)."""
+_FORWARDED: Final = ("X-Forwarded-For", "Forwarded", "Via")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -116,7 +117,14 @@ class AiohttpFront:
         is_secure = transport.get_extra_info("ssl_object") is not None
         # A Host that is refused is refused before CORS, as by etcd.
         cors = self._app.cors_headers(raw_origin) if self._app.is_known_host(host, is_secure=is_secure) else b""
-        connection = WayOut(handler, transport, self._dates() + cors)
+        authorization = headers.get("Authorization")
+        connection = WayOut(
+            handler,
+            transport,
+            self._dates() + cors,
+            None if authorization is None else _raw(authorization),
+            forwarded=any(name in headers for name in _FORWARDED),
+        )
         exchange = handler.exchange = Exchange(connection, framing)
         if handler.has_ended:
             exchange.last_request()

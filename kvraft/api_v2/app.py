@@ -10,14 +10,17 @@ from typing import Final, final
 from kvraft import logs
 from kvraft.api_v2 import errors, misc
 from kvraft.api_v2.answers import Answer, Framing
+from kvraft.api_v2.auth import Auth
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_responses import error_answer
 from kvraft.api_v2.keys import TOO_MANY_REQUESTS, Keys
-from kvraft.api_v2.routes import METRICS_ROUTES, PROFILES, ROUTES, Call, Served, find
+from kvraft.api_v2.routes import METRICS_ROUTES, PROFILES, ROUTES, Call, Right, Route, Served, find
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.targets import clean_path, host_name, parse_target, redirect_body, redirect_header, redirect_url
 from kvraft.metrics import Metrics
+from kvraft.security.passwords import Passwords
 
 log = logs.get(__name__)
 
@@ -53,10 +56,14 @@ class App:
     ) -> None:
         self.settings: Final = settings
         self.metrics: Final = metrics
-        self.keys: Final = Keys(backend, settings, metrics)
+        passwords = self._passwords = Passwords()
+        guard = self._guard = Guard(backend, settings.auth, passwords)
+        self.keys: Final = Keys(backend, settings, metrics, guard)
         self._backend = backend
         health = misc.Health(backend, settings.health_timeout_s, metrics)
-        self._served: Final = Served(backend, settings, metrics, self.keys, health)
+        self._served: Final = Served(
+            backend, settings, metrics, guard, self.keys, Auth(backend, guard, passwords), health
+        )
         self._any_origin = b"*" in settings.cors_origins
         self._any_host = b"*" in settings.hosts
         self._metrics_only = metrics_only
@@ -101,9 +108,20 @@ class App:
             exchange.answer(errors.method_not_allowed(b",".join(route.methods)))
         else:
             call = Call(request.method, path, target.query, request.content_type, request.body)
-            answer = route.handler(self._served, call, exchange)
-            if answer is not None:
-                exchange.answer(answer)
+            if route.right(request.method) is Right.ROOT:
+                self._guard.admit_root(exchange, lambda: self._serve(route, call, exchange))
+            else:
+                self._serve(route, call, exchange)
+
+    def _serve(self, route: Route, call: Call, exchange: Exchange) -> None:
+        """Answer a request whose right was judged, or that is judged by what it asks of a key."""
+        answer = route.handler(self._served, call, exchange)
+        if answer is not None:
+            exchange.answer(answer)
+
+    def close(self) -> None:
+        """Nothing is answered any more."""
+        self._passwords.close()
 
     def is_known_host(self, host: bytes, *, is_secure: bool) -> bool:
         """Whether the name by which a client calls this member is one of those that it may be called by."""

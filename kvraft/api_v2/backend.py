@@ -4,7 +4,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from kvraft.keyspace.commands import Command, MembershipCommand
+from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
@@ -96,8 +96,8 @@ class Backend(Clocked, Protocol):
         """
 
     @abc.abstractmethod
-    def change_members(self, command: MembershipCommand, done: Callable[[Written | EtcdError], None]) -> Abandon:
-        """`submit` for a change of the members.
+    def change_members(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Abandon:
+        """`submit` for a change of the members, judged (`Authorized`) or not.
 
         `done` gets an `EtcdError` as well if it would put the cluster at risk (`--strict-reconfig-check`).
         """

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from kvraft.api_v2.answers import Answer, Framing, Piece, answer_parts, stream_end, stream_head, stream_parts
+from kvraft.api_v2.asker import Asker
 
 
 class Connection(Protocol):
@@ -11,6 +12,10 @@ class Connection(Protocol):
 
     def common_headers(self) -> bytes:
         """Header lines of every answer at this moment: Date, CORS."""
+        ...
+
+    def asker(self) -> Asker:
+        """Who has sent the request that is being answered; made when somebody wants to know."""
         ...
 
     def write(self, parts: list[bytes]) -> None:
@@ -61,6 +66,10 @@ class Exchange:
     def is_open(self) -> bool:
         """Whether somebody still waits for this answer."""
         return self._connection is not None
+
+    def asker(self) -> Asker | None:
+        """Who asks; None if he has gone."""
+        return None if self._connection is None else self._connection.asker()
 
     def is_writable(self) -> bool:
         """False while the client has left too much unread, or has gone."""

@@ -18,11 +18,11 @@ from kvraft import logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Framing, answer_parts
 from kvraft.api_v2.app import App, Request
+from kvraft.api_v2.asker import Asker, asker_on, authorization_in
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.late_front import LateFront
-from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, header_facts
-from kvraft.api_v2.routes import key_of
+from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, NO_FACTS, HeaderFacts, header_facts
 from kvraft.api_v2.unfinished import SMALL_BYTES, Unfinished
 from kvraft.api_v2.unread import TRANSPORT_BYTES, Unread
 
@@ -106,9 +106,11 @@ class FastProtocol(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
+        "_block",
         "_buffer",
         "_eof",
         "_exchange",
+        "_facts",
         "_front",
         "_held_back",
         "_in_serve",
@@ -126,6 +128,9 @@ class FastProtocol(asyncio.Protocol):
         """Received and not yet used; begins at a request boundary."""
         self._exchange: Exchange | None = None
         """The request being answered."""
+        self._block = b""
+        """Its header lines, and what was read in them."""
+        self._facts = NO_FACTS
         self._in_serve = False
         self._reading_paused = False
         self._held_back = False
@@ -239,7 +244,8 @@ class FastProtocol(asyncio.Protocol):
             return False
         line_end = buffer.find(b"\r\n")
         words = buffer[:line_end].split(b" ")
-        facts = header_facts(buffer[line_end + 2 : end + 2])
+        block = buffer[line_end + 2 : end + 2]
+        facts = header_facts(block)
         if facts is None or len(words) != 3 or words[2] != b"HTTP/1.1":
             self._hand_over()
             return False
@@ -254,13 +260,12 @@ class FastProtocol(asyncio.Protocol):
         self._buffer = buffer[used:]
         if used > SMALL_BYTES:
             self._front.unfinished.hold(self, len(self._buffer))
-        self._answer(method, target, facts.content_type, buffer[end + 4 : used], keep_alive=facts.keep_alive)
+        self._block, self._facts = block, facts
+        self._answer(method, target, facts, buffer[end + 4 : used])
         return True
 
-    def _answer(
-        self, method: bytes, target: bytes, content_type: bytes | None, body: bytes, *, keep_alive: bool
-    ) -> None:
-        framing = _FRAMINGS[method == b"HEAD", keep_alive]
+    def _answer(self, method: bytes, target: bytes, facts: HeaderFacts, body: bytes) -> None:
+        framing = _FRAMINGS[method == b"HEAD", facts.keep_alive]
         exchange = self._exchange = Exchange(self, framing)
         if self._eof:
             exchange.last_request()
@@ -274,14 +279,14 @@ class FastProtocol(asyncio.Protocol):
                     target=target,
                     host=b"",
                     origin=None,
-                    content_type=content_type,
+                    content_type=facts.content_type,
                     body=body,
                     framing=framing,
                 ),
                 exchange,
             )
             return
-        app.keys.handle(method, key_of(path), query, content_type, body, exchange)
+        app.keys.handle(method, path, query, facts.content_type, body, exchange)
 
     def _hand_over(self) -> None:
         """Give the connection, and what it has sent, to aiohttp."""
@@ -295,6 +300,12 @@ class FastProtocol(asyncio.Protocol):
         self._front.aiohttp_front.adopt(transport, buffer, last=self._eof)
 
     # -- exchange.Connection ------------------------------------------------------------------------------------
+
+    def asker(self) -> Asker:
+        """Who has sent what is being answered."""
+        assert self._transport is not None, "an exchange is told when its client has gone"
+        authorization = authorization_in(self._block) if self._facts.has_credentials else None
+        return asker_on(self._transport, authorization, forwarded=self._facts.forwarded)
 
     def common_headers(self) -> bytes:
         """Date and CORS lines."""
@@ -322,6 +333,7 @@ class FastProtocol(asyncio.Protocol):
     def exchange_over(self, *, keep_alive: bool) -> None:
         """Go on with the next request, or close."""
         self._exchange = None
+        self._block = b""
         if not keep_alive:
             self._last = True
         if not self._in_serve:

@@ -68,6 +68,8 @@ class Write:
     command: Command
     quiet: bool
     """noValueOnSuccess: a success answers the action alone."""
+    recursive: bool = False
+    """Whether it was said, also where it changes nothing: who says it needs the right for all that is below."""
 
 
 KeyRequest = Read | Watch | Write
@@ -229,7 +231,7 @@ def _build(method: bytes, path: bytes, given: _Parameters, wall_ns: Callable[[],
         return Read(path, recursive=given.recursive, sort=given.sort, quorum=given.quorum)
     if method == b"HEAD":
         return Read(path, recursive=given.recursive, sort=given.sort, quorum=False)
-    return Write(_command(method, path, given, wall_ns), given.quiet)
+    return Write(_command(method, path, given, wall_ns), given.quiet, given.recursive)
 
 
 def _refuse_unnameable(path: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Written
 from kvraft.api_v2.go_json import quote
-from kvraft.keyspace.errors import HTTP_STATUSES, MESSAGES, EtcdError
+from kvraft.keyspace.errors import HTTP_STATUSES, MESSAGES, ErrorCode, EtcdError
 from kvraft.keyspace.events import Action, Event, NodeView
 from kvraft.keyspace.listing import format_expiration
 
@@ -84,15 +84,20 @@ def error_answer(error: EtcdError, cluster_id: int) -> Answer:
     return Answer(HTTP_STATUSES.get(error.code, 400), headers, error_json(error))
 
 
-def written_answer(written: Written, cluster_id: int, *, quiet: bool) -> Answer:
-    """The answer to a write that this member has applied."""
+def written_answer(written: Written, cluster_id: int, *, quiet: bool, blind: bool = False) -> Answer:
+    """The answer to a write that this member has applied.
+
+    With `blind` it tells nothing of what stood there before: whoever asks may write the key and not read it.
+    """
     event = written.event
     if isinstance(event, EtcdError):
+        if blind and event.code is ErrorCode.TEST_FAILED:
+            event = EtcdError(event.code, b"", event.index)
         return error_answer(event, cluster_id)
-    assert isinstance(event, Event)  # clients cannot send the commands that are only acknowledged
     assert isinstance(event, Event), "no client can ask for a command without an event"
     action = event.action
     created = action is Action.CREATE or (action is Action.SET and event.prev_node is None)
-    body = _ACTIONS[action] + b"}\n" if quiet and action in _QUIET_ACTIONS else event_json(event)
+    shown = Event(action, event.node, None, event.refresh) if blind else event
+    body = _ACTIONS[action] + b"}\n" if quiet and action in _QUIET_ACTIONS else event_json(shown)
     headers = key_headers(cluster_id, event.etcd_index, written.raft_index, written.raft_term)
     return Answer(201 if created else 200, headers, body)

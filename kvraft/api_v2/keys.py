@@ -5,20 +5,26 @@ that could not be understood, watches among the failures only, and a quorum read
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Final, final
 
 from kvraft.api_v2.answers import DECLARED_LENGTH_MAX, Answer, Piece
 from kvraft.api_v2.backend import Abandon, Backend, Written
 from kvraft.api_v2.exchange import Exchange
-from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, parse_key_request
+from kvraft.api_v2.guard import BUSY, DENIED, JUDGEMENTS_MAX, RESTLESS, Guard, Unknown
+from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, Write, parse_key_request
 from kvraft.api_v2.key_responses import error_answer, key_headers, written_answer
 from kvraft.api_v2.settings import ApiSettings
-from kvraft.api_v2.watches import Watches
+from kvraft.api_v2.watches import Grant, Watches
+from kvraft.keyspace.accounts import AccountsChanged
+from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.listing import Listing
 from kvraft.metrics import Metrics
+from kvraft.security.logins import GUEST, Login
 
+KEYS_PREFIX: Final = b"/v2/keys"
 WAIT_AHEAD_MAX: Final = 100
 """A watch may wait for an event so far in the future: clients ask for the next one, and tests for one soon after."""
 _LABELS: Final = {method.encode(): method for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}
@@ -43,11 +49,12 @@ _LONG_BODY: Final = bytes(DECLARED_LENGTH_MAX + 1)
 class Keys:
     """The key space as clients see it."""
 
-    def __init__(self, backend: Backend, settings: ApiSettings, metrics: Metrics) -> None:
+    def __init__(self, backend: Backend, settings: ApiSettings, metrics: Metrics, guard: Guard) -> None:
         self._backend = backend
+        self._guard = guard
         self._settings = settings
         self._metrics = metrics
-        self._watches: Final = Watches(backend)
+        self._watches: Final = Watches(backend, guard)
         self._unopened: Final[set[Exchange]] = set()
         """Watches whose index is being checked."""
         self._laborious_bytes = 0
@@ -55,26 +62,26 @@ class Keys:
     def handle(
         self,
         method: bytes,
-        key: bytes,
+        path: bytes,
         query: bytes,
         content_type: bytes | None,
         body: bytes,
         exchange: Exchange,
     ) -> None:
-        """Answer a request, now or later. `method` is one of the five that keys have, `key` is rooted and clean."""
+        """Answer a request, now or later. `method` is one of the five that keys have, `path` is clean."""
         backend = self._backend
         if len(query) + len(body) > _EASY_BYTES and query.count(b"&") + body.count(b"&") > _EASY_PAIRS:
-            self._handle_laborious(method, key, query, content_type, body, exchange)
+            self._handle_laborious(method, path, query, content_type, body, exchange)
             return
         try:
-            request = parse_key_request(method, key, query, content_type, body, backend.wall_ns)
+            request = parse_key_request(method, key_of(path), query, content_type, body, backend.wall_ns)
         except EtcdError as error:
             exchange.answer(error_answer(error, backend.cluster_id))
             return
-        self._perform(_LABELS[method], request, exchange)
+        self._perform(_LABELS[method], request, path, exchange)
 
     def _handle_laborious(
-        self, method: bytes, key: bytes, query: bytes, content_type: bytes | None, body: bytes, exchange: Exchange
+        self, method: bytes, path: bytes, query: bytes, content_type: bytes | None, body: bytes, exchange: Exchange
     ) -> None:
         """Parse a form of very many parameters on a thread: millions of them fit a body and take seconds."""
         size = len(query) + len(body)
@@ -83,7 +90,7 @@ class Keys:
             return
         self._laborious_bytes += size
         parsing = asyncio.get_running_loop().run_in_executor(
-            None, parse_key_request, method, key, query, content_type, body, self._backend.wall_ns
+            None, parse_key_request, method, key_of(path), query, content_type, body, self._backend.wall_ns
         )
 
         def parsed(future: asyncio.Future[KeyRequest]) -> None:
@@ -93,41 +100,110 @@ class Keys:
             except EtcdError as error:
                 exchange.answer(error_answer(error, self._backend.cluster_id))
             else:
-                self._perform(_LABELS[method], request, exchange)
+                self._perform(_LABELS[method], request, path, exchange)
 
         parsing.add_done_callback(parsed)
 
-    def _perform(self, label: str, request: KeyRequest, exchange: Exchange) -> None:
+    def _perform(self, label: str, request: KeyRequest, path: bytes, exchange: Exchange) -> None:
         """Do what was asked for. `label` is the method as it is counted."""
+        if self._guard.is_on:
+            self._judge(label, request, path, exchange)
+        else:
+            self._carry_out(label, request, path, exchange, None)
+
+    def _judge(
+        self, label: str, request: KeyRequest, path: bytes, exchange: Exchange, judgements_left: int = JUDGEMENTS_MAX
+    ) -> None:
+        """Do what was asked for if whoever asks has the right, by the accounts of this moment."""
+        asker = exchange.asker()
+        if asker is None:
+            return
+        if not judgements_left:
+            self._fail(label, RESTLESS, exchange)
+            return
+        is_write = isinstance(request, Write)
+        recursive = request.recursive
+
+        def identified(login: Login | Unknown) -> None:
+            if not exchange.is_open:
+                return  # gone while his password was compared
+            if login is Unknown.BUSY:
+                self._fail(label, BUSY, exchange)
+            elif isinstance(login, Unknown) or not self._guard.may(
+                login, path[len(KEYS_PREFIX) :], write=is_write, recursive=recursive
+            ):
+                exchange.answer(error_answer(DENIED, self._backend.cluster_id))
+            else:
+                self._carry_out(label, request, path, exchange, login, judgements_left - 1)
+
+        self._guard.identify(asker, identified)
+
+    def _carry_out(
+        self,
+        label: str,
+        request: KeyRequest,
+        path: bytes,
+        exchange: Exchange,
+        login: Login | None,
+        judgements_left: int = JUDGEMENTS_MAX,
+    ) -> None:
+        """Do what `login` may do; None while auth is off. Judge again if accounts change before it is done."""
         backend = self._backend
+        revision = self._guard.accounts.revision
+
+        def again() -> None:
+            self._judge(label, request, path, exchange, judgements_left)
+
         if isinstance(request, Read):
             if request.quorum:
                 self._metrics.http_received.add(1, "QGET")
-                self._read_after_barrier(request, exchange)
+                self._read_after_barrier(request, exchange, revision, again)
             else:
                 self._metrics.http_received.add(1, label)
                 self._read(label, request, exchange)
         elif isinstance(request, Watch):
             self._metrics.store_watch_requests.add()
+            grant = Grant(login or GUEST, path[len(KEYS_PREFIX) :])
             if request.wait_index > backend.keyspace.etcd_index + WAIT_AHEAD_MAX:
-                self._watch_after_barrier(label, request, exchange)
+                self._watch_after_barrier(label, request, exchange, grant, revision, again)
             else:
-                self._watch(label, request, exchange)
+                self._watch(label, request, exchange, grant)
         else:
             self._metrics.http_received.add(1, label)
-            quiet = request.quiet
+            self._write(label, request, path, exchange, login, again)
 
-            def done(outcome: Written | EtcdError) -> None:
-                try:
-                    if isinstance(outcome, EtcdError):
-                        self._fail(label, outcome, exchange)
-                    else:
-                        self._answer(label, written_answer(outcome, backend.cluster_id, quiet=quiet), exchange)
-                except Exception:
-                    exchange.abort()  # its client must not wait for an answer that cannot be made
-                    raise
+    def _write(
+        self,
+        label: str,
+        request: Write,
+        path: bytes,
+        exchange: Exchange,
+        login: Login | None,
+        again: Callable[[], None],
+    ) -> None:
+        backend = self._backend
+        quiet = request.quiet
+        command: Command = request.command
+        # Who may write a key and not read it is not told by his write what stood there.
+        blind = False
+        if login is not None:
+            command = self._guard.judged(command)
+            blind = not self._guard.may(login, path[len(KEYS_PREFIX) :], write=False, recursive=False)
 
-            self._wait(label, exchange, backend.submit(request.command, done))
+        def done(outcome: Written | EtcdError) -> None:
+            try:
+                if isinstance(outcome, EtcdError):
+                    self._fail(label, outcome, exchange)
+                elif type(outcome.event) is AccountsChanged:
+                    again()
+                else:
+                    answer = written_answer(outcome, backend.cluster_id, quiet=quiet, blind=blind)
+                    self._answer(label, answer, exchange)
+            except Exception:
+                exchange.abort()  # its client must not wait for an answer that cannot be made
+                raise
+
+        self._wait(label, exchange, backend.submit(command, done))
 
     def _wait(self, label: str, exchange: Exchange, abandon: Abandon) -> None:
         """Let go of what is waited for when the client has gone.
@@ -166,12 +242,14 @@ class Keys:
             self._metrics.http_failed.add(1, str(answer.status), label)
         exchange.answer(answer)
 
-    def _watch(self, label: str, request: Watch, exchange: Exchange) -> None:
-        error = self._watches.open(request, exchange)
+    def _watch(self, label: str, request: Watch, exchange: Exchange, grant: Grant) -> None:
+        error = self._watches.open(request, exchange, grant)
         if error is not None:
             self._fail(label, error, exchange)
 
-    def _watch_after_barrier(self, label: str, request: Watch, exchange: Exchange) -> None:
+    def _watch_after_barrier(
+        self, label: str, request: Watch, exchange: Exchange, grant: Grant, revision: int, again: Callable[[], None]
+    ) -> None:
         """Open a watch at an index far beyond this member's, unless it is beyond the cluster's too.
 
         What a client has seen of this cluster is committed, so a member that has passed a barrier since is not behind
@@ -183,11 +261,13 @@ class Keys:
             self._unopened.discard(exchange)
             last, wanted = self._backend.keyspace.etcd_index, request.wait_index
             try:
-                if error is None and wanted > last + WAIT_AHEAD_MAX:
+                if self._guard.accounts.revision != revision:
+                    again()
+                elif error is None and wanted > last + WAIT_AHEAD_MAX:
                     cause = b"the requested index is beyond every event of this cluster [%d/%d]" % (last, wanted)
                     self._fail(label, EtcdError(ErrorCode.EVENT_INDEX_CLEARED, cause, last), exchange)
                 elif exchange.is_open:
-                    self._watch(label, request, exchange)
+                    self._watch(label, request, exchange, grant)
             except Exception:
                 exchange.abort()
                 raise
@@ -201,18 +281,20 @@ class Keys:
 
         def last_request() -> None:
             gone()
-            self._watch(label, request, exchange)  # it ends there, as every watch does then
+            self._watch(label, request, exchange, grant)  # it ends there, as every watch does then
 
         exchange.on_gone = gone
         exchange.on_last_request = last_request
         if exchange.is_last:
             last_request()
 
-    def _read_after_barrier(self, request: Read, exchange: Exchange) -> None:
+    def _read_after_barrier(self, request: Read, exchange: Exchange, revision: int, again: Callable[[], None]) -> None:
         def done(error: EtcdError | None) -> None:
             try:
                 if error is not None:
                     self._fail("QGET", error, exchange)
+                elif self._guard.accounts.revision != revision:
+                    again()
                 else:
                     self._read("QGET", request, exchange)
             except Exception:
@@ -245,6 +327,14 @@ class Keys:
         else:
             exchange.begin(200, headers)
             _ListingSender(node, exchange).start()
+
+
+def key_of(path: bytes) -> bytes:
+    """The key that a clean path under /v2/keys names: rooted, without a trailing slash."""
+    key = path[len(KEYS_PREFIX) :]
+    if key.endswith(b"/"):
+        key = key[:-1]
+    return key or b"/"
 
 
 @final

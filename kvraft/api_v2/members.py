@@ -15,6 +15,7 @@ from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.go_json import render
 from kvraft.api_v2.go_json_reader import GoJsonError, Object, Value, kind_of, read, text_of
 from kvraft.api_v2.go_urls import peer_urls
+from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_responses import json_headers
 from kvraft.keyspace.cluster import MembershipRefused, Refusal
 from kvraft.keyspace.commands import AddMember, MembershipCommand, MoveMember, RemoveMember
@@ -65,9 +66,15 @@ def members_answer(path: bytes, backend: Backend) -> Answer:
 
 
 def change_members(
-    method: bytes, path: bytes, content_type: bytes | None, body: bytes, backend: Backend, exchange: Exchange
+    method: bytes,
+    path: bytes,
+    content_type: bytes | None,
+    body: bytes,
+    backend: Backend,
+    guard: Guard,
+    exchange: Exchange,
 ) -> Answer | None:
-    """Answer a POST, PUT or DELETE: what is wrong with it at once, the rest when it is decided."""
+    """Answer a POST, PUT or DELETE of root's: what is wrong with it at once, the rest when it is decided."""
     headers = json_headers(backend.cluster_id)
     member_id = 0
     if method != b"POST":
@@ -102,7 +109,7 @@ def change_members(
             exchange.abort()  # its client must not wait for an answer that cannot be made
             raise
 
-    exchange.on_gone = backend.change_members(command, done)
+    guard.submit(command, exchange, done, backend.change_members)
     return None
 
 

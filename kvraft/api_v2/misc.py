@@ -1,9 +1,7 @@
 """/version, /health, /metrics, /debug/vars and /config/local/log."""
 
 import asyncio
-import json
 import logging
-import re
 import sys
 from typing import Final, final
 from urllib.parse import parse_qs
@@ -14,12 +12,12 @@ from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_json import render
+from kvraft.api_v2.go_structs import GoJsonError, fields, first_value, text
 from kvraft.keyspace.errors import EtcdError
 from kvraft.metrics import CONTENT_TYPE, Metrics
 
 JSON_HEADERS: Final = b"Content-Type: application/json\r\n"
 _TEXT_HEADERS: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _METRICS_HEADERS: Final = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
 
 
@@ -67,38 +65,15 @@ def log_level_answer(body: bytes) -> Answer:
 
 
 def _wanted_level(body: bytes) -> str | None:
-    """The Level in a body, empty without one; None if Go's json.Decoder refuses it for a `struct{Level string}`.
-
-    Deeper than some 1,000 levels is refused here, deeper than 10,000 there.
-    """
-    # A byte that is not UTF-8, and half of a surrogate pair, become U+FFFD.
-    text = _SURROGATE.sub("\ufffd", body.decode("utf-8", "surrogateescape")).lstrip(" \t\r\n")
-    try:
-        # What follows the first value is not looked at.
-        wanted, _ = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
-        return None
-    # null leaves the zero value. An object is a tuple here, an array a list.
-    if wanted is not None and not isinstance(wanted, tuple):
-        return None
+    """The Level in a body, empty without one; None if Go's json.Decoder refuses it for a `struct{Level string}`."""
     level = ""
-    for field, value in wanted or ():
-        # Go matches field names without regard to case; null changes nothing, and of several fields the last counts.
-        if field.lower() != "level" or value is None:
-            continue
-        if not isinstance(value, str):
-            return None
-        level = value
-    return _SURROGATE.sub("\ufffd", level)
-
-
-def _refuse_constant(name: str) -> object:
-    """NaN and Infinity are no JSON for Go."""
-    raise ValueError(name)
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_constant=_refuse_constant)
-"""Keeps fields that come twice, and takes numbers of any length."""
+    try:
+        for field, value in fields(first_value(body)):
+            if field == "level":
+                level = text(value, level)
+    except GoJsonError:
+        return None
+    return level
 
 
 @final

@@ -4,11 +4,13 @@ Only what is beyond doubt is read here: one Host, at most one Content-Length and
 folded line, no odd character. Everything else is None, and aiohttp, which is then given the connection, judges it; so
 requests are refused in one place, and nothing is read differently here and there.
 
-Clients repeat their header lines to the byte, so parsed ones are remembered.
+Clients repeat their header lines to the byte, so parsed ones are remembered, those with a password by a keyed digest.
 """
 
 import re
+import secrets
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Final, final
 
 HEAD_BYTES_MAX: Final = 64 << 10
@@ -34,7 +36,18 @@ class HeaderFacts:
     content_length: int
     content_type: bytes | None
     keep_alive: bool
+    has_credentials: bool = False
+    """Whether there is an Authorization header; what it says is read when somebody wants to know."""
+    forwarded: bool = False
+    """Whether a proxy says that it has sent this on."""
 
+
+NO_FACTS: Final = HeaderFacts(0, None, keep_alive=True)
+_CREDENTIALS: Final = re.compile(rb"authorization", re.IGNORECASE)
+_ONCE: Final = frozenset((b"content-length", b"content-type", b"host", b"authorization"))
+"""Twice, they are not plain."""
+_FORWARDED: Final = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
+_DIGEST_KEY: Final = secrets.token_bytes(32)
 
 _remembered: dict[bytes, HeaderFacts | None] = {}
 
@@ -44,11 +57,17 @@ def header_facts(block: bytes) -> HeaderFacts | None:
     try:
         return _remembered[block]
     except KeyError:
-        facts = parse_headers(block)
+        key = block
+    if _CREDENTIALS.search(block):
+        # Nothing that is kept shows a password.
+        key = blake2b(block, key=_DIGEST_KEY, digest_size=32).digest()
+        if key in _remembered:
+            return _remembered[key]
+    facts = parse_headers(block)
     if len(block) <= _REMEMBERED_BYTES_MAX:
         if len(_remembered) >= _REMEMBERED_MAX:
             _remembered.clear()
-        _remembered[block] = facts
+        _remembered[key] = facts
     return facts
 
 
@@ -57,34 +76,23 @@ def parse_headers(block: bytes) -> HeaderFacts | None:
     lines = block.split(b"\r\n")
     if lines.pop() or len(lines) > _HEADERS_MAX:
         return None
-    content_length: int | None = None
-    content_type: bytes | None = None
     keep_alive = True
-    hosts = 0
+    once: dict[bytes, bytes] = {}
     for line in lines:
         header = _HEADER.fullmatch(line)
         if header is None:
             return None
         name, value = header.group(1).lower(), header.group(2)
-        if name in _NOT_PLAIN:
+        if name in _NOT_PLAIN or (name in once and name in _ONCE):
             return None
-        if name == b"content-length":
-            if content_length is not None or not _CONTENT_LENGTH.fullmatch(value):
-                return None
-            content_length = int(value)
-        elif name == b"content-type":
-            if content_type is not None:
-                return None
-            content_type = value
-        elif name == b"host":
-            hosts += 1
-            if not _HOST.fullmatch(value):
-                return None
-        elif name == b"connection":
+        if name == b"connection":
             token = value.lower()
             if token not in {b"keep-alive", b"close"}:
                 return None
             keep_alive = keep_alive and token == b"keep-alive"
-    if hosts != 1:
+        once[name] = value
+    host, length = once.get(b"host", b""), once.get(b"content-length", b"0")
+    if not _HOST.fullmatch(host) or not _CONTENT_LENGTH.fullmatch(length):
         return None
-    return HeaderFacts(content_length or 0, content_type, keep_alive)
+    forwarded = not _FORWARDED.isdisjoint(once)
+    return HeaderFacts(int(length), once.get(b"content-type"), keep_alive, b"authorization" in once, forwarded)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from kvraft.api_v2 import auth, members, misc, stats
+from kvraft.api_v2 import errors, members, misc, stats
 from kvraft.api_v2.answers import Answer
+from kvraft.api_v2.auth import Auth, pieces
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.keys import Keys
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.metrics import Metrics
@@ -50,7 +52,9 @@ class Served:
     backend: Backend
     settings: ApiSettings
     metrics: Metrics
+    guard: Guard
     keys: Keys
+    auth: Auth
     health: misc.Health
 
 
@@ -72,9 +76,13 @@ class Route:
     """What the other methods need."""
     handler: Handler
     below: bool = False
+    far_below: bool = False
+    """Only what is two names or more below the path, and nothing else."""
 
     def fits(self, path: bytes) -> bool:
         """Whether a clean path is this route's."""
+        if self.far_below:
+            return path.startswith(self.path + b"/") and b"/" in path[len(self.path) + 1 :].rstrip(b"/")
         return path == self.path or (self.below and path.startswith(self.path + b"/"))
 
     def right(self, method: bytes) -> Right:
@@ -89,21 +97,44 @@ _MEMBERS: Final = (b"GET", b"POST", b"DELETE", b"PUT")
 
 
 def _keys(served: Served, call: Call, exchange: Exchange) -> None:
-    served.keys.handle(call.method, key_of(call.path), call.query, call.content_type, call.body, exchange)
+    served.keys.handle(call.method, call.path, call.query, call.content_type, call.body, exchange)
 
 
 def _members(served: Served, call: Call, exchange: Exchange) -> Answer | None:
     if call.method == b"GET":
         return members.members_answer(call.path, served.backend)
-    return members.change_members(call.method, call.path, call.content_type, call.body, served.backend, exchange)
+    return members.change_members(
+        call.method, call.path, call.content_type, call.body, served.backend, served.guard, exchange
+    )
 
 
 def _machines(served: Served, _call: Call, _exchange: Exchange) -> Answer:
     return members.machines_answer(served.backend)
 
 
-def _auth(served: Served, call: Call, _exchange: Exchange) -> Answer:
-    return auth.auth_answer(call.method, call.path, served.backend)
+def _enable(served: Served, call: Call, exchange: Exchange) -> None:
+    served.auth.enable(call.method, exchange)
+
+
+def _users(served: Served, call: Call, exchange: Exchange) -> None:
+    served.auth.users(call.query, exchange)
+
+
+def _user(served: Served, call: Call, exchange: Exchange) -> None:
+    served.auth.user(call.method, pieces(call.path)[1], call.query, call.body, exchange)
+
+
+def _roles(served: Served, call: Call, exchange: Exchange) -> None:
+    served.auth.roles(call.query, exchange)
+
+
+def _role(served: Served, call: Call, exchange: Exchange) -> None:
+    served.auth.role(call.method, pieces(call.path)[1], call.body, exchange)
+
+
+def _too_deep(_served: Served, _call: Call, _exchange: Exchange) -> Answer:
+    """The path is looked at before the method, and before anybody is asked who he is."""
+    return errors.message(400, b"Invalid path")
 
 
 def _stats(served: Served, call: Call, _exchange: Exchange) -> Answer:
@@ -145,13 +176,15 @@ ROUTES: Final = (
     Route(b"/v2/stats/self", _GET, Right.NONE, Right.NONE, _stats),
     Route(b"/v2/stats/leader", _GET, Right.NONE, Right.NONE, _stats),
     Route(b"/v2/stats/store", _GET, Right.NONE, Right.NONE, _stats),
-    Route(b"/v2/auth/enable", _ONE, Right.NONE, Right.ROOT, _auth),
-    Route(b"/v2/auth/roles", _GET, Right.ROOT, Right.ROOT, _auth),
-    Route(b"/v2/auth/roles/", _GET, Right.ROOT, Right.ROOT, _auth),
-    Route(b"/v2/auth/roles", _ONE, Right.ROOT, Right.ROOT, _auth, below=True),
-    Route(b"/v2/auth/users", _GET, Right.ROOT, Right.ROOT, _auth),
-    Route(b"/v2/auth/users/", _GET, Right.ROOT, Right.ROOT, _auth),
-    Route(b"/v2/auth/users", _ONE, Right.ROOT, Right.ROOT, _auth, below=True),
+    Route(b"/v2/auth/enable", _ONE, Right.NONE, Right.ROOT, _enable),
+    Route(b"/v2/auth/roles", _GET, Right.ROOT, Right.ROOT, _roles),
+    Route(b"/v2/auth/roles/", _GET, Right.ROOT, Right.ROOT, _roles),
+    Route(b"/v2/auth/roles", (), Right.NONE, Right.NONE, _too_deep, far_below=True),
+    Route(b"/v2/auth/roles", _ONE, Right.ROOT, Right.ROOT, _role, below=True),
+    Route(b"/v2/auth/users", _GET, Right.ROOT, Right.ROOT, _users),
+    Route(b"/v2/auth/users/", _GET, Right.ROOT, Right.ROOT, _users),
+    Route(b"/v2/auth/users", (), Right.NONE, Right.NONE, _too_deep, far_below=True),
+    Route(b"/v2/auth/users", _ONE, Right.ROOT, Right.ROOT, _user, below=True),
     Route(b"/version", _GET, Right.NONE, Right.NONE, _version),
     _HEALTH,
     _METRICS,
@@ -168,11 +201,3 @@ METRICS_ROUTES: Final = (_HEALTH, _METRICS)
 def find(path: bytes, routes: Sequence[Route] = ROUTES) -> Route | None:
     """The route of a clean path; None: 404."""
     return next((route for route in routes if route.fits(path)), None)
-
-
-def key_of(path: bytes) -> bytes:
-    """The key that a clean path under /v2/keys names: rooted, without a trailing slash."""
-    key = path[8:]
-    if key.endswith(b"/"):
-        key = key[:-1]
-    return key or b"/"

@@ -156,6 +156,7 @@ class ApiServer:
             await self._loading
         await asyncio.gather(self._stop_fast(timeout_s), self._aiohttp.stop(timeout_s))
         self._unread.close()
+        self._app.close()
         self._unfinished.close()
 
     async def _stop_fast(self, timeout_s: float) -> None:

@@ -6,6 +6,19 @@ from typing import final
 
 @final
 @dataclass(slots=True, frozen=True)
+class AuthSettings:
+    """Who may do what, where an operator is stricter than etcd, or knows clients by their certificates."""
+
+    client_cert_auth: bool = False
+    """The common name of a client's verified certificate is a user, for requests without an Authorization header."""
+    denies_guests: bool = False
+    """While auth is on, whoever does not say who he is may do nothing, whatever the role guest allows."""
+    failures_max: int = 0
+    """Wrong passwords of a user, or from an address, in a minute; no further one is compared. 0, as in etcd: any."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
 class ApiSettings:
     """Limits and choices of the HTTP API. Sizes are bytes, durations seconds."""
 
@@ -40,5 +53,6 @@ class ApiSettings:
     """How long a graceful stop waits for requests under way: longer than the 7 s that a write may take."""
     health_timeout_s: float = 1.0
     """The linearizable read of /health has this long, as in etcd 3.4."""
+    auth: AuthSettings = AuthSettings()
     server_version: str = "3.4.23"
     """The etcd whose API this is. Clients read `X.Y` of it; `0.4` anywhere in it would mean etcd 0.4 to some."""

@@ -3,24 +3,30 @@
 The headers leave at once; an event is one chunk. A client that reads slowly is given the next event when it has taken
 those before, from the history: it costs no memory, and loses nothing unless the history moves on beyond it.
 
+A watch ends when its user loses the right to read what it watches, and when auth is turned on and the guest has none:
+before an event behind that change can reach it.
+
 Whenever this member ends a watch, the connection closes without the last chunk, as etcd's does: many clients take a
 complete answer without an event for an error, and all of them ask again when a connection breaks. Only a client that
 stops sending gets the end of its body: it has given up the watch itself.
 """
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final, final
 
 from kvraft import logs
 from kvraft.api_v2.answers import Piece
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_requests import Watch
 from kvraft.api_v2.key_responses import event_json, key_headers
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.event_history import event_bytes
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.watchers import CloseReason, Watcher
+from kvraft.security.logins import Login
 
 log = logs.get(__name__)
 
@@ -31,21 +37,34 @@ _SAY_S: Final = 1.0
 
 
 @final
+@dataclass(slots=True, frozen=True)
+class Grant:
+    """By what right somebody watches."""
+
+    login: Login
+    """Whoever opened the watch; the guest if auth was off then."""
+    key: bytes
+    """As it stood in the path of the request, behind /v2/keys."""
+
+
+@final
 class Watches:
     """Every open watch of one server."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, guard: Guard) -> None:
         self._backend = backend
+        self._guard = guard
+        backend.watchers.rights_changed = self._judge_anew
         self._open: Final[set[_OpenWatch]] = set()
         self._rendered: dict[int, Piece] = {}
         """The newest events sent, by index: one goes to all its watchers in a row, and to the slow ones soon after."""
         self._rendered_bytes = 0
         self._behind_count = 0
 
-    def open(self, request: Watch, exchange: Exchange) -> EtcdError | None:
-        """Start a watch; the error that is to be answered if its history is gone."""
+    def open(self, request: Watch, exchange: Exchange, grant: Grant) -> EtcdError | None:
+        """Start a watch that was found to be allowed; the error that is to be answered if its history is gone."""
         backend = self._backend
-        watch = _OpenWatch(self, exchange)
+        watch = _OpenWatch(self, exchange, grant)
         watcher = backend.watchers.watch(
             request.path,
             recursive=request.recursive,
@@ -65,6 +84,20 @@ class Watches:
         """Close the connection of every watch: its client asks again, elsewhere."""
         for watch in list(self._open):
             watch.break_off()
+
+    def _judge_anew(self) -> None:
+        """Users, roles or auth have changed: whoever may not watch any more is told no further event.
+
+        A watch from before auth is its guest's, since nobody has asked who opened it.
+        """
+        guard = self._guard
+        if not guard.is_on:
+            return
+        ended = [watch for watch in self._open if not watch.is_allowed(guard)]
+        for watch in ended:
+            watch.break_off()
+        if ended:
+            log.info("watches closed", reason="their users may not read that any more", watches=len(ended))
 
     def forget(self, watch: "_OpenWatch") -> None:
         """A watch is over."""
@@ -97,12 +130,18 @@ class Watches:
 class _OpenWatch:
     """One watch: a watcher of the hub and the exchange that its events leave by."""
 
-    __slots__ = ("_exchange", "_watcher", "_watches")
+    __slots__ = ("_exchange", "_grant", "_watcher", "_watches")
 
-    def __init__(self, watches: Watches, exchange: Exchange) -> None:
+    def __init__(self, watches: Watches, exchange: Exchange, grant: Grant) -> None:
         self._watches = watches
         self._exchange = exchange
+        self._grant = grant
         self._watcher: Watcher | None = None
+
+    def is_allowed(self, guard: Guard) -> bool:
+        """Whether its user may go on."""
+        grant, watcher = self._grant, self._watcher
+        return watcher is None or guard.may(grant.login, grant.key, write=False, recursive=watcher.recursive)
 
     def start(self, watcher: Watcher) -> None:
         """The headers have left: events may follow."""

@@ -44,8 +44,6 @@ class User:
     """bcrypt's text."""
     roles: tuple[str, ...] | None
     """As they were given, or sorted after the first change; None is null."""
-    changed_index: int
-    """etcd_index of the last change: what was verified or found allowed before it counts no more."""
 
     @property
     def roles_in_force(self) -> tuple[str, ...]:
@@ -152,13 +150,12 @@ class Accounts:
 
     def apply(self, command: AccountCommand, etcd_index: int) -> AccountsAnswer:
         """Carry a command out; `etcd_index` is the store's before it."""
-        founding = 0 if self._founded else FOUNDING_CHANGES
         before = etcd_index
         created = False
         outcome: User | Role | AccountError | None = None
         try:
             if isinstance(command, PutUser):
-                outcome, created = self._put_user(command, etcd_index + founding + 1)
+                outcome, created = self._put_user(command)
                 etcd_index += self._found() + 1
             elif isinstance(command, DeleteUser):
                 if self.enabled and command.name == ROOT:
@@ -209,27 +206,27 @@ class Accounts:
         self.enabled = True
         return changes
 
-    def _put_user(self, command: PutUser, index: int) -> tuple[User, bool]:
+    def _put_user(self, command: PutUser) -> tuple[User, bool]:
         name = command.name
         assert not (command.roles and (command.grant or command.revoke)), "the API refuses it"
         is_update = bool(command.grant or command.revoke)
         old = self.users.get(name)
         if not is_update and (command.roles or old is None):
-            user = self._new_user(command, index)
+            user = self._new_user(command)
         elif old is None:
             _refuse(404, f"User {name} does not exist.")
         else:
-            user = _merged_user(replace(old, roles=_shown_roles(old)), command, index)
+            user = _merged_user(replace(old, roles=_shown_roles(old)), command)
         self.users[name] = user
         return user, old is None and not is_update and not command.roles
 
-    def _new_user(self, command: PutUser, index: int) -> User:
+    def _new_user(self, command: PutUser) -> User:
         name = command.name
         if not command.password_hash:
             _refuse(400, f"Cannot create user {name} with an empty password")
         if name in self.users:
             _refuse(409, f"User {name} already exists.")
-        user = User(name, command.password_hash, command.roles, index)
+        user = User(name, command.password_hash, command.roles)
         return replace(user, roles=_shown_roles(user))
 
     def _put_role(self, command: PutRole) -> tuple[Role, bool]:
@@ -271,8 +268,8 @@ class Accounts:
         accounts.enabled = bool(stored["enabled"])
         accounts.revision = int(stored["revision"])
         accounts._founded = bool(stored["founded"])
-        for name, password_hash, roles, index in stored["users"]:
-            accounts.users[str(name)] = User(str(name), str(password_hash).encode(), _strings(roles), int(index))
+        for name, password_hash, roles in stored["users"]:
+            accounts.users[str(name)] = User(str(name), str(password_hash).encode(), _strings(roles))
         for name, *permissions in stored["roles"]:
             some = [None if each is None else Permissions(_strings(each[0]), _strings(each[1])) for each in permissions]
             granted, grant, revoke = some
@@ -289,10 +286,7 @@ class Accounts:
             "enabled": self.enabled,
             "revision": self.revision,
             "founded": self._founded,
-            "users": [
-                [user.name, user.password_hash.decode(), user.roles, user.changed_index]
-                for _, user in sorted(self.users.items())
-            ],
+            "users": [[user.name, user.password_hash.decode(), user.roles] for _, user in sorted(self.users.items())],
             "roles": [
                 [role.name, *map(_pair, (role.permissions, role.grant, role.revoke))]
                 for _, role in sorted(self.roles.items())
@@ -312,7 +306,7 @@ def _refuse_root(role: str) -> None:
         _refuse(403, f"Cannot modify role {role}: is root role.")
 
 
-def _merged_user(old: User, command: PutUser, index: int) -> User:
+def _merged_user(old: User, command: PutUser) -> User:
     name = command.name
     roles = set(old.roles or ())
     for role in command.grant:
@@ -323,7 +317,7 @@ def _merged_user(old: User, command: PutUser, index: int) -> User:
         if role not in roles:
             _refuse(409, f"Revoking ungranted role {role} for user {name}")
         roles.remove(role)
-    merged = User(name, command.password_hash or old.password_hash, tuple(sorted(roles)), index)
+    merged = User(name, command.password_hash or old.password_hash, tuple(sorted(roles)))
     if (merged.password_hash, merged.roles) == (old.password_hash, old.roles):
         _refuse(400, "User not updated. Use grant/revoke/password to update the user.")
     return merged

@@ -443,8 +443,6 @@ class Keyspace:
         self.stats = other.stats
         self.watchers = other.watchers
         self.watchers.resume_after_install(self.history)
-        if self.accounts.revision != other.accounts.revision:
-            self.watchers.rights_changed()
 
     def _restore(self, meta: Meta, newest: list[Event], node_sum: int) -> None:
         """Everything but the tree, once that is built."""

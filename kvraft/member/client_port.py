@@ -7,7 +7,7 @@ from typing import final
 
 from kvraft import clock, logs
 from kvraft.keyspace.command_codec import encode_command
-from kvraft.keyspace.commands import Command, MembershipCommand
+from kvraft.keyspace.commands import Authorized, Command, MembershipCommand
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
@@ -68,14 +68,14 @@ class ClientPort:
         self._requests.writes.abandon(waiter)
         self._loop.wake()
 
-    def change_members(
-        self, command: MembershipCommand, done: Callable[[Written | EtcdError], None]
-    ) -> Callable[[], None]:
+    def change_members(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Callable[[], None]:
         """`submit` for a change of the members, unless the strict check is against it."""
-        risk = None if self._strict_check is None else self._strict_check.risk_of(command)
+        change = command.command if isinstance(command, Authorized) else command
+        assert isinstance(change, MembershipCommand), "what changes the members is such a command"
+        risk = None if self._strict_check is None else self._strict_check.risk_of(change)
         if risk is None:
             return self.submit(command, done)
-        log.warning("change of the members refused", member=self.name, change=type(command).__name__, risk=risk)
+        log.warning("change of the members refused", member=self.name, change=type(change).__name__, risk=risk)
         refusal = outcomes.internal_error(risk.encode())
         return asyncio.get_running_loop().call_soon(outcomes.tell, done, refusal).cancel
 
@@ -106,6 +106,7 @@ class ClientPort:
         self._cluster.follow(keyspace)
         self._loop.put(SnapshotInstalled(position.index))
         self._requests.reads.applied(position.index)
+        keyspace.watchers.rights_changed()
         self._catch_watchers_up()
 
     def _catch_watchers_up(self) -> None:

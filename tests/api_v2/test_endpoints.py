@@ -94,20 +94,6 @@ async def test_other_member_page_is_404_as_json(client: Connection) -> None:
         assert (answer.status, answer.body) == (404, b'{"message":"Not found"}')
 
 
-@pytest.mark.parametrize(
-    ("method", "target"),
-    [
-        ("PUT", "/v2/auth/enable"),
-        ("GET", "/v2/auth/users"),
-    ],
-)
-async def test_what_is_not_there_yet_says_so(client: Connection, method: str, target: str) -> None:
-    """501, never a success that did nothing."""
-    answer = await client.request(method, target)
-    assert answer.status == 501
-    assert "yet" in answer.json()["message"]
-
-
 async def test_member_without_a_leader_is_unhealthy_and_in_election(served: Served, client: Connection) -> None:
     """/health 503 with a line feed, /v2/members/leader 503, /v2/stats/leader 403, members as ever."""
     served.backend.leader_id = 0

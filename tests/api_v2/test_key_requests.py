@@ -153,7 +153,8 @@ def test_ttl_beyond_what_nanoseconds_hold_is_refused_for_writes_only() -> None:
 )
 def test_write_means_the_operation_that_etcd_chooses(method: str, query: str, body: str, command: object) -> None:
     """Table A.6."""
-    assert parse(method, query, body) == Write(command, quiet=False)  # type: ignore[arg-type]  # the table is untyped
+    recursive = "recursive=true" in query
+    assert parse(method, query, body) == Write(command, quiet=False, recursive=recursive)  # type: ignore[arg-type]  # the table is untyped
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 
 from kvraft.api_v2 import profiles
 from kvraft.api_v2.answers import Framing
+from kvraft.api_v2.asker import Asker
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.routes import PROFILES, Right
 from kvraft.api_v2.settings import ApiSettings
@@ -66,6 +67,9 @@ async def test_profile_counts_stacks_while_others_are_served() -> None:
 
 class _Nobody:
     """A connection whose client has gone."""
+
+    def asker(self) -> Asker:
+        raise AssertionError
 
     def common_headers(self) -> bytes:
         return b""

@@ -21,10 +21,13 @@ PLAIN = HeaderFacts(0, None, keep_alive=True)
     [
         (HOST, PLAIN),
         (b"host:[::1]:2379\r\nUser-Agent: \xc3\xa9 x\r\nX:\r\n", PLAIN),
-        (HOST + b"Content-Length: 12\r\nCONTENT-TYPE:  a/b  \r\n", HeaderFacts(12, b"a/b", keep_alive=True)),
-        (HOST + b"Connection: close\r\n", HeaderFacts(0, None, keep_alive=False)),
+        (HOST + b"Content-Length: 12\r\nCONTENT-TYPE:  a/b  \r\n", HeaderFacts(12, b"a/b", True)),
+        (HOST + b"Connection: close\r\n", HeaderFacts(0, None, False)),
         (HOST + b"Connection: Keep-Alive\r\n", PLAIN),
-        (HOST + b"Connection: close\r\nConnection: keep-alive\r\n", HeaderFacts(0, None, keep_alive=False)),
+        (HOST + b"AUTHORIZATION: Basic eDp5\r\n", HeaderFacts(0, None, True, has_credentials=True)),
+        (HOST + b"x-forwarded-for: ::1\r\n", HeaderFacts(0, None, True, forwarded=True)),
+        (HOST + b"Via: 1.1 proxy\r\n", HeaderFacts(0, None, True, forwarded=True)),
+        (HOST + b"Connection: close\r\nConnection: keep-alive\r\n", HeaderFacts(0, None, False)),
     ],
 )
 def test_plain_head_is_read(block: bytes, facts: HeaderFacts) -> None:
@@ -39,6 +42,7 @@ def test_plain_head_is_read(block: bytes, facts: HeaderFacts) -> None:
         b"Transfer-Encoding: chunked\r\n",
         b"Content-Length: 1\r\nContent-Length: 1\r\n",
         b"Content-Type: a/b\r\nContent-Type: c/d\r\n",
+        b"Authorization: Basic eDp5\r\nAuthorization: Basic eDp6\r\n",
         b"Content-Length: +1\r\n",
         b"Content-Length: \r\n",
         b"Content-Length: 1, 1\r\n",
@@ -150,3 +154,13 @@ def test_nothing_is_read_differently_here_and_by_aiohttp(block: bytes) -> None:
     assert (None if content_type is None else content_type.encode("utf-8", "surrogateescape")) == facts.content_type
     assert message.should_close is not facts.keep_alive
     assert not message.chunked
+
+
+def test_what_is_kept_of_heads_shows_no_password() -> None:
+    """A head that comes again is known again, and neither the header nor what it encodes stands in memory for it."""
+    block = HOST + b"authorization: Basic cm9vdDpoaWRkZW4=\r\n"
+    request_heads._remembered.clear()
+    first = header_facts(block)
+    assert header_facts(block) is first
+    assert len(request_heads._remembered) == 1
+    assert all(b"cm9vdDpoaWRkZW4" not in repr(kept).encode() for kept in request_heads._remembered.items())

@@ -1,7 +1,6 @@
 """The recorded vectors of etcd 3.4.23: loading, and translating the indices of the recording into those of a replay.
 
-`tests/data/conformance/golden_v2.jsonl` holds what kvraft answers today, `pending_v2.jsonl` what it does not yet:
-`/v2/auth` with everything that was recorded under it.
+All of them, in `tests/data/conformance/golden_v2.jsonl`, are answered by kvraft, too.
 """
 
 import json

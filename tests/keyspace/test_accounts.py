@@ -302,5 +302,5 @@ def test_a_command_judged_twice_is_no_command() -> None:
 def test_what_is_stored_and_printed_shows_no_hash_by_chance() -> None:
     """A command in a log line or a traceback does not carry what a password could be guessed by."""
     assert HASH.decode() not in repr(PutUser("u", HASH))
-    assert HASH.decode() not in repr(User("u", HASH, None, 1))
-    assert json.loads(started(ROOT).accounts.to_json())["users"] == [["root", HASH.decode(), ["root"], 5]]
+    assert HASH.decode() not in repr(User("u", HASH, None))
+    assert json.loads(started(ROOT).accounts.to_json())["users"] == [["root", HASH.decode(), ["root"]]]
