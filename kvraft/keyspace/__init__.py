@@ -6,6 +6,7 @@ Around it:
 
 - `commands.py` what can be asked, `command_codec.py` its bytes in an entry; `answers.py` with `events.py` and
   `errors.py` what it comes to;
+- `store.py` etcd's operations on keys, `chronicle.py` what each change comes to: index, history, hash, watchers;
 - `tree.py` files and directories, `live_tree.py` the applied tree with all that hangs on it;
 - `views.py` nodes as events show them;
 - `json_text.py` values as Go's JSON strings, the form in which they are held, stored and served;

@@ -7,7 +7,8 @@ import pytest
 from kvraft.keyspace.commands import Create, Delete, Set, Sync, Update
 from kvraft.keyspace.errors import ErrorCode
 from kvraft.keyspace.events import Action, Event, NodeView
-from kvraft.keyspace.keyspace import SYNC_EXPIRES_MAX, Keyspace
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.store import SYNC_EXPIRES_MAX
 from kvraft.keyspace.views import TTL_S_MAX
 from tests.keyspace.helpers import CLOCK_MS, acknowledged, done, not_found, watch
 

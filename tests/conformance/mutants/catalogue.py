@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from kvraft.api_v2 import go_forms, key_requests, key_responses, keys
 from kvraft.api_v2.answers import Answer
-from kvraft.keyspace import json_text, keyspace, listing, live_tree, watchers
+from kvraft.keyspace import chronicle, json_text, keyspace, listing, live_tree, store, watchers
 from kvraft.keyspace.commands import NO_TTL
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Action, Event
@@ -32,7 +32,7 @@ def recorded_as(change: Callable[[Event], None]) -> Callable[[], None]:
         change(event)
         return original(store, event, *rest)
 
-    return lambda: around(keyspace.Keyspace, "_record", record)
+    return lambda: around(chronicle.Chronicle, "record", record)
 
 
 def _cause_is_the_key_asked_for() -> None:
@@ -110,7 +110,7 @@ def _swap_of_nothing_fails_to_compare() -> None:
             answer.code = ErrorCode.TEST_FAILED
         return answer
 
-    around(keyspace.Keyspace, "_compare_and_swap", swap)
+    around(store.Store, "_compare_and_swap", swap)
 
 
 def _only_the_first_failed_condition() -> None:
@@ -120,7 +120,7 @@ def _only_the_first_failed_condition() -> None:
             found.cause = found.cause.partition(b"] [")[0].rstrip(b"]") + b"]"
         return found
 
-    around(keyspace.Keyspace, "_find_comparable", find)
+    around(store.Store, "_find_comparable", find)
 
 
 def _ttl_survives_a_swap() -> None:
@@ -132,7 +132,7 @@ def _ttl_survives_a_swap() -> None:
             command = dataclasses.replace(command, ttl_s=left, expiration_ns=old.lifetime.expiration_ns)
         return original(store, action, path, old, command, clock_ms)
 
-    around(keyspace.Keyspace, "_rewrite", rewrite)
+    around(store.Store, "_rewrite", rewrite)
 
 
 def _quiet_delete() -> None:

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
+from kvraft.keyspace.chronicle import Chronicle
 from kvraft.keyspace.event_history import EventHistory
 from kvraft.keyspace.events import Event
-from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import Watcher, WatcherHub
 from tests.simulation.machine import KeyspaceMachine
 from tests.simulation.mutants.planting import Mutant, with_options, wrapped
@@ -39,10 +39,10 @@ def _drop_some(deliver: Any, hub: WatcherHub, watcher: Watcher, event: Event, si
         deliver(hub, watcher, event, size)
 
 
-def _previous_is_new(record: Any, keyspace: Keyspace, event: Event, *others: Any) -> Any:
+def _previous_is_new(record: Any, chronicle: Chronicle, event: Event, *others: Any) -> Any:
     if event.prev_node is not None and event.etcd_index % 16 == 0:
         event = dataclasses.replace(event, prev_node=event.node)
-    return record(keyspace, event, *others)
+    return record(chronicle, event, *others)
 
 
 _AWAY = ("crash", "crash_at", "isolate", "cut", "compact", "burst", "pause")
@@ -88,6 +88,6 @@ MUTANTS = (
         "M48b",
         "an event shows a wrong previous node",
         ("I10", "I7"),
-        wrapped(Keyspace, "_record", _previous_is_new),
+        wrapped(Chronicle, "record", _previous_is_new),
     ),
 )
