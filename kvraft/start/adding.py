@@ -143,7 +143,7 @@ def _change(
     reply, complaint = None, ""
     for url in dict.fromkeys((answer.url, *wanted.joining.urls)):
         try:
-            reply = door.ask(url, method, path, body)
+            reply = door.change(url, method, path, body)
         except NoAnswerError as error:
             complaint = str(error)
             continue
@@ -159,7 +159,7 @@ def _refused(door: HttpDoor, reply: Reply, what: str) -> NoReturn:
     why = f"{reply.status} {one_line(reply.message())}"
     if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         try:
-            has_leader = door.ask(reply.url, "GET", f"{CLIENT_PATH}/leader").status == HTTPStatus.OK
+            has_leader = door.ask(reply.url, f"{CLIENT_PATH}/leader").status == HTTPStatus.OK
         except NoAnswerError:
             has_leader = False
         why = (

@@ -36,11 +36,8 @@ def arrive(wanted: Settings, door: HttpDoor) -> Arrival:
         SettingsError: nobody answers, the flags do not name the members that the cluster has, or it is etcd's.
         NoAnswerError: nobody answers, and this member may wait for somebody (`--rebuild`).
     """
-    others = sorted(
-        url for member in wanted.initial_cluster if member.member_id != wanted.member_id for url in member.peer_urls
-    )
     try:
-        answer = told(door.ask_round(others, PEER_PATH))
+        answer = _ask_others(wanted, door)
     except NoAnswerError as error:
         if wanted.rebuild:
             raise
@@ -48,9 +45,34 @@ def arrive(wanted: Settings, door: HttpDoor) -> Arrival:
             f"{_FLAG}: cannot fetch cluster info from peer urls: {one_line(str(error))}: start the members that "
             "--initial-cluster names, or correct it"
         ) from None
-    own = _own(wanted, answer)
     refuse_etcd(door, answer.members)
-    return Arrival(as_member(wanted, answer, own), has_started(own))
+    own = _started(wanted, answer)
+    if own is not None:  # whatever the flags say of others: they are of the day on which it came
+        return Arrival(as_member(wanted, answer, own), has_been=True)
+    return Arrival(as_member(wanted, answer, _own(wanted, answer)), has_been=False)
+
+
+def find_again(wanted: Settings, door: HttpDoor) -> Arrival | None:
+    """The member with these peer URLs, if a running cluster has one that has started before.
+
+    None also if nobody answers, as before a cluster is founded.
+    """
+    try:
+        answer = _ask_others(wanted, door)
+    except NoAnswerError:
+        return None
+    own = _started(wanted, answer)
+    return None if own is None else Arrival(as_member(wanted, answer, own), has_been=True)
+
+
+def _ask_others(wanted: Settings, door: HttpDoor) -> ToldMembers:
+    others = (member for member in wanted.initial_cluster if member.member_id != wanted.member_id)
+    return told(door.ask_round(sorted(url for member in others for url in member.peer_urls), PEER_PATH))
+
+
+def _started(wanted: Settings, answer: ToldMembers) -> MemberRecord | None:
+    own = find_at(wanted.initial_advertise_peer_urls, answer.members)
+    return own if own is not None and has_started(own) else None
 
 
 def _own(wanted: Settings, answer: ToldMembers) -> MemberRecord:

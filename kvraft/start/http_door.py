@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Final, final
 from urllib.parse import urlsplit
 
-ANSWER_S: Final = 10.0
+CHANGE_S: Final = 10.0
 """A change of the members is answered within 7 s, by a cluster without a quorum too."""
+ANSWER_S: Final = 3.0
+"""What a member has it shows at once; behind this wait the others are asked."""
 _BODY_BYTES_MAX: Final = 4 << 20
 """A cluster of thousands would have less to say."""
 
@@ -56,14 +58,22 @@ class HttpDoor:
         """`answer_s` limits the time to connect, and each wait for more of an answer."""
         self._answer_s = answer_s
 
-    def ask(self, url: str, method: str, path: str, body: object = None) -> Reply:
+    def change(self, url: str, method: str, path: str, body: object = None) -> Reply:
+        """A request that a whole cluster has to agree on. Raises NoAnswerError."""
+        return self._ask(CHANGE_S, url, method, path, body)
+
+    def ask(self, url: str, path: str) -> Reply:
+        """GET from one member. Raises NoAnswerError."""
+        return self._ask(self._answer_s, url, "GET", path, None)
+
+    def _ask(self, answer_s: float, url: str, method: str, path: str, body: object) -> Reply:
         """One request of one member, with a JSON body if one is given.
 
         Raises:
             NoAnswerError: it does not answer.
         """
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self._answer_s)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=answer_s)
         try:
             data = None if body is None else json.dumps(body).encode()
             connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})
@@ -86,7 +96,7 @@ class HttpDoor:
         complaint = "no URL was given"
         for url in urls:
             try:
-                reply = self.ask(url, "GET", path)
+                reply = self.ask(url, path)
             except NoAnswerError as error:
                 complaint = str(error)
                 continue

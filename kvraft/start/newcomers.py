@@ -6,12 +6,12 @@ from typing import Final
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
 from kvraft.start.adding import add_itself, refuse_other_cluster
-from kvraft.start.arriving import arrive
+from kvraft.start.arriving import arrive, find_again
 from kvraft.start.data_directory import refuse_unusable
 from kvraft.start.http_door import HttpDoor, NoAnswerError
 
-_AT_LATER_STARTS_S: Final = 1.0
-"""They hold up nobody for a cluster that does not answer."""
+_WITHOUT_NEED_S: Final = 1.0
+"""A start that needs nobody waits no longer for a cluster that does not answer."""
 _NO_DATA: Final = "it holds no member's data"
 
 
@@ -25,10 +25,13 @@ def settle(wanted: Settings, rebuild: str) -> tuple[Settings, str]:
     """
     if not wanted.is_empty:
         if wanted.joining.urls:
-            refuse_other_cluster(wanted, HttpDoor(_AT_LATER_STARTS_S))
+            refuse_other_cluster(wanted, HttpDoor(_WITHOUT_NEED_S))
         return wanted, rebuild
-    if rebuild or not (wanted.joining.urls or wanted.initial_cluster_state == "existing"):
+    if rebuild:
         return wanted, rebuild
+    if not wanted.joining.urls and wanted.initial_cluster_state == "new":
+        found = find_again(wanted, HttpDoor(_WITHOUT_NEED_S)) if wanted.rebuild else None
+        return (wanted, "") if found is None else (found.settings, _NO_DATA)
     refuse_unusable(wanted.data_dir)
     try:
         arrival = (add_itself if wanted.joining.urls else arrive)(wanted, HttpDoor())

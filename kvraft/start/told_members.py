@@ -121,7 +121,7 @@ def refuse_etcd(door: HttpDoor, members: Iterable[MemberRecord]) -> None:
     """
     for url in (url for member in members for url in member.peer_urls):
         try:
-            reply = door.ask(url, "GET", "/raft/probing")
+            reply = door.ask(url, "/raft/probing")
         except NoAnswerError:
             continue
         if reply.status != HTTPStatus.NOT_FOUND:  # which kvraft answers to all but its two pages

@@ -152,8 +152,22 @@ def test_member_that_has_started_before_lost_its_data(tmp_path: pathlib.Path) ->
         text = _refusal(_existing(cluster, tmp_path))
         assert "this member has started before: " in text
         assert text.endswith("with --join and --replace=n4")
-        settled, rebuild = newcomers.settle(_existing(cluster, tmp_path, "--rebuild"), "")
+        others = "n9=http://127.0.0.1:1"
+        settled, rebuild = newcomers.settle(_existing(cluster, tmp_path, "--rebuild", others=others), "")
     assert (settled.member_id, rebuild) == (3, "it holds no member's data")
+
+
+def test_founder_that_lost_its_data_is_found_again_by_its_urls(tmp_path: pathlib.Path) -> None:
+    """With --rebuild in a unit file that founds: while nobody knows it, it is new. The token may be wrong."""
+    with _running() as cluster:
+        named = f"--initial-cluster=n1={cluster.url},n2={N2}", "--initial-cluster-token=wrong"
+        wanted = _read(tmp_path, "--name=n2", "--rebuild", *named)
+        settled, rebuild = newcomers.settle(wanted, "")
+        assert (settled.member_id, f"{settled.cluster_id:x}") == (2, CLUSTER_ID)
+        assert rebuild == "it holds no member's data"
+        cluster.members[2]["clientURLs"] = []
+        assert newcomers.settle(wanted, "") == (wanted, "")
+    assert newcomers.settle(wanted, "") == (wanted, "")
 
 
 def test_member_does_not_come_to_a_cluster_of_etcd(tmp_path: pathlib.Path) -> None:
@@ -270,7 +284,7 @@ def test_urls_that_lead_to_no_member(tmp_path: pathlib.Path) -> None:
     with socket.create_server((ports.LOOPBACK, 0)) as silent:
         url = f"http://{ports.LOOPBACK}:{silent.getsockname()[1]}"
         with pytest.raises(NoAnswerError, match="timed out"):
-            HttpDoor(0.05).ask(url, "GET", "/v2/members")
+            HttpDoor(0.05).ask(url, "/v2/members")
     with FakeCluster() as cluster:
         text = _refusal(_joining(cluster, tmp_path))
     assert text == (
