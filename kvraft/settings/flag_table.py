@@ -98,6 +98,14 @@ _SETTINGS: Final = (
             "left alone and mentioned once"
         ),
     ),
+    (
+        "wal-dir",
+        "",
+        (
+            "where the log is kept, as a rule on a disk of its own; it is moved there from wherever it is, and into "
+            "--data-dir if that is given"
+        ),
+    ),
     ("listen-client-urls", "http://127.0.0.1:2379,http://127.0.0.1:4001", "where clients are served; IP addresses"),
     (
         "advertise-client-urls",
@@ -285,7 +293,6 @@ def _accepted() -> Iterator[Flag]:
         ("proxy-refresh-interval", "there is no proxy mode"),
         ("proxy-write-timeout", "there is no proxy mode"),
         ("quota-backend-bytes", v3),
-        ("wal-dir", "the log is kept under --data-dir"),
     ):
         yield Flag(name, Use.ACCEPTED, why, fine=frozenset(filter(None, [ETCD_DEFAULTS.get(name)])))
     for name, why, fine in (

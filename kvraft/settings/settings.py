@@ -105,6 +105,8 @@ class Settings:
     """etcd's default: ten heartbeats may be lost before a leader is doubted."""
     snapshot_count: int = SNAPSHOT_COUNT
     """Log entries kept behind the stored state."""
+    wal_dir: pathlib.Path | None = None
+    """Where the log is wanted; None: wherever it is, which is `data_dir` as a rule."""
     history_size: int = 100_000
     """Events kept for watches: etcd's 1,000 were its users' first complaint. Read when the cluster is born."""
     cors: frozenset[str] = frozenset()
@@ -199,12 +201,7 @@ def data_dir(given: Given) -> pathlib.Path:
         SettingsError: it is relative to a directory that is gone, or the name that it is made of is none.
     """
     value = given.values.get("data-dir")
-    path = pathlib.Path(f"{_name(given)}.etcd" if value is None else value.text)
-    try:
-        return path.absolute()
-    except OSError as error:
-        reason = f"{path} is relative, and the working directory cannot be read ({error.strerror}): give a whole path"
-        raise given.error(reason, "data-dir") from None
+    return _absolute(given, "data-dir", f"{_name(given)}.etcd" if value is None else value.text)
 
 
 def from_flags(given: Given, stored: Identity | None = None) -> Settings:
@@ -235,6 +232,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
     return Settings(
         name=name,
         data_dir=data_dir(given),
+        wal_dir=_wal_dir(given),
         listen_client_urls=listening.clients,
         advertise_client_urls=listening.advertised_clients,
         listen_peer_urls=listening.peers,
@@ -263,6 +261,22 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         ignored=founded.ignored,
         former_name="" if stored is None or stored.name == name else stored.name,
     )
+
+
+def _wal_dir(given: Given) -> pathlib.Path | None:
+    value = given.values.get("wal-dir")
+    return None if value is None else _absolute(given, "wal-dir", value.text)
+
+
+def _absolute(given: Given, flag: str, text: str) -> pathlib.Path:
+    if "\0" in text:
+        raise given.error("a path has no NUL: give another one", flag)
+    path = pathlib.Path(text)
+    try:
+        return path.absolute()
+    except OSError as error:
+        reason = f"{path} is relative, and the working directory cannot be read ({error.strerror}): give a whole path"
+        raise given.error(reason, flag) from None
 
 
 def _name(given: Given) -> str:

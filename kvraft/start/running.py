@@ -86,6 +86,7 @@ async def _run(wanted: Settings, listeners: Listeners, rebuild: str, *, holds_no
             _first_configuration(wanted, rebuild),
             rebuild=rebuild,
             survivor=composition.survivor(wanted),
+            wal_dir=wanted.wal_dir,
         )
     except OSError as error:
         raise data_directory.unusable(wanted.data_dir, error) from error

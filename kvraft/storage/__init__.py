@@ -11,6 +11,7 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     opening         the door: `open_storage` gives a `Storage` with `log`, `state` and `start`
     environment     the data directory: lock, identity, format; aside: what a rebuild sets aside, and the way back
     emptiness       whether there is anything in it
+    log_place       the log on another disk, and its way there
     lmdb_file       one LMDB environment, examined before it is mapped
     free_pages      which pages of an LMDB file are free
     giving_back     free pages to the disk, freed memory to the system

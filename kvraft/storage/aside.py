@@ -20,6 +20,7 @@ from kvraft.storage.environment import (
     sync_directory,
 )
 from kvraft.storage.errors import WrongDirectoryError
+from kvraft.storage.log_place import remove
 
 _log = logs.get(__name__)
 
@@ -53,9 +54,10 @@ def set_aside(directory: DataDirectory, reason: str) -> None:
                 f"{reason}: --rebuild would set aside a second time, and {earlier} is still there: "
                 "look at the disk, move that directory away, and start again"
             )
+        remove(earlier / "log")
         shutil.rmtree(earlier)
     aside = begun[-1] if begun else _new_aside(directory.path)
-    held_bytes = sum(path.stat().st_blocks * 512 for entry in entries for path in (entry, *entry.rglob("*")))
+    held_bytes = sum(path.lstat().st_blocks * 512 for entry in entries for path in (entry, *entry.rglob("*")))
     _move(entries, aside)
     directory.reading_died = False
     _log.warning(
@@ -137,10 +139,7 @@ def _entries(path: Path) -> list[Path]:
 def _remove(entries: list[Path]) -> None:
     """Remove what `_entries` gave: the identity goes last, as when it is moved."""
     for entry in entries:
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+        remove(entry)
 
 
 def _asides(path: Path) -> list[Path]:

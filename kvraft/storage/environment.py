@@ -5,7 +5,7 @@
     identity            one JSON object: format, cluster, member, name, founders, token, whether creation was
                         completed, checksum; `members`, `replaces` and `forced` only where they say something
     reading             exists while a start reads the files; left behind by a start that died in it
-    log/                the log environment, with its watermark
+    log/                the log environment, with its watermark; with --wal-dir a link to it, see `log_place`
     state-<n>/          the state environment of generation n; the log names the generation in use
     spool/              snapshots on their way out or in
     damaged-<time>/     what a rebuild has set aside, in the same form; see `aside`
@@ -39,7 +39,9 @@ from kvraft.storage.errors import (
 ASIDE_PREFIX: Final = "damaged-"
 MAKING_ROOM: Final = "making-room"
 PUTTING_BACK: Final = "putting-back"
-_OURS: Final = frozenset({"identity", "identity.new", "reading", "log", "spool"})
+_OURS: Final = frozenset(
+    {"identity", "identity.new", "reading", "log", "log-again", "log-leaving", "log-link", "spool"}
+)
 _STATE: Final = re.compile(r"state-\d+")
 _MADE_BY_MKFS: Final = "lost+found"
 """On every fresh ext4 file system: nothing to talk about."""
@@ -53,7 +55,8 @@ class DataDirectory:
 
     def __init__(self, path: Path, lock_descriptor: int) -> None:
         self.path: Final = path
-        self._lock_descriptor = lock_descriptor
+        self._descriptors = [lock_descriptor]
+        self._places = [path]
         self.fresh = False
         """Whether this process has created it: the member remembers nothing."""
         self.reading_died = False
@@ -84,18 +87,23 @@ class DataDirectory:
         return state_paths(self.path)
 
     def free_bytes(self) -> int:
-        """What the file system still has for this member. Below the floor it should take no more writes.
+        """What the fuller of its file systems still has. Below the floor the member should take no more writes.
 
         Raises:
             StorageFailedError: nothing is known of the directory any more; whoever removed it, nothing may be promised.
         """
         try:
-            facts = os.statvfs(self.path)
+            facts = [os.statvfs(place) for place in self._places]
         except OSError as error:
             raise StorageFailedError(
                 f"--data-dir={self.path}: {error.strerror}: the directory was taken away or its disk fails; stopping"
             ) from error
-        return facts.f_bavail * facts.f_frsize
+        return min(fact.f_bavail * fact.f_frsize for fact in facts)
+
+    def hold_too(self, place: Path, descriptor: int) -> None:
+        """A part of the data is elsewhere: its disk needs room too, and its lock is released with this one."""
+        self._places.append(place)
+        self._descriptors.append(descriptor)
 
     def begin_reading(self) -> None:
         """Leave a sign for the next start, should reading kill this process (LMDB trusts the file it maps)."""
@@ -109,9 +117,8 @@ class DataDirectory:
 
     def close(self) -> None:
         """Release the lock. Closing it again does nothing."""
-        if self._lock_descriptor >= 0:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = -1
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
 def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirectory:
@@ -200,10 +207,11 @@ def _foreign_names(path: Path) -> list[str]:
         raise WrongDirectoryError(
             f"--data-dir={path}: {taken} is somebody's file, and kvraft keeps a directory of that name: move it away"
         )
-    return [name for name in names if not _is_ours(name)]
+    return [name for name in names if not is_ours(name)]
 
 
-def _is_ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
+    """Whether kvraft keeps something under this name in a data directory."""
     return name in _OURS or _STATE.fullmatch(name) is not None or _is_beside(name)
 
 
@@ -214,7 +222,7 @@ def _is_beside(name: str) -> bool:
 
 def is_kept(name: str) -> bool:
     """What stays where it is when a rebuild sets data aside, and does not make a directory a used one."""
-    return _is_beside(name) or not _is_ours(name)
+    return _is_beside(name) or not is_ours(name)
 
 
 def claim(directory: DataDirectory, identity: Identity) -> bool:

@@ -23,6 +23,7 @@ from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.going_alone import Survivor, WentAlone, go_alone
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile, Supply
+from kvraft.storage.log_place import LogPlace
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.spool import Spool
 from kvraft.storage.state_store import StateStore
@@ -92,6 +93,7 @@ def open_storage(
     *,
     rebuild: str = "",
     survivor: Survivor | None = None,
+    wal_dir: Path | None = None,
     log_map_bytes: int = LOG_MAP_BYTES,
     state_map_bytes: int = STATE_MAP_BYTES,
     supply: Supply = Supply(),  # noqa: B008 -- frozen
@@ -105,6 +107,8 @@ def open_storage(
         rebuild: why what the directory holds is set aside, for a log that gets everything back from the other members.
             Empty if it is to be used.
         survivor: how the member goes on alone, if it is to and has not been since that was asked for.
+        wal_dir: where the log is wanted, if not in the data directory; it is moved there if it is elsewhere. None:
+            wherever it is.
         log_map_bytes: address space for the log.
         state_map_bytes: address space for the state.
         supply: how many free pages the files may keep.
@@ -118,18 +122,24 @@ def open_storage(
     def open_file(path: Path, databases: int, create: bool) -> LmdbFile:
         map_bytes = state_map_bytes if databases else log_map_bytes
         examine = directory.reading_died and not create
+        path = path.readlink() if path.is_symlink() else path
         return LmdbFile(path, map_bytes, databases, create=create, examine=examine, supply=supply)
 
     try:
+        place = LogPlace(directory, wal_dir, identity.member_id)
         if rebuild:
             set_aside(directory, rebuild)
         if claim(directory, identity):
-            for leftover in (directory.log_path, *directory.state_paths()):
+            for leftover in directory.state_paths():
                 shutil.rmtree(leftover, ignore_errors=True)
             rebuilding = bool(rebuild) or has_set_aside(directory)
+            place.begin(is_new=not rebuilding)
             create_stores(directory, identity, configuration, open_file, rebuilding=rebuilding)
             failpoints.hit("directory.created")
             complete_creation(directory, identity)
+        else:
+            place.settle()
+        place.hold()
         directory.begin_reading()
         went_alone = None
         if survivor is not None:

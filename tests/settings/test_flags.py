@@ -100,11 +100,11 @@ def test_refused_variable_is_named_by_its_own_name() -> None:
 
 def test_flags_without_effect_leave_a_line_each() -> None:
     """Harmless flags of etcd are accepted; the log says that they do nothing, and why."""
-    notices = given("--max-wals=3", "--quota-backend-bytes", "8589934592", ETCD_WAL_DIR="/wal").notices
+    notices = given("--max-wals=3", "--quota-backend-bytes", "8589934592", ETCD_METRICS="extensive").notices
     assert notices == (
         "--max-wals=3 has no effect: the log is one environment, compacted by --snapshot-count",
         "--quota-backend-bytes=8589934592 has no effect: it concerns etcd's v3 API only",
-        "ETCD_WAL_DIR=/wal has no effect: the log is kept under --data-dir",
+        "ETCD_METRICS=extensive has no effect: /metrics shows everything",
     )
 
 

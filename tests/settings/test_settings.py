@@ -569,3 +569,12 @@ def test_profiles_are_served_if_asked_for() -> None:
     """By the switch that etcd has for it."""
     assert not read().profiles
     assert read("--enable-pprof").profiles
+
+
+def test_log_has_a_directory_of_its_own_if_one_is_named() -> None:
+    """Absolute, as the data directory is; a NUL, which YAML can write, is no path."""
+    assert read().wal_dir is None
+    assert read("--wal-dir=wal").wal_dir == pathlib.Path.cwd() / "wal"
+    for flag in ("wal-dir", "data-dir"):
+        with pytest.raises(SettingsError, match="a path has no NUL"):
+            read(f"--{flag}=a\0b")

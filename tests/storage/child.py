@@ -33,12 +33,14 @@ ENTRIES_MAX = 20_000
 FAILED_EXIT = 3
 
 
-def open_small(path: Path, identity: Identity = IDENTITY) -> Storage:
+def open_small(path: Path, identity: Identity = IDENTITY, *, wal_dir: Path | None = None, rebuild: str = "") -> Storage:
     """The data directory, with maps that suit many processes at once, and holes in place of free pages at any time."""
     return open_storage(
         path,
         identity,
         CONFIGURATION,
+        wal_dir=wal_dir,
+        rebuild=rebuild,
         log_map_bytes=SMALL_MAP_BYTES,
         state_map_bytes=SMALL_MAP_BYTES,
         supply=NO_SUPPLY,
