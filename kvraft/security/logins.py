@@ -5,7 +5,6 @@ pays once. What is remembered is a digest under a key that this process drew and
 it could be guessed by.
 """
 
-import base64
 import binascii
 import re
 import secrets
@@ -40,9 +39,12 @@ def basic(header: bytes) -> tuple[bytes, bytes] | None:
         return None
     try:
         # Go passes over line ends, and over nothing else.
-        decoded = base64.b64decode(_LINE_ENDS.sub(b"", header[len(_SCHEME) :]), validate=True)
+        encoded = _LINE_ENDS.sub(b"", header[len(_SCHEME) :])
+        decoded = binascii.a2b_base64(encoded, strict_mode=True)
     except binascii.Error:
         return None
+    if len(encoded) % 4:
+        return None  # too many signs at its end, which Python takes
     name, colon, password = decoded.partition(b":")
     return (name, password) if colon else None
 

@@ -1,0 +1,565 @@
+"""Who may do what while auth is on, through both fronts, and what becomes of it when users and roles change."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+
+import bcrypt
+import pytest
+import pytest_asyncio
+
+from kvraft.api_v2.asker import Asker, asker_on, authorization_in
+from kvraft.api_v2.guard import Guard, Unknown
+from kvraft.api_v2.settings import ApiSettings, AuthSettings
+from kvraft.keyspace.account_commands import (
+    AccountCommand,
+    DeleteRole,
+    DeleteUser,
+    DisableAuth,
+    EnableAuth,
+    Permissions,
+    PutRole,
+    PutUser,
+)
+from kvraft.keyspace.commands import Authorized, Command, Set
+from kvraft.keyspace.errors import EtcdError
+from kvraft.records import Written
+from kvraft.security import passwords
+from kvraft.security.logins import GUEST, Login
+from kvraft.security.passwords import Passwords
+from kvraft.testing.raw_http import Answer, Connection
+from tests.api_v2.conftest import Served, start
+from tests.api_v2.memory_backend import MemoryBackend
+
+DENIED = (401, b'{"errorCode":110,"message":"The request requires user authentication","cause":"Insufficient credentials","index":0}\n')  # fmt: skip  # noqa: E501 -- as it is sent
+NO_ROOT = (401, b'{"message":"Insufficient credentials"}')
+FORM = ("Content-Type", "application/x-www-form-urlencoded")
+
+
+def hashed(password: str) -> bytes:
+    """A hash that is cheap to compare."""
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4))
+
+
+def basic(login: str) -> tuple[str, str]:
+    """The header that says who asks, `name:password`."""
+    return "Authorization", "Basic " + base64.b64encode(login.encode()).decode()
+
+
+def change(backend: MemoryBackend, *commands: AccountCommand) -> None:
+    """What others have changed."""
+    for command in commands:
+        backend.apply(Authorized(backend.keyspace.accounts.revision, command))
+
+
+def revoke(*patterns: str) -> PutRole:
+    """Take reading away from the reader."""
+    return PutRole("reads", revoke=Permissions(patterns))
+
+
+CHANGES = (PutUser("r", hashed("other")), DeleteUser("r"), PutUser("r", revoke=("reads",)), DeleteRole("reads"))
+"""Each of which takes from r what he could read."""
+
+
+def populate(backend: MemoryBackend) -> None:
+    """Auth is on; root, r (reads below /a and /b itself), w (writes there), nobody for the guest."""
+    change(
+        backend,
+        PutUser("root", hashed("rpw")),
+        PutUser("r", hashed("p"), ("reads", "gone")),
+        PutUser("w", hashed("p"), ("writes",)),
+        PutUser("rw", hashed("p"), ("reads", "writes")),
+        PutRole("reads", Permissions(("/a/*", "/b"))),
+        PutRole("writes", Permissions(None, ("/a/*", "/b"))),
+        PutRole("guest", Permissions(("/open",))),
+    )
+    for path in (b"/a/x", b"/ab", b"/b", b"/open"):
+        backend.apply(Set(path, b"old"))
+    change(backend, EnableAuth())
+
+
+@pytest_asyncio.fixture
+async def guarded(served: Served) -> Served:
+    """A served backend that is populated."""
+    populate(served.backend)
+    return served
+
+
+@pytest_asyncio.fixture
+async def client(guarded: Served) -> AsyncIterator[Connection]:
+    """One connection to it."""
+    async with await guarded.connect() as connection:
+        yield connection
+
+
+async def ask(client: Connection, method: str, target: str, login: str | None = None, body: bytes = b"") -> Answer:
+    """Ask as somebody."""
+    headers = [] if login is None else [basic(login)]
+    if body:
+        headers.append(FORM)
+    return await client.request(method, target, headers=tuple(headers), body=body)
+
+
+def outcome(answer: Answer) -> tuple[int, bytes]:
+    """Status and body."""
+    return answer.status, answer.body
+
+
+@pytest.mark.parametrize(
+    ("login", "readable"),
+    [
+        (None, {"/open"}),
+        ("root:rpw", {"/a/x", "/ab", "/b", "/open"}),
+        ("root:wrong", set()),
+        ("nobody:p", set()),
+        ("r:p", {"/a/x", "/b"}),
+        ("w:p", set()),
+        ("rw:p", {"/a/x", "/b"}),
+    ],
+)
+async def test_everybody_reads_what_his_roles_allow(client: Connection, login: str | None, readable: set[str]) -> None:
+    """A wrong password is nobody's, not the guest's; a role that is gone allows nothing; /ab is not below /a."""
+    for key in ("/a/x", "/ab", "/b", "/open"):
+        for method, target in (("GET", key), ("HEAD", key), ("GET", f"{key}?quorum=true")):
+            answer = await ask(client, method, f"/v2/keys{target}", login)
+            assert (answer.status == 200) is (key in readable), (method, target)
+            if key not in readable and method == "GET":
+                assert outcome(answer) == DENIED
+                assert answer.header("X-Etcd-Index") == "0"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("PUT", "/a/y", b"value=1"),
+        ("POST", "/a/", b"value=1"),
+        ("DELETE", "/a/x", b""),
+        ("PUT", "/a/x?prevValue=old", b"value=1"),
+        ("DELETE", "/a/x?prevValue=old", b""),
+        ("PUT", "/a/x?prevExist=true&ttl=100&refresh=true", b""),
+        ("PUT", "/a/d?dir=true", b""),
+    ],
+)
+async def test_every_kind_of_write_needs_the_right_to_write(
+    guarded: Served, client: Connection, method: str, target: str, body: bytes
+) -> None:
+    """Reading is not enough, and nothing is changed by who is refused."""
+    index = guarded.backend.keyspace.etcd_index
+    for login in (None, "r:p", "w:wrong"):
+        assert outcome(await ask(client, method, f"/v2/keys{target}", login, body)) == DENIED
+    assert guarded.backend.keyspace.etcd_index == index
+    assert (await ask(client, method, f"/v2/keys{target}", "w:p", body)).status in {200, 201}
+
+
+@pytest.mark.parametrize("query", ["recursive=true", "recursive=true&sorted=true", "recursive=true&quorum=true"])
+async def test_recursion_needs_a_right_to_all_below(client: Connection, query: str) -> None:
+    """`/b` alone is not enough for what is below it, nor `/a/*` for /a, and the slash counts; also in a write."""
+    for target, status in (("/b", 401), ("/a", 401), ("/a/", 200), ("/a/x", 200)):
+        assert (await ask(client, "GET", f"/v2/keys{target}?{query}", "r:p")).status == status, target
+    for target, status in (("/b", 401), ("/a", 401), ("/a/x", 200)):
+        answer = await ask(client, "DELETE", f"/v2/keys{target}?recursive=true", "w:p")
+        assert answer.status == status, target
+    assert (await ask(client, "PUT", "/v2/keys/b?recursive=true", "w:p", b"value=1")).status == 401
+
+
+async def test_who_may_not_read_learns_nothing_by_writing(guarded: Served, client: Connection) -> None:
+    """Neither prevNode nor the value in a failed compare; the statuses are as ever."""
+    seen = [
+        await ask(client, "PUT", "/v2/keys/b", "w:p", b"value=1"),
+        await ask(client, "PUT", "/v2/keys/b?prevValue=wrong", "w:p", b"value=2"),
+        await ask(client, "PUT", "/v2/keys/b?prevIndex=7", "w:p", b"value=2"),
+        await ask(client, "PUT", "/v2/keys/b?prevExist=true", "w:p", b"value=2"),
+        await ask(client, "DELETE", "/v2/keys/b?prevValue=wrong", "w:p"),
+        await ask(client, "DELETE", "/v2/keys/b", "w:p"),
+    ]
+    assert [answer.status for answer in seen] == [200, 412, 412, 200, 412, 200]
+    assert all(b"old" not in answer.body and b"prevNode" not in answer.body for answer in seen)
+    assert all(b"cause" not in answer.body for answer in seen)
+    guarded.backend.apply(Authorized(guarded.backend.keyspace.accounts.revision, Set(b"/b", b"old")))
+    shown = await ask(client, "PUT", "/v2/keys/b", "rw:p", b"value=1")
+    assert b'"prevNode":{"key":"/b","value":"old"' in shown.body
+    compared = await ask(client, "PUT", "/v2/keys/b?prevValue=wrong", "rw:p", b"value=1")
+    assert b"[wrong != 1]" in compared.body
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", "/v2/auth/users"),
+        ("GET", "/v2/auth/users/r"),
+        ("PUT", "/v2/auth/users/r"),
+        ("DELETE", "/v2/auth/users/r"),
+        ("GET", "/v2/auth/roles"),
+        ("GET", "/v2/auth/roles/reads"),
+        ("PUT", "/v2/auth/roles/reads"),
+        ("DELETE", "/v2/auth/roles/reads"),
+        ("PUT", "/v2/auth/enable"),
+        ("DELETE", "/v2/auth/enable"),
+        ("POST", "/v2/members"),
+        ("PUT", "/v2/members/1"),
+        ("DELETE", "/v2/members/1"),
+    ],
+)
+async def test_what_is_roots_is_nobody_elses(guarded: Served, client: Connection, method: str, target: str) -> None:
+    """Also without a password, where there is no guest."""
+    index = guarded.backend.keyspace.etcd_index
+    for login in (None, "root:wrong", "nobody:rpw", "rw:p"):
+        assert outcome(await ask(client, method, target, login)) == NO_ROOT
+    assert guarded.backend.keyspace.etcd_index == index
+    assert (await ask(client, method, target, "root:rpw")).status != 401
+
+
+async def test_a_password_is_compared_once(client: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was right is remembered, over connections too; whoever was wrong is compared again."""
+    compared = []
+    is_right = passwords._is_right
+
+    def counted(password: bytes, password_hash: bytes | None, cost: int) -> bool:
+        compared.append(password)
+        return is_right(password, password_hash, 4)
+
+    monkeypatch.setattr(passwords, "_is_right", counted)
+    for _ in range(3):
+        assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+    assert compared == [b"p"]
+    for _ in range(2):
+        assert (await ask(client, "GET", "/v2/keys/b", "r:wrong")).status == 401
+    assert compared == [b"p", b"wrong", b"wrong"]
+
+
+async def test_many_connections_of_one_client_cost_one_hash(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They all wait for the same comparison."""
+    compared = []
+    is_right = passwords._is_right
+
+    def counted(password: bytes, password_hash: bytes | None, cost: int) -> bool:
+        compared.append(password)
+        return is_right(password, password_hash, 4)
+
+    monkeypatch.setattr(passwords, "_is_right", counted)
+    clients = [await guarded.connect() for _ in range(20)]
+    answers = await asyncio.gather(*(ask(client, "GET", "/v2/keys/b", "rw:p") for client in clients))
+    for each in clients:
+        await each.close()
+    assert {answer.status for answer in answers} == {200}
+    assert len(compared) < len(clients) / 2, "those that came while one was compared waited for it"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        PutUser("r", hashed("other")),
+        DeleteUser("r"),
+        PutUser("r", revoke=("reads",)),
+        DeleteRole("reads"),
+        revoke("/b"),
+    ],
+    ids=["password", "user", "role", "deleted role", "pattern"],
+)
+async def test_a_change_counts_from_the_next_request(
+    guarded: Served, client: Connection, changed: AccountCommand
+) -> None:
+    """Whatever was remembered."""
+    assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+    change(guarded.backend, changed)
+    assert outcome(await ask(client, "GET", "/v2/keys/b", "r:p")) == DENIED
+
+
+async def test_a_password_that_changes_while_it_is_compared_counts_no_more(
+    guarded: Served, client: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found right is not what stands there now."""
+    loop = asyncio.get_running_loop()
+    is_right = passwords._is_right
+
+    def meanwhile(password: bytes, password_hash: bytes | None, cost: int) -> bool:
+        right = is_right(password, password_hash, 4)
+        if right:
+            asyncio.run_coroutine_threadsafe(changes(), loop).result(10)
+        return right
+
+    async def changes() -> None:
+        change(guarded.backend, PutUser("r", hashed("other")))
+
+    monkeypatch.setattr(passwords, "_is_right", meanwhile)
+    assert outcome(await ask(client, "GET", "/v2/keys/b", "r:p")) == DENIED
+
+
+class Held:
+    """Stands between the API and the member: commands wait until they are let go."""
+
+    def __init__(self, backend: MemoryBackend) -> None:
+        self._backend = backend
+        self._submit = backend.submit
+        self.commands: list[tuple[Command, Callable[[Written | EtcdError], None]]] = []
+        self.came = asyncio.Event()
+
+    def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> Callable[[], None]:
+        self.commands.append((command, done))
+        self.came.set()
+        return lambda: None
+
+    def release(self) -> None:
+        """Apply what waits, and hold nothing more."""
+        self._backend.submit = self._submit  # type: ignore[method-assign] # put back
+        for command, done in self.commands:
+            self._submit(command, done)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (PutRole("writes", revoke=Permissions(None, ("/a/*", "/b"))), 401),
+        (PutUser("w", hashed("other")), 401),
+        (PutRole("other"), 201),
+        (DisableAuth(), 201),
+    ],
+    ids=["revoked", "password", "something else", "auth off"],
+)
+async def test_a_write_under_way_is_judged_again(
+    guarded: Served, client: Connection, changed: AccountCommand, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was allowed when it came; what counts is where it is applied."""
+    held = Held(guarded.backend)
+    monkeypatch.setattr(guarded.backend, "submit", held.submit)
+    asking = asyncio.ensure_future(ask(client, "PUT", "/v2/keys/a/new", "w:p", b"value=1"))
+    await held.came.wait()
+    change(guarded.backend, changed)
+    held.release()
+    assert (await asking).status == expected
+    found = guarded.backend.keyspace.get(b"/a/new", recursive=False, in_order=False, clock_ms=0)
+    assert isinstance(found, EtcdError) is (expected == 401)
+
+
+async def test_a_write_from_before_auth_is_judged_when_auth_is_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that had not heard of auth took it without a question."""
+    held = Held(served.backend)
+    async with await served.connect() as client:
+        monkeypatch.setattr(served.backend, "submit", held.submit)
+        asking = asyncio.ensure_future(ask(client, "PUT", "/v2/keys/a/new", None, b"value=1"))
+        await held.came.wait()
+        populate(served.backend)
+        held.release()
+        assert outcome(await asking) == DENIED
+
+
+async def test_a_change_of_users_under_way_is_judged_again(
+    guarded: Served, client: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root's own password has changed meanwhile: whoever asked is not root any more."""
+    held = Held(guarded.backend)
+    monkeypatch.setattr(guarded.backend, "submit", held.submit)
+    asking = asyncio.ensure_future(ask(client, "DELETE", "/v2/auth/users/r", "root:rpw"))
+    await held.came.wait()
+    change(guarded.backend, PutUser("root", hashed("other")))
+    held.release()
+    assert outcome(await asking) == NO_ROOT
+    assert "r" in guarded.backend.keyspace.accounts.users
+
+
+async def test_a_quorum_read_under_way_is_judged_again(
+    guarded: Served, client: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is answered with is newer than what it was judged by."""
+    barriers: list[Callable[[EtcdError | None], None]] = []
+    came = asyncio.Event()
+    read_barrier = guarded.backend.read_barrier
+
+    def hold(done: Callable[[EtcdError | None], None]) -> Callable[[], None]:
+        barriers.append(done)
+        came.set()
+        return lambda: None
+
+    monkeypatch.setattr(guarded.backend, "read_barrier", hold)
+    asking = asyncio.ensure_future(ask(client, "GET", "/v2/keys/b?quorum=true", "r:p"))
+    await came.wait()
+    change(guarded.backend, revoke("/b"))
+    monkeypatch.setattr(guarded.backend, "read_barrier", read_barrier)
+    barriers[0](None)
+    assert outcome(await asking) == DENIED
+
+
+async def watch(guarded: Served, target: str, login: str | None) -> Connection:
+    """A connection on which a watch is open."""
+    connection = await guarded.connect()
+    headers = () if login is None else (basic(login),)
+    head = await connection.stream(f"/v2/keys{target}", headers=headers)
+    assert head.status == 200, target
+    return connection
+
+
+async def is_over(connection: Connection) -> bool:
+    """Whether the server has closed it without an event."""
+    try:
+        return not await connection.read_chunk(timeout_s=5)
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return True
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        PutUser("r", hashed("other")),
+        DeleteUser("r"),
+        PutUser("r", revoke=("reads",)),
+        DeleteRole("reads"),
+        revoke("/a/*"),
+    ],
+    ids=["password", "user", "role", "deleted role", "pattern"],
+)
+@pytest.mark.parametrize("query", ["wait=true", "wait=true&recursive=true", "wait=true&recursive=true&stream=true"])
+async def test_a_watch_ends_with_the_right_to_it(guarded: Served, changed: AccountCommand, query: str) -> None:
+    """Before an event behind the change; whoever keeps his right keeps his watch."""
+    ended = await watch(guarded, f"/a/x?{query}", "r:p")
+    kept = await watch(guarded, f"/a/x?{query}", "root:rpw")
+    change(guarded.backend, changed)
+    guarded.backend.apply(Authorized(guarded.backend.keyspace.accounts.revision, Set(b"/a/x", b"secret")))
+    assert await is_over(ended)
+    assert b"secret" in await kept.read_chunk()
+    for connection in (ended, kept):
+        await connection.close()
+
+
+async def test_a_watch_from_before_auth_is_the_guests(served: Served) -> None:
+    """Nobody has asked who opened it."""
+    populate(served.backend)
+    change(served.backend, DisableAuth())
+    ended = await watch(served, "/a?wait=true&recursive=true", None)
+    kept = await watch(served, "/open?wait=true", None)
+    change(served.backend, EnableAuth())
+    for path in (b"/a/x", b"/open"):
+        served.backend.apply(Authorized(served.backend.keyspace.accounts.revision, Set(path, b"new")))
+    assert await is_over(ended)
+    assert b'"/open"' in await kept.read_chunk()
+    for connection in (ended, kept):
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/a/x?wait=true", 200),
+        ("/a/?wait=true&recursive=true", 200),
+        ("/a?wait=true&recursive=true", 401),
+        ("/a?wait=true", 401),
+        ("/b?wait=true&recursive=true", 401),
+        ("/ab?wait=true&recursive=true", 401),
+        ("/ab?wait=true&waitIndex=1", 401),
+        ("/?wait=true&recursive=true&stream=true", 401),
+        ("/ab?wait=true&waitIndex=100000", 401),
+        ("/ab?wait=true&quorum=true", 401),
+    ],
+)
+async def test_a_watch_needs_the_right_to_read(guarded: Served, target: str, status: int) -> None:
+    """Of what is below too if it is recursive; also where it begins in the history or far in the future."""
+    async with await guarded.connect() as connection:
+        assert (await connection.stream(f"/v2/keys{target}", headers=(basic("r:p"),))).status == status
+
+
+async def test_too_many_logins_at_once_are_told_so(
+    guarded: Served, client: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has looked at the password, so it is no 401."""
+    monkeypatch.setattr(passwords, "WAITING_MAX", 0)
+    answer = await ask(client, "GET", "/v2/keys/b", "r:p")
+    assert (answer.status, answer.json()["errorCode"]) == (500, 300)
+    assert (await ask(client, "GET", "/v2/auth/users", "root:rpw")).status == 500
+    assert (await ask(client, "GET", "/v2/keys/open")).status == 200
+
+
+@pytest.mark.parametrize("fast_front", [True, False])
+async def test_guests_are_denied_if_the_operator_says_so(*, fast_front: bool) -> None:
+    """From the moment auth is on, whatever their role allows."""
+    served = await start(ApiSettings(fast_front=fast_front, auth=AuthSettings(denies_guests=True)))
+    async with await served.connect() as client:
+        assert (await ask(client, "PUT", "/v2/keys/open", None, b"value=1")).status == 201
+        populate(served.backend)
+        assert outcome(await ask(client, "GET", "/v2/keys/open")) == DENIED
+        assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+    await served.server.stop()
+
+
+async def test_failures_are_bounded_if_the_operator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right password is not looked at either; whoever is remembered goes on."""
+    served = await start(ApiSettings(auth=AuthSettings(failures_max=2)))
+    populate(served.backend)
+    async with await served.connect() as client:
+        assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+        for _ in range(2):
+            assert (await ask(client, "GET", "/v2/keys/b", "rw:wrong")).status == 401
+        assert outcome(await ask(client, "GET", "/v2/keys/b", "rw:p")) == DENIED
+        assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+    await served.server.stop()
+
+
+def guard_of(settings: AuthSettings) -> Guard:
+    """A guard over a populated backend, where no password is compared."""
+    backend = MemoryBackend()
+    populate(backend)
+    return Guard(backend, settings, Passwords())
+
+
+def identified(guard: Guard, asker: Asker) -> Login | Unknown:
+    """Who asks, if that is known at once."""
+    found: list[Login | Unknown] = []
+    guard.identify(asker, found.append)
+    return found[0]
+
+
+def test_the_name_of_a_certificate_is_a_user_where_the_operator_says_so() -> None:
+    """Only then; a name that no user has is the guest's, and an empty one nobody's."""
+    guard = guard_of(AuthSettings(client_cert_auth=True))
+    assert identified(guard, Asker(None, "::1", "r")) == Login("r")
+    assert identified(guard, Asker(b"", "::1", "r")) == Login("r")
+    assert identified(guard, Asker(None, "::1", "stranger")) is GUEST
+    assert identified(guard, Asker(None, "::1", "")) is GUEST
+    assert identified(guard_of(AuthSettings()), Asker(None, "::1", "r")) is GUEST
+    assert guard.may(Login("r"), b"/b", write=False, recursive=False)
+    assert guard.is_root(Login("root"))
+
+
+def test_a_header_beats_a_certificate_also_when_it_is_wrong() -> None:
+    """As in etcd: who says who he is must prove it."""
+    guard = guard_of(AuthSettings(client_cert_auth=True))
+    assert identified(guard, Asker(b"Bearer x", "::1", "root")) is Unknown.WRONG
+
+
+class Transport:
+    """A connection over TLS whose client has shown a certificate."""
+
+    def __init__(self, common_name: str | None) -> None:
+        self._certificate = None if common_name is None else Shown(common_name)
+
+    def get_extra_info(self, name: str) -> object:
+        return {"peername": ("10.0.0.7", 4711), "verified_certificate": self._certificate}[name]
+
+
+class Shown:
+    """Its certificate."""
+
+    def __init__(self, common_name: str) -> None:
+        self.common_name = common_name
+
+
+def test_a_certificate_that_a_proxy_has_shown_is_nobodys() -> None:
+    """CVE-2018-16886: it says who the proxy is, and not who asks."""
+    assert asker_on(Transport("root"), None, forwarded=False) == Asker(None, "10.0.0.7", "root")
+    assert asker_on(Transport("root"), b"x", forwarded=True) == Asker(b"x", "10.0.0.7", "")
+    assert asker_on(Transport(None), None, forwarded=False) == Asker(None, "10.0.0.7", "")
+
+
+@pytest.mark.parametrize(
+    ("block", "found"),
+    [
+        (b"Authorization: Basic x\r\nHost: h\r\n", b"Basic x"),
+        (b"Host: h\r\nAUTHORIZATION:\tBasic  x \r\n", b"Basic  x"),
+        (b"Host: h\r\nX-Authorization: Basic x\r\n", None),
+        (b"Host: h\r\nA: \r\nauthorization:\r\n", b""),
+        (b"Host: authorization: x\r\n", None),
+    ],
+)
+def test_the_header_is_found_among_the_others(block: bytes, found: bytes | None) -> None:
+    """By its whole name, at the beginning of a line, without the blanks around what it says."""
+    assert authorization_in(block) == found

@@ -1,0 +1,92 @@
+"""Passwords are hashed and compared beside the event loop, a bounded number at once."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from kvraft.security import passwords
+from kvraft.security.passwords import Passwords
+
+COST = 4
+"""bcrypt's smallest: what is tested here is not its strength."""
+
+
+async def hashed(by: Passwords, password: bytes) -> bytes | None:
+    """The hash of a password."""
+    answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+    by.hash(password, answer.set_result)
+    return await answer
+
+
+async def checked(by: Passwords, password: bytes, password_hash: bytes | None) -> bool | None:
+    """Whether it is that hash's."""
+    answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+    by.check(password, password_hash, answer.set_result)
+    return await answer
+
+
+async def test_a_password_matches_its_hash_and_no_other() -> None:
+    """Two hashes of one password differ; bytes beyond the 72nd do not count, and a NUL does."""
+    by = Passwords(COST)
+    one, other = await hashed(by, b"pw"), await hashed(by, b"pw")
+    assert one is not None
+    assert one != other
+    assert await checked(by, b"pw", one) is True
+    assert await checked(by, b"pW", one) is False
+    long = await hashed(by, b"y" * 80)
+    assert await checked(by, b"y" * 72, long) is True
+    assert await checked(by, b"y" * 71, long) is False
+    assert await checked(by, b"a", await hashed(by, b"a\0b")) is False
+    by.close()
+
+
+async def test_nobodys_password_is_compared_with_the_same_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown user costs one hash of the same cost, and a hash that is none matches nothing."""
+    import bcrypt  # noqa: PLC0415 -- as the product does
+
+    salts = []
+    hashpw = bcrypt.hashpw
+
+    def noted(password: bytes, salt: bytes) -> bytes:
+        salts.append(salt)
+        return hashpw(password, salt)
+
+    monkeypatch.setattr(bcrypt, "hashpw", noted)
+    by = Passwords(COST)
+    assert await checked(by, b"pw", None) is False
+    assert [salt[:7] for salt in salts] == [b"$2b$04$"]
+    assert await checked(by, b"pw", b"no hash") is False
+    by.close()
+
+
+async def test_what_waits_is_bounded_and_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more than may wait is told so at once; half of the cores work, and the others find their turn."""
+    monkeypatch.setattr(passwords, "WAITING_MAX", 3)
+    go_on = threading.Event()
+    working = []
+
+    def slow(password: bytes, cost: int) -> bytes:
+        working.append(threading.current_thread().name)
+        assert go_on.wait(20)
+        return password
+
+    monkeypatch.setattr(passwords, "_hash", slow)
+    by = Passwords(COST)
+    waiting = [asyncio.ensure_future(hashed(by, b"%d" % number)) for number in range(3)]
+    await asyncio.sleep(0)
+    assert await hashed(by, b"too many") is None
+    go_on.set()
+    assert await asyncio.gather(*waiting) == [b"0", b"1", b"2"]
+    assert all(name.startswith("passwords") for name in working)
+    assert await hashed(by, b"again") == b"again"
+    by.close()
+
+
+def test_a_member_without_auth_never_loads_the_library() -> None:
+    """Neither with the room that holds passwords nor with the API."""
+    program = "import sys, kvraft.api_v2.server; print('bcrypt' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
