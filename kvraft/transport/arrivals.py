@@ -36,9 +36,8 @@ class Arrivals:
         key = (theirs.hello.member_id, theirs.instance, theirs.session)
         session = self._sessions.pop(key, None)
         if session is None or session.has_ended:
-            session = Session(self.wiring, *key, dialled_here=False)
-            # Before the answer, behind which alone anything is sent on it: so sessions take one another's place in the
-            # order of the peer's processes (`Links`).
+            session = Session(self.wiring, theirs, dialled_here=False)
+            # Before the answer: so sessions take one another's place in the order of the peer's processes (`Links`).
             self.wiring.links.enter(session)
             self._sessions = {known: each for known, each in self._sessions.items() if not each.has_ended}
             self._sessions[key] = session

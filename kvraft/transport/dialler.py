@@ -58,6 +58,7 @@ class Dialler:
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._attempt: asyncio.Task[Session] | None = None
+        self._given_up = False
         self._complain_at_ms = 0
         """When it is next said that the peer is out of reach; 0: it is not, or was not dialled yet."""
 
@@ -71,6 +72,12 @@ class Dialler:
             # Who was dialled by the peer so far can dial it all the same when the name server is no more.
             if self._names.worked(target) is None:
                 self._names.begin(target)
+
+    def give_up(self) -> None:
+        """The peer is no member any more, or has moved: also an attempt that is nearly there leads to no session."""
+        self._given_up = True
+        if self._attempt is not None:
+            self._attempt.cancel()
 
     def disconnected(self) -> None:
         """There is none any more."""
@@ -210,7 +217,10 @@ class Dialler:
         if lost is not None:  # Whoever takes over a connection is not told of an end that was told before.
             await _give_up(greeting)
             raise ConnectionError(lost)
-        session = Session(self._wiring, self.member_id, first.instance, number, dialled_here=True)
+        if self._given_up:
+            await _give_up(greeting)
+            raise ConnectionError("it is not to be dialled here any more")
+        session = Session(self._wiring, first, dialled_here=True)
         # Before the word, behind which alone anything is sent on it: see `Links`.
         self._wiring.links.enter(session)
         for mailbox, theirs in lanes:

@@ -3,9 +3,10 @@
 A peer is connected while a session with its present process is up. Usually there is one. There are two when both sides
 have dialled at once, or when one has dialled again and the other has not noticed yet why. The rules:
 
-- A session with another process of the peer ends all sessions with the one before. Frames are sent on a session only
-  behind a message that was answered here, so none of an earlier process is read behind one of a later
-  (`kvraft/raft/rebuild.py` depends on it).
+- A session with another process of the peer that comes up ends all sessions that were greeted before it: its process
+  answered a message of ours that is younger than they are, so it lives, and theirs do not. A greeting alone shows
+  nothing: it may be a dead process's that was on its way for long. As frames are read only of sessions that are up,
+  none of an earlier process is read behind one of a later (`kvraft/raft/rebuild.py` depends on it).
 - A session that came up later from the same dialler ends the earlier one: who has a session does not dial. One that
   the peer numbered before or as one that is up is late, or an echo of what the peer once sent: it ends.
 - Of two with different diallers both are read, and each side sends on the one that came up last, as the other may be
@@ -83,16 +84,25 @@ class Links(Generic[_Session]):
     def enter(self, session: _Session) -> None:
         """A greeting was accepted; nothing of this session has been read or sent behind it."""
         link = self._links.setdefault(session.member_id, _Link())
-        for old in tuple(link.entered):
-            if old.instance != session.instance:
-                old.end("another process of this peer has come")
         waiting = [old for old in link.entered if id(old) not in link.up and old.dialled_here == session.dialled_here]
         for old in waiting[: max(0, len(waiting) + 1 - _WAITING_MAX)]:
             old.end("its dialler has begun too many")
         link.entered.append(session)
 
+    def replace(self, session: _Session) -> bool:
+        """It is about to come up: end what was greeted before it by another process of the peer; whether any was up.
+
+        If so, what was remembered of the peer may have changed since this session was greeted.
+        """
+        link, replaced = self._links[session.member_id], False
+        for old in link.entered[: link.entered.index(session)]:
+            if old.instance != session.instance:
+                replaced = replaced or id(old) in link.up or old in link.retired
+                old.end("another process of this peer has come")
+        return replaced
+
     def up(self, session: _Session) -> None:
-        """Both sides accept each other on both lanes."""
+        """Both sides accept each other on both lanes, and `replace` was called."""
         link = self._links[session.member_id]
         if not session.dialled_here and any(
             not old.dialled_here and old.number >= session.number for old, _ in link.up.values()

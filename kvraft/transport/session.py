@@ -19,7 +19,7 @@ from kvraft.transport.codec import (
 from kvraft.transport.connection import Connection, Pulse
 from kvraft.transport.envelope import encode_answer
 from kvraft.transport.framing import seal
-from kvraft.transport.handshake import LANES, Gate, Lane
+from kvraft.transport.handshake import LANES, Gate, Greeting, Lane
 from kvraft.transport.lanes import OutboundQueue, lane_of
 from kvraft.transport.links import Links
 from kvraft.transport.reports import Reports
@@ -61,10 +61,12 @@ class Wiring:
 class Session:
     """One life of both lanes."""
 
-    def __init__(self, wiring: Wiring, member_id: int, instance: bytes, number: int, *, dialled_here: bool) -> None:
-        self.member_id: int = member_id
-        self.instance: bytes = instance
-        self.number: int = number
+    def __init__(self, wiring: Wiring, theirs: Greeting, *, dialled_here: bool) -> None:
+        """`theirs` is the peer's greeting, on either lane."""
+        self._theirs: Final = theirs
+        self.member_id: int = theirs.hello.member_id
+        self.instance: bytes = theirs.instance
+        self.number: int = theirs.session
         self.dialled_here: bool = dialled_here
         self.address = ""
         self.wiring: Final = wiring
@@ -107,6 +109,8 @@ class Session:
             or not all(lane in self._lanes and self._lanes[lane].is_accepted for lane in LANES)
         ):
             return
+        if self.wiring.links.replace(self) and self._is_refused_now():
+            return
         self.is_up = True
         for lane in self._lanes.values():
             lane.on_known()
@@ -116,6 +120,14 @@ class Session:
             return
         for lane in self._lanes.values():
             lane.begin()
+
+    def _is_refused_now(self) -> bool:
+        """Judge the peer's process once more, by all that its predecessor had sent; if it is refused, end."""
+        refusal = self.wiring.gate.judge(self._theirs)
+        if refusal is not None:
+            self.wiring.reports.refusing(self.member_id, self.address, refusal)
+            self.end("it was refused")  # it dials anew, and hears why
+        return refusal is not None
 
     def send(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Send frames, or queue them if the connection is full; returns those that were dropped."""
@@ -194,8 +206,10 @@ class _SessionLane:
             else (settings.control_frames_max, settings.control_bytes_max)
         )
         self._queue = OutboundQueue(*bounds, settings.message_bytes_max)
-        self._parts: Iterator[bytes] | None = None
-        """The rest of a large frame that is leaving."""
+        self._leaving: Frame | None = None
+        """A large frame of which a part has left, and not the last."""
+        self._parts: Iterator[bytes] = iter(())
+        self._next_part: bytes | None = None
         self._then: Callable[[], None] | None = None
         self._arriving = Reassembly(settings.frame_bytes_max)
         self._inbox: list[Frame] = []
@@ -218,7 +232,7 @@ class _SessionLane:
         return dropped
 
     def _is_idle(self) -> bool:
-        return not self._queue and self._parts is None and self.connection.is_writable
+        return not self._queue and self._leaving is None and self.connection.is_writable
 
     def _write_sealed(self, sealed: bytes) -> None:
         self.connection.write_sealed(sealed)
@@ -226,19 +240,21 @@ class _SessionLane:
 
     def _drain(self) -> None:
         """Write what is queued, as long as there is room."""
-        while (self._parts is not None or self._queue) and self.connection.is_writable:
-            if self._parts is None:
+        while (self._leaving is not None or self._queue) and self.connection.is_writable:
+            if self._leaving is None:
                 frames, size = self._queue.take()
                 if size <= self._message_bytes_max:
                     self._write_sealed(seal(encode_frames(frames)))
                     continue
+                self._leaving = frames[0]
                 self._parts = encode_fragments(frames[0], self._message_bytes_max)
-            part = next(self._parts, None)
-            if part is None:
-                self._parts = None
-            else:
-                self._write_sealed(seal(part))
-        if self._then is not None and self._parts is None and not self._queue:
+                self._next_part = next(self._parts)
+            part, self._next_part = self._next_part, next(self._parts, None)
+            if self._next_part is None:
+                self._leaving = None
+            assert part is not None, "a frame that is leaving has a part to come"
+            self._write_sealed(seal(part))
+        if self._then is not None and self._leaving is None and not self._queue:
             then, self._then = self._then, None
             then()
 
@@ -248,9 +264,11 @@ class _SessionLane:
         self._drain()
 
     def clear(self) -> list[Frame]:
-        """Drop what is queued; returns it: none of it has left."""
-        self._parts = self._then = None
-        return self._queue.clear()
+        """Drop what is queued; returns it: none of it has left, or not all of it, which is as good to the peer."""
+        leaving = [] if self._leaving is None else [self._leaving]
+        self._leaving = self._next_part = self._then = None
+        self._parts = iter(())
+        return leaving + self._queue.clear()
 
     def begin(self) -> None:
         """The session is up: give out what came early, and read on."""

@@ -141,6 +141,7 @@ class PeerTransport:
         """Dial no more at these addresses, where nobody is to be any more."""
         member_id = dialler.member_id
         del self._diallers[member_id]
+        dialler.give_up()
         dialling = self._dialling.pop(member_id, None)
         if dialling is not None:
             dialling.cancel()

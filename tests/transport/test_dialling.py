@@ -16,7 +16,9 @@ from kvraft.testing import ports
 from kvraft.transport.connection import Mailbox
 from kvraft.transport.dialler import Dialler
 from kvraft.transport.handshake import Greeting, Lane
+from kvraft.transport.links import Links
 from kvraft.transport.names import Address, Found, Names
+from kvraft.transport.session import Session
 from kvraft.transport.settings import TransportSettings
 from tests.transport import support
 
@@ -271,3 +273,38 @@ async def test_bug_in_dialling_reaches_the_loop_and_the_peer_is_dialled_again(mo
     async with _two(Directory()) as dialling:
         await dialling.events.until(lambda events: events.connected == {2})
     assert seen == [error]
+
+
+async def test_attempt_that_is_nearly_there_when_the_peer_leaves_leads_to_no_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its greetings are answered, and the set of peers changes in the same turn of the loop."""
+    entered: list[object] = []
+    both_greeted = asyncio.Event()
+    loop, greet, enter = asyncio.get_running_loop(), Dialler._greet, Links.enter
+
+    async def leaving(dialler: Dialler, address: Address, lane: Lane, number: int) -> tuple[Mailbox, Greeting]:
+        outcome = await greet(dialler, address, lane, number)
+        if lane is Lane.ENTRIES:
+            both_greeted.set()
+        else:
+            await both_greeted.wait()
+            # In the very turn in which the attempt goes on behind both.
+            loop.call_soon(loop.call_soon, dialling.transport.set_peers, {})
+        return outcome
+
+    def recording(links: Links[Session], session: Session) -> None:
+        if session.dialled_here:
+            entered.append(session)
+        enter(links, session)
+
+    monkeypatch.setattr(Dialler, "_greet", leaving)
+    monkeypatch.setattr(Links, "enter", recording)
+    async with _two(Directory()) as dialling:
+        async with asyncio.timeout(support.WAIT_S):
+            await both_greeted.wait()
+        # Whatever the attempt still does, it does before this ends.
+        await asyncio.gather(
+            *(task for task in asyncio.all_tasks() if task.get_name().startswith("dial ")), return_exceptions=True
+        )
+    assert entered == []

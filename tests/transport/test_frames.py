@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from kvraft.peer_frames import ForwardedCommand, Frame
+from kvraft.peer_frames import ForwardedCommand, Frame, GreetingRefusalReason, GreetingRefused
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from kvraft.testing import ports
 from kvraft.transport import session
 from kvraft.transport.codec import decode_message, encode_frames
 from kvraft.transport.connection import Connection
 from kvraft.transport.framing import PING, seal
-from kvraft.transport.handshake import Greeting, Lane
+from kvraft.transport.handshake import LANES, Greeting, Lane
 from tests.transport import raw, support
 
 
@@ -165,13 +165,14 @@ async def test_a_queue_full_of_bytes_drops_but_always_takes_one_frame() -> None:
 
 
 async def test_frames_still_queued_when_the_stream_breaks_are_reported() -> None:
-    """Dropped at once or later is all the same to whoever waits: what stood behind a large frame has not left."""
+    """Dropped at once or later is all the same: a large frame of which a part has left, and what stood behind it."""
     async with support.cluster(2) as (first, second):
         command = ForwardedCommand(3, bytes(support.QUICK.bulk_command_bytes))
-        first.transport.send(2, (support.append(support.entries(1, 10 << 20)), command))
+        large = support.append(support.entries(1, 10 << 20))
+        first.transport.send(2, (large, command))
         first.transport.set_peers({})
         await first.events.until(lambda events: events.dropped)
-        assert first.events.dropped_frames == [command]
+        assert first.events.dropped_frames == [large, command]
         assert second.events.frames == []
 
 
@@ -223,13 +224,40 @@ async def test_a_peer_that_leaves_the_configuration_is_disconnected() -> None:
         await third.events.until(lambda events: events.connected == {1, 2})
 
 
-async def test_session_with_an_earlier_process_is_given_up_when_its_successor_greets() -> None:
+async def test_session_with_an_earlier_process_is_given_up_when_its_successor_answers() -> None:
     """A half-open connection would swallow frames until its silence is noticed; the new process is proof enough."""
+    async with support.cluster(2) as (first, second), raw.session(first.transport.ports[0], instance=b"newer me"):
+        await second.events.until(lambda events: events.disconnects == 1)
+        await first.events.until(lambda events: events.disconnects >= 1)
+
+
+async def test_greeting_of_a_dead_process_that_comes_late_ends_nothing() -> None:
+    """It was on its way for long, and nobody answers: frames go on both ways on the session that there is."""
     async with support.cluster(2) as (first, second):
-        greeting = Greeting(support.hello(2), 1, Lane.CONTROL, b"newer me", 1)
-        async with raw.greeted(first.transport.ports[0], greeting):
-            await second.events.until(lambda events: events.disconnects == 1)
-            await first.events.until(lambda events: events.disconnects >= 1)
+        for number in range(10):
+            greeting = Greeting(support.hello(2), 1, Lane.CONTROL, b"dead one", number)
+            async with raw.greeted(first.transport.ports[0], greeting):
+                first.transport.send(2, (Heartbeat(1, 0, number, 1),))
+                second.transport.send(1, (Heartbeat(1, 0, number, 1),))
+        for peer in (first, second):
+            await peer.events.until(lambda events: len(events.frames) == 10)
+            assert peer.events.disconnects == 0
+
+
+async def test_successor_is_judged_by_all_that_its_predecessor_had_sent() -> None:
+    """An acknowledgement on its way when the new process greeted would otherwise count for a disk that has lost it."""
+    async with support.cluster(2) as (first, second):
+        greetings = [Greeting(support.hello(2), 1, lane, b"newer me", 1) for lane in LANES]
+        port = first.transport.ports[0]
+        async with raw.greeted(port, greetings[0]) as control, raw.greeted(port, greetings[1]) as entries:
+            forgotten = GreetingRefused(GreetingRefusalReason.SHORTER_LOG, "it has forgotten")
+            first.local.verdict = lambda hello: forgotten if hello.member_id == 2 else None
+            for lane in (control, entries):
+                lane.say(raw.ACCEPTED, encode_frames([Heartbeat(7, 0, 7, 7)]))
+            for lane in (control, entries):
+                await lane.ended()
+            await second.events.until(lambda events: events.disconnects)
+        assert first.events.frames == []
 
 
 async def test_half_open_session_ends_within_its_silence_limit_and_not_much_before() -> None:
@@ -280,3 +308,15 @@ async def test_one_of_two_quiet_lanes_says_that_both_live(monkeypatch: pytest.Mo
     for connection in connections:
         parts = [part for part, speaker in said if speaker is connection]
         assert max(later - earlier for earlier, later in itertools.pairwise(parts)) <= 10
+
+
+async def test_large_frame_whose_last_fragment_has_left_is_not_reported_as_unsent() -> None:
+    """Who is told so sends it again: a command that has arrived would be done twice."""
+    async with support.cluster(2) as (first, second):
+        command = ForwardedCommand(3, bytes(3 << 20))
+        first.transport.send(2, (command,))
+        await second.events.until(lambda events: events.frames)
+        assert second.events.frames == [command]
+        first.transport.set_peers({})
+        await second.events.until(lambda events: not events.connected)
+        assert first.events.dropped_frames == []

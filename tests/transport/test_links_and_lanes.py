@@ -56,6 +56,7 @@ class _Story:
 
     def up(self, member_id: int = 2, **fields: object) -> _Session:
         session = self.enter(member_id, **fields)
+        self.links.replace(session)
         self.links.up(session)
         return session
 
@@ -88,16 +89,33 @@ def test_session_that_the_peer_numbered_before_the_one_that_is_up_ends(number: i
     assert story.links.current(2) is again
 
 
-def test_greeting_of_another_process_ends_the_sessions_with_the_one_before() -> None:
+def test_session_with_another_process_ends_those_with_the_one_before() -> None:
     """Before anything is read on the new one: a half-open connection to a dead process neither delivers nor counts."""
     story = _Story()
     old, waiting = story.up(instance=OLD), story.enter(instance=OLD, number=2)
     new = story.enter(instance=NEW)
+    assert story.told == ["up 2"]
+    assert story.links.replace(new)
     assert old.ended
     assert waiting.ended
     assert story.told == ["up 2", "down 2"]
     story.links.up(new)
+    assert not story.links.replace(story.enter(instance=NEW, number=2))
     assert story.told == ["up 2", "down 2", "up 2"]
+
+
+def test_late_greeting_of_a_dead_process_ends_nothing() -> None:
+    """It was on its way while the next one came up, or came behind it: nobody answers our answer."""
+    story = _Story()
+    early = story.enter(instance=OLD, dialled_here=False)
+    new = story.up(instance=NEW, dialled_here=False)
+    assert early.ended, "greeted before, so its process cannot live"
+    late = story.enter(instance=OLD, dialled_here=False, number=9)
+    assert (story.links.current(2), story.told) == (new, ["up 2"])
+    late.end("it does not answer")
+    again = story.up(instance=NEW, dialled_here=True)
+    assert (story.links.current(2), story.told) == (again, ["up 2"])
+    assert not new.ended
 
 
 def test_later_session_of_the_same_dialler_ends_the_earlier_one_once_it_is_up() -> None:
