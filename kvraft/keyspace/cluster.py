@@ -77,6 +77,8 @@ class ClusterState:
     """For ever: who comes back under one of them is refused."""
     version: str = ""
     """Empty while not decided."""
+    revision: int = field(default=0, compare=False)
+    """How often this object may have changed; nothing of the state."""
 
     def copy(self) -> "ClusterState":
         """As of now, for good."""
@@ -91,6 +93,7 @@ class ClusterState:
 
     def set_version(self, command: SetClusterVersion) -> int:
         """The version that all members have."""
+        self.revision += 1
         if self.version == command.version:
             return 0
         self.version = command.version
@@ -98,6 +101,7 @@ class ClusterState:
 
     def publish(self, command: RegisterMembers | PublishMember | PublishMemberAlone) -> int:
         """What a member tells of itself; removed ones are not heard."""
+        self.revision += 1
         if isinstance(command, RegisterMembers):
             return sum(self._register(member_id, ClusterMember()) for member_id in command.member_ids)
         if command.member_id in self.removed_ids:
@@ -113,6 +117,7 @@ class ClusterState:
 
     def change(self, command: MembershipCommand) -> int | Refusal:
         """Who belongs to it, and where; refused for the first reason that etcd would find."""
+        self.revision += 1
         if isinstance(command, RegisterFounders):
             return self._register_founders(command)
         if isinstance(command, KeepMember):

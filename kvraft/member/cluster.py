@@ -55,6 +55,12 @@ class Cluster:
         """The applied state is another object from now on (an installed snapshot)."""
         self._keyspace = keyspace
 
+    @property
+    def revision(self) -> tuple[ClusterState, int]:
+        """Equal as long as the applied membership is: cheap, and compared by identity."""
+        state = self._state
+        return state, state.revision
+
     # -- the members of the day ---------------------------------------------------------------------------------
 
     def member_ids(self) -> AbstractSet[int]:

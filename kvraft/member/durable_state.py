@@ -99,7 +99,11 @@ class DurableState:
         while self._tasks:
             await asyncio.wait(self._tasks)
         if not self._failure.reason.done() and self._applier.position.index > self._state_store.position.index:
-            await self._flush()
+            try:
+                await self._flush()
+            except asyncio.CancelledError:
+                if not self._failure.reason.done():
+                    raise
 
     async def _flush(self) -> None:
         self._flushing = True

@@ -18,6 +18,8 @@ class Failure:
         """Resolves when the member cannot go on; its process must end then."""
         self.rebuild_helps = False
         """Whether that reason is its data, which the other members have: it can begin anew with `--rebuild`."""
+        self.is_removal = False
+        """Whether that reason is no fault: the cluster has removed this member."""
         self.at_once: list[Callable[[], None]] = []
         """What falls silent before anybody hears of the reason."""
         self._name = name
@@ -33,6 +35,19 @@ class Failure:
             self.rebuild_helps = rebuild_helps or bool(getattr(error, "rebuild_helps", False))
             log.error("the member stops", member=self._name, reason=reason)
             self.reason.set_result(reason)
+
+    def tell_removed(self, by: str) -> None:
+        """The cluster goes on without this member; `by` is the member that knows."""
+        for fall_silent in self.at_once:
+            fall_silent()
+        if not self.reason.done():
+            self.is_removal = True
+            log.warning(
+                "this member was removed from the cluster for good, and ends: its data directory is of no use any more",
+                member=self._name,
+                told_by=by,
+            )
+            self.reason.set_result("it was removed from the cluster")
 
     def tell_of(self, error: Exception) -> None:
         """Stop for what nobody expected here, or for what storage has found: that is a sentence for people already."""

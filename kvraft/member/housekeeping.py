@@ -18,10 +18,13 @@ from kvraft.member.garbage import FullCollections, GivingBack, anonymous_bytes
 from kvraft.member.interfaces import Transport
 from kvraft.member.join_watch import JoinWatch
 from kvraft.member.leader_watch import LeaderWatch
+from kvraft.member.leaving import Leaving
+from kvraft.member.membership_watch import MembershipWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.peer_port import PeerPort
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.rebuild_watch import RebuildWatch
+from kvraft.member.reconfiguration import Reconfiguration
 from kvraft.member.replacement import Replacement
 from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
@@ -53,6 +56,9 @@ class Housekeeping:
         rebuild_watch: RebuildWatch,
         join_watch: JoinWatch,
         replacement: Replacement,
+        membership_watch: MembershipWatch,
+        reconfiguration: Reconfiguration,
+        leaving: Leaving,
         failure: Failure,
         settings: MemberSettings,
     ) -> None:
@@ -71,6 +77,9 @@ class Housekeeping:
         self._rebuild_watch = rebuild_watch
         self._join_watch = join_watch
         self._replacement = replacement
+        self._membership_watch = membership_watch
+        self._reconfiguration = reconfiguration
+        self._leaving = leaving
         self._leader_watch = LeaderWatch(loop.raft, cluster, transport.is_connected)
         self._failure = failure
         self._settings = settings
@@ -123,6 +132,9 @@ class Housekeeping:
         self._join_watch.look(now_ms)
         self._replacement.look(now_ms)
         self._leader_watch.look(now_ms)
+        self._membership_watch.look()
+        self._reconfiguration.look(now_ms)
+        self._leaving.look(now_ms)
         self._requests.writes.release()
         if self._requests.wants_leader():
             self._loop.wake()

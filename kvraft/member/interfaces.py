@@ -3,7 +3,7 @@
 Every callback is called on the member's event loop.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from kvraft.keyspace.state_records import StateChanges, StateImage
@@ -154,6 +154,10 @@ class Transport(Protocol):
 
     def send(self, to_member: int, frames: Sequence[Frame]) -> None:
         """Queue frames; what does not fit the bounded queue is dropped and reported by `on_dropped`."""
+        ...
+
+    def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
+        """The other members with their peer URLs, from now on. Who was removed is told; one without URLs may come."""
         ...
 
     def is_connected(self, member_id: int) -> bool:

@@ -22,10 +22,13 @@ from kvraft.member.handover import Handover
 from kvraft.member.housekeeping import Housekeeping
 from kvraft.member.interfaces import LogStore, StateStore, Transport
 from kvraft.member.join_watch import JoinWatch
+from kvraft.member.leaving import Leaving
+from kvraft.member.membership_watch import MembershipWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.peer_port import PeerPort
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.rebuild_watch import RebuildWatch
+from kvraft.member.reconfiguration import Reconfiguration
 from kvraft.member.replacement import Replacement
 from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
@@ -99,6 +102,9 @@ class Member:
             cluster, raft, applier, self.clients.submit, self.clients.log_clock_ms, settings.idle_sync_ms
         )
         self._handover = Handover(own.name, self.loop, transport.is_connected, settings.election_timeout_ms)
+        self._membership_watch = MembershipWatch(cluster, raft, applier, transport)
+        reconfiguration = Reconfiguration(cluster, self.loop, transport.is_connected, settings.election_timeout_ms)
+        leaving = Leaving(cluster, raft, self.failure, settings.election_timeout_ms)
         forwarding = Forwarding(disk.refuses, settings.request_timeout_ms)
         self.peers = PeerPort(
             cluster,
@@ -110,6 +116,7 @@ class Member:
             self._handover,
             disk,
             stats,
+            leaving,
             self.failure,
         )
         figures = Figures(self.metrics, own.member_id, raft, applier, self._requests, stats, self._durable, disk)
@@ -132,6 +139,9 @@ class Member:
             self._rebuild_watch,
             self._join_watch,
             Replacement(cluster, applier, self.clients.submit, *replacing),
+            self._membership_watch,
+            reconfiguration,
+            leaving,
             self.failure,
             settings,
         )
@@ -147,6 +157,8 @@ class Member:
             self._handover,
             disk,
             stats,
+            reconfiguration,
+            self._membership_watch,
             self.failure,
             settings,
         )
@@ -164,6 +176,7 @@ class Member:
         A member that lost its data serves nothing before it has everything back, nor one that comes to the cluster
         before it has caught up.
         """
+        self._membership_watch.follow()
         await self._transport.start(self.peers)
         self.loop.wake()
         self._housekeeping.start()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Final, final
 
+from kvraft.member.cluster import Cluster
 from kvraft.member.interfaces import LogStore
 from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, MatchIndices, PeerHello
 from kvraft.raft.core import Raft
@@ -31,15 +32,14 @@ class PeerMemory:
 
     def __init__(
         self,
-        cluster_id: int,
-        member_id: int,
+        cluster: Cluster,
         raft: Raft,
         log_store: LogStore,
         *,
         created_now: bool,
     ) -> None:
-        self._cluster_id = cluster_id
-        self._member_id = member_id
+        self._cluster = cluster
+        self._member_id = cluster.own.member_id
         self._raft = raft
         self._log_store = log_store
         self._created_now = created_now
@@ -55,7 +55,7 @@ class PeerMemory:
         rebuilding = self._raft.is_rebuilding
         fresh = self._created_now and last.index == 0 and self._raft.current_term == 0 and not rebuilding
         return PeerHello(
-            self._cluster_id,
+            self._cluster.cluster_id,
             self._member_id,
             self._raft.current_term,
             last.index,
@@ -88,7 +88,9 @@ class PeerMemory:
 
         Not before its removal is committed: until then its vote and its acknowledgements may be needed.
         """
-        if member_id not in self._raft.committed_configuration.removed:
+        configuration = self._raft.committed_configuration
+        never_came = self._cluster.is_removed(member_id) and member_id not in configuration.servers
+        if member_id not in configuration.removed and not never_came:
             return None
         return GreetingRefused(GreetingRefusalReason.REMOVED, REMOVED)
 

@@ -14,6 +14,7 @@ from kvraft.member.failure import Failure
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.handover import Handover
 from kvraft.member.interfaces import ForwardedCommand, ForwardRefused, Frame, MatchIndices, StateHash, Transport
+from kvraft.member.leaving import Leaving
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.requests import Requests
@@ -24,6 +25,7 @@ from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
 from kvraft.raft.effects import ProposalRefusalReason
 from kvraft.raft.inputs import PeerConnected, PeerDisconnected, PeerUnreachable, Propose, Received
 from kvraft.raft.messages import AppendEntries, AppendEntriesReply, InstallSnapshot, Message
+from kvraft.raft.quorum import majority
 
 _OF_MEMBERS: Final = (ForwardedCommand, ForwardRefused, StateHash, MatchIndices)
 """Frames that are none of the core's."""
@@ -46,6 +48,7 @@ class PeerPort:
         handover: Handover,
         disk: DiskWatch,
         stats: ServerStats,
+        leaving: Leaving,
         failure: Failure,
     ) -> None:
         self._cluster = cluster
@@ -57,8 +60,9 @@ class PeerPort:
         self._handover = handover
         self._disk = disk
         self._stats = stats
+        self._leaving = leaving
         self._failure = failure
-        self._hashes = StateHashes(cluster.quorum)
+        self._hashes = StateHashes(lambda: majority(len(loop.raft.configuration.voters)))
 
     # -- frames -------------------------------------------------------------------------------------------------
 
@@ -148,7 +152,9 @@ class PeerPort:
 
     def on_refused(self, member_id: int, refusal: GreetingRefused, *, fatal: bool) -> None:
         """A peer refused this member."""
-        if fatal:
+        if refusal.reason is GreetingRefusalReason.REMOVED:
+            self._leaving.told(member_id)
+        elif fatal:
             forgot = refusal.reason in {GreetingRefusalReason.WIPED, GreetingRefusalReason.SHORTER_LOG}
             peer = self._cluster.peer_name(member_id)
             self._failure.tell(f"refused by {peer}: {refusal.detail}", rebuild_helps=forgot)

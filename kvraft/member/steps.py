@@ -16,7 +16,9 @@ from kvraft.member.failure import Failure
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.handover import Handover
 from kvraft.member.interfaces import Transport
+from kvraft.member.membership_watch import MembershipWatch
 from kvraft.member.raft_loop import RaftLoop
+from kvraft.member.reconfiguration import Reconfiguration
 from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
 from kvraft.member.stats import SLOW_APPLY_MS, ServerStats
@@ -42,6 +44,8 @@ class Steps:
         handover: Handover,
         disk: DiskWatch,
         stats: ServerStats,
+        reconfiguration: Reconfiguration,
+        membership_watch: MembershipWatch,
         failure: Failure,
         settings: MemberSettings,
     ) -> None:
@@ -57,6 +61,8 @@ class Steps:
         self._handover = handover
         self._disk = disk
         self._stats = stats
+        self._reconfiguration = reconfiguration
+        self._membership_watch = membership_watch
         self._failure = failure
         self._settings = settings
         self._apply_scheduled = False
@@ -99,6 +105,10 @@ class Steps:
             self._durable.send_snapshot(wanted)
         if effects.install is not None:
             self._durable.install(effects.install)
+        if effects.configuration is not None:
+            self._membership_watch.follow()
+        if self._reconfiguration.is_due or effects.role_change is not None:
+            self._reconfiguration.look(now_ms)
 
     def _on_role_change(self, change: RoleChange, now_ms: int) -> None:
         own = self._cluster.own
@@ -149,6 +159,8 @@ class Steps:
         self._loop.applied(index)
         self._requests.reads.applied(index)
         self._chores.applied()
+        if self._membership_watch.look():
+            self._reconfiguration.look(clock.monotonic_ms())
         if self._raft.role is Role.LEADER:
             self._chores.expire()
 

@@ -263,6 +263,9 @@ def peer_connected(state: State, connected: PeerConnected) -> None:
     role = state.role
     if isinstance(role, Leader):
         role.heartbeat_wanted = True
+        progress = role.progress.get(connected.server)
+        if progress is not None:
+            progress.connected()
     elif connected.reaches_majority and isinstance(role, Follower) and not state.leader_id:
         if state.now_ms >= role.voted_until_ms:
             _ask_soon(state, role, connected.higher_ids * state.settings.election_timeout_ms // _TURN_OF_TIMEOUT)

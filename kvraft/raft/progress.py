@@ -125,6 +125,10 @@ class Progress:
         self.probe_sent = True
         self.sent_ms = now_ms
 
+    def connected(self) -> None:
+        """There is a way to the follower again, and what was sent before went with the one before: ask at once."""
+        self.probe_sent = False
+
     def snapshot_needed(self) -> None:
         """A snapshot has been asked for; nothing is sent until `snapshot_ended` or an acknowledgement."""
         self._enter(ProgressState.SNAPSHOT, self.next_index)

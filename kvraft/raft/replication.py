@@ -100,6 +100,8 @@ def answer_may_wait(state: State, from_server: int, message: AppendEntriesReply 
     progress = role.progress.get(from_server)
     if progress is None or progress.state is not _REPLICATE or progress.next_index <= state.log.last_index:
         return False
+    if from_server in state.configuration.learners:
+        return False  # its promotion may wait for this answer
     if isinstance(message, AppendEntriesReply):
         return message.success and message.match_index <= state.commit_index
     return role.read_round is None and progress.match_index + 1 == progress.next_index

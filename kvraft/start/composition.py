@@ -70,8 +70,8 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
         clock.monotonic_ms(),
     )
 
-    memory = PeerMemory(wanted.cluster_id, wanted.member_id, raft, storage.log, created_now=storage.fresh)
     cluster = _cluster(wanted, keyspace)
+    memory = PeerMemory(cluster, raft, storage.log, created_now=storage.fresh)
     members = cluster.members()
     transport = PeerTransport(
         member_id=wanted.member_id,

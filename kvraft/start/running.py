@@ -170,10 +170,13 @@ async def _serve(wanted: Settings, member: Member, listeners: Listeners, stop: a
             await member.transfer_leadership()
             # Whoever still waits then is told that this member has stopped, and asks another.
             asyncio.get_running_loop().call_later(member.last_requests_s(), member.clients.stop)
+        elif member.failure.is_removal:
+            member.clients.stop()
+        if member.failure.is_removal or not member.failure.reason.done():
             await asyncio.gather(*(server.stop() for server in servers))
     finally:
         await member.stop()
-    if member.failure.reason.done():
+    if member.failure.reason.done() and not member.failure.is_removal:
         if wanted.rebuild and member.failure.rebuild_helps:
             holds_nothing = member.memory.local_hello().last_log_index == 0
             raise _RebuildNeededError(member.failure.reason.result(), holds_nothing=holds_nothing)

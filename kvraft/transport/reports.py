@@ -122,7 +122,10 @@ class Reports:
             _log.info("greeted too late", peer=self.name(member_id), remembered=refusal.remembered_index)
             return  # What comes next greets anew.
         fatal = self._is_fatal(member_id, refusal)
-        if self._repeats.is_news(f"refused by {member_id:x}", f"{fatal} {refusal.detail}"):
+        is_told_elsewhere = (
+            refusal.reason is GreetingRefusalReason.REMOVED
+        )  # It is no fault, and the member's own last line.
+        if not is_told_elsewhere and self._repeats.is_news(f"refused by {member_id:x}", f"{fatal} {refusal.detail}"):
             write = _log.error if fatal else _log.warning
             write("refused by peer", peer=self.name(member_id), kind=refusal.reason.name, reason=refusal.detail)
         if self.events is not None:

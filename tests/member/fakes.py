@@ -1,6 +1,6 @@
 """What surrounds a single file of the member in its tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast, final
 
 from kvraft.keyspace.command_codec import encode_command
@@ -41,10 +41,14 @@ class RecordingTransport:
     def __init__(self) -> None:
         self.sent: list[tuple[int, Frame]] = []
         self.connected = {1, 2, 3}
+        self.peers: dict[int, tuple[str, ...]] = {}
         self.snapshots: list[tuple[int, SnapshotFile, Callable[[bool], None]]] = []
 
     async def start(self, events: TransportEvents) -> None:
         """There is nobody to listen to."""
+
+    def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
+        self.peers = {member_id: tuple(urls) for member_id, urls in peers.items()}
 
     def send(self, to_member: int, frames: Sequence[Frame]) -> None:
         self.sent += [(to_member, frame) for frame in frames]

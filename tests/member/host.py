@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, final
 
@@ -16,6 +16,7 @@ from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
+from kvraft.raft.effects import Effects
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
 from tests.member.network import LinkTransport, Network
@@ -32,10 +33,15 @@ REGISTRATION: Final = RegisterFounders(tuple((it.member_id, it.name, it.peer_url
 """What the first leader tells of the founders."""
 
 
-def cluster_of(member_id: int, keyspace: Keyspace | None = None) -> Cluster:
+def cluster_of(
+    member_id: int,
+    keyspace: Keyspace | None = None,
+    founders: Sequence[Founder] = tuple(FOUNDERS),
+    told: Sequence[Founder] = (),
+) -> Cluster:
     """The cluster as this member was told of it, and as its state has it, if anything is applied."""
     own = PublishMember(member_id, f"m{member_id}", ())
-    return Cluster(CLUSTER_ID, own, FOUNDERS, HISTORY_EVENTS, keyspace or Keyspace())
+    return Cluster(CLUSTER_ID, own, founders, HISTORY_EVENTS, keyspace or Keyspace(), told)
 
 
 @final
@@ -68,7 +74,7 @@ class Run:
         self.stopping = False
         self._killed = asyncio.Event()
         self._host = host
-        self._transport = transport
+        self.transport = transport
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:
@@ -120,7 +126,7 @@ class Run:
         self._end()
         self._killed.set()
         self.storage.crash()
-        self._transport.vanish()
+        self.transport.vanish()
         member = self.member
         member.failure.reason.cancel()  # what is cut off now is no defect
         member.loop.stop()
@@ -171,16 +177,35 @@ class Host:
     """A machine with a disk."""
 
     def __init__(
-        self, member_id: int, network: Network, directory: Path, settings: MemberSettings, rng: random.Random
+        self,
+        member_id: int,
+        network: Network,
+        directory: Path,
+        settings: MemberSettings,
+        rng: random.Random,
+        founders: Sequence[Founder] = tuple(FOUNDERS),
+        *,
+        joins: bool = False,
     ) -> None:
+        """`founders` are what it was told of the cluster: who founded it, or for one that joins, who was in it then."""
         self.member_id = member_id
-        self.disk = MemoryDisk.empty(CONFIGURATION)
+        self.founders = founders
+        self.url = f"http://127.0.0.1:{member_id}"
+        """Where it listens from its next start on."""
+        self.joins = joins
+        self.was_removed = 0
+        """How many of its processes have ended because they were told so."""
+        self.disk = self.empty_disk()
         self.disk_loop = DiskLoop(asyncio.get_running_loop())
         self.run: Run | None = None
         self.serving = False
         """Whether its HTTP listener is open."""
         self.shown_index = 0
         """The highest etcd_index that its clients can have seen."""
+        self.after_step: Callable[[int, Raft], None] | None = None
+        """Called after each step of its core."""
+        self.on_removed: Callable[[int], None] | None = None
+        """Called when its process ends for that."""
         self.failures: list[str] = []
         self.installed = 0
         """Snapshots from peers that replaced its state."""
@@ -189,6 +214,10 @@ class Host:
         self._settings = settings
         self._rng = rng
         self._boots = 0
+
+    def empty_disk(self) -> MemoryDisk:
+        """What it begins with."""
+        return MemoryDisk.empty(Configuration.of(() if self.joins else (it.member_id for it in self.founders)))
 
     def start(self) -> Run:
         """Start a process on what the disk holds."""
@@ -219,12 +248,14 @@ class Host:
             storage.log,
             int(loop.time() * 1000),
         )
-        memory = PeerMemory(CLUSTER_ID, self.member_id, raft, storage.log, created_now=storage.fresh)
-        transport = LinkTransport(self._network, memory, self.member_id, storage.state.spool)
+        founders, told = ((), self.founders) if self.joins else (self.founders, ())
+        cluster = cluster_of(self.member_id, keyspace, founders, told)
+        memory = PeerMemory(cluster, raft, storage.log, created_now=storage.fresh)
+        transport = LinkTransport(self._network, memory, self.member_id, storage.state.spool, self.url)
         member = Member(
             raft=raft,
             keyspace=keyspace,
-            cluster=cluster_of(self.member_id, keyspace),
+            cluster=cluster,
             memory=memory,
             log_store=storage.log,
             state_store=storage.state,
@@ -240,10 +271,31 @@ class Host:
             member.loop.on_persisted,
             lambda error: member.failure.tell(str(error)),
         )
-        member.failure.reason.add_done_callback(self._failed)
+        self._watch(member, raft)
+        member.failure.reason.add_done_callback(lambda reason: self._failed(member, reason))
         self.run = Run(self, storage, member, transport)
         return self.run
 
-    def _failed(self, failure: asyncio.Future[str]) -> None:
-        if not failure.cancelled():
-            self.failures.append(failure.result())
+    def _watch(self, member: Member, raft: Raft) -> None:
+        """Let whoever watches the core see it after each step, before anything else happens."""
+        watch, carried_out = self.after_step, member.loop.after_step
+        if watch is None:
+            return
+
+        def after_step(effects: Effects, now_ms: int) -> None:
+            watch(self.member_id, raft)
+            carried_out(effects, now_ms)
+
+        member.loop.after_step = after_step
+
+    def _failed(self, member: Member, reason: asyncio.Future[str]) -> None:
+        if reason.cancelled():
+            return
+        if member.failure.is_removal:
+            self.was_removed += 1
+            if self.on_removed is not None:
+                self.on_removed(self.member_id)
+            if self.run is not None and self.run.member is member and not self.run.stopping:
+                self.run.crash()
+        else:
+            self.failures.append(reason.result())

@@ -1,6 +1,7 @@
 """The transport of members in one process: links with delay, loss, cuts and reordering, and what the real one reports.
 
-A link is up between two running members once each has accepted the other's greeting, as in `transport/links.py`.
+A link is up between two running members once one has found the other where its peers say, and each has accepted the
+other's greeting, by the rules of `transport/handshake.py`.
 Frames of one `send` arrive together or not at all. Nothing arrives twice, as no stream delivers twice.
 """
 
@@ -8,18 +9,24 @@ import asyncio
 import itertools
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 from kvraft.member.interfaces import Frame, SnapshotFile, TransportEvents
-from kvraft.peer_frames import GreetingRefused, PeerHello
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.storage.spool import Spool
+from kvraft.transport.handshake import Greeting, Lane, judge_greeting
 
 _INSTANCES: Final = itertools.count()
 """Each start of a member has a transport of its own."""
 _REDIAL_S: Final = 0.1
+_REFUSED_S: Final = 3.0
+"""Who was refused is not dialled again for so long."""
+_FATAL: Final = frozenset(
+    {GreetingRefusalReason.WIPED, GreetingRefusalReason.SHORTER_LOG, GreetingRefusalReason.REMOVED}
+)
 _SILENCE_S: Final = 1.0
 """A cut is noticed after this long: the transport's keepalive."""
 
@@ -29,6 +36,7 @@ class Local(Protocol):
 
     def local_hello(self) -> PeerHello: ...
     def judge(self, hello: PeerHello, instance: bytes) -> GreetingRefused | None: ...
+    def removal(self, member_id: int) -> GreetingRefused | None: ...
 
 
 @final
@@ -88,6 +96,29 @@ class Network:
             if other != transport.member_id:
                 self._dial_soon(transport.member_id, other)
 
+    def peers_changed(self, transport: "LinkTransport", left: Sequence[int], moved: Sequence[int]) -> None:
+        """It dials those that are new; who left is told if it was removed, and cut off; of who moved it lets go."""
+        me = transport.member_id
+        known = {other for pair in self._up if me in pair for other in pair if other != me}
+        for other in sorted({*left, *known}.difference(transport.peers)):
+            refusal = transport.local.removal(other)
+            if refusal is not None and self.is_up(me, other):
+                asyncio.get_running_loop().call_later(
+                    self._rng.uniform(*self.weather.delay_s), self._part, me, other, refusal
+                )
+            if refusal is not None or other in left:
+                self.reset(frozenset((me, other)))
+        for other in moved:
+            self.reset(frozenset((me, other)))
+        for other in sorted(transport.peers):
+            if not self.is_up(me, other):
+                self._dial_soon(me, other)
+
+    def _part(self, from_member: int, to_member: int, refusal: GreetingRefused) -> None:
+        receiver = self._transports.get(to_member)
+        if receiver is not None and not receiver.stopped and (from_member, to_member) not in self._cut:
+            receiver.events.on_refused(from_member, refusal, fatal=True)
+
     def vanish(self, transport: "LinkTransport") -> None:
         """Its process is gone: the kernel closes its connections, what was on its way is lost."""
         if self._transports.get(transport.member_id) is transport:
@@ -141,8 +172,8 @@ class Network:
         if self._epochs.get(pair, 0) == epoch and ((one, other) in self._cut or (other, one) in self._cut):
             self.reset(pair)
 
-    def _dial_soon(self, one: int, other: int) -> None:
-        delay_s = self._rng.uniform(0.001, _REDIAL_S)
+    def _dial_soon(self, one: int, other: int, after_s: float = 0.0) -> None:
+        delay_s = after_s + self._rng.uniform(0.001, _REDIAL_S)
         asyncio.get_running_loop().call_later(delay_s, self._greet, one, other)
 
     def _greet(self, one: int, other: int) -> None:
@@ -151,6 +182,8 @@ class Network:
         pair = frozenset((one, other))
         if first is None or second is None or pair in self._up:
             return  # whoever comes back dials
+        if not (first.finds(second) or second.finds(first)):
+            return  # whoever hears of the other dials
         if (one, other) in self._cut or (other, one) in self._cut:
             self._dial_soon(one, other)
             return
@@ -163,14 +196,15 @@ class Network:
         gone = first.stopped or second.stopped
         if gone or pair in self._up:
             return
-        refusals = first.local.judge(hellos[1], second.instance), second.local.judge(hellos[0], first.instance)
+        refusals = first.judges(second, hellos[1]), second.judges(first, hellos[0])
         for judge, judged, refusal in ((first, second, refusals[0]), (second, first, refusals[1])):
             if refusal is None:
                 continue
             if refusal.is_overtaken(judged.local.local_hello().last_log_index):
                 self._dial_soon(judge.member_id, judged.member_id)
-            else:
-                judged.events.on_refused(judge.member_id, refusal, fatal=True)
+                continue
+            judged.events.on_refused(judge.member_id, refusal, fatal=refusal.reason in _FATAL)
+            self._dial_soon(judge.member_id, judged.member_id, _REFUSED_S)
         if refusals == (None, None):
             self._up.add(pair)
             first.events.on_connected(second.member_id)
@@ -181,8 +215,12 @@ class Network:
 class LinkTransport:
     """One member's end; satisfies `member.interfaces.Transport`."""
 
-    def __init__(self, network: Network, local: Local, member_id: int, spool: Spool) -> None:
+    def __init__(self, network: Network, local: Local, member_id: int, spool: Spool, url: str) -> None:
         self.local = local
+        self.url = url
+        """Where it listens."""
+        self.peers: dict[int, tuple[str, ...]] = {}
+        self._runs = False
         self.events: TransportEvents
         self.member_id = member_id
         self.stopped = False
@@ -192,7 +230,23 @@ class LinkTransport:
 
     async def start(self, events: TransportEvents) -> None:
         self.events = events
+        self._runs = True
         self._network.appear(self)
+
+    def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
+        before, self.peers = self.peers, {member_id: tuple(urls) for member_id, urls in peers.items()}
+        moved = [peer for peer in before if peer in self.peers and set(before[peer]) != set(self.peers[peer])]
+        if self._runs and not self.stopped:
+            self._network.peers_changed(self, sorted(before.keys() - self.peers.keys()), moved)
+
+    def finds(self, other: "LinkTransport") -> bool:
+        """Whether it dials the other where that one listens."""
+        return other.url in self.peers.get(other.member_id, ())
+
+    def judges(self, other: "LinkTransport", hello: PeerHello) -> GreetingRefused | None:
+        """What it thinks of the other's greeting."""
+        greeting = Greeting(hello, self.member_id, Lane.CONTROL, other.instance, 1)
+        return judge_greeting(greeting, self.local.local_hello(), self.peers, self.local.judge)
 
     def send(self, to_member: int, frames: Sequence[Frame]) -> None:
         if self.stopped:

@@ -15,13 +15,14 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import pytest
 
 from kvraft import clock
+from kvraft.founding import Founder
 from kvraft.keyspace import commands
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.events import Event
@@ -33,7 +34,7 @@ from kvraft.raft.inputs import TransferLeadership
 from kvraft.records import Written
 from tests import tried
 from tests.member import virtual_time
-from tests.member.host import MEMBER_IDS, Host, Run
+from tests.member.host import FOUNDERS, MEMBER_IDS, Host, Run
 from tests.member.network import Network, Weather
 
 CLIENTS: Final = 10
@@ -73,9 +74,10 @@ class Write:
     etcd_index: int = 0
 
 
-@final
 class Schedule:
-    """One seed's run."""
+    """One seed's run; `membership_schedules.py` has another, in which members come and go."""
+
+    faults: ClassVar[tuple[str, ...]] = FAULTS
 
     def __init__(self, seed: int, directory: pathlib.Path) -> None:
         self.seed = seed
@@ -92,19 +94,15 @@ class Schedule:
     async def run(self) -> None:
         """Chaos, then quiet, then the checks."""
         self._network = Network(random.Random(self._rng.random()))
-        self._hosts = [
-            Host(
-                member_id, self._network, self._directory / str(member_id), SETTINGS, random.Random(self._rng.random())
-            )
-            for member_id in MEMBER_IDS
-        ]
+        self._hosts: list[Host] = []
+        self._found_cluster()
         for host in self._hosts:
-            (self._directory / str(host.member_id)).mkdir(parents=True)
             host.start()
         loop = asyncio.get_running_loop()
         clients = [loop.create_task(self._client(random.Random(self._rng.random()))) for _ in range(CLIENTS)]
         await self._chaos(loop.time() + CHAOS_S)
         await self._calm_down()
+        await self._settle()
         self._ended = True
         await asyncio.gather(*clients)
         await self._agree()
@@ -113,6 +111,28 @@ class Schedule:
             if host.run is not None:
                 await host.run.stop()
         self._found += [f"member {host.member_id} failed: {text}" for host in self._hosts for text in host.failures]
+
+    def _found_cluster(self) -> None:
+        for member_id in MEMBER_IDS:
+            self._add_host(member_id)
+
+    def _add_host(self, member_id: int, founders: Sequence[Founder] = tuple(FOUNDERS), *, joins: bool = False) -> Host:
+        directory = self._directory / str(member_id)
+        directory.mkdir(parents=True)
+        rng = random.Random(self._rng.random())
+        host = Host(member_id, self._network, directory, SETTINGS, rng, founders, joins=joins)
+        self._hosts.append(host)
+        return host
+
+    async def _settle(self) -> None:
+        """All is well again, and the clients go on."""
+
+    def prepare(self, patch: pytest.MonkeyPatch) -> None:
+        """What this seed wants to be otherwise."""
+
+    def _expected(self) -> list[Host]:
+        """Those that must agree in the end."""
+        return self._hosts
 
     def conclude(self, unhandled: list[str]) -> None:
         """Raise for whatever was found."""
@@ -192,7 +212,7 @@ class Schedule:
         while loop.time() < until:
             await asyncio.sleep(rng.uniform(0.02, 0.8))
             host = rng.choice(self._hosts)
-            kind = rng.choice(FAULTS)
+            kind = rng.choice(self.faults)
             self.tally[kind] += 1
             if kind == "stop leader":
                 host = next((host for host in self._hosts if _leads(host)), host)
@@ -201,22 +221,22 @@ class Schedule:
             elif kind == "crash" and host.run is not None:
                 host.run.crash()
                 pending.add(loop.create_task(self._start_later(host, rng.uniform(0.01, 3.0))))
-            elif kind == "cut":
-                one, other = rng.sample(MEMBER_IDS, 2)
+            elif kind == "cut" and len(self._hosts) > 1:
+                one, other = rng.sample(self._ids(), 2)
                 self._network.cut(one, other)
                 if rng.random() < 0.5:
                     self._network.cut(other, one)
             elif kind == "isolate":
-                for other in MEMBER_IDS:
+                for other in self._ids():
                     if other != host.member_id:
                         self._network.cut(host.member_id, other)
                         self._network.cut(other, host.member_id)
             elif kind == "heal":
                 self._network.heal()
-            elif kind == "reset":
-                self._network.reset(frozenset(rng.sample(MEMBER_IDS, 2)))
+            elif kind == "reset" and len(self._hosts) > 1:
+                self._network.reset(frozenset(rng.sample(self._ids(), 2)))
             elif kind == "slow links":
-                for one, other in itertools.permutations(MEMBER_IDS, 2):
+                for one, other in itertools.permutations(self._ids(), 2):
                     self._network.slow_down(one, other, rng.choice((0.0, 0.0, 0.1, 0.6)))
             elif kind == "transfer":
                 for host in self._hosts:
@@ -228,7 +248,18 @@ class Schedule:
                 low = rng.choice((0.0002, 0.005, 0.05))
                 loss = rng.choice((0.0, 0.0, 0.02, 0.2))
                 self._network.weather = Weather((low, low * rng.uniform(1, 10)), loss, rng.random() < 0.5)
+            else:
+                self._strike(kind, host)
         await asyncio.gather(*pending)
+
+    def _ids(self) -> list[int]:
+        return [host.member_id for host in self._hosts]
+
+    def _may_start(self, host: Host) -> bool:
+        return True
+
+    def _strike(self, kind: str, host: Host) -> None:
+        """A fault that only some schedules have."""
 
     async def _stop_and_start(self, host: Host, run: Run, delay_s: float) -> None:
         try:
@@ -243,14 +274,14 @@ class Schedule:
 
     async def _start_later(self, host: Host, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        if host.run is None:
+        if host.run is None and self._may_start(host):
             host.start()
 
     async def _calm_down(self) -> None:
         self._network.weather = Weather()
         for host in self._hosts:
             host.disk_loop.latency_s = 0.0
-            if host.run is None:
+            if host.run is None and self._may_start(host):
                 host.start()
         self._network.heal()
         await asyncio.sleep(1.0)
@@ -259,9 +290,9 @@ class Schedule:
         loop = asyncio.get_running_loop()
         until = loop.time() + QUIET_S
         while loop.time() < until and not self._found:
-            members = [host.run.member for host in self._hosts if host.run is not None]
+            members = [host.run.member for host in self._expected() if host.run is not None]
             applied = {member.clients.raft_index for member in members}
-            at_the_end = len(members) == len(MEMBER_IDS) and applied == {m._raft.last_log_index for m in members}
+            at_the_end = len(members) == len(self._expected()) and applied == {m._raft.last_log_index for m in members}
             if at_the_end and all(member.clients.keyspace.next_deadline_ms() is None for member in members):
                 return
             await asyncio.sleep(0.2)
@@ -270,16 +301,17 @@ class Schedule:
     # -- checks -------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        spaces = [host.run.member.clients.keyspace for host in self._hosts if host.run is not None]
-        if len(spaces) < len(MEMBER_IDS):
+        hosts = self._expected()
+        spaces = [host.run.member.clients.keyspace for host in hosts if host.run is not None]
+        if len(spaces) < len(hosts):
             self._found.append("not every member is up at the end")
         if len({keyspace.state_hash for keyspace in spaces}) > 1:
             self._found.append("state hashes differ")
         histories = [list(_history(keyspace)) for keyspace in spaces]
         trees = [_tree(keyspace) for keyspace in spaces]
-        for host, history, tree in zip(self._hosts, histories, trees, strict=False):
+        for host, history, tree in zip(hosts, histories, trees, strict=False):
             if history != histories[0] or tree != trees[0]:
-                self._found.append(f"member {host.member_id} differs from member {self._hosts[0].member_id}")
+                self._found.append(f"member {host.member_id} differs from member {hosts[0].member_id}")
             self._check_member(host.member_id, history, tree)
         self.tally["snapshots installed"] += sum(host.installed for host in self._hosts)
         self.tally["entries"] += self._seen_index
@@ -327,16 +359,17 @@ def _tree(keyspace: Keyspace) -> dict[bytes, bytes]:
     return {node.path: node.value_json.strip(b'"') for node in keyspace.nodes() if node.value_json is not None}
 
 
-def run_seed(seed: int, directory: pathlib.Path) -> Counter[str]:
+def run_seed(seed: int, directory: pathlib.Path, kind: type[Schedule] = Schedule) -> Counter[str]:
     """One schedule; what it reached.
 
     Raises:
         ScheduleError: with the seed and everything that was found.
     """
-    schedule = Schedule(seed, directory)
+    schedule = kind(seed, directory)
     unhandled: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kvraft.member.applier.STATE_HASH_INTERVAL", 16)
+        schedule.prepare(patch)
         virtual_time.run(schedule.run(), unhandled=unhandled)
     schedule.conclude(unhandled)
     return schedule.tally
@@ -354,7 +387,7 @@ def quiet_logs() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def run_seeds(seeds: range, directory: pathlib.Path) -> Counter[str]:
+def run_seeds(seeds: range, directory: pathlib.Path, kind: type[Schedule] = Schedule) -> Counter[str]:
     """Several schedules.
 
     Raises:
@@ -363,13 +396,14 @@ def run_seeds(seeds: range, directory: pathlib.Path) -> Counter[str]:
     tally: Counter[str] = Counter()
     with quiet_logs():
         for seed in seeds:
-            tally += run_seed(seed, directory / str(seed))
+            tally += run_seed(seed, directory / str(seed), kind)
     return tally
 
 
-def main() -> int:
+def main(kind: type[Schedule] = Schedule, name: str = "schedules") -> int:
     """Run seeds until one finds something, or for a given time."""
-    parser = argparse.ArgumentParser(prog="python -m tests.member.schedules", description=__doc__)
+    module = f"tests.member.{name}"
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--seconds", type=int, default=0, help="end after this time; 0: after the last seed")
@@ -383,12 +417,12 @@ def main() -> int:
                 break
             with tempfile.TemporaryDirectory() as directory:
                 try:
-                    tally += run_seed(seed, pathlib.Path(directory))
+                    tally += run_seed(seed, pathlib.Path(directory), kind)
                     tally["seeds"] += 1
                 except (ScheduleError, virtual_time.StalledError) as error:
                     found += 1
                     print(error)
-                    print(f"again: python -m tests.member.schedules --seeds 1 --seed {seed}", flush=True)
+                    print(f"again: python -m {module} --seeds 1 --seed {seed}", flush=True)
                     if not given.go_on:
                         break
     print(tried.line({"schedules": tally["seeds"]}))

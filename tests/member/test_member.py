@@ -50,11 +50,12 @@ class Follower:
 
         raft = Raft(1, self.storage.log.restored(), RaftSettings(), random.Random(1), self.storage.log, 0)
         keyspace = Keyspace()
+        cluster = Cluster(CLUSTER_ID, PublishMember(1, "m1", ()), FOUNDERS, 1000, keyspace)
         self.member = Member(
             raft=raft,
             keyspace=keyspace,
-            cluster=Cluster(CLUSTER_ID, PublishMember(1, "m1", ()), FOUNDERS, 1000, keyspace),
-            memory=PeerMemory(CLUSTER_ID, 1, raft, self.storage.log, created_now=True),
+            cluster=cluster,
+            memory=PeerMemory(cluster, raft, self.storage.log, created_now=True),
             log_store=self.storage.log,
             state_store=self.storage.state,
             transport=self.transport,

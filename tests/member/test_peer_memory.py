@@ -15,7 +15,7 @@ from kvraft.raft.effects import Role
 from kvraft.raft.restored import LogPosition
 from tests.member import virtual_time
 from tests.member.fakes import ScriptedRaft
-from tests.member.host import CONFIGURATION
+from tests.member.host import CONFIGURATION, cluster_of
 from tests.storage.memory import MemoryDisk, MemoryLogStore, open_memory
 
 
@@ -30,7 +30,7 @@ class Memory:
         self.storage.start(asyncio.get_running_loop(), lambda _batch: None, lambda _error: None)
         self.raft = ScriptedRaft(term=0)
         self.log: MemoryLogStore = self.storage.log
-        self.memory = PeerMemory(7, 1, self.raft.core, self.log, created_now=created_now)
+        self.memory = PeerMemory(cluster_of(1), self.raft.core, self.log, created_now=created_now)
 
 
 _INSTANCES: Final = itertools.count()

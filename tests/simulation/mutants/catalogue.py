@@ -2,6 +2,7 @@
 
 from tests.simulation.mutants import (
     applying,
+    coming_and_going,
     disks,
     election,
     links,
@@ -29,4 +30,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *peers.MUTANTS,
     *disks.MUTANTS,
     *waiting.MUTANTS,
+    *coming_and_going.MUTANTS,
 )

@@ -1,0 +1,84 @@
+"""Sees when other members are wanted or other servers vote, and tells the transport and the operator.
+
+The transport's peers are the members that are wanted and the servers of Raft's configuration. A server that is not
+wanted any more stays a peer until its removal is committed, as its vote and its acknowledgements may still be needed;
+then the transport tells it, and lets it go.
+"""
+
+from typing import final
+
+from kvraft import logs
+from kvraft.member.applier import Applier
+from kvraft.member.cluster import Cluster
+from kvraft.member.interfaces import Transport
+from kvraft.raft.configuration import Configuration
+from kvraft.raft.core import Raft
+
+log = logs.get(__name__)
+
+
+@final
+class MembershipWatch:
+    """One member's."""
+
+    def __init__(self, cluster: Cluster, raft: Raft, applier: Applier, transport: Transport) -> None:
+        self._cluster = cluster
+        self._raft = raft
+        self._applier = applier
+        self._transport = transport
+        self._revision = (cluster.revision, applier.configuration)
+        """What was applied at the last look."""
+        self._urls: dict[int, tuple[str, ...]] = {}
+        """Where each peer is, or was when it was last wanted."""
+        self._told: tuple[dict[int, tuple[str, ...]], frozenset[int]] | None = None
+        own = cluster.record(cluster.own.member_id)
+        self._own_urls = () if own is None else own.peer_urls
+
+    def look(self) -> bool:
+        """Whether the applied state has another membership or configuration than at the last look; cheap if not."""
+        configuration = self._applier.configuration
+        revision, before = self._revision
+        if before is configuration and revision == self._cluster.revision:
+            return False
+        self._revision = (self._cluster.revision, configuration)
+        self.follow()
+        if before != configuration:
+            self._tell_of(configuration)
+        return True
+
+    def follow(self) -> None:
+        """Tell the transport who its peers are, if that has changed."""
+        own_id = self._cluster.own.member_id
+        committed = self._raft.committed_configuration
+        peers = {record.member_id: record.peer_urls for record in self._cluster.members()}
+        self._look_at_own(peers.pop(own_id, self._own_urls))
+        for server in {*self._raft.configuration.servers, *committed.servers} - {own_id}:
+            # One that is to come may be in the log before it is wanted in the state that is applied here.
+            peers.setdefault(server, self._urls.get(server, ()))
+        removed = self._cluster.removed_ids().union(committed.removed)
+        for member_id, urls in self._urls.items():
+            # Only who was removed goes: a member that catches up comes through states from before its leader was added.
+            if member_id not in removed:
+                peers.setdefault(member_id, urls)
+        told = peers, removed
+        if told != self._told:
+            self._urls, self._told = peers, told
+            self._transport.set_peers(peers)
+
+    def _look_at_own(self, urls: tuple[str, ...]) -> None:
+        """The others look for this member elsewhere from now on; where it listens is its flags' to say."""
+        before, self._own_urls = self._own_urls, urls
+        if before not in {(), urls}:
+            log.warning(
+                "the peer URLs of this member were changed: if it does not listen there, start it with "
+                "--listen-peer-urls that do",
+                member=self._cluster.own.name,
+                url=",".join(urls),
+            )
+
+    def _tell_of(self, configuration: Configuration) -> None:
+        voters, learners = (
+            ",".join(map(self._cluster.peer_name, servers))
+            for servers in (configuration.voters, configuration.learners)
+        )
+        log.info("members that vote", member=self._cluster.own.name, voters=voters, learners=learners)

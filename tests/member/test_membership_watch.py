@@ -1,0 +1,128 @@
+"""Whom the transport is told of, and how a removed member leaves."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import cast, final
+
+import pytest
+
+from kvraft.keyspace.commands import AddMember, Command, MoveMember, RemoveMember
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.member.applier import Applier
+from kvraft.member.failure import Failure
+from kvraft.member.leaving import Leaving
+from kvraft.member.membership_watch import MembershipWatch
+from kvraft.raft.configuration import Configuration
+from tests.member import virtual_time
+from tests.member.fakes import RecordingTransport, ScriptedRaft
+from tests.member.host import CONFIGURATION, REGISTRATION, cluster_of
+
+URLS = {2: ("http://127.0.0.1:2",), 3: ("http://127.0.0.1:3",)}
+
+
+@final
+@dataclass
+class _Applied:
+    """What the watch sees of an applier."""
+
+    configuration: Configuration
+
+
+@final
+@dataclass
+class _Watched:
+    """Member 1 of three founders, with a state that a test changes by commands."""
+
+    keyspace: Keyspace = field(default_factory=Keyspace)
+    raft: ScriptedRaft = field(default_factory=ScriptedRaft)
+    transport: RecordingTransport = field(default_factory=RecordingTransport)
+    applied: _Applied = field(default_factory=lambda: _Applied(CONFIGURATION))
+
+    def __post_init__(self) -> None:
+        self.apply(REGISTRATION)
+        cluster = cluster_of(1, self.keyspace)
+        self.watch = MembershipWatch(cluster, self.raft.core, cast("Applier", self.applied), self.transport)
+        self.watch.follow()
+
+    def apply(self, command: Command) -> None:
+        self.keyspace.apply(command, 0)
+
+    def configure(self, configuration: Configuration, *, committed: bool = True) -> None:
+        self.raft.configuration = configuration
+        if committed:
+            self.raft.committed_configuration = self.applied.configuration = configuration
+
+
+def test_peers_are_the_others_where_they_are_wanted() -> None:
+    """One that is added is dialled at once, before it is in any configuration; one that moves at its new address."""
+    watched = _Watched()
+    assert watched.transport.peers == URLS
+    assert not watched.watch.look()
+    watched.apply(AddMember(9, ("http://nine:2380",)))
+    watched.apply(MoveMember(2, ("http://two:2380",)))
+    assert watched.watch.look()
+    assert watched.transport.peers == {2: ("http://two:2380",), 3: URLS[3], 9: ("http://nine:2380",)}
+
+
+def test_a_removed_member_is_a_peer_until_its_removal_is_committed() -> None:
+    """At its last address: its vote and its acknowledgements may be needed."""
+    watched = _Watched()
+    watched.apply(RemoveMember(3))
+    assert watched.watch.look()
+    assert watched.transport.peers == URLS
+    watched.configure(CONFIGURATION.followed_by((1, 2), ()), committed=False)
+    watched.watch.follow()
+    assert watched.transport.peers == URLS
+    watched.configure(watched.raft.configuration)
+    assert watched.watch.look()
+    assert watched.transport.peers == {2: URLS[2]}
+
+
+def test_a_server_that_is_in_the_log_before_it_is_known_may_come() -> None:
+    """Its address is in an entry that is not applied here yet."""
+    watched = _Watched()
+    watched.configure(Configuration.of((1, 2, 3), (9,)), committed=False)
+    watched.watch.follow()
+    assert watched.transport.peers == {**URLS, 9: ()}
+
+
+def test_an_own_move_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The member listens where its flags say, which nobody else can change."""
+    caplog.set_level(logging.WARNING, "kvraft")
+    watched = _Watched()
+    watched.apply(MoveMember(1, ("http://one:2380",)))
+    watched.watch.look()
+    watched.apply(MoveMember(1, ("http://one:2380",)))
+    watched.watch.look()
+    assert [record.message for record in caplog.records] == [
+        "the peer URLs of this member were changed: if it does not listen there, start it with --listen-peer-urls "
+        "that do"
+    ]
+
+
+def test_a_removed_member_leaves_when_it_is_told_or_knows_for_long() -> None:
+    """Not because it is not wanted any more: its removal may not be committed yet."""
+
+    async def story() -> None:
+        for told in (True, False):
+            raft, failure = ScriptedRaft(), Failure("m1")
+            keyspace = Keyspace()
+            keyspace.apply(REGISTRATION, 0)
+            keyspace.apply(RemoveMember(1), 0)
+            leaving = Leaving(cluster_of(1, keyspace), raft.core, failure, 1000)
+            leaving.look(0)
+            leaving.look(5000)
+            assert not failure.reason.done()
+            if told:
+                leaving.told(2)
+            else:
+                raft.committed_configuration = CONFIGURATION.followed_by((2, 3), ())
+                leaving.look(6000)
+                leaving.look(6999)
+                assert not failure.reason.done()
+                leaving.look(7000)
+            assert failure.is_removal
+            assert await asyncio.shield(failure.reason) == "it was removed from the cluster"
+
+    virtual_time.run(story())
