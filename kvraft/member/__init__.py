@@ -27,8 +27,9 @@ Files, in the order of a write where there is one:
     housekeeping    what nothing tells the moment of
     disk_watch      room on the disk, and old entries verified again
     garbage         when memory is cleared and given back
-    leader_watch, rebuild_watch
-                    what the operator hears while there is no leader, or data is missing
+    leader_watch, rebuild_watch, join_watch
+                    what the operator hears while there is no leader, or data is missing, or a cluster is joined
+    replacement     whom this member removes once it votes; known_members: who they are, for a start without a state
     stats, figures  /v2/stats and /metrics
     failure         why the member cannot go on
 

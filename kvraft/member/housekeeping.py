@@ -17,6 +17,7 @@ from kvraft.member.forwarding import Forwarding
 from kvraft.member.garbage import FullCollections, GivingBack, anonymous_bytes
 from kvraft.member.interfaces import Transport
 from kvraft.member.join_watch import JoinWatch
+from kvraft.member.known_members import KnownMembers
 from kvraft.member.leader_watch import LeaderWatch
 from kvraft.member.leaving import Leaving
 from kvraft.member.membership_watch import MembershipWatch
@@ -56,6 +57,7 @@ class Housekeeping:
         rebuild_watch: RebuildWatch,
         join_watch: JoinWatch,
         replacement: Replacement,
+        known_members: KnownMembers,
         membership_watch: MembershipWatch,
         reconfiguration: Reconfiguration,
         leaving: Leaving,
@@ -77,6 +79,7 @@ class Housekeeping:
         self._rebuild_watch = rebuild_watch
         self._join_watch = join_watch
         self._replacement = replacement
+        self._known_members = known_members
         self._membership_watch = membership_watch
         self._reconfiguration = reconfiguration
         self._leaving = leaving
@@ -131,6 +134,7 @@ class Housekeeping:
         self._rebuild_watch.look(now_ms)
         self._join_watch.look(now_ms)
         self._replacement.look(now_ms)
+        self._known_members.look()
         self._leader_watch.look(now_ms)
         self._membership_watch.look()
         self._reconfiguration.look(now_ms)

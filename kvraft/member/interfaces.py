@@ -6,6 +6,7 @@ Every callback is called on the member's event loop.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from kvraft.founding import Founder
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, MatchIndices, StateHash, TransportEvents
 from kvraft.raft.effects import Persist
@@ -170,4 +171,16 @@ class Transport(Protocol):
 
     async def stop(self) -> None:
         """Close streams and the listener."""
+        ...
+
+
+class IdentityStore(Protocol):
+    """What a data directory says of its member to a start that has read nothing else. No call waits for the disk."""
+
+    def keep_members(self, members: Sequence[Founder], /) -> None:
+        """These are the members of the day."""
+        ...
+
+    def forget_replaced(self) -> None:
+        """The member in whose place this one came is removed: later starts have nothing to do with it."""
         ...

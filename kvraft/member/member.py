@@ -20,8 +20,9 @@ from kvraft.member.figures import Figures
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.handover import Handover
 from kvraft.member.housekeeping import Housekeeping
-from kvraft.member.interfaces import LogStore, StateStore, Transport
+from kvraft.member.interfaces import IdentityStore, LogStore, StateStore, Transport
 from kvraft.member.join_watch import JoinWatch
+from kvraft.member.known_members import KnownMembers, NoIdentity
 from kvraft.member.leaving import Leaving
 from kvraft.member.membership_watch import MembershipWatch
 from kvraft.member.peer_memory import PeerMemory
@@ -61,9 +62,11 @@ class Member:
         load_keyspace: Callable[[], Awaitable[Keyspace]],
         free_bytes: Callable[[], int],
         boot_nonce: int,
-        replacing: tuple[int, Callable[[], None]] = (0, lambda: None),
+        identity: IdentityStore | None = None,
+        replaces: int = 0,
     ) -> None:
-        """`replacing` is whom this member removes, and how that is forgotten; 0: nobody."""
+        """`identity` is None where no later start reads one; `replaces` is whom this member removes, 0 for nobody."""
+        identity = identity or NoIdentity()
         own = cluster.own
         self.settings = settings
         self.metrics = Metrics()
@@ -138,7 +141,8 @@ class Member:
             figures,
             self._rebuild_watch,
             self._join_watch,
-            Replacement(cluster, applier, self.clients.submit, *replacing),
+            Replacement(cluster, applier, self.clients.submit, replaces, identity.forget_replaced),
+            KnownMembers(cluster, identity),
             self._membership_watch,
             reconfiguration,
             leaving,

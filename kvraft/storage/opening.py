@@ -54,11 +54,14 @@ class Storage:
 
     def forget_replaced(self) -> None:
         """The member in whose place this one came is removed: later starts have nothing to do with it."""
-        environment.change_identity(self.directory, lambda held: replace(held, replaces=0))
+        self._keep(lambda held: replace(held, replaces=0))
 
     def keep_members(self, members: Sequence[Founder]) -> None:
         """These are the members of the day, for a start that cannot read the state."""
-        environment.change_identity(self.directory, lambda held: replace(held, members=tuple(members)))
+        self._keep(lambda held: replace(held, members=() if set(members) == set(held.founders) else tuple(members)))
+
+    def _keep(self, change: Callable[[Identity], Identity]) -> None:
+        self.state.beside("keeping the identity", lambda: environment.change_identity(self.directory, change))
 
     def start(
         self,

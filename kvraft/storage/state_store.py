@@ -98,6 +98,10 @@ class StateStore:
         """Give freed memory back to the system, on the state thread; if nobody writes, free pages as well."""
         self._submit("giving back", lambda: self._give_back(idle=idle))
 
+    def beside(self, doing: str, job: Callable[[], None]) -> None:
+        """Do something else that waits for the disk on the state thread, in its turn. `doing` is for its failure."""
+        self._submit(doing, job)
+
     def close(self) -> None:
         """Finish what is queued and close the environment. The log is closed after this."""
         if self._thread is not None:

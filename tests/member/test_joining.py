@@ -1,18 +1,27 @@
 """A member that comes to a running cluster: what it waits for, and whom it removes."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 import pytest
 
 from kvraft.founding import Founder
-from kvraft.keyspace.commands import AddMember, Command, PublishMember, RegisterFounders, RemoveMember
+from kvraft.keyspace.commands import (
+    AddMember,
+    Command,
+    MoveMember,
+    PublishMember,
+    PublishMemberAlone,
+    RegisterFounders,
+    RemoveMember,
+)
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member import outcomes
 from kvraft.member.cluster import Cluster
 from kvraft.member.join_watch import JoinWatch
+from kvraft.member.known_members import KnownMembers
 from kvraft.member.replacement import Replacement
 from kvraft.raft.configuration import Configuration
 from kvraft.records import Written
@@ -129,6 +138,40 @@ def test_replaced_member_is_removed_once_this_one_is_a_voter(voters: Collection[
     assert forgotten == [None]
     assert not submitted.waiting
     assert cluster.is_removed(2)
+
+
+class _Identity:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.kept: list[list[Founder]] = []
+
+    def keep_members(self, members: Sequence[Founder], /) -> None:
+        self.kept.append(list(members))
+
+    def forget_replaced(self) -> None:
+        raise AssertionError
+
+
+def test_members_of_the_day_are_kept_for_a_start_that_knows_nothing_else() -> None:
+    """Once this one belongs to them, and whenever they change; not without their URLs, which an old log lacks."""
+    cluster, keyspace = _cluster()
+    identity = _Identity()
+    known = KnownMembers(cluster, identity)
+    known.look()
+    _grow(keyspace)
+    known.look()
+    assert not identity.kept, "it knows itself only by what it was told"
+    keyspace.apply(AddMember(4, ("http://d:2380",)), 2)
+    for _ in range(2):
+        known.look()
+    assert identity.kept == [[*TOLD[:2], Founder(4, "", ("http://d:2380",))]]
+    keyspace.apply(MoveMember(2, ("http://c:2380",)), 3)
+    known.look()
+    assert identity.kept[1][1] == Founder(2, "n2", ("http://c:2380",))
+    keyspace.apply(PublishMemberAlone(9, "old", ()), 4)
+    known.look()
+    assert len(identity.kept) == 2
 
 
 def test_member_that_replaces_nobody_removes_nobody() -> None:

@@ -10,11 +10,18 @@ from typing import Any
 import lmdb
 import pytest
 
+from kvraft.founding import Founder
 from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.storage import codec, failpoints, lmdb_file
 from kvraft.storage.aside import put_back
 from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity
-from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, StorageFailedError, WrongDirectoryError
+from kvraft.storage.errors import (
+    CorruptStorageError,
+    DirectoryInUseError,
+    StorageError,
+    StorageFailedError,
+    WrongDirectoryError,
+)
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
 from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after, vote
@@ -183,6 +190,24 @@ def test_new_name_of_a_member_is_kept(data_path: Path) -> None:
     renamed = replace(IDENTITY, name="another")
     open_storage(data_path, renamed, CONFIGURATION).close()
     assert stored_identity(data_path) == renamed
+
+
+async def test_members_of_the_day_are_kept_with_the_identity_until_they_are_the_founders(data_path: Path) -> None:
+    """By the state thread, in its turn; a close waits for it. What need not be written is not."""
+    founders = (Founder(0xA1, "n1", ("http://a:1",)), Founder(0xA2, "n2", ("http://b:1",)))
+    identity = replace(IDENTITY, founders=founders, replaces=0xA9)
+    grown = (*founders, Founder(0xA3, "n3", ("http://c:1",)))
+    for members, kept in ((grown, grown), (founders[::-1], ())):
+        storage = open_small(data_path, identity)
+        storage.start(asyncio.get_running_loop(), lambda _: None, _raise)
+        storage.keep_members(members)
+        storage.forget_replaced()
+        storage.close()
+        assert stored_identity(data_path) == replace(identity, members=kept, replaces=0)
+
+
+def _raise(error: StorageError) -> None:
+    raise error
 
 
 def test_file_system_that_is_mounted_as_the_directory_is_an_empty_one(data_path: Path) -> None:
