@@ -23,6 +23,10 @@ Files, in the order of a write where there is one:
     chores          commands that no client asked for; expirer: when a sync is due
     cluster         who belongs to the cluster, and what is still to be published
     strict_check    changes of the members that put the cluster at risk
+    membership_watch
+                    other members are wanted, or other servers vote: the transport and the operator hear of it
+    reconfiguration which server comes, votes or goes next, on a leader
+    leaving         the end of a member that was removed
     handover        leadership goes to another before a stop
     housekeeping    what nothing tells the moment of
     disk_watch      room on the disk, and old entries verified again

@@ -83,9 +83,9 @@ class Member:
         self.data_dir: Final = directory / name
         self.log_path: Final = directory / f"{name}.log"
         self.client_port: Final = client_port
-        self.peer_port: Final = peer_port
+        self.peer_port = peer_port
         self.client_url: Final = f"http://{host}:{client_port}"
-        self.peer_url: Final = f"http://{host}:{peer_port}"
+        self.peer_url = f"http://{host}:{peer_port}"
         self.cluster_flags: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self.output: int | None = None
