@@ -416,3 +416,27 @@ def test_changes_of_three_members_answer_and_count_as_in_etcd(three: Pair) -> No
     on_added("PUT", 500, urls("http://b:9"))
     step(change("PUT", "/ID", urls("PEER0")), 204)
     step(change("DELETE", "/123"), 404)
+
+
+def test_change_without_a_quorum_is_an_internal_error() -> None:
+    """At once where the strict check is against it, after the time of a write elsewhere; and nothing has changed."""
+    with systems.etcd(3) as oracle, systems.subject(3) as subject, pair(oracle, subject) as servers:
+        alive = [server.system.cluster.members[0] for server in servers.both]
+        for server in servers.both:
+            wait_addable(server)
+        targets = [named(server, "/ID") for server in servers.both]
+        before = [member.http("GET", "/v2/members").body for member in alive]
+        for server in servers.both:
+            for member in server.system.cluster.members[1:]:
+                member.kill()
+        for method, below in (("POST", ["", ""]), ("PUT", targets)):
+            requests = [change(method, target, urls("http://127.0.0.1:9")) for target in below]
+            for server, request in zip(servers.both, requests, strict=True):
+                server.send(request, 0)
+            expected, actual = (
+                comparable(masked(server, server.receive(request, 0)), unsorted=False)
+                for server, request in zip(servers.both, requests, strict=True)
+            )
+            assert difference(expected, actual) is None
+            assert expected.status == 500
+        assert [member.http("GET", "/v2/members").body for member in alive] == before
