@@ -23,6 +23,7 @@ FOUNDATION: Final = {
     "log_writer",
     "logs",
     "metrics",
+    "repeats",
 }
 """May be imported by every room but the pure ones, and import nothing else of kvraft."""
 SHARED_VALUES: Final = {"peer_frames", "records"}
@@ -72,9 +73,11 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/transport/": {"google", "grpc_tools"},
     "kvraft/api_v2/": {"aiohttp", "multidict", "yarl"},
     "kvraft/metrics.py": {"prometheus_client"},
+    "kvraft/testing/certificates.py": {"cryptography"},
     "kvraft/testing/plugin.py": {"pytest"},
     "kvraft/settings/config_file.py": {"yaml"},
     "kvraft/security/passwords.py": {"bcrypt"},
+    "kvraft/security/": {"cryptography"},
     "kvraft/start/running.py": {"uvloop"},
 }
 """Where each library may be imported. The first matching prefix counts."""

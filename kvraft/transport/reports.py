@@ -8,8 +8,8 @@ from kvraft import clock, logs
 from kvraft.metrics import Metrics
 from kvraft.peer_frames import Frame, GreetingRefusalReason, GreetingRefused, TransportEvents
 from kvraft.raft.messages import InstallSnapshot
+from kvraft.repeats import Repeats
 from kvraft.transport.codec import WireError
-from kvraft.transport.repeats import Repeats
 from kvraft.transport.traffic import Traffic
 
 _FATAL: Final = frozenset(

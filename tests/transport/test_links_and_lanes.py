@@ -6,10 +6,10 @@ import pytest
 
 from kvraft.peer_frames import ForwardedCommand, Frame, GreetingRefusalReason, GreetingRefused
 from kvraft.raft.messages import AppendEntriesReply, Heartbeat
+from kvraft.repeats import Repeats
 from kvraft.transport.handshake import Lane
 from kvraft.transport.lanes import OutboundQueue, lane_of
 from kvraft.transport.links import Links
-from kvraft.transport.repeats import Repeats
 from tests.transport import support
 
 NEW, OLD = b"new proc", b"old proc"

@@ -1,0 +1,70 @@
+"""Whether a certificate is that of the address from which it comes: a stolen one is of no use elsewhere.
+
+By etcd's rules (v3.4.23 pkg/transport/listener_tls.go, `checkCertSAN`).
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from kvraft.security.certificates import Certificate, any_matches
+
+Answers = tuple[list[str], list[str]]
+"""The names of an address, and the addresses of the names of a certificate."""
+
+_THREAD: Final = "name lookup"
+
+
+async def why_foreign(certificate: Certificate, address: str) -> str:
+    """Why it is not the address's; empty if it is, or if it names nobody. Asks the name server only if it must."""
+    if not certificate.has_names or certificate.covers(address):
+        return ""
+    if not certificate.dns_names:
+        return f"its certificate is for {certificate.names}, not for {address}"
+    found = await _in_a_thread(lambda: _look_up(address, certificate.dns_names))
+    return why_not_among(certificate, address, found)
+
+
+def why_not_among(certificate: Certificate, address: str, found: Answers) -> str:
+    """The verdict on what the name server said. Pure."""
+    names_of_address, addresses_of_names = found
+    if address in addresses_of_names:
+        return ""
+    if any(any_matches(certificate.dns_names, name) for name in names_of_address):
+        return ""
+    return f"its certificate is for {certificate.names}, and none of these is {address}"
+
+
+def _look_up(address: str, dns_names: tuple[str, ...]) -> Answers:
+    """Blocks."""
+    names: list[str] = []
+    addresses: list[str] = []
+    with contextlib.suppress(OSError, UnicodeError):
+        name, _ = socket.getnameinfo((address, 0), socket.NI_NAMEREQD)
+        names.append(name)
+    for name in dns_names:
+        if not name.startswith("*"):
+            with contextlib.suppress(OSError, UnicodeError):
+                addresses += [str(each[4][0]) for each in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+    return names, addresses
+
+
+async def _in_a_thread(look_up: Callable[[], Answers]) -> Answers:
+    """In a thread of its own, which may hang for minutes and holds up neither another lookup nor the process's end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Answers] = loop.create_future()
+
+    def finish(found: Answers) -> None:
+        if not future.done():
+            future.set_result(found)
+
+    def run() -> None:
+        found = look_up()
+        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile: nobody waits any more
+            loop.call_soon_threadsafe(finish, found)
+
+    threading.Thread(target=run, name=_THREAD, daemon=True).start()
+    return await future
