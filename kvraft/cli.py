@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kvraft import logs
+from kvraft.security.files import SecurityError
 from kvraft.settings import flags, old_flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.start import config_file, data_directory, versions
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         if given.is_on("put-back"):
             return _print(data_directory.put_back(settings.data_dir(given)))
         return start(given)
-    except (SettingsError, StorageError, ListenError) as error:
+    except (SettingsError, SecurityError, StorageError, ListenError) as error:
         logs.last_words(str(error))
         return EXIT_FAILURE
 

@@ -63,6 +63,10 @@ class Metrics:
             "etcd_server_snapshot_apply_in_progress_total", "1 while a snapshot from the leader is installed."
         )
 
+        self.certificate_end: Final = gauge(
+            "kvraft_certificate_end_seconds", "When the certificate that is served ends, in Unix time.", ["listener"]
+        )
+
         # Who this is: a label with the value 1.
         self.server_id: Final = gauge("etcd_server_id", "The member id, in hexadecimal.", ["server_id"])
         self.server_version: Final = gauge(

@@ -35,7 +35,7 @@ HOST_FACTS: Final = {"start.file_limit", "start.path_owners", "start.port_holder
 ROOMS: Final[dict[str, set[str]]] = {
     "raft": set(),
     "keyspace": set(),
-    "settings": {"founding", "ids", "logs"},
+    "settings": {"founding", "ids", "logs", "security.files"},
     "storage": PURE | FOUNDATION | SHARED_VALUES,
     "transport": PURE | FOUNDATION | SHARED_VALUES | {"settings"},
     "member": PURE | FOUNDATION | SHARED_VALUES,
@@ -43,7 +43,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "security": FOUNDATION,
     "testing": {"clock", "start.port_holders"},
     "start": PURE | FOUNDATION | SHARED_VALUES | {"api_v2", "member", "security", "settings", "storage", "transport"},
-    "cli": {"logs", "settings", "start", "storage", "transport"},
+    "cli": {"logs", "security.files", "settings", "start", "storage", "transport"},
     "__main__": {"cli", "start.signals"},
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     **{file: {"logs"} for file in HOST_FACTS},

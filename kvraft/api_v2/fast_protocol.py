@@ -14,7 +14,7 @@ import re
 import socket
 from typing import Final, cast, final
 
-from kvraft import logs
+from kvraft import clock, logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Framing, answer_parts
 from kvraft.api_v2.app import App, Request
@@ -25,6 +25,7 @@ from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.request_heads import HEAD_BYTES_MAX, NO_FACTS, HeaderFacts, header_facts
 from kvraft.api_v2.unfinished import SMALL_BYTES, Unfinished
 from kvraft.api_v2.unread import TRANSPORT_BYTES, Unread
+from kvraft.repeats import Repeats
 
 log = logs.get(__name__)
 
@@ -41,6 +42,8 @@ _BEGINNING: Final = re.compile(rb"GET /|(?:PUT|POST|DELETE|HEAD) /v2/keys[/? ]")
 _BEGINNING_BYTES: Final = len(b"DELETE /v2/keys/")
 _UNCLEAN: Final = re.compile(rb"[^!-$&-~]|/[/.]")
 """In a path: an escape, a character that is not plain, or what cleaning may remove."""
+_TLS_HANDSHAKE: Final = b"\x16\x03"
+"""RFC 8446, section 5.1."""
 _UNUSUAL: Final = re.compile(rb"[^!-~]")
 
 _FRAMINGS: Final = {
@@ -65,6 +68,7 @@ class FastFront:
         self.stopping = False
         self._dates = dates
         self._cors = app.cors_headers(None)
+        self._repeats = Repeats(clock.monotonic_ms)
         self.all_closed = asyncio.Event()
         """Set when the last connection of a stopping front has closed."""
 
@@ -81,6 +85,12 @@ class FastFront:
         self.connections.discard(connection)
         if self.stopping and not self.connections:
             self.all_closed.set()
+
+    def spoken_to_in_tls(self, transport: asyncio.Transport) -> None:
+        """Whoever tries TLS where none is spoken is told that this is no HTTP, and only the log can say why."""
+        host = str((transport.get_extra_info("peername") or ("",))[0])
+        if self._repeats.is_news(host, "tls"):
+            log.warning("rejected connection", address=host, error="TLS on a client URL that is http: use http://")
 
     def close_idle(self, sweeps: int) -> None:
         """Close what has said nothing for this many calls of this function and waits for no answer."""
@@ -293,6 +303,8 @@ class FastProtocol(asyncio.Protocol):
         transport, buffer = self._transport, self._buffer
         if transport is None:
             return
+        if buffer.startswith(_TLS_HANDSHAKE):
+            self._front.spoken_to_in_tls(transport)
         self._transport = None
         self._buffer = b""
         self._front.forget(self)

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import socket
-import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, cast, final
+from typing import Final, Protocol, cast, final
 
 from kvraft import logs
 from kvraft.api_v2.answers import Answer, Framing, answer_parts
@@ -34,6 +33,18 @@ _SWEEP_S: Final = 30.0
 """How often idle connections are looked for."""
 
 
+class Tls(Protocol):
+    """What encrypts a listener's connections; each is then like a plain one."""
+
+    def behind(self, new_protocol: Callable[[], asyncio.Protocol], /) -> Callable[[], asyncio.Protocol]:
+        """A factory for the listener, whose connections get these protocols once they are encrypted."""
+        ...
+
+    def close(self) -> None:
+        """Give up handshakes that are under way."""
+        ...
+
+
 @final
 @dataclass(slots=True)
 class Listener:
@@ -41,7 +52,8 @@ class Listener:
 
     socket: socket.socket
     """Bound and listening, so that nobody else can have the address; closed by the server."""
-    tls: ssl.SSLContext | None = None
+    tls: Tls | None = None
+    """None for plain HTTP."""
 
     def turn_away(self) -> None:
         """Reset who connects, from now on until the listener is served: clients then ask another member at once."""
@@ -120,14 +132,13 @@ class ApiServer:
         """Accept connections."""
         loop = asyncio.get_running_loop()
         self._loading = loop.create_task(self._aiohttp.load())
-        if self._fast is None or any(listener.tls is not None for listener in self._listeners):
+        if self._fast is None:
             await self._loading
+        accept = partial(self._accept, self._fast or self._aiohttp)
         for listener in self._listeners:
-            # The fast way is for plain connections: TLS costs more than it saves.
-            fast = self._fast if listener.tls is None else None
             loop.remove_reader(listener.socket)
-            accept = partial(self._accept, fast or self._aiohttp)
-            server = await loop.create_server(accept, sock=listener.socket, ssl=listener.tls, backlog=_BACKLOG)
+            new_protocol = accept if listener.tls is None else listener.tls.behind(accept)
+            server = await loop.create_server(new_protocol, sock=listener.socket, backlog=_BACKLOG)
             self._servers.append(server)
         self._sweep()
 
@@ -147,6 +158,9 @@ class ApiServer:
             self._sweeper.cancel()
         for server in self._servers:
             server.close()
+        for listener in self._listeners:
+            if listener.tls is not None:
+                listener.tls.close()
         timeout_s = self._app.settings.stop_s
         if self._fast is not None:
             self._fast.begin_stop()

@@ -258,6 +258,40 @@ def _settings() -> Iterator[Flag]:
         yield Flag(name, Use.SETTING, f"etcd 0.4's --{flag}, as address:port")
 
 
+def _tls() -> Iterator[Flag]:
+    for name, text in (
+        ("cert-file", "certificate for https client URLs, its intermediates behind it (PEM)"),
+        ("key-file", "its key, without a passphrase (PEM)"),
+        ("trusted-ca-file", "CAs whose certificates clients must show (PEM)"),
+        ("client-crl-file", "revocation lists for clients' certificates (PEM or DER)"),
+        ("client-cert-allowed-hostname", "the name or address that clients' certificates must cover"),
+        ("ca-file", "etcd 2.3's for --trusted-ca-file with --client-cert-auth"),
+        ("cipher-suites", "Go's names of the cipher suites to speak, and no others, by commas"),
+        ("peer-cert-file", "certificate for https peer URLs, and for dialling peers (PEM)"),
+        ("peer-key-file", "its key, without a passphrase (PEM)"),
+        ("peer-trusted-ca-file", "CAs whose certificates peers must show (PEM)"),
+        ("peer-crl-file", "revocation lists for peers' certificates (PEM or DER)"),
+        ("peer-cert-allowed-cn", "the common name that peers' certificates must have"),
+        ("peer-cert-allowed-hostname", "the name or address that peers' certificates must cover"),
+        ("peer-ca-file", "etcd 2.3's for --peer-trusted-ca-file with --peer-client-cert-auth"),
+    ):
+        yield Flag(name, Use.SETTING, text)
+    for name, text in (
+        ("client-cert-auth", "clients must show a certificate of a trusted CA, as with --trusted-ca-file alone"),
+        ("auto-tls", "make a certificate for https client URLs, signed by itself"),
+        (
+            "peer-client-cert-auth",
+            "peers must show a certificate of a trusted CA, as with --peer-trusted-ca-file alone",
+        ),
+        ("peer-auto-tls", "make a certificate for https peer URLs, signed by itself, and believe everybody's"),
+        (
+            "experimental-peer-skip-client-san-verification",
+            "a peer's certificate need not be that of the address and the member that it comes from",
+        ),
+    ):
+        yield Flag(name, Use.SETTING, text, "false", is_switch=True)
+
+
 def _accepted() -> Iterator[Flag]:
     v3 = "it concerns etcd's v3 API only"
     for name, why in (
@@ -301,7 +335,6 @@ def _accepted() -> Iterator[Flag]:
         ("experimental-enable-lease-checkpoint", v3, "false"),
         ("experimental-enable-lease-checkpoint-persist", v3, "false"),
         ("experimental-initial-corrupt-check", "everything is verified when it is read", "true"),
-        ("experimental-peer-skip-client-san-verification", "TLS is not served by this version", "false"),
         ("experimental-v3demo", v3, "false"),
         ("initial-election-tick-advance", "a start waits for a leader's word, not for ticks", "true"),
         ("next-cluster-version-compatible", "members of kvraft have one version", "false"),
@@ -329,26 +362,6 @@ def _silent() -> Iterator[Flag]:
 
 
 def _refused() -> Iterator[Flag]:
-    tls = "TLS is not served by this version: leave it out on a trusted network, or put a TLS proxy in front"
-    for name in (
-        "ca-file",
-        "cert-file",
-        "cipher-suites",
-        "client-cert-allowed-hostname",
-        "client-crl-file",
-        "key-file",
-        "peer-ca-file",
-        "peer-cert-allowed-cn",
-        "peer-cert-allowed-hostname",
-        "peer-cert-file",
-        "peer-crl-file",
-        "peer-key-file",
-        "peer-trusted-ca-file",
-        "trusted-ca-file",
-    ):
-        yield Flag(name, Use.REFUSED, tls)
-    for name in ("auto-tls", "client-cert-auth", "peer-auto-tls", "peer-client-cert-auth"):
-        yield Flag(name, Use.REFUSED, tls, is_switch=True, fine=frozenset({"false"}))
     for name, remedy, fine in (
         ("discovery", "name the members with --initial-cluster", ""),
         ("discovery-srv", "name the members with --initial-cluster", ""),
@@ -373,7 +386,7 @@ def _table(*parts: Iterable[Flag]) -> dict[str, Flag]:
     return table
 
 
-FLAGS: Final = _table(_settings(), _accepted(), _silent(), _refused())
+FLAGS: Final = _table(_settings(), _tls(), _accepted(), _silent(), _refused())
 """Every flag by its name."""
 
 BESIDE_CONFIG_FILE: Final = frozenset({"config-file", "help", "join", "put-back", "rebuild", "replace", "version"})

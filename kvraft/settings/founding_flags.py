@@ -33,7 +33,7 @@ class Founded:
     """Flags given that differ from what the data directory keeps, each with both values."""
 
 
-def urls_of(given: Given, flag: str, *, with_tls: bool = False) -> tuple[Url, ...]:
+def urls_of(given: Given, flag: str) -> tuple[Url, ...]:
     """The URLs of a flag; none if it was not given.
 
     Raises:
@@ -43,7 +43,7 @@ def urls_of(given: Given, flag: str, *, with_tls: bool = False) -> tuple[Url, ..
     if value is None:
         return ()
     try:
-        return urls.parse_list(value.text, with_tls=with_tls)
+        return urls.parse_list(value.text)
     except ValueError as error:
         raise value.error(f"{error} (use http://host:port, several by commas)") from None
 

@@ -69,7 +69,7 @@ def _client_urls(
     if further:
         _refuse_names(further, given.values["listen-client-http-urls"], "--listen-client-http-urls")
     listen = urls_of(given, "listen-client-urls")
-    advertise = urls_of(given, "advertise-client-urls", with_tls=True)
+    advertise = urls_of(given, "advertise-client-urls")
     if listen:
         value = given.values["listen-client-urls"]
         _refuse_names(listen, value, "--listen-client-urls")

@@ -12,7 +12,8 @@ from typing import Final, Literal, final
 
 from kvraft.founding import Founder, Identity
 from kvraft.logs import LogSettings
-from kvraft.settings import founding_flags, joining_flags, listening_flags, log_settings, urls
+from kvraft.security.files import TlsFiles
+from kvraft.settings import founding_flags, joining_flags, listening_flags, log_settings, tls_flags, urls
 from kvraft.settings.flags import Given, Value
 from kvraft.settings.joining_flags import Joining
 from kvraft.settings.urls import Url
@@ -57,6 +58,8 @@ class Limits:
     strangers_max: int = 256
     """Connections to the peer port that have not greeted as a member's. One more: the oldest is closed. Fewer if fewer
     files may be open."""
+    handshakes_max: int = 1024
+    """TLS handshakes of clients that are not finished. One more: the one that was begun first is cut off."""
     waiting_requests_max: int = 20_000
     """Writes and linearizable reads without an outcome, per member. More: 500/300 `etcdserver: too many requests`."""
     uncommitted_bytes_max: int = 64 << 20
@@ -127,6 +130,12 @@ class Settings:
     was_forced: bool = False
     """It did, and has been."""
     limits: Limits = Limits()
+    client_tls: TlsFiles = dataclasses.field(default_factory=TlsFiles)
+    """For the https URLs among `listen_client_urls`."""
+    peer_tls: TlsFiles = dataclasses.field(default_factory=lambda: TlsFiles("peer-"))
+    """For the https URLs among `listen_peer_urls`, and for dialling those of others."""
+    auto_tls: frozenset[str] = frozenset()
+    """The switches that were given among `auto-tls` and `peer-auto-tls`."""
     ignored: tuple[str, ...] = ()
     """Flags given that differ from what the data directory keeps, each with both values."""
     former_name: str = ""
@@ -171,12 +180,15 @@ class Settings:
             parts = ",".join(self.log.unread_levels)
             lines.append(f"--log-package-levels={parts}: no room or no level is called so, and it changes nothing")
         lines += self._unreachable()
+        for files, listen in ((self.client_tls, self.listen_client_urls), (self.peer_tls, self.listen_peer_urls)):
+            wanted = f"{files.prefix}auto-tls" in self.auto_tls
+            lines += tls_flags.warnings(files, listen, is_self_signed_wanted=wanted)
         return tuple(lines)
 
     def _unreachable(self) -> Iterator[str]:
         """Advertised URLs that lead nowhere, or to whoever follows them."""
         peers = [urls.parse(url) for member in self.members for url in member.peer_urls]
-        clients = [urls.parse(url, with_tls=True) for url in self.advertise_client_urls]
+        clients = [urls.parse(url) for url in self.advertise_client_urls]
         told = ", ".join(self.advertise_client_urls)
         if all(url.is_loopback for url in clients) and not all(url.is_loopback for url in peers):
             remedy = "give --listen-client-urls and --advertise-client-urls"
@@ -258,6 +270,9 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         rebuild=given.is_on("rebuild"),
         force_new_cluster=joining_flags.force_new_cluster(given),
         was_forced=stored is not None and stored.forced,
+        client_tls=tls_flags.client_files(given, listening.clients + listening.metrics),
+        peer_tls=tls_flags.peer_files(given, listening.peers),
+        auto_tls=frozenset(switch for switch in ("auto-tls", "peer-auto-tls") if given.is_on(switch)),
         ignored=founded.ignored,
         former_name="" if stored is None or stored.name == name else stored.name,
     )

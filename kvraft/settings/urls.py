@@ -9,7 +9,7 @@ from typing import final
 @final
 @dataclasses.dataclass(slots=True, frozen=True, order=True)
 class Url:
-    """`http://host:port`. Sorts by its text, as etcd sorts URL lists."""
+    """`http://host:port`, or `https`. Sorts by its text, as etcd sorts URL lists."""
 
     text: str
     """As it was given, without surrounding blanks, the scheme in small letters as Go writes it: it goes into ids."""
@@ -20,6 +20,11 @@ class Url:
     def __str__(self) -> str:
         """The text."""
         return self.text
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS is spoken there."""
+        return self.text.startswith("https:")
 
     @property
     def is_loopback(self) -> bool:
@@ -53,8 +58,8 @@ class Url:
         return f"[{self.bind_host}]:{self.port}" if ":" in self.bind_host else f"{self.bind_host}:{self.port}"
 
 
-def parse(text: str, *, with_tls: bool = False) -> Url:
-    """One URL of a member; `https` too if it is only told to others, as a TLS proxy may stand there.
+def parse(text: str) -> Url:
+    """One URL of a member.
 
     Raises:
         ValueError: with etcd's words for what is wrong, or ours for what kvraft does not serve.
@@ -65,12 +70,10 @@ def parse(text: str, *, with_tls: bool = False) -> Url:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{error}: {text}") from None
-    if parts.scheme in {"https", "unixs"} and not (with_tls and parts.scheme == "https"):
-        raise ValueError("TLS is not served by this version: use http:// on a trusted network, or a TLS proxy in front")
-    if parts.scheme == "unix":
+    if parts.scheme in {"unix", "unixs"}:
         raise ValueError(f"Unix sockets are not served by this version: {text}")
     if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"URL scheme must be http: {text}")
+        raise ValueError(f"URL scheme must be http or https: {text}")
     if not parts.hostname or port is None:
         raise ValueError(f'URL address does not have the form "host:port": {text}')
     for what, there in (
@@ -88,7 +91,7 @@ def parse(text: str, *, with_tls: bool = False) -> Url:
     return Url(parts.scheme + text[len(parts.scheme) :], parts.hostname, port)
 
 
-def parse_list(text: str, *, with_tls: bool = False) -> tuple[Url, ...]:
+def parse_list(text: str) -> tuple[Url, ...]:
     """A comma-separated list, sorted; what is there twice is there twice, as in etcd.
 
     Raises:
@@ -97,7 +100,7 @@ def parse_list(text: str, *, with_tls: bool = False) -> tuple[Url, ...]:
     parts = text.split(",")
     if not all(part.strip() for part in parts):
         raise ValueError("a URL is missing before or after a comma" if len(parts) > 1 else "there is no URL")
-    return tuple(sorted(parse(part, with_tls=with_tls) for part in parts))
+    return tuple(sorted(parse(part) for part in parts))
 
 
 def _same_host(first: str, second: str) -> bool:

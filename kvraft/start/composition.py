@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Final
 
 from kvraft import clock, logs
-from kvraft.api_v2.settings import ApiSettings
+from kvraft.api_v2.settings import ApiSettings, AuthSettings
 from kvraft.keyspace.command_codec import encode_command
 from kvraft.keyspace.commands import KeepMember, PublishMember
 from kvraft.keyspace.keyspace import Keyspace
@@ -28,6 +28,7 @@ from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.going_alone import Survivor
 from kvraft.storage.opening import Storage
+from kvraft.transport.interfaces import PeerTls
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.transport import PeerTransport
 
@@ -37,7 +38,7 @@ MIN_CONNECT_MS: Final = 1000
 """A dial shorter than this would end before the kernel sends a lost first packet again."""
 
 
-async def make_member(wanted: Settings, storage: Storage) -> Member:
+async def make_member(wanted: Settings, storage: Storage, tls: PeerTls) -> Member:
     """Everything of a member, nothing of it running yet."""
 
     async def load_keyspace() -> Keyspace:
@@ -72,17 +73,7 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
 
     cluster = _cluster(wanted, keyspace)
     memory = PeerMemory(cluster, raft, storage.log, created_now=storage.fresh)
-    members = cluster.members()
-    transport = PeerTransport(
-        member_id=wanted.member_id,
-        listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
-        peers={peer.member_id: peer.peer_urls for peer in members if peer.member_id != wanted.member_id},
-        local=memory,
-        pages=cluster,
-        snapshot_sink=storage.state.spool,
-        settings=transport_settings(wanted),
-        name_of=cluster.peer_name,
-    )
+    transport = _transport(wanted, cluster, memory, storage, tls)
     member = Member(
         raft=raft,
         keyspace=keyspace,
@@ -101,6 +92,22 @@ async def make_member(wanted: Settings, storage: Storage) -> Member:
     )
     member.metrics.before_scrape.append(lambda: transport.measure(member.metrics))
     return member
+
+
+def _transport(wanted: Settings, cluster: Cluster, memory: PeerMemory, storage: Storage, tls: PeerTls) -> PeerTransport:
+    members = cluster.members()
+    return PeerTransport(
+        member_id=wanted.member_id,
+        listen_addresses=[url.bind_address for url in wanted.listen_peer_urls],
+        peers={peer.member_id: peer.peer_urls for peer in members if peer.member_id != wanted.member_id},
+        local=memory,
+        pages=cluster,
+        snapshot_sink=storage.state.spool,
+        settings=transport_settings(wanted),
+        name_of=cluster.peer_name,
+        tls=tls,
+        tls_addresses=[url.bind_address for url in wanted.listen_peer_urls if url.is_secure],
+    )
 
 
 def _cluster(wanted: Settings, keyspace: Keyspace) -> Cluster:
@@ -144,10 +151,12 @@ def measure_disk(storage: Storage, metrics: Metrics) -> None:
 
 def transport_settings(wanted: Settings) -> TransportSettings:
     """What follows from the election timeout: when a peer is gone, and how long a dial may take."""
+    has_tls = any(url.is_secure for url in wanted.listen_peer_urls)
     return TransportSettings(
         silence_ms=max(wanted.election_timeout_ms, MIN_SILENCE_MS),
         connect_timeout_ms=max(wanted.election_timeout_ms, MIN_CONNECT_MS),
-        strangers_max=wanted.limits.strangers_max,
+        # Half of the places are then for those who have not finished their handshakes.
+        strangers_max=wanted.limits.strangers_max // 2 if has_tls else wanted.limits.strangers_max,
     )
 
 
@@ -155,6 +164,7 @@ def api_settings(wanted: Settings) -> ApiSettings:
     """The limits that clients meet, and what they are told."""
     limits = wanted.limits
     return ApiSettings(
+        auth=AuthSettings(client_cert_auth=wanted.client_tls.client_cert_auth),
         # The fast way looks at no Host.
         fast_front="*" in wanted.hosts,
         hosts=frozenset(host.encode() for host in wanted.hosts),

@@ -10,6 +10,7 @@ from kvraft.peer_frames import PeerHello
 from kvraft.raft.rebuild import enough_know
 from kvraft.settings.settings import Settings
 from kvraft.storage.aside import holds_data
+from kvraft.transport.interfaces import PeerTls
 from kvraft.transport.settings import TransportSettings
 from kvraft.transport.survey import Survey
 
@@ -18,7 +19,9 @@ log = logs.get(__name__)
 _AGAIN_S: Final = 1.0
 
 
-async def may_set_aside(wanted: Settings, settings: TransportSettings, stop: asyncio.Event) -> bool:
+async def may_set_aside(
+    wanted: Settings, settings: TransportSettings, stop: asyncio.Event, tls: PeerTls | None = None
+) -> bool:
     """Wait until nothing can be lost by setting this member's data aside; False if told to stop first.
 
     True at once if there is nothing to set aside.
@@ -32,6 +35,7 @@ async def may_set_aside(wanted: Settings, settings: TransportSettings, stop: asy
         {member_id: peer.peer_urls for member_id, peer in others.items()},
         names,
         settings,
+        tls,
     )
     told: set[int] | None = None
     while True:

@@ -5,9 +5,10 @@ They block: nothing of this member runs yet, and a signal ends it as it would en
 
 import http.client
 import json
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, final
 from urllib.parse import urlsplit
 
 CHANGE_S: Final = 10.0
@@ -50,13 +51,26 @@ class Reply:
         return told if isinstance(told, str) else http.client.responses.get(self.status, "unknown status")
 
 
+class Contexts(Protocol):
+    """Whom to believe, and what to show."""
+
+    def client_context(self) -> ssl.SSLContext:
+        """At client URLs."""
+        ...
+
+    def peer_context(self) -> ssl.SSLContext:
+        """At peer URLs."""
+        ...
+
+
 @final
 class HttpDoor:
     """Asks members."""
 
-    def __init__(self, answer_s: float = ANSWER_S) -> None:
-        """`answer_s` limits the time to connect, and each wait for more of an answer."""
+    def __init__(self, answer_s: float = ANSWER_S, security: Contexts | None = None) -> None:
+        """`answer_s` limits the time to connect, and each wait for more of an answer; `security` is for https URLs."""
         self._answer_s = answer_s
+        self._security = security
 
     def change(self, url: str, method: str, path: str, body: object = None) -> Reply:
         """A request that a whole cluster has to agree on. Raises NoAnswerError."""
@@ -67,13 +81,20 @@ class HttpDoor:
         return self._ask(self._answer_s, url, "GET", path, None)
 
     def _ask(self, answer_s: float, url: str, method: str, path: str, body: object) -> Reply:
-        """One request of one member, with a JSON body if one is given.
+        """One request of one member, with a JSON body if one is given: below /v2 at a client URL, else at a peer URL.
 
         Raises:
             NoAnswerError: it does not answer.
         """
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=answer_s)
+        host, port = parts.hostname or "", parts.port
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https" and self._security is not None:
+            of_clients = path.startswith("/v2/")
+            context = self._security.client_context() if of_clients else self._security.peer_context()
+            connection = http.client.HTTPSConnection(host, port, timeout=answer_s, context=context)
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=answer_s)
         try:
             data = None if body is None else json.dumps(body).encode()
             connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})

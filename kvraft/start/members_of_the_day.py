@@ -14,7 +14,7 @@ from kvraft.founding import Founder
 from kvraft.settings.flags import SettingsError, one_line
 from kvraft.settings.settings import Settings
 from kvraft.start.arriving import as_member
-from kvraft.start.http_door import HttpDoor, NoAnswerError
+from kvraft.start.http_door import Contexts, HttpDoor, NoAnswerError
 from kvraft.start.told_members import CLIENT_PATH, PEER_PATH, ToldMembers, find_at, shown, told
 
 _ANSWER_S: Final = 2.0
@@ -25,7 +25,7 @@ _TELL_EVERY: Final = 5
 log = logs.get(__name__)
 
 
-async def learn_members(wanted: Settings, stop: asyncio.Event) -> Settings | None:
+async def learn_members(wanted: Settings, stop: asyncio.Event, security: Contexts | None = None) -> Settings | None:
     """Wait until somebody tells who the members are; None if told to stop first.
 
     Raises:
@@ -33,7 +33,7 @@ async def learn_members(wanted: Settings, stop: asyncio.Event) -> Settings | Non
     """
     attempts = 0
     while True:
-        answers = await _ask_all(wanted)
+        answers = await _ask_all(wanted, HttpDoor(_ANSWER_S, security))
         if answers:
             return _as_one_of(wanted, answers)
         if attempts % _TELL_EVERY == 0:
@@ -46,7 +46,7 @@ async def learn_members(wanted: Settings, stop: asyncio.Event) -> Settings | Non
                 return None
 
 
-async def _ask_all(wanted: Settings) -> list[ToldMembers]:
+async def _ask_all(wanted: Settings, door: HttpDoor) -> list[ToldMembers]:
     """What all say that are known, and those of whom they tell."""
     asked: set[str] = set()
     answers: list[ToldMembers] = []
@@ -54,7 +54,7 @@ async def _ask_all(wanted: Settings) -> list[ToldMembers]:
     places += [(url, CLIENT_PATH) for url in wanted.joining.urls]
     while places:
         asked.update(url for url, _ in places)
-        found = await asyncio.gather(*(asyncio.to_thread(_ask, wanted, url, path) for url, path in places))
+        found = await asyncio.gather(*(asyncio.to_thread(_ask, wanted, door, url, path) for url, path in places))
         answers += [answer for answer in found if answer is not None]
         known = {url for answer in answers for member in _others(wanted, answer.known()) for url in member.peer_urls}
         places = [(url, PEER_PATH) for url in sorted(known - asked)]
@@ -66,10 +66,10 @@ def _others(wanted: Settings, members: tuple[Founder, ...]) -> list[Founder]:
     return [member for member in members if not own_urls & set(member.peer_urls)]
 
 
-def _ask(wanted: Settings, url: str, path: str) -> ToldMembers | None:
+def _ask(wanted: Settings, door: HttpDoor, url: str, path: str) -> ToldMembers | None:
     """In a thread. An answer of another cluster is none, if it is known which one this member is of."""
     try:
-        answer = told(HttpDoor(_ANSWER_S).ask_round([url], path))
+        answer = told(door.ask_round([url], path))
     except NoAnswerError:
         return None
     return answer if wanted.is_empty or answer.cluster_id == wanted.cluster_id else None

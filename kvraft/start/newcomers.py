@@ -8,14 +8,14 @@ from kvraft.settings.settings import Settings
 from kvraft.start.adding import add_itself, refuse_other_cluster
 from kvraft.start.arriving import arrive, find_again
 from kvraft.start.data_directory import refuse_unusable
-from kvraft.start.http_door import HttpDoor, NoAnswerError
+from kvraft.start.http_door import Contexts, HttpDoor, NoAnswerError
 
 _WITHOUT_NEED_S: Final = 1.0
 """A start that needs nobody waits no longer for a cluster that does not answer."""
 _NO_DATA: Final = "it holds no member's data"
 
 
-def settle(wanted: Settings, rebuild: str) -> tuple[Settings, str]:
+def settle(wanted: Settings, rebuild: str, security: Contexts | None = None) -> tuple[Settings, str]:
     """Who this member is, if a running cluster must tell, and why it rebuilds, if it does.
 
     Called when its ports are its own and before any file is touched.
@@ -25,16 +25,16 @@ def settle(wanted: Settings, rebuild: str) -> tuple[Settings, str]:
     """
     if not wanted.is_empty:
         if wanted.joining.urls:
-            refuse_other_cluster(wanted, HttpDoor(_WITHOUT_NEED_S))
+            refuse_other_cluster(wanted, HttpDoor(_WITHOUT_NEED_S, security))
         return wanted, rebuild
     if rebuild:
         return wanted, rebuild
     if not wanted.joining.urls and wanted.initial_cluster_state == "new":
-        found = find_again(wanted, HttpDoor(_WITHOUT_NEED_S)) if wanted.rebuild else None
+        found = find_again(wanted, HttpDoor(_WITHOUT_NEED_S, security)) if wanted.rebuild else None
         return (wanted, "") if found is None else (found.settings, _NO_DATA)
     refuse_unusable(wanted.data_dir)
     try:
-        arrival = (add_itself if wanted.joining.urls else arrive)(wanted, HttpDoor())
+        arrival = (add_itself if wanted.joining.urls else arrive)(wanted, HttpDoor(security=security))
     except NoAnswerError:
         return wanted, _NO_DATA  # and waits for somebody to tell
     if not arrival.has_been:

@@ -18,6 +18,7 @@ from kvraft.start import composition, data_directory, newcomers, service_manager
 from kvraft.start.giving_up import may_set_aside
 from kvraft.start.listeners import Listeners, bound_listeners
 from kvraft.start.members_of_the_day import learn_members
+from kvraft.start.tls import Security
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
@@ -45,15 +46,16 @@ def run_once_or_twice(wanted: Settings, rebuild: str) -> int:
     Not a third time: what is wrong then is not the data.
     """
     holds_nothing = False
+    security = Security(wanted)
     while True:
         try:
             with bound_listeners(wanted) as listeners:
-                wanted, rebuild = newcomers.settle(wanted, rebuild)
+                wanted, rebuild = newcomers.settle(wanted, rebuild, security)
                 if rebuild and len(wanted.members) == 1 and not wanted.joining.urls:
                     raise StorageError(
                         f"{rebuild}: --rebuild cannot help, as no other member has this data: restore a copy"
                     )
-                return uvloop.run(_run(wanted, listeners, rebuild, holds_nothing=holds_nothing))
+                return uvloop.run(_run(wanted, security, listeners, rebuild, holds_nothing=holds_nothing))
         except KeyboardInterrupt:
             # Once more, while what was left was closed: nobody is to read a traceback for his impatience.
             return EXIT_SIGNAL + signal.SIGINT
@@ -66,18 +68,19 @@ def run_once_or_twice(wanted: Settings, rebuild: str) -> int:
             signals.release()
 
 
-async def _run(wanted: Settings, listeners: Listeners, rebuild: str, *, holds_nothing: bool) -> int:
+async def _run(wanted: Settings, security: Security, listeners: Listeners, rebuild: str, *, holds_nothing: bool) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     signals.take(loop, stop.set, _hang_up)
     for listener in listeners.all:
         listener.turn_away()
     if rebuild:
-        told = await learn_members(wanted, stop)
+        told = await learn_members(wanted, stop, security)
         if told is None:
             return 0
         wanted = told
-        if not holds_nothing and not await may_set_aside(wanted, composition.transport_settings(wanted), stop):
+        timing = composition.transport_settings(wanted)
+        if not holds_nothing and not await may_set_aside(wanted, timing, stop, security.peers):
             return 0
     try:
         storage = open_storage(
@@ -92,8 +95,11 @@ async def _run(wanted: Settings, listeners: Listeners, rebuild: str, *, holds_no
         raise data_directory.unusable(wanted.data_dir, error) from error
     _tell_of_parting(wanted, storage)
     try:
-        member = await composition.make_member(wanted, storage)
+        security.make_missing()
+        security.protect(listeners)
+        member = await composition.make_member(wanted, storage, security.peers)
         composition.measure_disk(storage, member.metrics)
+        security.measure(member.metrics)
         storage.start(loop, member.loop.on_persisted, lambda error: member.failure.tell(str(error), error))
         loop.set_exception_handler(functools.partial(_on_unhandled, member))
         return await _serve(wanted, member, listeners, stop)

@@ -26,6 +26,7 @@ def start(given: Given) -> int:
     Raises:
         SettingsError: a setting is wrong, or a port or directory cannot be used.
         StorageError: the data is not what a member can run with.
+        SecurityError: a file of TLS cannot be used.
         ListenError: a peer port cannot be had after all.
     """
     rebuild, stored = "", None
@@ -69,13 +70,22 @@ def within_open_files(wanted: Settings) -> Settings:
         SettingsError: these are too few.
     """
     limits, files_max = wanted.limits, file_limit.raise_soft_limit()
-    enough = file_limit.OWN + limits.strangers_max + limits.connections_max
-    shares = file_limit.shares_of(files_max, limits.connections_max, limits.strangers_max)
+    has_tls = any(url.is_secure for url in wanted.listen_client_urls)
+    clients_max = limits.connections_max + (limits.handshakes_max if has_tls else 0)
+    enough = file_limit.OWN + limits.strangers_max + clients_max
+    shares = file_limit.shares_of(files_max, clients_max, limits.strangers_max)
     if shares is None:
         raise SettingsError(file_limit.refusal(files_max, enough))
     if files_max < enough:
         log.warning("few files may be open: raise LimitNOFILE", files=files_max, connections=shares.clients, all=enough)
-    return replace(wanted, limits=replace(limits, connections_max=shares.clients, strangers_max=shares.strangers))
+    handshakes = min(limits.handshakes_max, shares.clients // 8)
+    own = replace(
+        limits,
+        connections_max=shares.clients - (handshakes if has_tls else 0),
+        handshakes_max=handshakes,
+        strangers_max=shares.strangers,
+    )
+    return replace(wanted, limits=own)
 
 
 def _check_named_others(wanted: Settings) -> None:

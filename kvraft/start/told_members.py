@@ -66,7 +66,7 @@ def _read_member(value: dict[str, object]) -> MemberRecord:
         texts = value.get(key) or []
         if not isinstance(texts, list):
             raise TypeError
-        lists.append(tuple(sorted(str(urls.parse(str(text), with_tls=True)) for text in texts)))
+        lists.append(tuple(sorted(str(urls.parse(str(text))) for text in texts)))
     number = member_id if isinstance(member_id, int) else int(member_id, 16)
     if not lists[0] or not 0 < number < 1 << 64:
         raise ValueError
@@ -108,7 +108,7 @@ def _same_addresses(first: Sequence[str], second: Sequence[str]) -> bool:
 
 @functools.cache
 def _addresses(text: str) -> frozenset[Address]:
-    url = urls.parse(text, with_tls=True)
+    url = urls.parse(text)
     found = look_up(url.host, url.port)
     return frozenset() if isinstance(found, OSError) else frozenset(found)
 

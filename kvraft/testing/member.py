@@ -13,6 +13,7 @@ import re
 import select
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,9 @@ class Program:
     """Added to this process's environment."""
     wrapper: Sequence[str] = ()
     """Words put before the command: strace, faketime, ip netns exec."""
+    client_tls: ssl.SSLContext | None = None
+    """Clients are served at https URLs, and ask with this; `flags` has the certificates."""
+    peer_scheme: Literal["http", "https"] = "http"
 
     def command(self) -> list[str]:
         """The command before any flags.
@@ -84,8 +88,9 @@ class Member:
         self.log_path: Final = directory / f"{name}.log"
         self.client_port: Final = client_port
         self.peer_port = peer_port
-        self.client_url: Final = f"http://{host}:{client_port}"
-        self.peer_url = f"http://{host}:{peer_port}"
+        client_scheme = "http" if program.client_tls is None else "https"
+        self.client_url: Final = f"{client_scheme}://{host}:{client_port}"
+        self.peer_url = f"{program.peer_scheme}://{host}:{peer_port}"
         self.cluster_flags: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self.output: int | None = None
@@ -206,12 +211,19 @@ class Member:
     ) -> raw_http.Answer:
         """One blocking request on its own connection (see `raw_http.exchange`)."""
         return raw_http.exchange(
-            self.client_url, method, target, form=form, body=body, headers=headers, timeout_s=timeout_s
+            self.client_url,
+            method,
+            target,
+            form=form,
+            body=body,
+            headers=headers,
+            timeout_s=timeout_s,
+            tls=self.program.client_tls,
         )
 
     async def connect(self) -> raw_http.Connection:
         """An asyncio connection to the client port."""
-        return await raw_http.Connection.open(self.client_url)
+        return await raw_http.Connection.open(self.client_url, tls=self.program.client_tls)
 
     def wait_listening(self, timeout_s: float = READY_WITHIN_S) -> None:
         """Wait until it answers at all, with or without a leader."""

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import http.client
 import json
+import ssl
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -65,24 +66,30 @@ def exchange(
     body: bytes | None = None,
     headers: Headers = (),
     timeout_s: float = DEADLINE_S,
+    tls: ssl.SSLContext | None = None,
 ) -> Answer:
     """Send one request on its own connection and read the answer.
 
     Args:
-        url: `http://host:port` of the member.
+        url: `http://host:port` of the member, or `https`.
         method: sent as it is.
         target: the request target, sent as it is: escape it yourself.
         form: values for an urlencoded body, with its Content-Type.
         body: the body, instead of `form`.
         headers: sent after Host and before the body's own.
         timeout_s: for connecting and for each read.
+        tls: whom to believe, for `https`; what the system believes otherwise.
 
     Raises:
         OSError: no connection, reset or too late.
         http.client.HTTPException: the answer is no HTTP.
     """
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=tls)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     payload, all_headers = _with_body(form, body, headers)
     # http.client refuses odd targets and methods; tests send them on purpose.
     connection._validate_path = _accept  # type: ignore[attr-defined]  # noqa: SLF001 -- the documented override of http.client
@@ -108,11 +115,12 @@ class Connection:
         self._host = host
 
     @classmethod
-    async def open(cls, url: str, *, limit_bytes: int = 64 << 20) -> Self:
-        """Connect to `http://host:port`. `limit_bytes` bounds a line, and so a chunk's header."""
+    async def open(cls, url: str, *, limit_bytes: int = 64 << 20, tls: ssl.SSLContext | None = None) -> Self:
+        """Connect to `http://host:port`, or `https`. `limit_bytes` bounds a line, and so a chunk's header."""
         parts = urllib.parse.urlsplit(url)
+        context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         async with asyncio.timeout(DEADLINE_S):
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=limit_bytes)
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=limit_bytes, ssl=context)
         return cls(reader, writer, parts.netloc)
 
     async def __aenter__(self) -> Self:
@@ -124,11 +132,11 @@ class Connection:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection. A peer that reset it already is fine."""
+        """Close the connection. A peer that reset it already is fine, and so is one that goes on sending over TLS."""
         self.writer.close()
         try:
             await self.writer.wait_closed()
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return
 
     async def request(

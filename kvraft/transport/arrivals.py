@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import final
 
-from kvraft.peer_frames import GreetingRefused
+from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
 from kvraft.transport.codec import WireError, Word, decode_message
 from kvraft.transport.connection import Connection, Mailbox
 from kvraft.transport.envelope import decode_greeting, encode_answer
 from kvraft.transport.handshake import LANES, Greeting
+from kvraft.transport.names import target_of
 from kvraft.transport.session import Session, Wiring
 
 TakeSnapshot = Callable[[Greeting, Mailbox], None]
@@ -71,7 +72,7 @@ class _Arrival:
     def _greet(self, theirs: Greeting) -> None:
         wiring, connection = self._arrivals.wiring, self._connection
         member_id = theirs.hello.member_id
-        refusal = wiring.gate.judge(theirs)
+        refusal = self._judge_certificate(theirs) or wiring.gate.judge(theirs)
         if refusal is not None:
             wiring.reports.refusing(member_id, connection.address, refusal)
             connection.write(encode_answer(refusal))
@@ -85,6 +86,20 @@ class _Arrival:
             session.take(theirs.lane, connection, self._on_known)
             self._on_greeted()
         connection.write(encode_answer(wiring.gate.greeting(member_id, theirs.lane, theirs.session)))
+
+    def _judge_certificate(self, theirs: Greeting) -> GreetingRefused | None:
+        """A certificate of another member's is refused before anything that its owner says of himself is weighed."""
+        wiring, member_id = self._arrivals.wiring, theirs.hello.member_id
+        urls = wiring.gate.urls.get(member_id)
+        if wiring.tls is None or not urls:
+            return None
+        reason = wiring.tls.why_another(self._connection.transport, [target_of(url)[0] for url in urls])
+        if not reason:
+            return None
+        return GreetingRefused(
+            GreetingRefusalReason.WRONG_MEMBER,
+            f"member {member_id:x} is at {','.join(urls)}, and {reason}: give each member a certificate of its host",
+        )
 
     def _hear(self, theirs: Greeting, message: bytes) -> None:
         said = decode_message(message)

@@ -119,6 +119,12 @@ class Connection(asyncio.Protocol):
             self._reports.bug(error)
             self.abort(repr(error))
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What it came on."""
+        assert self._transport is not None, "it has not been made"
+        return self._transport
+
     def greeted(self) -> None:
         """The other side's greeting is accepted here. What it sends behind our answer may be long."""
         self._splitter.message_bytes_max = self._message_bytes_max

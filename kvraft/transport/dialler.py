@@ -14,7 +14,7 @@ from kvraft.transport.connection import Connection, Mailbox
 from kvraft.transport.envelope import decode_answer, encode_answer
 from kvraft.transport.framing import MAGIC
 from kvraft.transport.handshake import LANES, Greeting, Lane
-from kvraft.transport.names import Address, Found, Names, Target, target_of
+from kvraft.transport.names import Address, Found, Names, Target, is_secure, target_of
 from kvraft.transport.session import Session, Wiring
 
 _Reached = TypeVar("_Reached")
@@ -49,6 +49,7 @@ class Dialler:
         self.member_id: Final = member_id
         self.urls: Final = tuple(urls)
         self._targets: Final = tuple(target_of(url) for url in urls)
+        self._secure: Final = frozenset(target_of(url) for url in urls if is_secure(url))
         self._wiring = wiring
         self._settings = wiring.settings
         self._names = names
@@ -142,8 +143,8 @@ class Dialler:
             GreetingRefusedError: one side does not accept the other.
         """
 
-        async def dial(address: Address) -> Mailbox:
-            mailbox, _ = await self._greet(address, lane, 0)
+        async def dial(address: Address, target: Target) -> Mailbox:
+            mailbox, _ = await self._greet(address, target, lane, 0)
             mailbox.connection.watch()
             mailbox.connection.write(encode_word(Word.ACCEPTED))
             return mailbox
@@ -158,15 +159,15 @@ class Dialler:
             GreetingRefusedError: one side does not accept the other.
         """
 
-        async def dial(address: Address) -> Greeting:
-            mailbox, theirs = await self._greet(address, Lane.SNAPSHOT, 0)  # a lane that belongs to no session
+        async def dial(address: Address, target: Target) -> Greeting:
+            mailbox, theirs = await self._greet(address, target, Lane.SNAPSHOT, 0)  # a lane that belongs to no session
             mailbox.connection.abort("the peer was only asked who it is")
             return theirs
 
         return await self._reach(dial, lambda _theirs: None)
 
     async def _reach(
-        self, dial: Callable[[Address], Awaitable[_Reached]], discard: Callable[[_Reached], None]
+        self, dial: Callable[[Address, Target], Awaitable[_Reached]], discard: Callable[[_Reached], None]
     ) -> _Reached:
         """Try the peer's addresses, one after another and side by side; the first that leads to it counts.
 
@@ -201,10 +202,10 @@ class Dialler:
         finally:
             await race.end(discard)
 
-    async def _open_session(self, address: Address) -> Session:
+    async def _open_session(self, address: Address, target: Target) -> Session:
         """Both lanes at once, greeted and accepted."""
         number = self._next_session()
-        greeting = [asyncio.create_task(self._greet(address, lane, number)) for lane in LANES]
+        greeting = [asyncio.create_task(self._greet(address, target, lane, number)) for lane in LANES]
         try:
             lanes = await asyncio.gather(*greeting)
         except BaseException:
@@ -228,9 +229,9 @@ class Dialler:
         session.accept_all()
         return session
 
-    async def _greet(self, address: Address, lane: Lane, number: int) -> tuple[Mailbox, Greeting]:
+    async def _greet(self, address: Address, target: Target, lane: Lane, number: int) -> tuple[Mailbox, Greeting]:
         """One connection whose greetings both sides know, and this side accepts."""
-        mailbox = await self._connect(address)
+        mailbox = await self._connect(address, target)
         connection = mailbox.connection
         try:
             connection.write(encode_answer(self._wiring.gate.greeting(self.member_id, lane, number)))
@@ -271,7 +272,7 @@ class Dialler:
         connection.greeted()
         return answer
 
-    async def _connect(self, address: Address) -> Mailbox:
+    async def _connect(self, address: Address, target: Target) -> Mailbox:
         loop = asyncio.get_running_loop()
         made = Connection(self._wiring.reports, self._settings, self._wiring.pulse)
         mailbox = Mailbox(made)
@@ -279,7 +280,11 @@ class Dialler:
         dialling.setblocking(False)
         try:
             await loop.sock_connect(dialling, address.sockaddr)
-            transport, _ = await loop.create_connection(lambda: made, sock=dialling)
+            if target in self._secure:
+                assert self._wiring.tls is not None, "a transport without TLS has no https peers"
+                transport = await self._wiring.tls.dial(dialling, target[0], made)
+            else:
+                transport, _ = await loop.create_connection(lambda: made, sock=dialling)
         except BaseException:
             dialling.close()
             raise
@@ -300,7 +305,7 @@ async def _give_up(greeting: Sequence[asyncio.Task[tuple[Mailbox, Greeting]]]) -
 class _Race(Generic[_Reached]):
     """Attempts at several addresses, each begun a moment after the one before, or when that has failed."""
 
-    def __init__(self, dial: Callable[[Address], Awaitable[_Reached]], next_address_s: float) -> None:
+    def __init__(self, dial: Callable[[Address, Target], Awaitable[_Reached]], next_address_s: float) -> None:
         self.complaint = "its name has not been found yet"
         """What the last attempt that ended failed with."""
         self._dial = dial
@@ -329,7 +334,7 @@ class _Race(Generic[_Reached]):
         """
         if self._untried:
             address = self._untried.popleft()
-            self._running[asyncio.ensure_future(self._dial(address))] = address
+            self._running[asyncio.ensure_future(self._dial(address, self._targets[address]))] = address
         waiting: list[asyncio.Future[Any]] = [*self._running, *looking]
         if not waiting:
             raise GreetingRefusedError if self._refused else UnreachableError(self.complaint)

@@ -7,11 +7,12 @@
 | a capital letter | HTTP/1, answered as etcd's peer port does (`peer_http.py`) |
 | anything else | a stranger: closed, and named in the log once a minute |
 
-TLS, when it comes, ends here: `create_server` takes a context, and all that is behind it stays as it is.
+Where TLS is spoken it has ended before (`PeerTls.behind`): the bytes are those inside, and all else is the same.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Final, cast, final
 
 from kvraft.transport.arrivals import Arrivals
@@ -49,12 +50,13 @@ class Doorway:
         self.reports: Final = reports
         self.new_connection: Final = new_connection
         self.settings: Final = settings
+        self._tls: Final = arrivals.wiring.tls
         self._visitors: dict[Visitor, None] = {}
         """The oldest first."""
         self._servers: list[asyncio.Server] = []
 
-    async def open(self, addresses: Sequence[str]) -> tuple[int, ...]:
-        """Listen; returns the ports.
+    async def open(self, addresses: Sequence[str], tls_addresses: Collection[str] = ()) -> tuple[int, ...]:
+        """Listen; returns the ports. At some addresses visitors come by TLS, and nobody else does.
 
         Raises:
             ListenError: an address is taken or not ours.
@@ -64,13 +66,19 @@ class Doorway:
         for address in addresses:
             listening = listen(address)
             ports.append(listening.getsockname()[1])
-            self._servers.append(await loop.create_server(lambda: Visitor(self), sock=listening))
+            new_visitor: Callable[[], asyncio.Protocol] = partial(Visitor, self)
+            if address in tls_addresses:
+                assert self._tls is not None, "an https URL without a certificate is refused at the start"
+                new_visitor = self._tls.behind(new_visitor)
+            self._servers.append(await loop.create_server(new_visitor, sock=listening))
         return tuple(ports)
 
     def close(self) -> None:
         """Listen no more, and send everybody away who is not known."""
         for server in self._servers:
             server.close()
+        if self._tls is not None:
+            self._tls.close()
         for visitor in tuple(self._visitors):
             visitor.send_away()
 
@@ -124,7 +132,7 @@ class Visitor(asyncio.Protocol):
             self._http = PeerHttp(self._doorway.pages, self._on_garbage, self.known)
             self._hand_over(self._http, seen)
         else:
-            self._on_garbage("TLS, which is not spoken here" if seen[0] == _TLS_HANDSHAKE else "no protocol of ours")
+            self._on_garbage("TLS on a peer URL that is http" if seen[0] == _TLS_HANDSHAKE else "no protocol of ours")
 
     def connection_lost(self, _error: Exception | None) -> None:
         """It went before it was known: a health check, as a rule."""

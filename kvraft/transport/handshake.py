@@ -5,7 +5,7 @@ cluster, of another protocol, with a wiped or an older data directory never reac
 """
 
 import enum
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -63,6 +63,8 @@ class Gate:
         self._instance = instance
         self.members: frozenset[int] = frozenset()
         """The peers that this member knows; the transport keeps it."""
+        self.urls: Mapping[int, Sequence[str]] = {}
+        """And where they are."""
 
     def local_hello(self) -> PeerHello:
         """What is true of this member now."""

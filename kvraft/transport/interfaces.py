@@ -3,7 +3,9 @@
 All but the methods of `SnapshotSpool` are called on the event loop.
 """
 
-from collections.abc import Collection, Sequence
+import asyncio
+import socket
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from kvraft.peer_frames import GreetingRefused, PeerHello
@@ -32,6 +34,33 @@ class LocalMember(Protocol):
 
     def removal(self, member_id: int) -> GreetingRefused | None:
         """What a member is told that was removed, however long ago; None for any other."""
+        ...
+
+
+class PeerTls(Protocol):
+    """What encrypts connections between members, whichever side dials."""
+
+    def behind(self, new_protocol: Callable[[], asyncio.Protocol], /) -> Callable[[], asyncio.Protocol]:
+        """A factory for a listener, whose connections get these protocols once they are encrypted."""
+        ...
+
+    async def dial(self, connected: socket.socket, host: str, protocol: asyncio.Protocol, /) -> asyncio.Transport:
+        """Encrypt a connection to the host that was dialled, and give it to a protocol.
+
+        Raises:
+            OSError: the other side is not that host, does not accept this one, or the connection broke.
+        """
+        ...
+
+    def why_another(self, transport: asyncio.BaseTransport, hosts: Sequence[str], /) -> str:
+        """Why who has dialled this connection is not a member that is known at these hosts; empty if nothing says so.
+
+        By the certificate that was shown. A plain connection, and one without a certificate, says nothing.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up handshakes that were accepted and are under way."""
         ...
 
 

@@ -43,6 +43,11 @@ def target_of(url: str) -> Target:
     return parts.hostname, parts.port
 
 
+def is_secure(url: str) -> bool:
+    """Whether TLS is spoken there."""
+    return url.startswith("https:")
+
+
 def look_up(host: str, port: int) -> Found:
     """All addresses of a name, in the order in which the system prefers them. Blocks."""
     try:

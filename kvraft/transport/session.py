@@ -20,6 +20,7 @@ from kvraft.transport.connection import Connection, Pulse
 from kvraft.transport.envelope import encode_answer
 from kvraft.transport.framing import seal
 from kvraft.transport.handshake import LANES, Gate, Greeting, Lane
+from kvraft.transport.interfaces import PeerTls
 from kvraft.transport.lanes import OutboundQueue, lane_of
 from kvraft.transport.links import Links
 from kvraft.transport.reports import Reports
@@ -54,6 +55,8 @@ class Wiring:
     links: "Links[Session]"
     on_fetch: Callable[[int, Word], None]
     """A peer has a snapshot for us and cannot dial us (FETCH), or could not fetch ours (NOT_FETCHED)."""
+    tls: PeerTls | None = None
+    """For https URLs; None where there are none."""
     last_sealed: LastSealed = field(default_factory=LastSealed)
 
 

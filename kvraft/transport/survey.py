@@ -13,6 +13,7 @@ from kvraft.peer_frames import GreetingRefused, PeerHello
 from kvraft.transport.connection import Pulse
 from kvraft.transport.dialler import Dialler, GreetingRefusedError, UnreachableError
 from kvraft.transport.handshake import INSTANCE_BYTES, Gate
+from kvraft.transport.interfaces import PeerTls
 from kvraft.transport.links import Links
 from kvraft.transport.names import Names
 from kvraft.transport.reports import Reports
@@ -30,6 +31,7 @@ class Survey:
         peers: Mapping[int, Sequence[str]],
         names: Mapping[int, str],
         settings: TransportSettings,
+        tls: PeerTls | None = None,
     ) -> None:
         """`hello` is this member's, `rebuilding`; `peers` are the others with their peer URLs, `names` for the log."""
         self._hello = hello
@@ -38,7 +40,7 @@ class Survey:
         links: Links[Session] = Links(hello.member_id, clock.monotonic_ms, _nothing, _nothing)
         reports = Reports(lambda member_id: names.get(member_id, f"{member_id:x}"), lambda: 0, self.voters)
         self._peers = gate.members
-        wiring = Wiring(settings, gate, reports, Pulse(settings.silence_ms), links, _nothing)
+        wiring = Wiring(settings, gate, reports, Pulse(settings.silence_ms), links, _nothing, tls)
         rng = random.Random()  # noqa: S311 -- jitter, no secret
         numbers = partial(next, itertools.count(1))
         known = Names()

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import final
 
@@ -18,7 +18,7 @@ from kvraft.transport.connection import Connection, Pulse
 from kvraft.transport.dialler import Dialler
 from kvraft.transport.doorway import Doorway
 from kvraft.transport.handshake import INSTANCE_BYTES, Gate
-from kvraft.transport.interfaces import LocalMember, PeerPages, SnapshotSink
+from kvraft.transport.interfaces import LocalMember, PeerPages, PeerTls, SnapshotSink
 from kvraft.transport.links import Links
 from kvraft.transport.names import Names, target_of
 from kvraft.transport.reports import Reports
@@ -46,6 +46,8 @@ class PeerTransport:
         name_of: Callable[[int], str] | None = None,
         names: Names | None = None,
         rng: random.Random | None = None,
+        tls: PeerTls | None = None,
+        tls_addresses: Collection[str] = (),
     ) -> None:
         """A transport that has not started.
 
@@ -60,11 +62,14 @@ class PeerTransport:
             name_of: A peer's name for the log.
             names: Looks hosts up.
             rng: For the jitter of reconnects.
+            tls: For https URLs of peers, and for `tls_addresses`.
+            tls_addresses: Those of `listen_addresses` where TLS is spoken, and nothing else.
         """
         self.member_id = member_id
         self.ports: tuple[int, ...] = ()
         """Where it listens, once started, in the order of `listen_addresses`."""
         self._listen_addresses = tuple(listen_addresses)
+        self._tls_addresses = frozenset(tls_addresses)
         self._settings = settings or TransportSettings()
         self._names = names or Names()
         self._rng = rng or random.Random()  # noqa: S311 -- jitter, no secret
@@ -85,6 +90,7 @@ class PeerTransport:
             self._pulse,
             self._links,
             lambda peer, word: self._snapshots.hear(peer, word),  # noqa: PLW0108 -- it is made below
+            tls,
         )
         self._snapshots = Snapshots(self._wiring, snapshot_sink, self._diallers)
         self._calls = Calls(local, self._settings.idle_call_ms)
@@ -104,7 +110,7 @@ class PeerTransport:
         Raises:
             ListenError: an address is taken or not ours.
         """
-        self.ports = await self._doorway.open(self._listen_addresses)
+        self.ports = await self._doorway.open(self._listen_addresses, self._tls_addresses)
         self._reports.events = events
         self._is_running = True
         self._pulse.start()
@@ -126,6 +132,7 @@ class PeerTransport:
                 target_of(url)
         left = self._gate.members.difference(wanted)
         self._gate.members = self._reports.peers = frozenset(wanted)
+        self._gate.urls = wanted
         for member_id, dialler in list(self._diallers.items()):
             if wanted.get(member_id) != dialler.urls:
                 self._give_up(dialler, moved=member_id in wanted)

@@ -17,6 +17,9 @@ from kvraft.api_v2.server import bind, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.keyspace.commands import Set
 from kvraft.metrics import Metrics
+from kvraft.security.credentials import Credentials
+from kvraft.security.files import TlsFiles
+from kvraft.security.tls_door import TlsDoor
 from kvraft.testing.raw_http import FORM, Connection
 from tests.api_v2.conftest import Served, start
 from tests.api_v2.memory_backend import MemoryBackend
@@ -211,13 +214,12 @@ async def test_idle_connection_is_closed_and_a_watching_one_is_not() -> None:
 
 
 async def test_listener_with_tls_serves_the_same(settings: ApiSettings) -> None:
-    """Through aiohttp alone, whichever front plain connections have; refused bytes and watches included."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "localhost.crt", TLS / "localhost.key")
+    """Through both fronts; refused bytes and watches included."""
+    files = TlsFiles(cert_file=str(TLS / "localhost.crt"), key_file=str(TLS / "localhost.key"))
     trust = ssl.create_default_context(cafile=str(TLS / "localhost.crt"))
     backend = MemoryBackend()
     listener = bind("127.0.0.1", 0)
-    listener.tls = context
+    listener.tls = TlsDoor(Credentials(files), "client")
     server = await serve(backend, [listener], settings, Metrics())
 
     async def connect() -> Connection:

@@ -75,7 +75,6 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
         (["--", "--name=x"], "'--name=x' stands after --, where no flags are read: leave the -- out"),
         (["-"], "'-' is not a flag: give flags only"),
         (["--debug=maybe"], "--debug=maybe: invalid boolean value: use true or false"),
-        (["--cert-file=/a.pem"], "--cert-file=/a.pem: TLS is not served by this version"),
         (["--discovery=http://d/1"], "--discovery=http://d/1: name the members with --initial-cluster"),
         (["--proxy=on"], "--proxy=on: there is no proxy mode"),
         (["--unsafe-no-fsync"], "--unsafe-no-fsync=true: what is acknowledged is on disk, always"),
@@ -94,8 +93,8 @@ def test_wrong_flag_is_refused_in_one_line_with_its_remedy(arguments: list[str],
 
 def test_refused_variable_is_named_by_its_own_name() -> None:
     """An operator looks for what stands in the unit file."""
-    with pytest.raises(SettingsError, match=r"^ETCD_CLIENT_CERT_AUTH=true: TLS is not served"):
-        given(ETCD_CLIENT_CERT_AUTH="true")
+    with pytest.raises(SettingsError, match=r"^ETCD_UNSAFE_NO_FSYNC=true: what is acknowledged is on disk"):
+        given(ETCD_UNSAFE_NO_FSYNC="true")
 
 
 def test_flags_without_effect_leave_a_line_each() -> None:
@@ -115,8 +114,8 @@ def test_flags_without_effect_leave_a_line_each() -> None:
         "--enable-v2=true",
         "--pre-vote=true",
         "--proxy=off",
-        "--client-cert-auth=false",
-        "--cert-file=",
+        "--unsafe-no-fsync=false",
+        "--discovery=",
         "--cluster-active-size=9",
         "-vv",
     ],

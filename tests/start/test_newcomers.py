@@ -324,7 +324,7 @@ def test_directory_of_another_cluster_is_not_used_for_the_one_to_join(tmp_path: 
             "--listen-peer-urls=http://0.0.0.0:2380: members would be told http://0.0.0.0:2380, which is",
         ),
         (["--join=http://a:2379", "--force-new-cluster"], "--join=http://a:2379: --force-new-cluster makes a cluster"),
-        (["--join=nonsense"], "--join=nonsense: URL scheme must be http: nonsense (use http://host:port"),
+        (["--join=nonsense"], "--join=nonsense: URL scheme must be http or https: nonsense (use http://host:port"),
         (["--force-new-cluster", "--rebuild"], "--force-new-cluster=true: it goes on with what this member holds, and"),
     ],
 )

@@ -17,7 +17,7 @@ from kvraft.transport.connection import Mailbox
 from kvraft.transport.dialler import Dialler
 from kvraft.transport.handshake import Greeting, Lane
 from kvraft.transport.links import Links
-from kvraft.transport.names import Address, Found, Names
+from kvraft.transport.names import Address, Found, Names, Target
 from kvraft.transport.session import Session
 from kvraft.transport.settings import TransportSettings
 from tests.transport import support
@@ -134,9 +134,11 @@ async def test_session_whose_acceptor_goes_with_its_answer_is_dialled_again(monk
     greet = Dialler._greet
     resets = 2
 
-    async def greet_and_be_reset(self: Dialler, address: Address, lane: Lane, number: int) -> tuple[Mailbox, Greeting]:
+    async def greet_and_be_reset(
+        self: Dialler, address: Address, target: Target, lane: Lane, number: int
+    ) -> tuple[Mailbox, Greeting]:
         nonlocal resets
-        mailbox, theirs = await greet(self, address, lane, number)
+        mailbox, theirs = await greet(self, address, target, lane, number)
         if resets:
             resets -= 1
             mailbox.connection.abort("reset by peer")
@@ -283,8 +285,10 @@ async def test_attempt_that_is_nearly_there_when_the_peer_leaves_leads_to_no_ses
     both_greeted = asyncio.Event()
     loop, greet, enter = asyncio.get_running_loop(), Dialler._greet, Links.enter
 
-    async def leaving(dialler: Dialler, address: Address, lane: Lane, number: int) -> tuple[Mailbox, Greeting]:
-        outcome = await greet(dialler, address, lane, number)
+    async def leaving(
+        dialler: Dialler, address: Address, target: Target, lane: Lane, number: int
+    ) -> tuple[Mailbox, Greeting]:
+        outcome = await greet(dialler, address, target, lane, number)
         if lane is Lane.ENTRIES:
             both_greeted.set()
         else:
