@@ -62,6 +62,13 @@ class Database:
         self.killed.add(member.name)
         member.kill()
 
+    def kill_if_alive(self, member: Member) -> None:
+        """Kill -9 of a member that may have ended by itself, as one that was removed does: with exit code 0."""
+        self.killed.add(member.name)
+        if not member.is_running and member.exit_code != 0:
+            self.problems.append(f"{member.name} was removed and ended with {member.exit_code}\n{member.log_tail()}")
+        member.kill()
+
     def start(self, member: Member) -> None:
         """Start again, without waiting until it serves."""
         if not member.is_running:

@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -60,7 +60,8 @@ async def run(cluster: Cluster, directory: Path, nemesis: Nemesis, *, writes: in
     began = time.monotonic()
     first_index = cluster.members[0].http("GET", "/v2/keys/").etcd_index + 1
     watch_logs = [
-        WatchLog(member.client_url, directory / f"watch-{member.name}.jsonl", first_index) for member in cluster.members
+        WatchLog([member.client_url], directory / f"watch-{member.name}.jsonl", first_index)
+        for member in cluster.members
     ]
     watching = [asyncio.create_task(watch_log.run()) for watch_log in watch_logs]
     clients = [
@@ -70,12 +71,12 @@ async def run(cluster: Cluster, directory: Path, nemesis: Nemesis, *, writes: in
     writing = [asyncio.create_task(client.run(stop)) for client in clients]
     try:
         await nemesis(cluster, outcome)
-        await _until_acknowledged(outcome.tally, writes, writing)
+        await until_acknowledged(outcome.tally, writes, writing)
     finally:
         stop.set()
         await asyncio.gather(*writing)
     outcome.seconds = time.monotonic() - began
-    etcd_index = await dump_members(cluster, directory)
+    etcd_index = await dump_members(cluster.members, directory)
     await until_watched(watch_logs, etcd_index)
     for task in watching:
         task.cancel()
@@ -89,7 +90,7 @@ def kill_one_by_one(kills: int, seed: int) -> Nemesis:
 
     async def nemesis(cluster: Cluster, outcome: Outcome) -> None:
         for number in range(kills):
-            await _until_acknowledged(outcome.tally, outcome.tally.acknowledged + WRITES_BETWEEN_KILLS_MIN, [])
+            await until_acknowledged(outcome.tally, outcome.tally.acknowledged + WRITES_BETWEEN_KILLS_MIN, [])
             leader = await asyncio.to_thread(cluster.leader)
             others = [member for member in cluster.members if member is not leader]
             victim = leader if number % 2 == 0 else chance.choice(others)
@@ -106,7 +107,7 @@ def kill_one_by_one(kills: int, seed: int) -> Nemesis:
 
 async def cut_power(cluster: Cluster, outcome: Outcome) -> None:
     """Kill -9 of all members at once, in the middle of writes, and start them again."""
-    await _until_acknowledged(outcome.tally, WRITES_BETWEEN_KILLS_MIN, [])
+    await until_acknowledged(outcome.tally, WRITES_BETWEEN_KILLS_MIN, [])
     for member in cluster.members:
         member.signal(signal.SIGKILL)
     for member in cluster.members:
@@ -119,7 +120,8 @@ async def cut_power(cluster: Cluster, outcome: Outcome) -> None:
         await asyncio.to_thread(member.wait_ready)
 
 
-async def _until_acknowledged(tally: Tally, count: int, writing: list[asyncio.Task[None]]) -> None:
+async def until_acknowledged(tally: Tally, count: int, writing: list[asyncio.Task[None]]) -> None:
+    """Wait until clients have so many writes acknowledged; a client that failed raises its error here."""
     while tally.acknowledged < count:
         for task in writing:
             if task.done():
@@ -127,12 +129,12 @@ async def _until_acknowledged(tally: Tally, count: int, writing: list[asyncio.Ta
         await asyncio.sleep(PROBE_PAUSE_S)
 
 
-async def dump_members(cluster: Cluster, directory: Path) -> int:
+async def dump_members(members: Sequence[Member], directory: Path) -> int:
     """Wait until every TTL key is gone and all members stand at the same index; then write down what each holds."""
     await asyncio.sleep(TTL_S)
     async with asyncio.timeout(AGREE_WITHIN_S):
         while True:
-            dumps = {member.name: await asyncio.to_thread(_dump, member) for member in cluster.members}
+            dumps = {member.name: await asyncio.to_thread(_dump, member) for member in members}
             indices = {(dump["etcd_index"], dump["raft_index"]) for dump in dumps.values()}
             ttl_left = any(key for dump in dumps.values() for key in _ttl_keys(dump["node"]))
             if len(indices) == 1 and not ttl_left:
@@ -140,7 +142,7 @@ async def dump_members(cluster: Cluster, directory: Path) -> int:
             await asyncio.sleep(PROBE_PAUSE_S)
     for name, dump in dumps.items():
         (directory / f"dump-{name}.json").write_text(json.dumps(dump))
-    return int(dumps[cluster.members[0].name]["etcd_index"])
+    return int(dumps[members[0].name]["etcd_index"])
 
 
 def _dump(member: Member) -> dict[str, Any]:

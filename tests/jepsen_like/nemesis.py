@@ -19,6 +19,7 @@ from kvraft.testing.cluster import Member
 from tests.jepsen_like.db import Database
 from tests.jepsen_like.history import Fault
 from tests.jepsen_like.names import Names
+from tests.jepsen_like.roster import Roster
 from tests.jepsen_like.shapes import DIALS, SHAPES, Shape
 
 Kind: TypeAlias = Callable[[Database, random.Random], AbstractAsyncContextManager[str]]
@@ -252,6 +253,24 @@ async def disk(database: Database, chance: random.Random) -> AsyncIterator[str]:
     database.start(victim)
 
 
+@contextlib.asynccontextmanager
+async def membership(database: Database, chance: random.Random) -> AsyncIterator[str]:
+    """A member is removed for good; with an empty disk it comes back in its place, as a new one that learns first."""
+    leader = await database.leader(chance)
+    victim = chance.choice((leader, chance.choice(database.members)))
+    database.start(victim)
+    roster = Roster(database.members, database.members)
+    await asyncio.to_thread(roster.remove_from_list, victim)
+    try:
+        yield f"{_names([victim], leader)} removed"
+    finally:
+        database.kill_if_alive(victim)
+        roster.wipe(victim)
+        await asyncio.to_thread(roster.add, victim)
+        database.killed.discard(victim.name)
+        await asyncio.to_thread(roster.wait_voter, victim)
+
+
 MIXED: Final[dict[str, Kind]] = {
     "kill": kill,
     "storm": storm,
@@ -267,9 +286,10 @@ MIXED: Final[dict[str, Kind]] = {
     "clock": clock,
     "cpu": cpu,
     "disk": disk,
+    "membership": membership,
 }
 KINDS: Final[dict[str, Kind]] = MIXED | {shape.__name__: partition(shape) for shape in SHAPES}
-ONE_AT_A_TIME: Final = frozenset({"kill", "storm", "pause", "cpu", "disk"})
+ONE_AT_A_TIME: Final = frozenset({"kill", "storm", "pause", "cpu", "disk", "membership"})
 """They handle processes, and would handle one another's."""
 NEEDS_CLOCKS: Final = frozenset({"clock"})
 NEEDS_SMALL_DISKS: Final = frozenset({"disk"})

@@ -119,6 +119,12 @@ class Network:
             destination, ("-p", "tcp", "-s", self._any_of(source), "-j", "REJECT", "--reject-with", "tcp-reset")
         )
 
+    def refuse(self, member: str, address: str, port: int) -> Rule:
+        """Nobody gets to one port of a member by this one of its addresses; connections over it end."""
+        return Rule(
+            member, ("-p", "tcp", "-d", address, "--dport", str(port), "-j", "REJECT", "--reject-with", "tcp-reset")
+        )
+
     def no_dial(self, source: str, destination: str) -> Rule:
         """One member cannot open connections to another; those that stand, and those of the other side, serve both."""
         return Rule(destination, ("-p", "tcp", "--syn", "-s", self._any_of(source), "-j", "DROP"))

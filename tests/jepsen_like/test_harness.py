@@ -30,13 +30,14 @@ A_BIT_OF_EVERYTHING: Final = [
     Planned("cannot_dial", 12.5, 1.5, "cannot dial/1"),
     Planned("name_server", 14.0, 1.0, "name server/1"),
     Planned("move", 15.5, 1.0, "move/1"),
+    Planned("membership", 17.5, 1.0, "membership/1"),
 ]
 CUT_OFF: Final = [Planned("isolated_follower", 1.0, 1.5, "follower"), Planned("isolated_leader", 3.5, 2.0, "leader")]
 
 
 def test_registers_stay_linearizable_under_mixed_faults(tmp_path: Path) -> None:
-    """Kills, cuts, pauses, bad links, disks and names, some together: no anomaly, no exit that no fault asked for."""
-    verdict = run(Settings(seconds=17, seed=SEED), tmp_path, A_BIT_OF_EVERYTHING)
+    """Kills, cuts, pauses, bad links, disks, names and members, some together: no anomaly, no exit unasked for."""
+    verdict = run(Settings(seconds=20, seed=SEED), tmp_path, A_BIT_OF_EVERYTHING)
     assert verdict.problems == [], f"seed {SEED}"
     assert verdict.counts["keys linearizable"] > 3
     assert (tmp_path / "report.html").exists()

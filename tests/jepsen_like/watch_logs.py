@@ -1,9 +1,9 @@
-"""One watcher a member: it keeps every event line as it came, and resumes where it was when its member was away."""
+"""A watcher that keeps every event line as it came, and resumes where it was when its member was away."""
 
 import asyncio
 import json
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, final
 
@@ -13,11 +13,13 @@ READ_BYTES: Final = 1 << 16
 
 @final
 class WatchLog:
-    """A stream watch on `/kill` of one member, written to a file of one JSON event a line."""
+    """A stream watch on `/kill` of one member, written to a file of one JSON event a line.
 
-    def __init__(self, url: str, path: Path, first_index: int) -> None:
-        part = urllib.parse.urlsplit(url)
-        self._address = (part.hostname or "", part.port or 0)
+    With several URLs it goes on at the next one when its member is away.
+    """
+
+    def __init__(self, urls: Sequence[str], path: Path, first_index: int) -> None:
+        self._addresses = [(part.hostname or "", part.port or 0) for part in map(urllib.parse.urlsplit, urls)]
         self._path = path
         self.next_index = first_index
         """The `waitIndex` of the next connection."""
@@ -31,9 +33,10 @@ class WatchLog:
                     await self._record(lines.write)
                 except (OSError, asyncio.IncompleteReadError):
                     await asyncio.sleep(RECONNECT_PAUSE_S)  # its member is being killed or restarted
+                self._addresses.append(self._addresses.pop(0))
 
     async def _record(self, write: Callable[[bytes], int]) -> None:
-        reader, writer = await asyncio.open_connection(*self._address)
+        reader, writer = await asyncio.open_connection(*self._addresses[0])
         try:
             target = f"/v2/keys/kill?wait=true&recursive=true&stream=true&waitIndex={self.next_index}"
             writer.write(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())

@@ -113,6 +113,24 @@ class Server:
             connection.close()
         return answer if isinstance(answer, dict) else {}
 
+    def hand_over(self, candidate: "Server") -> None:
+        """Ask Patroni to make another server the primary in place of this one; `patronictl switchover` does the same.
+
+        Raises:
+            PatroniError: it does not.
+        """
+        connection = http.client.HTTPConnection(LOOPBACK, self.rest_port, timeout=TTL_S * 3)
+        try:
+            connection.request("POST", "/switchover", json.dumps({"leader": self.name, "candidate": candidate.name}))
+            answer = connection.getresponse()
+            said = answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise PatroniError(f"{self.name}: switchover: {error!r}") from error
+        finally:
+            connection.close()
+        if answer.status >= http.client.BAD_REQUEST:
+            raise PatroniError(f"{self.name}: switchover: {answer.status} {said}")
+
     def sql(self, statement: str) -> str:
         """What `psql` prints for a statement.
 
@@ -240,33 +258,6 @@ class Patroni:
             return len(roles) >= count and "sync_standby" in roles
 
         self.wait_for(f"{count} streaming replicas", streaming, timeout_s)
-
-    def control(self, *words: str) -> str:
-        """What `patronictl` prints.
-
-        Raises:
-            PatroniError: it fails.
-        """
-        server = self.servers[0]
-        command = [
-            sys.executable,
-            "-P",
-            str(PACKAGES / "bin" / "patronictl"),
-            "-c",
-            str(server.directory / "patroni.yml"),
-            *words,
-        ]
-        done = subprocess.run(
-            [*as_postgres(server.directory), *command],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=server.directory,
-        )
-        if done.returncode:
-            raise PatroniError(f"patronictl {' '.join(words)}: {done.stdout}{done.stderr}")
-        return done.stdout
 
     def wait_for(self, what: str, condition: Callable[[], T | None], timeout_s: float) -> T:
         """Ask until `condition` gives something true.

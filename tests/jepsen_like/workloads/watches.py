@@ -22,7 +22,7 @@ class Watches:
         members = arena.database.members
         urls = arena.database.cluster.client_urls
         logs = [
-            WatchLog(member.client_url, arena.directory / f"watch-{member.name}.jsonl", arena.first_index)
+            WatchLog([member.client_url], arena.directory / f"watch-{member.name}.jsonl", arena.first_index)
             for member in members
         ]
         watching = [asyncio.create_task(log.run()) for log in logs]
@@ -33,7 +33,7 @@ class Watches:
         ]
         try:
             await asyncio.gather(*(client.run(arena.stop) for client in clients))
-            etcd_index = await kill_rounds.dump_members(arena.database.cluster, arena.directory)
+            etcd_index = await kill_rounds.dump_members(arena.database.members, arena.directory)
             await kill_rounds.until_watched(logs, etcd_index)
         finally:
             for task in watching:
