@@ -6,7 +6,7 @@
 | peer-messages | bytes to every decoder of the peer protocol | a value, or `WireError` |
 | core | messages that decode, in any order, to `Raft.step` | no assertion falls, whatever a peer claims |
 | records | damaged records, groups and snapshots to storage and keyspace | a value, or one of the typed errors |
-| settings | command lines and environments | settings, or `SettingsError` in one line |
+| settings | command lines, environments and configuration files | settings, or one line, and nothing touched |
 | commands | damaged commands to the codec, good ones to a keyspace | a command that applies, or `CommandError` |
 
 `engine` draws with hypothesis, so that a finding is shrunk; the same seed gives the same inputs. `guided` is another

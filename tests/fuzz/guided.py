@@ -12,7 +12,7 @@ finding is a file; `python -m tests.fuzz.guided TARGET --input FILE` tries it ag
 | targets | a request target | a clean path that is clean, and a redirect that is one line |
 | records | a record of storage or keyspace, below its checksum | a value, or one of the typed errors |
 | session | a member's connection, raw or sealed, cut into pieces | the same messages however it is cut, each checked |
-| settings | a command line | settings, or `SettingsError` in one line |
+| settings | a command line and a configuration file | settings, or one line, and nothing touched |
 """
 
 import argparse

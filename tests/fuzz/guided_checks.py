@@ -127,12 +127,13 @@ def check_record(data: bytes) -> None:
 
 
 def check_settings(data: bytes) -> None:
-    """A command line as a shell reads it, without variables."""
+    """A command line as a shell reads it, without variables; behind a NUL, what is in its configuration file."""
+    line, separator, file = data.partition(b"\0")
     try:
-        words = shlex.split(data.decode("utf-8", "replace"))
+        words = shlex.split(line.decode("utf-8", "replace"))
     except ValueError:  # an open quotation mark: no command line
         return
-    settings.check((words, {}))
+    settings.check((words, {}, file if separator else None))
 
 
 def _good_record(name: str) -> bytes:
@@ -213,6 +214,7 @@ EXAMPLES: Final[Mapping[str, tuple[bytes, ...]]] = {
         b"--name n1 --peers n1=http://127.0.0.1:2380,n2=http://127.0.0.1:2381",
         b"--data-dir=x --listen-client-urls=http://[::1]:1,http://0.0.0.0:2 --heartbeat-interval 100",
         b"-election-timeout=1000 --initial-cluster-state existing --snapshot-count=5 --rebuild",
+        b"--rebuild\0name: n1\nsnapshot-count: 5\nlog-outputs: [stderr]\npeer-transport-security: {auto-tls: false}",
     ),
 }
 """What a grammar would begin with."""

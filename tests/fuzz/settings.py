@@ -1,14 +1,29 @@
-"""Flags and variables: settings, or one line that names what is wrong."""
+"""Flags, variables and configuration files together: settings, or one line that names what is wrong.
 
+What is tried is the whole command (`cli.main`) up to where it has its settings. An audit hook watches that nothing is
+written, made, bound or dialled before.
+"""
+
+import atexit
 import contextlib
+import functools
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, final
+from unittest import mock
 
 from hypothesis import strategies as st
 
-from kvraft.settings import flags, settings
+from kvraft import cli, logs
 from kvraft.settings.flag_table import FLAGS
-from kvraft.settings.flags import SettingsError
+from kvraft.settings.flags import Given
+from kvraft.settings.settings import Settings
+from kvraft.start import data_directory, start
 from tests.fuzz.engine import Check, Target
 
 HOSTS: Final = st.sampled_from(
@@ -53,6 +68,7 @@ ARGUMENTS: Final = st.one_of(
     st.builds(lambda dash, name, value: f"{dash}{name}={value}", st.sampled_from(("-", "--")), NAMES, VALUES),
     st.builds(lambda name: f"--{name}", NAMES),
     VALUES,
+    st.sampled_from(("--help", "--version", "-h", "--put-back")),
     st.sampled_from(("--", "-", "---", "--=", "-=x", "--name=n1", "--initial-cluster=n1=http://127.0.0.1:2380")),
 )
 VARIABLES: Final = st.dictionaries(
@@ -67,7 +83,79 @@ GOOD: Final = st.sampled_from(
         ["--name", "n1", "--peers", "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:2381"],
     )
 )
-INPUTS: Final = st.tuples(st.tuples(GOOD, st.lists(ARGUMENTS, max_size=5)).map(lambda two: two[0] + two[1]), VARIABLES)
+SCALARS: Final = st.one_of(
+    VALUES,
+    VALUES.map(repr),
+    VALUES.map(lambda value: f'"{value}"'),
+    st.sampled_from(("", "~", "true", "'off'", "5", "1e3", "0x10", "1:30", "2001-01-01", "[stderr, 5]", "{a: b}")),
+    st.sampled_from(
+        ("!!str 5", "!!python/object:os.system x", "&a x", "*a", "[*a, *a]", '"a\\0b"', "|\n  a\n  b", "[" * 200)
+    ),
+)
+LINES: Final = st.one_of(
+    st.builds(lambda key, value: f"{key}: {value}", NAMES, SCALARS),
+    st.builds(
+        lambda section, key, value: f"{section}:\n  {key}: {value}",
+        st.sampled_from(("client-transport-security", "peer-transport-security", "name")),
+        st.sampled_from(("cert-file", "client-cert-auth", "auto-tls", "unknown", "<<")),
+        SCALARS,
+    ),
+    st.sampled_from(
+        ("name: n1", "enable-v2: true", "# comment", "---", "...", "%YAML 1.1", "<<: *a", "- a", "\t", "a: &a [x]")
+    ),
+)
+FILES: Final = st.one_of(
+    st.none(),
+    st.none(),
+    st.lists(LINES, max_size=6).map(lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass")),
+    st.dictionaries(NAMES, VALUES | st.booleans() | st.integers()).map(lambda keys: json.dumps(keys).encode()),
+    st.binary(max_size=40),
+)
+INPUTS: Final = st.tuples(
+    st.tuples(GOOD, st.lists(ARGUMENTS, max_size=5)).map(lambda two: two[0] + two[1]), VARIABLES, FILES
+)
+_WRITES: Final = frozenset(
+    {
+        "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink",
+        "os.truncate", "os.utime", "shutil.copyfile", "shutil.move", "shutil.rmtree", "socket.bind", "socket.connect",
+        "subprocess.Popen",
+    }
+)  # fmt: skip
+"""Of the events that Python tells an audit hook: what leaves a mark on the host."""
+
+
+class _RightError(Exception):
+    """The settings are right, and the start would go on from here."""
+
+
+@final
+class _Watch:
+    """Whether anything is touched while this is on. There is one, as an audit hook stays for good."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.is_on:
+            return
+        is_writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if is_writing or event in _WRITES:
+            self.is_on = False
+            raise AssertionError(f"touched before the settings are right: {event} {arguments!r:.200}")
+
+
+@functools.cache
+def _watch() -> _Watch:
+    return _Watch()
+
+
+@functools.cache
+def _place() -> pathlib.Path:
+    """Where a process that fuzzes keeps its file."""
+    place = pathlib.Path(tempfile.mkdtemp(prefix="kvraft-fuzz-"))
+    atexit.register(shutil.rmtree, place)
+    return place
 
 
 @contextlib.contextmanager
@@ -75,20 +163,51 @@ def _open() -> Iterator[Check]:
     yield check
 
 
-def check(given: tuple[list[str], dict[str, str]]) -> str:
-    """Arguments and environment make settings, or a `SettingsError` of one printable line."""
-    arguments, environment = given
-    try:
-        read = flags.read(arguments, environment)
-        assert all(notice.isprintable() for notice in read.notices)
-        made = settings.from_flags(read)
-    except SettingsError as error:
-        assert str(error).isprintable()
-        return "refused"
-    assert all(warning.isprintable() for warning in made.warnings)
-    assert made.member_id
-    assert made.cluster_id
-    return "settings"
+def check(given: tuple[list[str], dict[str, str], bytes | None]) -> str:
+    """The whole command, up to where its settings are right, or to one printable line; nothing is touched till then."""
+    arguments, environment, data = given
+    if data is not None:
+        path = _place() / "c.yml"
+        path.write_bytes(data)
+        arguments = [*arguments, f"--config-file={path}"]
+    lines: list[str] = []
+    shown: list[str] = []
+
+    def show(text: str) -> int:
+        shown.append(text)
+        return 0
+
+    def begin_log(read: Given, wanted: Settings) -> None:
+        assert all(notice.isprintable() for notice in (*read.notices, *wanted.warnings))
+        assert wanted.member_id
+        assert wanted.cluster_id
+        raise _RightError
+
+    def put_back(_path: pathlib.Path) -> str:
+        raise _RightError
+
+    with (
+        mock.patch.object(logs, "last_words", lines.append),
+        mock.patch.object(cli, "_print", show),
+        mock.patch.object(start, "_begin_log", begin_log),
+        mock.patch.object(data_directory, "put_back", put_back),
+    ):
+        watch = _watch()
+        watch.is_on = True
+        try:
+            code = cli.main(arguments, environment)
+        except _RightError:
+            return "settings" if data is None else "settings of a file"
+        finally:
+            watch.is_on = False
+    if shown:
+        return "shown"
+    [line] = lines
+    assert line.isprintable(), line
+    assert code == 1
+    return "refused" if data is None else "refused file"
 
 
-TARGET: Final = Target("settings", INPUTS, _open, frozenset({"refused", "settings"}))
+TARGET: Final = Target(
+    "settings", INPUTS, _open, frozenset({"refused", "refused file", "settings", "settings of a file", "shown"})
+)
