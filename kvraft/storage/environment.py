@@ -246,6 +246,10 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
         directory.fresh = True
         return True
     stored, complete = _read_identity(path)
+    if not complete:  # a first start broke off: whoever it was to be has promised nothing
+        _write_identity(path, identity, complete=False)
+        directory.fresh = True
+        return True
     if stored.cluster_id != identity.cluster_id:
         raise WrongDirectoryError(
             f"data directory {directory.path} belongs to cluster {stored.cluster_id:x} (member {stored.name!r}), "
@@ -256,12 +260,8 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
             f"data directory {directory.path} belongs to member {stored.member_id:x} ({stored.name!r}), "
             f"not to member {identity.member_id:x} ({identity.name!r}): choose another --data-dir"
         )
-    if complete:
-        change_identity(
-            directory, lambda held: replace(held, name=identity.name, forced=held.forced and identity.forced)
-        )
-    directory.fresh = not complete
-    return not complete
+    change_identity(directory, lambda held: replace(held, name=identity.name, forced=held.forced and identity.forced))
+    return False
 
 
 def complete_creation(directory: DataDirectory, identity: Identity) -> None:

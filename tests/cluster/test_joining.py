@@ -106,11 +106,15 @@ def test_member_that_etcdctl_added_starts_with_the_lines_that_it_printed(tmp_pat
 
 
 def test_member_joins_in_one_step_and_is_run_again_whenever_it_was_killed(tmp_path: Path) -> None:
-    """It is added once, serves once it has caught up, and the flag may stay: nobody is asked to let it start again."""
-    with Cluster(tmp_path / "cluster") as cluster:
-        keys = [f"k{number}" for number in range(50)]
+    """It is added once, serves once it has caught up, and the flag may stay: nobody is asked to let it start again.
+
+    The log that it needs is not there any more: it gets a snapshot.
+    """
+    with Cluster(tmp_path / "cluster", flags={"snapshot-count": "10"}) as cluster:
+        keys = [f"k{number}" for number in range(100)]
         for key in keys:
             _write(cluster.leader(), key)
+        cluster.leader().wait_for_log("log compacted")
         fourth = cluster.more("n4", join=",".join(cluster.client_urls))
         for moment in ("added to the cluster", "starting", "connected to peer", "getting the log", "that vote"):
             _killed_when_it_says(fourth, moment)
@@ -121,6 +125,7 @@ def test_member_joins_in_one_step_and_is_run_again_whenever_it_was_killed(tmp_pa
         _votes(fourth, "n1,n2,n3,n4")
         assert sorted(_listed(fourth)) == ["n1", "n2", "n3", "n4"]
         assert fourth.log_text().count("added to the cluster") == 1
+        assert "snapshot installed" in fourth.log_text()
         for member in cluster.members:
             member.kill()
         for member in (fourth, *cluster.members[:2]):

@@ -47,6 +47,23 @@ def test_first_start_that_breaks_off_is_repeated(data_path: Path, where: str) ->
     storage.close()
 
 
+def test_first_start_that_broke_off_binds_nobody(data_path: Path) -> None:
+    """Of a member that was removed before it came, and added again under another id."""
+
+    def fail() -> None:
+        raise OSError(5, "killed here")
+
+    failpoints.register("directory.created", fail)
+    with pytest.raises(OSError, match="killed here"):
+        open_small(data_path)
+    failpoints.clear()
+    other = replace(IDENTITY, member_id=0xB1)
+    storage = open_small(data_path, other)
+    assert storage.fresh
+    storage.close()
+    assert stored_identity(data_path) == other
+
+
 def test_lock_is_held_against_the_same_process_too_and_released_by_close(data_path: Path) -> None:
     """Two stores over one directory would destroy it, whoever opens them."""
     storage = open_small(data_path)
