@@ -27,18 +27,20 @@ _MODE: Final = 0o644
 class Output:
     """One place for lines."""
 
-    def __init__(self, name: str, make_form: Callable[[bool], Form]) -> None:
+    def __init__(self, name: str, make_form: Callable[[bool], Form], mode: int = _MODE) -> None:
         """Open it.
 
         Args:
             name: `default`, `stderr`, `stdout`, or the path of a file.
             make_form: what the lines look like, told whether they are for the journal.
+            mode: of a file that is made.
 
         Raises:
             OSError: the file cannot be opened.
         """
         self.path: Final = None if name in _STREAMS else name.removeprefix("file://")
-        self.descriptor: Final = _STREAMS[name] if self.path is None else os.open(self.path, _FLAGS, _MODE)
+        self.descriptor: Final = _STREAMS[name] if self.path is None else os.open(self.path, _FLAGS, mode)
+        self._mode = mode
         self.form: Final = make_form(name in DEFAULT and is_journal(self.descriptor))
         self.writer: Final = LineWriter(self.descriptor, self.form, clock.monotonic_ms)
 
@@ -50,7 +52,7 @@ class Output:
         """
         if self.path is None:
             return
-        new = os.open(self.path, _FLAGS, _MODE)
+        new = os.open(self.path, _FLAGS, self._mode)
         try:
             os.dup2(new, self.descriptor, inheritable=False)
         finally:

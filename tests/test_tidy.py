@@ -14,6 +14,7 @@ ROOT: Final = pathlib.Path(__file__).parents[1]
 GENERATED: Final = ROOT / "kvraft" / "transport" / "pb"
 
 FOUNDATION: Final = {
+    "audit_log",
     "clock",
     "founding",
     "heap",

@@ -7,9 +7,10 @@ the method, the rest.
 from dataclasses import dataclass
 from typing import Final, final
 
-from kvraft import logs
+from kvraft import audit_log, logs
 from kvraft.api_v2 import errors, misc
 from kvraft.api_v2.answers import Answer, Framing
+from kvraft.api_v2.audit import Audit
 from kvraft.api_v2.auth import Auth
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
@@ -64,11 +65,13 @@ class App:
         self._served: Final = Served(
             backend, settings, metrics, guard, self.keys, Auth(backend, guard, passwords), health
         )
+        self.audit: Final = Audit(audit_log.write) if settings.is_audited else None
         self._any_origin = b"*" in settings.cors_origins
         self._any_host = b"*" in settings.hosts
         self._metrics_only = metrics_only
         self._routes = METRICS_ROUTES if metrics_only else (*ROUTES, *([PROFILES] if settings.profiles else []))
         if not metrics_only:
+            guard.tell_what_is_open()
             metrics.server_version.labels(settings.server_version).set(1)
             metrics.before_scrape.append(self._copy_counts)
 
@@ -107,6 +110,10 @@ class App:
         elif route.methods and request.method not in route.methods:
             exchange.answer(errors.method_not_allowed(b",".join(route.methods)))
         else:
+            if self.audit is not None and (
+                route.right(request.method) is not Right.NONE or request.method in _WRITE_METHODS
+            ):
+                self.audit.begin(exchange, request.method, path)
             call = Call(request.method, path, target.query, request.content_type, request.body)
             if route.right(request.method) is Right.ROOT:
                 self._guard.admit_root(exchange, lambda: self._serve(route, call, exchange))

@@ -42,12 +42,29 @@ class Exchange:
     Everything is ignored once the client has gone, so that nobody has to ask before answering.
     """
 
-    __slots__ = ("_connection", "_framing", "_keep_alive", "is_last", "on_gone", "on_last_request", "on_writable")
+    __slots__ = (
+        "_connection",
+        "_framing",
+        "_keep_alive",
+        "change",
+        "is_last",
+        "on_gone",
+        "on_last_request",
+        "on_status",
+        "on_writable",
+        "user",
+    )
 
     def __init__(self, connection: Connection, framing: Framing) -> None:
         self._connection: Connection | None = connection
         self._framing = framing
         self._keep_alive = False
+        self.user = ""
+        """Who asks, as far as somebody wanted to know; empty for the guest, and while auth is off."""
+        self.change = ""
+        """What of users, roles, auth or members he wants to change, without passwords."""
+        self.on_status: Callable[[int], None] | None = None
+        """Called once with the status as the answer begins, or with 0 if the client has gone before."""
         self.is_last = False
         """Whether it is known that the client sends nothing more."""
         self.on_gone: Callable[[], None] | None = None
@@ -81,6 +98,8 @@ class Exchange:
         if connection is None:
             return
         self._connection = self.on_gone = None
+        if self.on_status is not None:
+            self._tell_status(answer.status)
         parts, keep_alive = answer_parts(answer, self._framing, connection.common_headers())
         connection.write(parts)
         connection.exchange_over(keep_alive=keep_alive)
@@ -90,6 +109,8 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
+        if self.on_status is not None:
+            self._tell_status(status)
         head, self._keep_alive = stream_head(status, headers, self._framing, connection.common_headers())
         connection.write([head])
 
@@ -140,8 +161,15 @@ class Exchange:
         """The connection is lost. Called by the front, which makes no further use of this exchange."""
         on_gone = self.on_gone
         self._forget()
+        if self.on_status is not None:
+            self._tell_status(0)
         if on_gone is not None:
             on_gone()
+
+    def _tell_status(self, status: int) -> None:
+        on_status, self.on_status = self.on_status, None
+        if on_status is not None:
+            on_status(status)
 
     def _forget(self) -> None:
         self._connection = self.on_gone = self.on_last_request = self.on_writable = None

@@ -296,6 +296,8 @@ class FastProtocol(asyncio.Protocol):
                 exchange,
             )
             return
+        if app.audit is not None:
+            app.audit.begin(exchange, method, path)
         app.keys.handle(method, path, query, facts.content_type, body, exchange)
 
     def _hand_over(self) -> None:

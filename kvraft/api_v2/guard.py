@@ -65,6 +65,7 @@ class Guard:
         self._rights: dict[str, Rights] = {}
         """What users may do, by the accounts of `_revision`."""
         self._revision = 0
+        self._was_on = False
 
     @property
     def accounts(self) -> Accounts:
@@ -75,6 +76,25 @@ class Guard:
     def is_on(self) -> bool:
         """Whether requests need a right."""
         return self._backend.keyspace.accounts.enabled
+
+    def tell_what_is_open(self) -> None:
+        """Say in the log, now and whenever auth is turned on, what is open where an operator could close it."""
+        self._backend.watchers.on_rights_changed.append(self._tell)
+        self._tell()
+
+    def _tell(self) -> None:
+        was_on, self._was_on = self._was_on, self.is_on
+        if was_on or not self._was_on:
+            return
+        guest = self.accounts.roles.get(GUEST_ROLE)
+        if guest is not None and not guest.permissions.is_empty and not self._settings.denies_guests:
+            log.warning(
+                "auth is on, and open to whoever gives no user: change the role guest, or use --auth-guest=none",
+                read=",".join(guest.permissions.read or ()),
+                write=",".join(guest.permissions.write or ()),
+            )
+        if not self._settings.failures_max:
+            log.info("auth is on, and any number of wrong passwords is compared: see --auth-failures-max")
 
     # -- who asks -----------------------------------------------------------------------------------------------
 
@@ -195,6 +215,8 @@ class Guard:
             return
 
         def identified(login: Login | Unknown) -> None:
+            if isinstance(login, Login):
+                exchange.user = login.name
             if login is Unknown.BUSY:
                 exchange.answer(errors.message(500, b"Internal Server Error"))
             elif isinstance(login, Unknown) or not self.is_root(login):
@@ -217,6 +239,7 @@ class Guard:
         `send` is how the member is asked, if it is not by `Backend.submit`.
         """
         submit = send or self._backend.submit
+        exchange.change = repr(command)
 
         def told(outcome: Written | EtcdError) -> None:
             if isinstance(outcome, EtcdError) or not isinstance(outcome.event, AccountsChanged):

@@ -127,6 +127,8 @@ class Keys:
         def identified(login: Login | Unknown) -> None:
             if not exchange.is_open:
                 return  # gone while his password was compared
+            if isinstance(login, Login):
+                exchange.user = login.name
             if login is Unknown.BUSY:
                 self._fail(label, BUSY, exchange)
             elif isinstance(login, Unknown) or not self._guard.may(

@@ -54,5 +54,7 @@ class ApiSettings:
     health_timeout_s: float = 1.0
     """The linearizable read of /health has this long, as in etcd 3.4."""
     auth: AuthSettings = AuthSettings()
+    is_audited: bool = False
+    """Whether requests get entries in the audit log."""
     server_version: str = "3.4.23"
     """The etcd whose API this is. Clients read `X.Y` of it; `0.4` anywhere in it would mean etcd 0.4 to some."""

@@ -54,7 +54,7 @@ class Watches:
     def __init__(self, backend: Backend, guard: Guard) -> None:
         self._backend = backend
         self._guard = guard
-        backend.watchers.rights_changed = self._judge_anew
+        backend.watchers.on_rights_changed.append(self._judge_anew)
         self._open: Final[set[_OpenWatch]] = set()
         self._rendered: dict[int, Piece] = {}
         """The newest events sent, by index: one goes to all its watchers in a row, and to the slow ones soon after."""

@@ -199,7 +199,7 @@ class WatcherHub:
         self._catching_up: dict[Watcher, None] = {}
         self._behind_index = 0
         """After an install: the first index that live watchers have not seen. 0: they have seen everything."""
-        self.rights_changed: Callable[[], None] = lambda: None
+        self.on_rights_changed: list[Callable[[], None]] = []
         """Called when users, roles or auth have changed, before any later event: who may watch is judged anew."""
 
     @property
@@ -211,6 +211,11 @@ class WatcherHub:
     def has_live(self) -> bool:
         """Whether an applied event can concern anyone; asked once an event."""
         return self._live_count > 0
+
+    def rights_changed(self) -> None:
+        """Users, roles or auth are not what they were."""
+        for judge_anew in self.on_rights_changed:
+            judge_anew()
 
     def watch(
         self,

@@ -179,6 +179,30 @@ _SETTINGS: Final = (
         "",
         "where clients are served too (etcd 3.4.25 and later, which keeps them apart from gRPC there)",
     ),
+    (
+        "auth-guest",
+        "role",
+        (
+            "what may be done without a user once auth is on: role for what the role guest allows, none for nothing "
+            "(kvraft's own)"
+        ),
+    ),
+    (
+        "auth-failures-max",
+        "0",
+        (
+            "wrong passwords a minute of one user, or from one address, before no more are compared; 0 for any number "
+            "(kvraft's own)"
+        ),
+    ),
+    (
+        "audit-log",
+        "",
+        (
+            "stderr, or the path of a file that is opened anew on SIGHUP: one JSON object for each request that "
+            "needs a right or changes something (kvraft's own)"
+        ),
+    ),
     ("listen-metrics-urls", "", "where /metrics and /health are served too, and nothing else; IP addresses"),
     (
         "logger",
@@ -202,6 +226,14 @@ _SETTINGS: Final = (
 )
 """Name, default as the help shows it, meaning."""
 _SWITCHES: Final = (
+    (
+        "insecure",
+        "true",
+        (
+            "serve clients and peers on other hosts without TLS, and keep data where others may read it; false refuses "
+            "such a start (kvraft's own)"
+        ),
+    ),
     (
         "rebuild",
         "false",

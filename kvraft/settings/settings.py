@@ -13,7 +13,16 @@ from typing import Final, Literal, final
 from kvraft.founding import Founder, Identity
 from kvraft.logs import LogSettings
 from kvraft.security.files import TlsFiles
-from kvraft.settings import founding_flags, joining_flags, listening_flags, log_settings, tls_flags, urls
+from kvraft.settings import (
+    access_flags,
+    founding_flags,
+    joining_flags,
+    listening_flags,
+    log_settings,
+    tls_flags,
+    urls,
+)
+from kvraft.settings.access_flags import Access, is_open
 from kvraft.settings.flags import Given, Value
 from kvraft.settings.joining_flags import Joining
 from kvraft.settings.urls import Url
@@ -116,6 +125,8 @@ class Settings:
     """Origins, or `*`. Empty, as in etcd 2.3: a browser's page must not write to a store on localhost."""
     hosts: frozenset[str] = frozenset({"*"})
     """What clients may call this member in Host, as long as they come without TLS; `*` for anything."""
+    access: Access = dataclasses.field(default_factory=Access)
+    """What is asked of clients beyond that."""
     listen_metrics_urls: tuple[Url, ...] = ()
     """Where /metrics and /health are served too, and nothing else."""
     profiles: bool = False
@@ -159,6 +170,12 @@ class Settings:
             self.replaces,
             self.force_new_cluster,
         )
+
+    @property
+    def open_urls(self) -> tuple[str, ...]:
+        """Where others can listen to what is said, as it goes over a network without TLS."""
+        listen = (*self.listen_client_urls, *self.listen_peer_urls, *self.listen_metrics_urls)
+        return tuple(sorted({str(url) for url in listen if is_open(url)}))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -263,6 +280,11 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         history_size=_number(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
         cors=_cors(given),
         hosts=_hosts(given),
+        access=access_flags.access(
+            given,
+            _number(given, "auth-failures-max", 0, 0, access_flags.FAILURES_MAX),
+            (*listening.clients, *listening.peers, *listening.metrics),
+        ),
         listen_metrics_urls=listening.metrics,
         profiles=given.is_on("enable-pprof"),
         log=log_settings.from_flags(given),

@@ -164,7 +164,6 @@ def api_settings(wanted: Settings) -> ApiSettings:
     """The limits that clients meet, and what they are told."""
     limits = wanted.limits
     return ApiSettings(
-        auth=AuthSettings(client_cert_auth=wanted.client_tls.client_cert_auth),
         # The fast way looks at no Host.
         fast_front="*" in wanted.hosts,
         hosts=frozenset(host.encode() for host in wanted.hosts),
@@ -176,5 +175,11 @@ def api_settings(wanted: Settings) -> ApiSettings:
         connections_max=limits.connections_max,
         unread_bytes_max=limits.unread_bytes_max,
         unfinished_bytes_max=limits.unfinished_bytes_max,
+        auth=AuthSettings(
+            client_cert_auth=wanted.client_tls.client_cert_auth,
+            denies_guests=wanted.access.denies_guests,
+            failures_max=wanted.access.failures_max,
+        ),
+        is_audited=bool(wanted.access.audit_log),
         server_version=ETCD_VERSION,
     )

@@ -1,13 +1,18 @@
 """What can be found out and done about a data directory before a member opens it."""
 
 import pathlib
+import stat
 from typing import Final
 
+from kvraft import logs
 from kvraft.founding import Identity
 from kvraft.settings.flags import SettingsError, one_line
 from kvraft.start import path_owners
 from kvraft.storage import aside, environment
 
+log = logs.get(__name__)
+
+_OTHERS: Final = 0o077
 _REMEDY: Final = "give a directory that this user can write, on a disk with room"
 
 
@@ -22,6 +27,27 @@ def stored_identity(data_dir: pathlib.Path) -> Identity | None:
         return environment.stored_identity(data_dir)
     except OSError as error:
         raise unusable(data_dir, error) from error
+
+
+def check_mode(directory: pathlib.Path, *, is_strict: bool) -> None:
+    """Look whether others may open a directory that is there: it holds keys, and hashes of passwords.
+
+    One that is ours alone is closed when it is opened. One that has files of others is left as it is, unless that is
+    not to be.
+
+    Raises:
+        SettingsError: others may open it, and `is_strict`.
+    """
+    try:
+        mode = directory.stat().st_mode
+    except OSError:
+        return  # not made yet, or to be complained about by whoever opens it
+    if not stat.S_ISDIR(mode) or not mode & _OTHERS:
+        return
+    if is_strict:
+        shown = one_line(str(directory))
+        raise SettingsError(f"--insecure=false: {shown}: others may open it: chmod 700 {shown}")
+    log.warning("others may open the directory: chmod 700", directory=directory, mode=f"{mode & 0o777:o}")
 
 
 def put_back(data_dir: pathlib.Path) -> str:

@@ -8,7 +8,7 @@ from typing import Final, final
 
 import uvloop
 
-from kvraft import ids, logs
+from kvraft import audit_log, ids, logs
 from kvraft.api_v2.server import ApiServer, serve, serve_metrics
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.member import Member
@@ -111,6 +111,7 @@ def _hang_up() -> None:
     """SIGHUP: from logrotate, or from a terminal that is closed."""
     log.debug("SIGHUP: log files are opened anew")
     logs.reopen()
+    audit_log.reopen()
 
 
 def _first_configuration(wanted: Settings, rebuild: str) -> Configuration:
@@ -167,6 +168,9 @@ async def _serve(wanted: Settings, member: Member, listeners: Listeners, stop: a
             if listeners.metrics:
                 servers.append(await serve_metrics(member.clients, listeners.metrics, settings, member.metrics))
             log.info("serving clients", member=wanted.name, url=",".join(map(str, wanted.listen_client_urls)))
+            if wanted.open_urls:
+                urls = ",".join(wanted.open_urls)
+                log.warning("served beyond this host without TLS: --insecure=false would refuse that", url=urls)
             _mention_history_size(wanted, member.clients.keyspace)
             service_manager.tell("READY=1")
             await _first(asyncio.get_running_loop().create_future(), stop, member.failure.reason)

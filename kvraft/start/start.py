@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from typing import Final
 
-from kvraft import logs
+from kvraft import audit_log, logs
 from kvraft.settings import settings
 from kvraft.settings.flags import Given, SettingsError
 from kvraft.settings.settings import Settings
@@ -39,10 +39,13 @@ def start(given: Given) -> int:
         rebuild = str(error).removesuffix(f"; {REMEDY}")
     wanted = settings.from_flags(given, stored)
     _begin_log(given, wanted)
+    _begin_audit(given, wanted)
     for notice in given.notices:
         log.warning("setting without effect", detail=notice)
     for warning in wanted.warnings:
         log.warning("settings", detail=warning)
+    for directory in filter(None, (wanted.data_dir, wanted.wal_dir)):
+        data_directory.check_mode(directory, is_strict=wanted.access.is_strict)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     wanted = within_open_files(wanted)
     if wanted.rebuild and stored is None and not rebuild and not wanted.joining.urls:
@@ -61,6 +64,16 @@ def _begin_log(given: Given, wanted: Settings) -> None:
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}: give a file that this user can write, or stderr"
         raise given.error(reason, "log-outputs") from error
+
+
+def _begin_audit(given: Given, wanted: Settings) -> None:
+    if not wanted.access.audit_log:
+        return
+    try:
+        audit_log.open_at(wanted.access.audit_log)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}: give a file that this user can write, or stderr"
+        raise given.error(reason, "audit-log") from error
 
 
 def within_open_files(wanted: Settings) -> Settings:

@@ -8,7 +8,7 @@ import bcrypt
 import pytest
 import pytest_asyncio
 
-from kvraft.api_v2.asker import Asker, asker_on, authorization_in
+from kvraft.api_v2.asker import VERIFIED_CERTIFICATE, Asker, asker_on, authorization_in
 from kvraft.api_v2.guard import Guard, Unknown
 from kvraft.api_v2.settings import ApiSettings, AuthSettings
 from kvraft.keyspace.account_commands import (
@@ -25,6 +25,7 @@ from kvraft.keyspace.commands import Authorized, Command, Set
 from kvraft.keyspace.errors import EtcdError
 from kvraft.records import Written
 from kvraft.security import passwords
+from kvraft.security.connection import CERTIFICATE
 from kvraft.security.logins import GUEST, Login
 from kvraft.security.passwords import Passwords
 from kvraft.testing.raw_http import Answer, Connection
@@ -541,6 +542,11 @@ class Shown:
 
     def __init__(self, common_name: str) -> None:
         self.common_name = common_name
+
+
+def test_the_certificate_is_asked_for_by_the_name_that_connections_have_for_it() -> None:
+    """The rooms do not know each other's constant."""
+    assert VERIFIED_CERTIFICATE == CERTIFICATE
 
 
 def test_a_certificate_that_a_proxy_has_shown_is_nobodys() -> None:

@@ -222,7 +222,7 @@ def test_whoever_watches_is_judged_anew_at_every_change_and_at_no_refusal() -> N
     """Once a change."""
     keyspace = started(ROOT)
     changes: list[int] = []
-    keyspace.watchers.rights_changed = lambda: changes.append(keyspace.etcd_index)
+    keyspace.watchers.on_rights_changed.append(lambda: changes.append(keyspace.etcd_index))
     keyspace.apply(PutRole("r"), 1)
     keyspace.apply(PutRole("r"), 1)
     keyspace.apply(Set(b"/a"), 1)
