@@ -11,7 +11,8 @@ Files, from the wire to the member:
 - `connection`: one TCP connection with messages and signs of life; `session`: two of them, frames both ways;
 - `names`: `getaddrinfo` off the loop; `dialler`: dials one peer for as long as there is no session with it;
 - `listening`, `doorway`: the peer port, which tells by its first bytes what comes;
-- `arrivals`: the acceptor's side of the greeting; `peer_http`: `/members` and `/version`;
+- `arrivals`: the acceptor's side of the greeting; `peer_http`: `/members` and `/version`, `peer_requests`: how
+  they are asked for;
 - `calls`, `call_server`: gRPC behind the same port, loaded by the first call;
 - `snapshot_stream`: sends and receives one snapshot; `snapshots`: all of them, and who dials;
 - `transport`: the facade, `PeerTransport`; `survey`: asking peers what they hold, without taking part;

@@ -4,7 +4,7 @@
 |---|---|
 | `framing.MAGIC` | a member: `arrivals.py` |
 | HTTP/2's preface | a call: relayed to the gRPC server (`calls.py`) |
-| a capital letter | HTTP/1, answered as etcd's peer port does (`peer_http.py`) |
+| a letter | HTTP/1, answered as etcd's peer port does (`peer_http.py`) |
 | anything else | a stranger: closed, and named in the log once a minute |
 
 Where TLS is spoken it has ended before (`PeerTls.behind`): the bytes are those inside, and all else is the same.
@@ -128,7 +128,7 @@ class Visitor(asyncio.Protocol):
             self._doorway.calls.relay(self._transport, seen, self.known)
         elif MAGIC.startswith(seen) or HTTP2_PREFACE.startswith(seen):
             return
-        elif seen[:1].isalpha() and seen[:1].isupper():
+        elif seen[:1].isalpha():
             self._http = PeerHttp(self._doorway.pages, self._on_garbage, self.known)
             self._hand_over(self._http, seen)
         else:

@@ -5,23 +5,18 @@ Patroni and others find a cluster by its peer URLs and ask them who the members 
 
 import asyncio
 import json
-import re
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, cast, final
-from urllib.parse import unquote
 
 from kvraft import clock
 from kvraft.settings.settings import ETCD_VERSION
 from kvraft.transport.interfaces import PeerPages
+from kvraft.transport.peer_requests import BEGINNING, HEAD_END, Asked, Refused, location, moved_page, read_head
 
 _HEAD_BYTES_MAX: Final = 8 << 10
-_REQUEST_LINE: Final = re.compile(rb"([A-Za-z]+) (\S+) HTTP/1\.([01])")
-_ABSOLUTE: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?]*(?=/)")
-"""What a client that takes us for its proxy puts before the path."""
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
-_BAD_REQUEST: Final = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 _ESCAPED: Final = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 """What Go's JSON escapes, beside what everybody does."""
 _NOT_ALLOWED: Final = {"Allow": "GET"}
@@ -53,13 +48,15 @@ class PeerHttp(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._head += data
-        head, complete, rest = self._head.partition(b"\r\n\r\n")
-        if complete:
-            self._head = rest
+        end = HEAD_END.search(self._head)
+        if end is not None:
+            head, self._head = self._head[: end.start()], self._head[end.end() :]
             self._has_answered = True
             # Who asks again before it has been answered would fill our memory without reading; it may connect again.
-            self._answer(head, last=bool(rest))
-        if len(self._head) > _HEAD_BYTES_MAX:
+            self._answer(read_head(head), last=bool(self._head))
+        if self._head and not BEGINNING.match(self._head):
+            self._on_garbage("no protocol of ours")
+        elif len(self._head) > _HEAD_BYTES_MAX:
             self._on_garbage("an endless HTTP request")
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -67,23 +64,28 @@ class PeerHttp(asyncio.Protocol):
         self._head = b""
         self._on_end()
 
-    def _answer(self, head: bytes, *, last: bool) -> None:
-        line, _, rest = head.partition(b"\r\n")
-        parsed = _REQUEST_LINE.fullmatch(line)
-        headers = {
-            name.strip().lower(): value.strip().lower()
-            for name, _, value in (each.partition(b":") for each in rest.split(b"\r\n"))
-        }
-        if parsed is None or (parsed[3] == b"1" and b"host" not in headers):
-            reason = b"400 Bad Request" if parsed is None else b"400 Bad Request: missing required Host header"
-            self._transport.write(b"HTTP/1.1 " + reason + _BAD_REQUEST + reason)
+    def _answer(self, asked: Asked | Refused, *, last: bool) -> None:
+        if isinstance(asked, Refused):
+            body = (asked.status if asked.text == "" else asked.text or "").encode()
+            kind = b"" if asked.text is None else b"Content-Type: text/plain; charset=utf-8\r\n"
+            self._transport.write(b"HTTP/1.1 %b\r\n%bConnection: close\r\n\r\n%b" % (asked.status.encode(), kind, body))
             self._transport.close()
             return
-        method, target = parsed[1].decode(), _ABSOLUTE.sub("", parsed[2].decode("latin-1"), 1)
-        status, fields, body = self._page(method, unquote(target.partition("?")[0]))
-        self._write(status, fields, body, head_only=method == "HEAD")
-        has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-        if last or has_body or parsed[3] == b"0" or headers.get(b"connection") == b"close":
+        stays = asked.stays and not last
+        if asked.path == "*" and asked.method != "OPTIONS":
+            status, fields, body, stays = "400 Bad Request", dict[str, str](), b"", False
+        elif asked.path == "*":
+            status, fields, body = "200 OK", {}, b""
+        elif asked.moved_to:
+            status, fields, body = "301 Moved Permanently", {"Location": location(asked.moved_to)}, b""
+            if asked.method in {"GET", "HEAD"}:
+                fields, body = {"Content-Type": "text/html; charset=utf-8", **fields}, moved_page(asked.moved_to)
+        else:
+            status, fields, body = self._page(asked.method, asked.path)
+        if stays == asked.is_old:  # each version has its default
+            fields = {**fields, "Connection": "keep-alive" if stays else "close"}
+        self._write(f"HTTP/1.{0 if asked.is_old else 1} {status}", fields, body, head_only=asked.method == "HEAD")
+        if not stays:
             self._transport.close()
 
     def _page(self, method: str, path: str) -> tuple[str, dict[str, str], bytes]:
@@ -110,7 +112,7 @@ class PeerHttp(asyncio.Protocol):
     def _write(self, status: str, fields: dict[str, str], body: bytes, *, head_only: bool) -> None:
         fields = {**fields, "Date": formatdate(clock.wall_ns() // 10**9, usegmt=True), "Content-Length": str(len(body))}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self._transport.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + (b"" if head_only else body))
+        self._transport.write(f"{status}\r\n{head}\r\n".encode() + (b"" if head_only else body))
 
 
 def _plain(status: str, fields: dict[str, str], text: str) -> tuple[str, dict[str, str], bytes]:
