@@ -65,6 +65,10 @@ def parse(text: str) -> Url:
         ValueError: with etcd's words for what is wrong, or ours for what kvraft does not serve.
     """
     text = text.strip()
+    if not text.isascii():
+        raise ValueError(f"URL must be ASCII, international names in their xn-- form: {text}")
+    if not text.isprintable() or " " in text:  # which urlsplit would take out, and Go refuses
+        raise ValueError(f"URL must have no blanks or control characters within: {text}")
     try:
         parts = urllib.parse.urlsplit(text)
         port = parts.port
@@ -84,8 +88,6 @@ def parse(text: str) -> Url:
     ):
         if there:
             raise ValueError(f"URL must not contain a {what}: {text}")
-    if not text.isascii():
-        raise ValueError(f"URL must be ASCII, international names in their xn-- form: {text}")
     if port == 0:
         raise ValueError(f"URL must have a port from 1 to 65535: {text}")
     return Url(parts.scheme + text[len(parts.scheme) :], parts.hostname, port)

@@ -351,6 +351,13 @@ def test_data_directory_below_a_working_directory_that_is_gone_is_refused(
             ["--listen-peer-urls=http://u@1.1.1.1:1"],
             "--listen-peer-urls=http://u@1.1.1.1:1: URL must not contain a user",
         ),
+        (
+            ["--listen-peer-urls=\x11http://a:1"],
+            "--listen-peer-urls=\\x11http://a:1: URL must have no blanks or control",
+        ),
+        (["--name=n1", "--peers=n1=\x11http://a:1"], "--peers=n1=\\x11http://a:1: n1: URL must have no blanks or"),
+        (["--advertise-client-urls=http://a\tb:1"], "--advertise-client-urls=http://a\\tb:1: URL must have no blanks"),
+        (["--advertise-client-urls=http://a b:1"], "--advertise-client-urls=http://a b:1: URL must have no blanks or"),
         (["--listen-peer-urls=http://ñ:1"], "--listen-peer-urls=http://ñ:1: URL must be ASCII, international names in"),
         (["--listen-peer-urls=http://1.1.1.1:1,"], "--listen-peer-urls=http://1.1.1.1:1,: a URL is missing before or"),
         (["--listen-peer-urls= "], "--listen-peer-urls= : there is no URL (use http://host:port"),
