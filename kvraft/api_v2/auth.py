@@ -13,7 +13,8 @@ from kvraft.api_v2.backend import Backend, Written
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import parse_form
 from kvraft.api_v2.go_json import render
-from kvraft.api_v2.go_structs import GoJsonError, fields, first_value, text, texts
+from kvraft.api_v2.go_json_reader import GoJsonError, Value, first_value
+from kvraft.api_v2.go_structs import fields, text, texts
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_responses import json_headers
 from kvraft.keyspace.account_commands import (
@@ -260,7 +261,7 @@ def _read_role(body: bytes) -> PutRole:
     return PutRole(name, given["permissions"] or Permissions(), given["grant"], given["revoke"])
 
 
-def _read_permissions(value: object, before: Permissions) -> Permissions:
+def _read_permissions(value: Value, before: Permissions) -> Permissions:
     lists = {"read": before.read, "write": before.write}
     for field, inner in fields(value):
         if field != "kv":

@@ -1,7 +1,8 @@
 """JSON as Go's encoding/json reads it, with its words for what is wrong (go1.19 encoding/json scanner.go, decode.go).
 
-First the whole text is scanned, as there, so that what comes first in it is complained about; then Python's decoder,
-which takes everything that Go does and a little more, makes values of what is beyond doubt.
+`read` is json.Unmarshal: first the whole text is scanned, as there, so that what comes first in it is complained about.
+`first_value` is json.Decoder, of which nobody wants Go's words. Python's decoder makes the values; deeper than some
+1,000 levels it refuses what Go takes.
 """
 
 import json
@@ -24,7 +25,7 @@ _SHORT: Final = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r"
 
 @final
 class GoJsonError(ValueError):
-    """What json.Unmarshal says."""
+    """The text is no JSON, or not of the form that is wanted."""
 
 
 @final
@@ -46,6 +47,16 @@ class Number:
 Value = Object | Number | str | bool | list["Value"] | None
 
 
+def _refuse_constant(name: str) -> object:
+    """NaN and Infinity are no JSON for Go."""
+    raise ValueError(name)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=_refuse_constant
+)
+
+
 def read(data: bytes) -> Value:
     """The one value of a text; what is not UTF-8 in its strings is U+FFFD.
 
@@ -53,13 +64,22 @@ def read(data: bytes) -> Value:
         GoJsonError: in Go's words.
     """
     _Scanner(data).scan()
-    text = data.decode("utf-8", "surrogateescape")
+    return first_value(data)
+
+
+def first_value(data: bytes) -> Value:
+    """The first value of a text; what follows it is not looked at.
+
+    Raises:
+        GoJsonError: there is none.
+    """
+    text = data.decode("utf-8", "surrogateescape").lstrip(" \t\r\n")
     try:
-        value: Value = json.loads(
-            text, object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=Number
-        )
+        value: Value = _DECODER.raw_decode(text)[0]
     except RecursionError as error:
         raise GoJsonError("invalid character '[' exceeded max depth") from error
+    except ValueError as error:
+        raise GoJsonError(str(error)) from error
     return value
 
 

@@ -12,6 +12,10 @@ from typing import Final, final
 
 from kvraft.api_v2.go_json_reader import go_quote
 
+URLS_MAX: Final = 64
+"""Of one member: each is dialled in turn."""
+URL_CHARS_MAX: Final = 1024
+"""A host name has 253 characters at most."""
 _SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 _TRIMMED: Final = _SPACES + "\u2028\u2029\u202f\u205f\u3000"
 """unicode.IsSpace."""
@@ -49,6 +53,8 @@ def peer_urls(texts: Iterable[str]) -> tuple[str, ...]:
     urls = sorted(_peer_url(text.strip(_TRIMMED)) for text in texts)
     if not urls:
         raise ValueError("no valid URLs given")
+    if len(urls) > URLS_MAX:
+        raise ValueError(f"at most {URLS_MAX} URLs for one member: {len(urls)}")
     return tuple(urls)
 
 
@@ -65,6 +71,8 @@ def _peer_url(text: str) -> str:
         raise ValueError(f"Unix sockets are not served by this version: {text}")
     if parts.extra:
         raise ValueError(f"URL must not contain a {parts.extra}: {text}")
+    if len(text) > URL_CHARS_MAX:
+        raise ValueError(f"URL must have at most {URL_CHARS_MAX} characters: {text[:80]}...")
     if not text.isascii():
         raise ValueError(f"URL must be ASCII, international names in their xn-- form: {text}")
     if not port or len(port) > len(str(_PORT_MAX)) or not 1 <= int(port) <= _PORT_MAX or parts.host.startswith(":"):

@@ -14,6 +14,7 @@ from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.go_json import render
 from kvraft.api_v2.go_json_reader import GoJsonError, Object, Value, kind_of, read, text_of
+from kvraft.api_v2.go_structs import fields
 from kvraft.api_v2.go_urls import peer_urls
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_responses import json_headers
@@ -174,8 +175,8 @@ def _texts_in(value: Value) -> list[str]:
         raise GoJsonError(f"json: cannot unmarshal {kind_of(value)} into Go value of type {_STRUCT}")
     texts: list[str] = []
     wrong = ""
-    for name, found in value.pairs:
-        if text_of(name).casefold() != _FIELD.casefold():
+    for name, found in fields(value):
+        if name != _FIELD.lower():
             continue
         if found is None:
             texts = []

@@ -12,7 +12,8 @@ from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_json import render
-from kvraft.api_v2.go_structs import GoJsonError, fields, first_value, text
+from kvraft.api_v2.go_json_reader import GoJsonError, first_value
+from kvraft.api_v2.go_structs import fields, text
 from kvraft.keyspace.errors import EtcdError
 from kvraft.metrics import CONTENT_TYPE, Metrics
 

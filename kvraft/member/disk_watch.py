@@ -4,7 +4,8 @@ A full disk fails a commit, and a member whose commit failed must stop. So a mem
 stays away from the end by that much, in two steps (design decision 4):
 
 - *full*: what a leader may have accepted and not yet stored (`uncommitted_bytes_max`) still fits beside the debt. No
-  more writes from clients, this member's own or forwarded by others, but those that free space; a leader hands over.
+  more writes from clients, this member's own or forwarded by others, but those that free space or change the members;
+  a leader hands over.
 - *exhausted*: the debt itself only just fits. Nothing from clients, and entries of a leader are not heard, as if they
   had been lost on the way: the others go on without this member, which is fed again once there is room.
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from kvraft import logs
-from kvraft.keyspace.commands import Authorized, Command, CompareAndDelete, Delete, Sync
+from kvraft.keyspace.commands import Authorized, Command, CompareAndDelete, Delete, MembershipCommand, Sync
 from kvraft.member.interfaces import LogStore
 from kvraft.raft.entries import Entry
 from kvraft.raft.restored import LogPosition
@@ -28,7 +29,8 @@ LOOK_BYTES: Final = 4 << 20
 """So many bytes of new entries make a look due, however little time has passed since the last one."""
 SCRUB_ENTRIES: Final = 25
 """Old entries verified in one look: about 0.1 ms, a million entries in an hour and a half."""
-_FREEING: Final = (Delete, CompareAndDelete, Sync)
+_TAKEN_WHEN_FULL: Final = (Delete, CompareAndDelete, Sync, MembershipCommand)
+"""What frees space, and what is small and may be how an operator helps: a member with a larger disk comes."""
 
 log = logs.get(__name__)
 
@@ -60,7 +62,7 @@ class DiskWatch:
     def refuses(self, command: Command) -> bool:
         """Whether there is no room for this command of a client."""
         asked = command.command if isinstance(command, Authorized) else command
-        return self.is_exhausted or (self.is_full and not isinstance(asked, _FREEING))
+        return self.is_exhausted or (self.is_full and not isinstance(asked, _TAKEN_WHEN_FULL))
 
     def scrub(self) -> None:
         """Verify the next few entries.

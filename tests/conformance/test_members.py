@@ -291,6 +291,7 @@ def test_url_that_is_none_for_a_member_is_refused_in_etcds_words(alone: Pair) ->
         "http://x:0",
         "http://x:65536",
         "http://é:1",
+        "http://" + "x" * 1024 + ":1",
     ],
 )
 def test_url_that_no_kvraft_can_have_is_refused_where_etcd_takes_it(alone: Pair, url: str) -> None:
@@ -300,7 +301,16 @@ def test_url_that_no_kvraft_can_have_is_refused_where_etcd_takes_it(alone: Pair,
     if alone.subject.system.is_etcd:
         return
     assert refused.status == 400
-    assert json.loads(refused.body)["message"].endswith(f": {url}")
+    message = json.loads(refused.body)["message"]
+    assert message.startswith(("URL must ", "Unix sockets"))
+    assert url[:80] in message
+
+
+def test_more_urls_than_a_member_can_have_are_refused(alone: Pair) -> None:
+    """An entry with so many could be read by nobody, and would stop every member."""
+    if not alone.subject.system.is_etcd:
+        refused = alone.subject.ask(change("POST", "", urls(*(f"http://h:{port}" for port in range(1, 2000)))))
+        assert (refused.status, refused.body) == (400, b'{"message":"at most 64 URLs for one member: 1999"}')
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import asyncio
 import pathlib
 from typing import final
 
-from kvraft.keyspace.commands import Authorized, Delete, Set
+import pytest
+
+from kvraft.keyspace.commands import AddMember, Authorized, Command, Delete, RemoveMember, Set
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member import outcomes
 from kvraft.member.disk_watch import LOOK_BYTES, MARGIN_BYTES, SCRUB_ENTRIES, DiskWatch
@@ -74,15 +76,16 @@ def test_what_is_applied_and_not_flushed_counts_as_used() -> None:
     assert disk.at(MARGIN_BYTES + owed - 1, owed) == (True, True)
 
 
-def test_what_frees_space_is_taken_until_only_the_debt_fits() -> None:
-    """A delete is an event as well, and its previous value is stored with it."""
+@pytest.mark.parametrize("helpful", [Delete(path=b"/key"), AddMember(2, ("http://h:1",)), RemoveMember(2)])
+def test_what_helps_is_taken_until_only_the_debt_fits(helpful: Command) -> None:
+    """A delete is an event as well, and its previous value is stored with it; another member may have a larger disk."""
     disk = Disk(MANY_BYTES)
-    put, delete = Set(path=b"/key"), Delete(path=b"/key")
+    put = Set(path=b"/key")
     answers = []
     for free in (MANY_BYTES, MARGIN_BYTES, MARGIN_BYTES - 1):
         disk.at(free)
-        answers.append((disk.watch.refuses(put), disk.watch.refuses(delete)))
-        judged = disk.watch.refuses(Authorized(1, put)), disk.watch.refuses(Authorized(1, delete))
+        answers.append((disk.watch.refuses(put), disk.watch.refuses(helpful)))
+        judged = disk.watch.refuses(Authorized(1, put)), disk.watch.refuses(Authorized(1, helpful))
         assert judged == answers[-1], "who asked does not matter"
     assert answers == [(False, False), (True, False), (True, True)]
 
