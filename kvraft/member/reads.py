@@ -120,6 +120,8 @@ class ReadBarriers:
 
     def end_overdue(self, now_ms: int) -> None:
         """Answer the reads whose time is up with 500/300."""
+        if not self._count:
+            return
         overdue: Reads = deque()
         for reads in (self._in_round, self._waiting, *(group for _, group in self._until_applied)):
             while reads and reads[0].deadline_ms <= now_ms:

@@ -24,23 +24,21 @@ def lane_of(frame: Frame, frame_bytes: int, bulk_command_bytes: int) -> Lane:
 class OutboundQueue:
     """Frames that wait for room on one connection: bounded in number and bytes, in order."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_frames", "_frames_max", "_message_bytes_max")
+    __slots__ = ("_bytes", "_bytes_max", "_frames_max", "_message_bytes_max", "frames")
 
     def __init__(self, frames_max: int, bytes_max: int, message_bytes_max: int) -> None:
-        self._frames: deque[tuple[Frame, int]] = deque()
+        self.frames: deque[tuple[Frame, int]] = deque()
+        """With their sizes. To be looked at: every message asks whether others wait before it."""
         self._bytes = 0
         self._frames_max = frames_max
         self._bytes_max = bytes_max
         self._message_bytes_max = message_bytes_max
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
     def push(self, frame: Frame, frame_bytes: int) -> bool:
         """Queue a frame; False, and nothing changed, if it does not fit. An empty queue takes one of any size."""
-        if self._frames and (len(self._frames) >= self._frames_max or self._bytes + frame_bytes > self._bytes_max):
+        if self.frames and (len(self.frames) >= self._frames_max or self._bytes + frame_bytes > self._bytes_max):
             return False
-        self._frames.append((frame, frame_bytes))
+        self.frames.append((frame, frame_bytes))
         self._bytes += frame_bytes
         return True
 
@@ -49,17 +47,17 @@ class OutboundQueue:
 
         Only a frame that is alone may be larger than a message; it then has to leave in fragments.
         """
-        assert self._frames, "nothing is queued"
+        assert self.frames, "nothing is queued"
         if self._bytes <= self._message_bytes_max:
-            frames = [frame for frame, _ in self._frames]
+            frames = [frame for frame, _ in self.frames]
             total = self._bytes
-            self._frames.clear()
+            self.frames.clear()
             self._bytes = 0
             return frames, total
-        frame, total = self._frames.popleft()
+        frame, total = self.frames.popleft()
         frames = [frame]
-        while self._frames and total + self._frames[0][1] <= self._message_bytes_max:
-            frame, frame_bytes = self._frames.popleft()
+        while self.frames and total + self.frames[0][1] <= self._message_bytes_max:
+            frame, frame_bytes = self.frames.popleft()
             frames.append(frame)
             total += frame_bytes
         self._bytes -= total
@@ -67,7 +65,7 @@ class OutboundQueue:
 
     def clear(self) -> list[Frame]:
         """Drop everything; returns what it was: none of it has left."""
-        dropped = [frame for frame, _ in self._frames]
-        self._frames.clear()
+        dropped = [frame for frame, _ in self.frames]
+        self.frames.clear()
         self._bytes = 0
         return dropped

@@ -235,7 +235,7 @@ class _SessionLane:
         return dropped
 
     def _is_idle(self) -> bool:
-        return not self._queue and self._leaving is None and self.connection.is_writable
+        return not self._queue.frames and self._leaving is None and self.connection.is_writable
 
     def _write_sealed(self, sealed: bytes) -> None:
         self.connection.write_sealed(sealed)
@@ -243,7 +243,7 @@ class _SessionLane:
 
     def _drain(self) -> None:
         """Write what is queued, as long as there is room."""
-        while (self._leaving is not None or self._queue) and self.connection.is_writable:
+        while (self._leaving is not None or self._queue.frames) and self.connection.is_writable:
             if self._leaving is None:
                 frames, size = self._queue.take()
                 if size <= self._message_bytes_max:
@@ -257,7 +257,7 @@ class _SessionLane:
                 self._leaving = None
             assert part is not None, "a frame that is leaving has a part to come"
             self._write_sealed(seal(part))
-        if self._then is not None and self._leaving is None and not self._queue:
+        if self._then is not None and self._leaving is None and not self._queue.frames:
             then, self._then = self._then, None
             then()
 

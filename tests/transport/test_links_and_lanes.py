@@ -226,7 +226,7 @@ def test_a_queue_gives_messages_of_bounded_size_in_order() -> None:
     frames: list[Frame] = [Heartbeat(3, 0, 0, number) for number in range(len(sizes))]
     assert all(queue.push(frame, size) for frame, size in zip(frames, sizes, strict=True))
     taken = []
-    while len(queue):
+    while queue.frames:
         taken.append(queue.take())
     assert taken == [(frames[:2], 100), (frames[2:3], 30), (frames[3:4], 150), (frames[4:], 40)]
 
@@ -240,7 +240,7 @@ def test_a_queue_refuses_what_exceeds_its_bounds_and_keeps_what_it_has() -> None
     assert [small.push(frame, size) for size in (8, 3, 2, 1)] == [True, False, True, False]
     assert small.take() == ([frame, frame], 10)
     assert small.push(frame, 11), "an empty queue takes a frame of any size"
-    assert (small.clear(), len(small)) == ([frame], 0)
+    assert (small.clear(), len(small.frames)) == ([frame], 0)
 
 
 def test_a_fact_is_news_once_until_it_changes_settles_or_is_a_minute_old() -> None:
