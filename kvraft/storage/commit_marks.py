@@ -53,6 +53,11 @@ def last_page_of(where: str, first: bytes, second: bytes, page_bytes: int) -> in
     return int(max(commits)[1])
 
 
+def number_of(meta_page: bytes) -> int:
+    """The transaction that wrote a meta page."""
+    return int.from_bytes(meta_page[META_BYTES - _NUMBER_BYTES : META_BYTES], "little")
+
+
 def encode_watermark(transaction_id: int, label: int, meta_page: bytes, before: bytes) -> bytes:
     """What stands beside the environment after a commit.
 

@@ -13,6 +13,7 @@ a page that a damaged list calls free.
 """
 
 import contextlib
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,14 @@ import lmdb.verify
 from kvraft import clock, logs
 from kvraft.storage import failpoints
 from kvraft.storage.codec import REMEDY
-from kvraft.storage.commit_marks import META_BYTES, PAGE_BYTES_OFFSET, check_watermark, encode_watermark, last_page_of
+from kvraft.storage.commit_marks import (
+    META_BYTES,
+    PAGE_BYTES_OFFSET,
+    check_watermark,
+    encode_watermark,
+    last_page_of,
+    number_of,
+)
 from kvraft.storage.environment import sync_directory
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.free_pages import free_pages, runs
@@ -91,6 +99,8 @@ class LmdbFile:
         self._environment = _open_with_largest_map(path, map_bytes, databases)
         self._data = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
         self._page_bytes = int(self._environment.stat()["psize"])
+        self._metas = mmap.mmap(self._data, 2 * self._page_bytes, access=mmap.ACCESS_READ)
+        """Both meta pages, as LMDB sees them. A call that read them would let others run, and wait for its turn."""
         self._tables: list[Database] = []
         self._kept_bytes = 0
         """Free pages that could not be given back the last time."""
@@ -140,9 +150,10 @@ class LmdbFile:
             transaction: what `writing` gave.
             label: what the commit reached (a log index), for the message if it is lost.
         """
+        number = transaction.id()
         transaction.commit()
         failpoints.hit("commit.before_watermark")
-        self._write_watermark(label)
+        self._write_watermark(label, number)
 
     def size_bytes(self) -> int:
         """What the data file takes of the disk: its length, which never shrinks, without its holes."""
@@ -209,16 +220,20 @@ class LmdbFile:
         if not self._closed:
             self._closed = True
             self._environment.close()
+            self._metas.close()
             os.close(self._data)
             os.close(self._watermark)
 
-    def _write_watermark(self, label: int) -> None:
-        transaction_id = self._environment.info()["last_txnid"]
-        pages = self._meta_page(transaction_id), self._meta_page(transaction_id + 1)
-        os.pwrite(self._watermark, encode_watermark(transaction_id, label, *pages), 0)
+    def _write_watermark(self, label: int, number: int = 0) -> None:
+        """`number` is what the commit was to get: a transaction that has changed nothing leaves it to the next one."""
+        if not number or number_of(self._meta_page(number)) != number:
+            number = self._environment.info()["last_txnid"]
+        pages = self._meta_page(number), self._meta_page(number + 1)
+        os.pwrite(self._watermark, encode_watermark(number, label, *pages), 0)
 
     def _meta_page(self, transaction_id: int) -> bytes:
-        return os.pread(self._data, META_BYTES, (transaction_id & 1) * self._page_bytes)
+        begin = (transaction_id & 1) * self._page_bytes
+        return self._metas[begin : begin + META_BYTES]
 
     def _check_watermark(self) -> None:
         stored = os.pread(self._watermark, 64, 0)

@@ -185,6 +185,22 @@ def test_older_watermark_proves_nothing(written: Path) -> None:
         open_small(written)
 
 
+def test_transaction_that_changes_nothing_is_no_commit_to_remember(tmp_path: Path) -> None:
+    """LMDB gives its number to the next one: a watermark that named it would find a lost commit in a sound file."""
+    path = tmp_path / "log"
+    file = LmdbFile(path, 1 << 30, 1, create=True, examine=False)
+    table = file.database(b"log")
+    for value in (b"1", None, None, b"2", None):
+        with file.writing() as transaction:
+            if value is not None:
+                transaction.put(b"key", value, db=table)
+            file.commit(transaction, 0)
+        file.close()
+        file = LmdbFile(path, 1 << 30, 1, create=False, examine=True)
+        table = file.database(b"log")
+    file.close()
+
+
 def test_lost_watermark_is_mentioned(written: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It may never have reached the disk; but whoever looks for lost data must know that this start proved nothing."""
     (written / "log" / "watermark").write_bytes(b"")
