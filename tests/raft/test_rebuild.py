@@ -255,6 +255,9 @@ def test_whoever_stands_in_a_configuration_that_it_is_told_of_must_answer_too() 
     assert list(server.raft.unanswered) == [2, 5]
     told(cluster, server, 6, Configuration.of([6]))
     assert list(server.raft.unanswered) == [2, 5], "nobody asked it"
+    elsewhere = cluster.wipe(3)
+    told(cluster, elsewhere, 1, Configuration.of([1, 3]))
+    assert list(elsewhere.raft.unanswered) == [2], "of whom nobody says that it was removed"
 
 
 def test_whoever_was_removed_need_not_answer_once_that_is_committed() -> None:

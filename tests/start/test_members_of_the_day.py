@@ -10,6 +10,7 @@ from kvraft.settings import flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
 from kvraft.start import members_of_the_day
+from kvraft.start.http_door import HttpDoor
 from kvraft.start.members_of_the_day import learn_members
 from kvraft.start.told_members import ToldMembers
 from tests.start.fake_cluster import CLUSTER_ID, FakeCluster
@@ -67,7 +68,7 @@ async def test_first_answer_is_waited_for_and_a_stop_heard(
     """And whom it asks is said, once in a while."""
     stop, attempts = asyncio.Event(), list[Settings]()
 
-    async def nobody(wanted: Settings) -> list[ToldMembers]:
+    async def nobody(wanted: Settings, _door: HttpDoor) -> list[ToldMembers]:
         attempts.append(wanted)
         if len(attempts) == 3:
             stop.set()
