@@ -24,6 +24,7 @@ FOUNDATION: Final = {
     "log_writer",
     "logs",
     "metrics",
+    "sockets",
     "repeats",
 }
 """May be imported by every room but the pure ones, and import nothing else of kvraft."""
@@ -430,3 +431,12 @@ def test_every_setting_is_explained_to_operators() -> None:
 def test_changes_for_users_are_told() -> None:
     """The changelog has a section for what is not released yet."""
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_ports_are_bound_in_one_place() -> None:
+    """What `0.0.0.0` means, and how many may wait, is the same for clients and for peers."""
+    none_of(
+        f"{path}: use kvraft/sockets.py"
+        for path in python_files("kvraft")
+        if "IPV6_V6ONLY" in path.read_text(encoding="utf-8") and path.name != "sockets.py"
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, cast, final
 
-from kvraft import logs
+from kvraft import logs, sockets
 from kvraft.api_v2.answers import Answer, Framing, answer_parts
 from kvraft.api_v2.app import App
 from kvraft.api_v2.backend import Backend
@@ -22,9 +22,6 @@ from kvraft.api_v2.unread import Unread
 from kvraft.metrics import Metrics
 
 log = logs.get(__name__)
-
-_BACKLOG: Final = 4096
-"""Connections that may wait to be accepted: a cluster's clients all come back at once after a restart."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
 """struct linger: close at once, without the four-way goodbye that would look like an answer."""
@@ -74,22 +71,7 @@ def bind(host: str, port: int) -> Listener:
     Raises:
         OSError: The address is taken or not ours; its text does not name the address.
     """
-    everywhere = host in {"::", "0.0.0.0"} and socket.has_dualstack_ipv6()  # noqa: S104 -- as the operator asked
-    if everywhere:
-        host = "::"  # IPv4 and IPv6 for both, as in Go (net/ipsock_posix.go, favoriteAddrFamily)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not everywhere)
-        listening.bind((host, port))
-        # Two sockets with SO_REUSEADDR can both be bound until one of them listens (socket(7)).
-        listening.listen(_BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return Listener(listening)
+    return Listener(sockets.listen(host, port))
 
 
 @final
@@ -138,7 +120,7 @@ class ApiServer:
         for listener in self._listeners:
             loop.remove_reader(listener.socket)
             new_protocol = accept if listener.tls is None else listener.tls.behind(accept)
-            server = await loop.create_server(new_protocol, sock=listener.socket, backlog=_BACKLOG)
+            server = await loop.create_server(new_protocol, sock=listener.socket, backlog=sockets.BACKLOG)
             self._servers.append(server)
         self._sweep()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import final
 
+from kvraft import sockets
 from kvraft.api_v2.server import Listener, bind
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
@@ -45,7 +46,7 @@ def bound_listeners(wanted: Settings) -> Iterator[Listeners]:
         for url in wanted.listen_peer_urls:
             # The transport binds these for itself, later: here it is only seen whether it will be able to.
             try:
-                bind(url.bind_host, url.port).socket.close()
+                sockets.listen(url.bind_host, url.port).close()
             except OSError as error:
                 raise _cannot_listen("--listen-peer-urls", url, error) from error
         yield bound

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final, cast, final
 
+from kvraft import sockets
 from kvraft.transport.arrivals import Arrivals
 from kvraft.transport.calls import Calls
 from kvraft.transport.codec import WireError
@@ -70,7 +71,7 @@ class Doorway:
             if address in tls_addresses:
                 assert self._tls is not None, "an https URL without a certificate is refused at the start"
                 new_visitor = self._tls.behind(new_visitor)
-            self._servers.append(await loop.create_server(new_visitor, sock=listening))
+            self._servers.append(await loop.create_server(new_visitor, sock=listening, backlog=sockets.BACKLOG))
         return tuple(ports)
 
     def close(self) -> None:
