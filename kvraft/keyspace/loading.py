@@ -56,6 +56,8 @@ class Loading:
         self._seen: set[int] | None = None
         """Every id so far; None while they have come in ascending order, as storage gives them."""
         self._nodes_done = False
+        self._next_event = self._meta.history_floor if self._meta else 0
+        """The etcd_index that comes next: the history has no gap from its floor on."""
         self._newest: deque[tuple[bytes, bytes]] = deque()
         self._newest_bytes = 0
         self._newest_max = newest_max
@@ -92,6 +94,10 @@ class Loading:
 
     def _keep(self, event: tuple[bytes, bytes]) -> None:
         """Take the next event for now, and let go of what is no more among the newest."""
+        if (index := decode_key(event[0])) != self._next_event:
+            message = f"stored history has index {index} where {self._next_event} belongs"
+            raise RecordError(message)
+        self._next_event += 1
         self._newest.append(event)
         self._newest_bytes += len(event[1])
         if self._newest_max is None:

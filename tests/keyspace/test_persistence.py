@@ -348,14 +348,16 @@ def test_a_doubled_node_is_refused() -> None:
         Keyspace().load(StateImage(disk.meta, iter(nodes), iter(sorted(disk.history.items()))))
 
 
-@pytest.mark.parametrize("drop", [0, 1])
-def test_a_history_with_a_gap_is_refused(drop: int) -> None:
-    """Without a reader all of it must be there."""
+@pytest.mark.parametrize("has_reader", [False, True])
+@pytest.mark.parametrize("drop", [slice(0, 1), slice(1, 2), slice(-1, None), slice(0, None)])
+def test_a_history_with_a_gap_is_refused(drop: slice, has_reader: bool) -> None:
+    """It has every index from its floor on, also where only the newest are taken into memory."""
     disk = _stored()
     history = sorted(disk.history.items())
     del history[drop]
-    with pytest.raises(RecordError, match="does not lead up"):
-        Keyspace().load(StateImage(disk.meta, iter(disk.nodes.items()), iter(history)))
+    keyspace = Keyspace(history_reader=disk if has_reader else None)
+    with pytest.raises(RecordError, match=r"belongs|does not lead up"):
+        keyspace.load(StateImage(disk.meta, iter(disk.nodes.items()), iter(history)))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from functools import partial
 from itertools import islice
 from typing import Final, Never, TypeVar, final
 
+from kvraft.keyspace.keyspace import Keyspace
+from kvraft.keyspace.records import RecordError
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Persist
 from kvraft.raft.entries import Entry
@@ -360,12 +362,17 @@ class SectorDisk(SimulatedDisk):
         return next((name for name, mine, its in pairs if mine != its), "")
 
     def _stored_state(self) -> StoredState:
-        """The whole state, as it is read from the device and verified."""
+        """The whole state, as it is read from the device and verified, and as the keyspace takes it over."""
         store = self.stores.state
         image = store.load()
         encoded = store.configuration
         configuration = Configuration.decode(encoded) if encoded else self.state.configuration
-        return StoredState(store.position, configuration, image.meta, dict(image.nodes), dict(image.history))
+        state = StoredState(store.position, configuration, image.meta, dict(image.nodes), dict(image.history))
+        try:
+            Keyspace(history_reader=store).load(state.image())
+        except RecordError as error:
+            raise CorruptStorageError(str(error)) from error
+        return state
 
 
 def _behind(configurations: Sequence[tuple[int, Configuration]]) -> list[object]:
