@@ -23,7 +23,8 @@ check: deps ## ruff, mypy, tidy.
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -q --durations=0 --durations-min=1 tests/test_tidy.py tests/test_fault_matrix.py
+	$(PYTHON) -m pytest -q --durations=0 --durations-min=1 tests/test_tidy.py tests/test_fault_matrix.py \
+		tests/test_security_page.py
 
 conformance: ## Real programs that live on the v2 API, with their installation; within 30 minutes on 2 cores.
 	@tools/deps programs

@@ -123,6 +123,58 @@ def test_only_who_has_a_certificate_of_the_ca_is_served(tmp_path: Path) -> None:
         assert raw_http.exchange(served.plain_url, "GET", "/v2/keys/").status == 200, "the http URL asks for nothing"
 
 
+def test_revoked_certificate_is_refused_on_every_listener(tmp_path: Path) -> None:
+    """Two client URLs and the one of the metrics (GHSA-3wh4-j44w-pg92: etcd forgot one)."""
+    ca = Authority(tmp_path / "ca")
+    server, client, revoked = ca.issue("server"), ca.issue("client", hosts=()), ca.issue("revoked", hosts=())
+    flags = {
+        "cert-file": server.cert_file,
+        "key-file": server.key_file,
+        "trusted-ca-file": ca.ca_file,
+        "client-crl-file": ca.revoke(revoked),
+    }
+    further = ports.reserve(2)
+    program = Program(flags=flags, client_tls=trust(ca.ca_file, client))
+    cluster = Cluster(tmp_path / "cluster", size=1, program=program)
+    [member] = cluster.members
+    second, metrics = (f"https://127.0.0.1:{port}" for port in further.ports)
+    member.cluster_flags |= {
+        "listen-client-urls": f"{member.client_url},{second}",
+        "listen-metrics-urls": metrics,
+    }
+    try:
+        with cluster:
+            member.wait_for_log("serving clients")
+            for url in (member.client_url, second, metrics):
+                good = raw_http.exchange(url, "GET", "/health", tls=trust(ca.ca_file, client))
+                assert good.status == 200
+                for pair in (revoked, None):
+                    with pytest.raises((OSError, http.client.HTTPException)):
+                        raw_http.exchange(url, "GET", "/health", tls=trust(ca.ca_file, pair))
+    finally:
+        further.release()
+
+
+def test_common_name_is_a_user_under_client_cert_auth(tmp_path: Path) -> None:
+    """While auth is on, and nobody's without the flag; one that a proxy has shown is nobody's either."""
+    for cert_auth, expected in (("true", 200), ("false", 401)):
+        with serving(tmp_path / cert_auth, client_cert_auth=cert_auth) as served:
+            root = raw_http.exchange(
+                served.plain_url, "PUT", "/v2/auth/users/root", body=b'{"user":"root","password":"secret"}'
+            )
+            assert root.status == 201, root.body
+            assert raw_http.exchange(served.plain_url, "PUT", "/v2/auth/enable", body=b"").status == 200
+            as_root = trust(served.ca.ca_file, served.ca.issue("admin", common_name="root", hosts=()))
+            url = served.member.client_url
+            assert raw_http.exchange(url, "GET", "/v2/auth/users", tls=as_root).status == expected
+            by_proxy = raw_http.exchange(
+                url, "GET", "/v2/auth/users", tls=as_root, headers=[("X-Forwarded-For", "10.0.0.1")]
+            )
+            assert by_proxy.status == 401
+            alice = trust(served.ca.ca_file, served.client)
+            assert raw_http.exchange(url, "GET", "/v2/auth/users", tls=alice).status == 401
+
+
 def test_client_sees_whom_it_speaks_to(tmp_path: Path) -> None:
     """A name that the certificate does not cover, or a CA that it does not know, is refused by the client."""
     with serving(tmp_path, trusted_ca_file="", client_crl_file="") as served:
