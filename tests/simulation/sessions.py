@@ -62,6 +62,7 @@ class Sessions:
         options: Options,
         counts: Counter[str],
         is_cut: Callable[[int, int], bool],
+        runs: Callable[[int], bool],
         answers: Callable[[int], bool],
         began: Callable[[int, int, bool, int], None],
         ended: Callable[[int, int], None],
@@ -69,13 +70,15 @@ class Sessions:
     ) -> None:
         """What the network asks and tells.
 
-        `answers(server)`: its process runs; `began(server, peer, reaches_majority, higher_ids)` tells it of a session,
-        and whom it reaches; `ended(server, peer)` that its session with a peer is gone.
+        `runs(server)`: it has a process; `answers(server)`: which is not paused either.
+        `began(server, peer, reaches_majority, higher_ids)` tells it of a session, and whom it reaches;
+        `ended(server, peer)` that its session with a peer is gone.
         """
         self._scheduler = scheduler
         self._options = options
         self._counts = counts
         self._is_cut = is_cut
+        self._runs = runs
         self._answers = answers
         self._began = began
         self._ended = ended
@@ -158,11 +161,11 @@ class Sessions:
             self._scheduler.after(int(self._random.random() * 1000), self._dial, source, target)
 
     def _dial(self, source: int, target: int) -> None:
-        """Try until there is a session; a process that does not run has nobody who tries."""
-        if self.stands(source, target) or not self._answers(source):
+        """Try until there is a session, or nobody who tries; a paused process goes on when it is resumed."""
+        if self.stands(source, target) or not self._runs(source):
             self._dialling.discard((source, target))
             return
-        if self._may_dial(source, target):
+        if self._answers(source) and self._may_dial(source, target):
             # A round trip for the connection, one for the greeting.
             setup_us = 4 * self._options.latency_us + int(self._random.random() * 4 * self._options.jitter_us)
             self._scheduler.after(setup_us, self._dialled, source, target)

@@ -75,6 +75,19 @@ def test_session_carries_both_directions_whoever_dialled() -> None:
     assert not _sessions(world).stands(leader.server_id, follower.server_id)
 
 
+def test_paused_server_goes_on_dialling_when_it_is_resumed() -> None:
+    """It was paused while it tried, and nobody else can dial."""
+    world = _world(2)
+    one, other = world.members.values()
+    one.pause()
+    _sessions(world).cut_dials([(other.server_id, one.server_id), (one.server_id, other.server_id)])
+    _pass(world, TIMEOUT_MS)
+    _sessions(world).mend_dials([(one.server_id, other.server_id)])
+    one.resume()
+    _pass(world, TIMEOUT_MS)
+    assert _sessions(world).stands(one.server_id, other.server_id)
+
+
 @pytest.mark.slow
 def test_every_way_in_which_three_servers_cannot_dial() -> None:
     """Of all 64, those leave a leader that commits in which some server has a session with another."""

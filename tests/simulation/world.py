@@ -123,6 +123,7 @@ class World:
             self.options,
             network.counts,
             is_cut=network.is_cut,
+            runs=lambda server: self.members[server].up,
             answers=lambda server: self.members[server].up and not self.members[server].paused,
             began=lambda server, peer, *facts: self.members[server].put_if_up(PeerConnected(peer, *facts)),
             ended=lambda server, peer: self.members[server].put_if_up(PeerDisconnected(peer)),
