@@ -115,8 +115,8 @@ def go_quote(text: str, mark: str = '"') -> str:
             quoted.append(char)
         elif char in _SHORT:
             quoted.append(_SHORT[char])
-        elif char < " " or char == "\x7f":
-            quoted.append(f"\\x{ord(char):02x}")
+        elif char < " " or char == "\x7f" or "\udc80" <= char <= "\udcff":
+            quoted.append(f"\\x{ord(char) & 0xFF:02x}")  # a surrogate stands for a byte that is not UTF-8
         else:
             quoted.append(f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
     return mark + "".join(quoted) + mark

@@ -7,7 +7,7 @@ What etcd takes and no member can be started with is refused here as well, as th
 import re
 import string
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from kvraft.api_v2.go_json_reader import go_quote
@@ -25,8 +25,9 @@ _PORT: Final = re.compile(r"(:[0-9]*)?")
 _ALNUM: Final = frozenset(string.ascii_letters + string.digits)
 _IN_HOST: Final = _ALNUM | frozenset("!$&'()*+,;=:[]<>\"-_.~")
 _IN_USER: Final = _ALNUM | frozenset("-._:~!$&'()*+,;=%@")
-_ESCAPE: Final = re.compile("%(?:[0-9A-Fa-f]{2})?")
-_FIRST_OF_NON_ASCII: Final = 8
+_NOTABLE: Final = re.compile("%(?:[0-9A-Fa-f]{2})?|[\x00-\x7f]")
+"""An escape, or what only begins as one, or any letter of ASCII."""
+_FIRST_OF_NON_ASCII: Final = 0x80
 _PORT_MAX: Final = 65535
 
 
@@ -50,15 +51,17 @@ def peer_urls(texts: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: with etcd's words, or ours for what kvraft does not serve.
     """
-    urls = sorted(_peer_url(text.strip(_TRIMMED)) for text in texts)
-    if not urls:
+    given = [text.strip(_TRIMMED) for text in texts]
+    if not given:
         raise ValueError("no valid URLs given")
-    if len(urls) > URLS_MAX:
-        raise ValueError(f"at most {URLS_MAX} URLs for one member: {len(urls)}")
-    return tuple(urls)
+    parsed = [_checked(text) for text in given]
+    if len(given) > URLS_MAX:
+        raise ValueError(f"at most {URLS_MAX} URLs for one member: {len(given)}")
+    return tuple(sorted(_dialable(text, *parts) for text, parts in zip(given, parsed, strict=True)))
 
 
-def _peer_url(text: str) -> str:
+def _checked(text: str) -> tuple[_Parts, str]:
+    """What etcd looks at, and the port."""
     parts = _parse(text)
     if parts.scheme not in {"http", "https", "unix", "unixs"}:
         raise ValueError(f"URL scheme must be http, https, unix, or unixs: {text}")
@@ -67,6 +70,11 @@ def _peer_url(text: str) -> str:
         raise ValueError(f'URL address does not have the form "host:port": {text}')
     if parts.path:
         raise ValueError(f"URL must not contain a path: {text}")
+    return parts, port
+
+
+def _dialable(text: str, parts: _Parts, port: str) -> str:
+    """The URL as it is kept."""
     if parts.scheme in {"unix", "unixs"}:
         raise ValueError(f"Unix sockets are not served by this version: {text}")
     if parts.extra:
@@ -83,6 +91,12 @@ def _peer_url(text: str) -> str:
 def _parse(text: str) -> _Parts:
     """url.Parse."""
     url, _, fragment = text.partition("#")
+    parts = _parse_all_but_fragment(url)
+    _check_escapes(text, fragment)
+    return replace(parts, extra="fragment") if fragment and not parts.extra else parts
+
+
+def _parse_all_but_fragment(url: str) -> _Parts:
     if _CONTROL.search(url):
         raise _error(url, "net/url: invalid control character in URL")
     scheme, rest = "", url
@@ -96,7 +110,7 @@ def _parse(text: str) -> _Parts:
         return _Parts(scheme, "", "", "")  # opaque
     if not rest.startswith("/") and ":" in rest.partition("/")[0]:
         raise _error(url, "first path segment in URL cannot contain colon")
-    host = user = at = ""
+    host = at = ""
     if rest.startswith("//") and (scheme or not rest.startswith("///")):
         authority, slash, path = rest[2:].partition("/")
         rest = slash + path
@@ -106,9 +120,7 @@ def _parse(text: str) -> _Parts:
             raise _error(url, "net/url: invalid userinfo")
         _check_escapes(url, user)
     _check_escapes(url, rest)
-    _check_escapes(text, fragment)
-    extra = "user" if at else "query" if mark else "fragment" if fragment else ""
-    return _Parts(scheme, host, rest, extra)
+    return _Parts(scheme, host, rest, "user" if at else "query" if mark else "")
 
 
 def _check_host(url: str, host: str) -> None:
@@ -128,31 +140,33 @@ def _check_host(url: str, host: str) -> None:
         port = host[colon:] if colon >= 0 else ""
     if _PORT.fullmatch(port) is None:
         raise _error(url, f"invalid port {go_quote(port)} after host")
-    _check_escapes(url, host, ascii_too=False)
-    _check_escapes(url, zone)
-    for char in host.replace("%", "") + zone.replace("%", ""):
-        if char.isascii() and char not in _IN_HOST:
-            raise _error(url, f"invalid character {go_quote(char)} in host name")
+    _check_escapes(url, host, of_host=True)
+    _check_escapes(url, zone, of_zone=True)
 
 
-def _check_escapes(url: str, text: str, *, ascii_too: bool = True) -> None:
-    """url.unescape, as far as it complains: `%` begins two hexadecimal digits; in a host they are no ASCII's."""
-    for found in _ESCAPE.finditer(text):
-        escape = text[found.start() : found.start() + 3]
-        is_ascii = int(found.group()[1:2] or "0", 16) < _FIRST_OF_NON_ASCII
-        if len(found.group()) == 1 or (is_ascii and not ascii_too and escape != "%25"):
+def _check_escapes(url: str, text: str, *, of_host: bool = False, of_zone: bool = False) -> None:
+    """url.unescape, as far as it complains: `%` begins two hexadecimal digits, and a host has its own letters."""
+    for found in _NOTABLE.finditer(text):
+        if not found.group().startswith("%"):
+            if (of_host or of_zone) and found.group() not in _IN_HOST:
+                raise _error(url, f"invalid character {go_quote(found.group())} in host name")
+            continue
+        # Go cuts bytes, through a letter if need be.
+        escape = text[found.start() : found.start() + 3].encode()[:3].decode("utf-8", "surrogateescape")
+        is_whole, byte = len(found.group()) > 1, int(found.group()[1:] or "0", 16)
+        refused = (of_host and byte < _FIRST_OF_NON_ASCII) or (
+            of_zone and chr(byte) not in _IN_HOST and byte != ord(" ")
+        )
+        if not is_whole or (refused and escape != "%25"):
             raise _error(url, f"invalid URL escape {go_quote(escape)}")
 
 
 def _port_of(host: str) -> str | None:
     """What net.SplitHostPort has as the port; None where it complains."""
     name, colon, port = host.rpartition(":")
-    if not colon:
-        return None
-    if name.startswith("["):
-        inner = name[1:-1]
-        return port if name.endswith("]") and "]" not in inner and "[" not in inner else None
-    return None if any(char in name for char in ":[]") or "]" in port or "[" in port else port
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1].replace(":", "")
+    return None if not colon or any(char in ":[]" for char in name + port) else port
 
 
 def _error(url: str, reason: str) -> ValueError:

@@ -145,6 +145,15 @@ WAIT_INDICES: Final = (None, None, "0", "$now", "$past", "$past", "$soon", "$lon
 WATCHED_BESIDE: Final = ("", "/", "/ab/x", "/a/", "/a%2Fb", "/a/b/zzz", "/_x")
 """What is watched beside the paths of a sequence."""
 
-ELSEWHERE_OTHER: Final = ("/v2", "/v2/", "/v2/keysfoo", "/nope", "/v2/machines/", "/v2/stats", "/version")
+ELSEWHERE_OTHER: Final = (
+    "/v2",
+    "/v2/",
+    "/v2/keysfoo",
+    "/nope",
+    "/v2/machines/",
+    "/v2/stats",
+    "/version",
+    "/v2/members/123",
+)
 ELSEWHERE_GET: Final = (*ELSEWHERE_OTHER[:6], "/v2//keys", "/v2/keys/a/..", "/v2/members/foo", "/v2/./keys/a")
 """Paths outside of /v2/keys, and such as the mux redirects, with answers that do not name the server."""
