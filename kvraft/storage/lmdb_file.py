@@ -186,7 +186,7 @@ class LmdbFile:
             OSError: the disk has failed.
         """
         if idle:
-            forget_mapped(self.path / "data.mdb")
+            forget_mapped(self._data)
         used = self.used_bytes()
         free_bytes = self.size_bytes() - used
         supply = self._supply
@@ -207,7 +207,7 @@ class LmdbFile:
             )
             size = self._page_bytes
             holes = runs(pages, max(supply.hole_bytes_min // size, 1))
-            possible = punch(self.path / "data.mdb", ((first * size, count * size) for first, count in holes))
+            possible = punch(self._data, ((first * size, count * size) for first, count in holes))
             given_back = before - self.size_bytes()
         self._kept_bytes = free_bytes - given_back if possible else _FOR_EVER
         if given_back:

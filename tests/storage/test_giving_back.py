@@ -2,7 +2,10 @@
 
 import ctypes
 import errno
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,3 +222,85 @@ def test_file_system_without_holes_leaves_the_file_as_it_is(data_path: Path, mon
         assert file.give_back(idle=True) == 0
     assert len(asked) == 1
     file.close()
+
+
+def _resident_kib(path: Path) -> int:
+    """What this process has of a mapped file."""
+    found, resident = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if len(words) >= 6 and "-" in words[0]:
+            found = words[-1] == str(path) and words[1] == "r--s"
+        elif found and words[0] == "Rss:":
+            resident += int(words[1])
+    return resident
+
+
+def _filled(path: Path) -> LmdbFile:
+    """A file of 16 MB that was read and is mapped, most of it free by now."""
+    file = _file(path)
+    table = file.database(b"nodes")
+    for kept in (4096, 1):
+        with file.writing() as transaction:
+            for number in range(4096):
+                if kept > number:
+                    transaction.put(b"%06d" % number, bytes(4000), db=table)
+                else:
+                    transaction.delete(b"%06d" % number, db=table)
+            file.commit(transaction, 0)
+        with file.reading() as transaction, transaction.cursor(db=table) as cursor:
+            assert len(dict(cursor)) == kept
+    return file
+
+
+def test_directory_that_was_moved_gives_back_all_the_same(tmp_path: Path) -> None:
+    """The open file counts, and not what has its name by now, which stays as it is."""
+    file = _filled(tmp_path / "was")
+    (tmp_path / "was").rename(tmp_path / "is")
+    (tmp_path / "was").mkdir()
+    stranger = tmp_path / "was" / "data.mdb"
+    stranger.write_bytes(b"theirs" * 4_000_000)
+    blocks = stranger.stat().st_blocks
+    assert _resident_kib(tmp_path / "is" / "data.mdb") > 8 << 10
+    assert file.give_back(idle=True) > 8 << 20
+    assert _resident_kib(tmp_path / "is" / "data.mdb") < 4 << 10
+    assert stranger.stat().st_blocks == blocks
+    file.close()
+
+
+def test_map_that_has_another_inode_than_its_file_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As overlayfs showed them before Linux 6.8, and btrfs shows devices."""
+    file = _filled(tmp_path / "log")
+    facts = os.stat_result((0, 1, 2, *[0] * 7))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", lambda _descriptor: facts)
+        giving_back.forget_mapped(file._data)
+    assert _resident_kib(tmp_path / "log" / "data.mdb") < 4 << 10
+    file.close()
+
+
+OVERLAY = """
+import sys
+from pathlib import Path
+from kvraft.storage import giving_back
+from tests.storage.test_giving_back import _filled, _resident_kib
+path = Path(sys.argv[1])
+file = _filled(path)
+before, given_back = _resident_kib(path / "data.mdb"), file.give_back(idle=True)
+print(before > 8 << 10, _resident_kib(path / "data.mdb") < before // 4, given_back > 8 << 20)
+"""
+
+
+def test_overlay_gives_back_as_the_disk_below_does(tmp_path: Path) -> None:
+    """A container's writable layer: what is mapped leaves, and free pages are holes."""
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    mount = (
+        'mount -t overlay overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" "$1/merged"'
+        ' && exec "$2" -c "$3" "$1/merged/log"'
+    )
+    command = ["unshare", "-m", "/bin/sh", "-c", mount, "sh", str(tmp_path), sys.executable, OVERLAY]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.stdout.split() == ["True", "True", "True"], shown.stderr
