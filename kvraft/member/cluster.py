@@ -75,10 +75,6 @@ class Cluster:
         """All but this one, ascending."""
         return sorted(member_id for member_id in self.member_ids() if member_id != self.own.member_id)
 
-    def quorum(self) -> int:
-        """How many of them are a majority."""
-        return len(self.member_ids()) // 2 + 1
-
     def members(self) -> list[MemberRecord]:
         """Every member by ascending id; without client URLs, and under the founder's name, until it has published."""
         return [self._record(member_id) for member_id in sorted(self.member_ids())]

@@ -43,5 +43,7 @@ class LeaderWatch:
             )
 
     def _peers(self, *, connected: bool) -> str:
-        peers = (peer for peer in self._cluster.others() if self._is_connected(peer) is connected)
+        own_id = self._cluster.own.member_id
+        voters = self._raft.configuration.voters or self._cluster.others()
+        peers = (peer for peer in voters if peer != own_id and self._is_connected(peer) is connected)
         return ",".join(sorted(self._cluster.peer_name(peer) for peer in peers)) or "nobody"

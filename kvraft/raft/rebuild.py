@@ -105,12 +105,16 @@ def unanswered(state: State, asking: Asking) -> list[int]:
 
 
 def ask(state: State, asking: Asking) -> None:
-    """Ask whoever has not answered, once a heartbeat interval."""
+    """Ask everybody, once a heartbeat interval: also who has answered, as long as somebody has not.
+
+    Whoever is missed may be removed meanwhile, which is the remedy, and only those others can tell.
+    """
     if state.now_ms < asking.next_ms:
         return
     asking.next_ms = state.now_ms + state.settings.heartbeat_interval_ms
-    for server in unanswered(state, asking):
-        state.send(server, RebuildRequest(state.current_term, asking.nonce))
+    for server in to_ask(state, asking).servers:
+        if server != state.server_id:
+            state.send(server, RebuildRequest(state.current_term, asking.nonce))
 
 
 def handle_rebuild_request(state: State, from_server: int, message: RebuildRequest) -> None:

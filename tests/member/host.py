@@ -16,7 +16,7 @@ from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
-from kvraft.raft.effects import Effects
+from kvraft.raft.effects import Effects, HardState, Rebuilding
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
 from tests.member.network import LinkTransport, Network
@@ -218,6 +218,12 @@ class Host:
     def empty_disk(self) -> MemoryDisk:
         """What it begins with."""
         return MemoryDisk.empty(Configuration.of(() if self.joins else (it.member_id for it in self.founders)))
+
+    def forget(self, told: Sequence[Founder]) -> None:
+        """The disk is lost; whoever starts on the empty one knows it (`--rebuild`), and was told who the others are."""
+        self.founders, self.joins = told, True
+        self.disk = MemoryDisk.empty(Configuration.of(it.member_id for it in told))
+        self.disk.hard_state = HardState(0, 0, 0, Rebuilding(asking=True))
 
     def start(self) -> Run:
         """Start a process on what the disk holds."""

@@ -76,6 +76,8 @@ class MembershipJudge:
         disk = self._disk_of(voter)
         if disk is None or disk.hard_state.current_term > term:
             return True  # nobody can tell any more
+        if disk.hard_state.rebuilding is not None and disk.hard_state.rebuilding.asking:
+            return True
         return (disk.hard_state.current_term, disk.hard_state.voted_for) == (term, candidate)
 
     def _look_at_commit(self, member_id: int, raft: Raft) -> None:
@@ -95,8 +97,8 @@ class MembershipJudge:
 
     def _holds(self, voter: int, index: int, chain_hash: bytes) -> bool:
         disk = self._disk_of(voter)
-        if disk is None or disk.base.index >= index:
-            return True
+        if disk is None or disk.base.index >= index or disk.hard_state.rebuilding is not None:
+            return True  # it may have held it before it lost its disk
         at = index - disk.base.index - 1
         return at < len(disk.entries) and disk.entries[at].chain_hash == chain_hash
 

@@ -23,7 +23,7 @@ from tests.member.membership_judge import MembershipJudge, agreed
 from tests.member.schedules import CHAOS_S, FAULTS, Schedule, main
 from tests.storage.memory import MemoryDisk
 
-CHANGES: Final = ("add", "add", "typo", "remove", "remove", "move", "replace")
+CHANGES: Final = ("add", "add", "typo", "remove", "remove", "move", "replace", "wipe")
 MEMBERS_MAX: Final = 5
 SETTLE_S: Final = 60.0
 STALL_S: Final = 1.5
@@ -96,19 +96,32 @@ class MembershipSchedule(Schedule):
             await self._submit(commands.RemoveMember(host.member_id))
         elif kind == "move" and host.member_id in wanted:
             await self._move(host)
-        elif kind == "replace" and host.member_id in wanted and len(others) >= 2 and not self._lost & self._in_force():
+        elif kind == "replace" and host.member_id in wanted and len(others) >= 2 and self._may_be_wiped(host):
             self._lost.add(host.member_id)
             if host.run is not None:
                 host.run.crash()
             self.tally["replacements"] += 1
             await self._submit(commands.RemoveMember(host.member_id))
             await self._add(is_typo=False)
+        elif kind == "wipe" and len(others) >= 2 and self._may_be_wiped(host):
+            if host.run is not None:
+                host.run.crash()
+            host.forget(self._known())
+            self.tally["wipes"] += 1
+            self._comes_back = asyncio.get_running_loop().create_task(self._start_later(host, 0.5))
 
     def _has_data(self, host: Host) -> bool:
         """Whether it votes, is wanted, and its disk is whole."""
+        if host.disk.hard_state.rebuilding is not None:
+            return False
         voters = [set(each.run.member._raft.configuration.voters) for each in self._hosts if each.run is not None]
         is_voter = bool(voters) and all(host.member_id in each for each in voters)
         return is_voter and host.member_id in self._cluster().member_ids() - self._lost
+
+    def _may_be_wiped(self, host: Host) -> bool:
+        """One at a time: half of four that forget is more than the rest can make good (`kvraft/raft/rebuild.py`)."""
+        forgetful = any(other.disk.hard_state.rebuilding is not None for other in self._hosts)
+        return self._has_data(host) and not forgetful and not self._lost & self._in_force()
 
     def _in_force(self) -> set[int]:
         """Everybody in some configuration of some member."""
@@ -126,11 +139,14 @@ class MembershipSchedule(Schedule):
             self._typos.add(member_id)
         if not await self._submit(commands.AddMember(member_id, (url,))) or is_typo:
             return
-        known = [Founder(it.member_id, it.name, it.peer_urls) for it in self._cluster().members()]
-        host = self._add_host(member_id, known, joins=True)
+        host = self._add_host(member_id, self._known(), joins=True)
         self._watch(host)
         self.tally["joins"] += 1
         host.start()
+
+    def _known(self) -> list[Founder]:
+        """What a member that is asked tells of the others."""
+        return [Founder(it.member_id, it.name, it.peer_urls) for it in self._cluster().members()]
 
     async def _move(self, host: Host) -> None:
         """To another address, while it runs or while it is down."""
@@ -216,6 +232,8 @@ class MembershipSchedule(Schedule):
         wanted = set(self._cluster().member_ids())
         expected = self._expected()
         cores = [host.run.member._raft for host in expected if host.run is not None]
+        if any(core.is_rebuilding for core in cores):
+            return False
         if len(cores) < len(wanted) or any(set(core.committed_configuration.voters) != wanted for core in cores):
             return False
         return not any(self._can_be_told(host) for host in self._hosts if host.member_id not in wanted)

@@ -17,7 +17,16 @@ def test_whoever_is_wanted_votes_in_the_end_and_nothing_is_lost(first: int, tmp_
     """Every kind of change has to occur, under every kind of fault."""
     tally: Counter[str] = run_seeds(range(first, first + SEEDS_A_TEST), tmp_path, MembershipSchedule)
     print(dict(sorted(tally.items())))
-    for happened in ("joins", "moves", "promotion", "removal", "replacements", "told of their removal", "crash"):
+    for happened in (
+        "joins",
+        "moves",
+        "promotion",
+        "removal",
+        "replacements",
+        "wipes",
+        "told of their removal",
+        "crash",
+    ):
         assert tally[happened] > 0, happened
     assert tally["snapshots installed"] > 0
 

@@ -6,7 +6,7 @@ import pytest
 
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import HardState, Rebuilding, Role
-from kvraft.raft.inputs import Received
+from kvraft.raft.inputs import ProposeConfiguration, Received
 from kvraft.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -270,6 +270,18 @@ def test_whoever_was_removed_need_not_answer_once_that_is_committed() -> None:
     told(cluster, server, 4, after)
     assert not server.raft.unanswered
     assert server.disk.hard_state.rebuilding == Rebuilding(False, 1, 3)
+
+
+def test_whoever_has_answered_is_asked_on_as_long_as_somebody_is_missed() -> None:
+    """The one that is missed may be gone for good, and be removed for that: only the others can tell."""
+    cluster = led(5)
+    server = cluster.wipe(3)
+    cluster.crash(2)
+    cluster.run(100)
+    assert list(server.raft.unanswered) == [2]
+    cluster.step(1, ProposeConfiguration(1, founded([1, 3, 4, 5])))
+    cluster.run(300)
+    assert not server.raft.is_rebuilding
 
 
 def test_answer_of_a_learner_is_no_voters() -> None:

@@ -1,4 +1,4 @@
-"""Planted bugs of whole members that come and go: M74 to M84. The schedules of `tests/member` must find them."""
+"""Planted bugs of whole members that come and go: M74 to M86. The schedules of `tests/member` must find them."""
 
 from typing import Any
 
@@ -8,11 +8,12 @@ from kvraft.member.membership_watch import MembershipWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.reconfiguration import HandOver, Membership, Reconfiguration, Rounds
 from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
-from kvraft.raft import election, membership, replication
+from kvraft.raft import election, membership, rebuild, replication
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.quorum import reached_by_majority, vote_result
 from kvraft.raft.roles import Leader
 from kvraft.raft.state import State
+from kvraft.storage import going_alone
 from tests.simulation.mutants.planting import Mutant, replaced, together, wrapped
 
 _TEST = "tests/member/test_membership_schedules.py::test_members_come_and_go_through_many_seeds"
@@ -69,6 +70,19 @@ def _only_where_it_was_wanted(look: Any, reconfiguring: Reconfiguration, now_ms:
         look(reconfiguring, now_ms)
 
 
+class _KeepsVoters:
+    """Of configurations only what going alone makes of them."""
+
+    @staticmethod
+    def of(voters: Any, removed: Any, founding: bytes) -> Configuration:
+        return Configuration.of({*voters, *removed}, founding=founding)
+
+
+def _ask_the_removed(to_ask: Any, state: State, asking: Any) -> Configuration:
+    found = to_ask(state, asking)
+    return Configuration.of(found.voters, {*found.learners, *found.removed})
+
+
 def _mutant(name: str, title: str, plant: Any) -> Mutant:
     return Mutant(name, title, ("I12",), plant, test=_TEST)
 
@@ -112,4 +126,12 @@ MUTANTS = (
         "does not go on where another leader has stopped",
         wrapped(Reconfiguration, "look", _only_where_it_was_wanted),
     ),
+    Mutant(
+        "M85",
+        "a survivor that goes on alone keeps the old voters",
+        ("I12",),
+        replaced(going_alone, "Configuration", _KeepsVoters),
+        test="tests/storage/test_going_alone.py",
+    ),
+    _mutant("M86", "a rebuild asks a removed member", wrapped(rebuild, "to_ask", _ask_the_removed)),
 )
