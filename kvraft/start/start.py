@@ -40,10 +40,8 @@ def start(given: Given) -> int:
     wanted = settings.from_flags(given, stored)
     _begin_log(given, wanted)
     _begin_audit(given, wanted)
-    for notice in given.notices:
-        log.warning("setting without effect", detail=notice)
-    for warning in wanted.warnings:
-        log.warning("settings", detail=warning)
+    for detail in (*given.notices, *wanted.warnings):
+        log.warning("settings", detail=detail)
     for directory in filter(None, (wanted.data_dir, wanted.wal_dir)):
         data_directory.check_mode(directory, is_strict=wanted.access.is_strict)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)

@@ -13,6 +13,7 @@
     putting-back/       the same, on its way back into place
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -133,7 +134,7 @@ def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirecto
     if not for_putting_back and any((path / stage).exists() for stage in (MAKING_ROOM, PUTTING_BACK)):
         raise WrongDirectoryError(f"--data-dir={path}: putting data back was interrupted: run --put-back again")
     foreign = _foreign_names(path)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path)
     if not foreign:
         path.chmod(0o700)
     elif not (path / "identity").exists() and foreign != [_MADE_BY_MKFS]:
@@ -356,6 +357,19 @@ def replace_durably(path: Path, content: bytes) -> None:
     failpoints.hit("identity.before_rename")
     new.replace(path)
     sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory with those above it, if need be, so that a power cut does not take it away again.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in missing:
+        with contextlib.suppress(PermissionError):  # may be written and not be read: then nobody can sync it
+            sync_directory(made.parent)
 
 
 def sync_directory(path: Path) -> None:

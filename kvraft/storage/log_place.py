@@ -24,7 +24,7 @@ from typing import Final, final
 from kvraft import logs
 from kvraft.storage import failpoints
 from kvraft.storage.codec import REMEDY
-from kvraft.storage.environment import ASIDE_PREFIX, DataDirectory, is_ours, sync_directory
+from kvraft.storage.environment import ASIDE_PREFIX, DataDirectory, is_ours, make_directory, sync_directory
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, WrongDirectoryError
 
 _log = logs.get(__name__)
@@ -143,7 +143,7 @@ class LogPlace:
 
     def _make_wal_dir(self, wal_dir: Path) -> None:
         try:
-            wal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(wal_dir)
         except OSError as error:
             raise _unusable(wal_dir, error) from error
 

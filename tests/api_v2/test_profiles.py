@@ -10,6 +10,7 @@ from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.routes import PROFILES, Right
 from kvraft.api_v2.settings import ApiSettings
 from tests.api_v2.conftest import start
+from tests.api_v2.test_guard import NO_ROOT, basic, populate
 
 
 async def test_profiles_are_not_there_unasked() -> None:
@@ -100,3 +101,15 @@ async def test_client_that_goes_away_ends_its_profile() -> None:
 def test_profile_is_roots() -> None:
     """It costs the member something."""
     assert PROFILES.right(b"GET") is PROFILES.right(b"POST") is Right.ROOT
+
+
+async def test_profile_asks_who_wants_it_while_auth_is_on() -> None:
+    """Root gets it, others get what etcd tells them elsewhere."""
+    served = await start(ApiSettings(profiles=True))
+    populate(served.backend)
+    async with await served.connect() as client:
+        for headers, status in (((), 401), ((basic("r:p"),), 401), ((basic("root:rpw"),), 200)):
+            answer = await client.request("GET", "/debug/pprof/goroutine", headers=headers)
+            assert answer.status == status
+            assert status == 200 or answer.body == NO_ROOT[1]
+    await served.server.stop()

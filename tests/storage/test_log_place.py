@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvraft.storage import failpoints
+from kvraft.storage import environment, failpoints
 from kvraft.storage.aside import put_back
 from kvraft.storage.errors import CorruptStorageError, DirectoryInUseError, WrongDirectoryError
 from tests.storage.child import open_small
@@ -240,6 +240,15 @@ def test_place_that_cannot_be_used_is_one_line(data_path: Path, tmp_path: Path) 
         with pytest.raises(WrongDirectoryError, match=rf"^--wal-dir={place}: .*: give a directory"):
             open_small(data_path, wal_dir=place)
     assert voted(data_path)
+
+
+def test_new_place_survives_a_power_cut(data_path: Path, wal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each directory that was made is synced in the one above it, before the link that leads there counts."""
+    begun(data_path)
+    synced: list[Path] = []
+    monkeypatch.setattr(environment, "sync_directory", synced.append)
+    open_small(data_path, wal_dir=wal / "a" / "b").close()
+    assert synced[:3] == [wal / "a", wal, wal.parent]
 
 
 def test_room_is_that_of_the_fuller_disk(data_path: Path, wal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
