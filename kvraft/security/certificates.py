@@ -79,14 +79,19 @@ class Rules:
     allowed_cn: str = ""
     allowed_hostname: str = ""
 
-    def why_refused(self, chain: Sequence[Certificate]) -> str:
-        """Why a chain, the leaf first, is not accepted; empty if it is. One of nobody is nobody's business."""
+    def why_refused(self, chain: Sequence[Certificate], now_s: int) -> str:
+        """Why a chain, the leaf first, is not accepted; empty if it is. One of nobody is nobody's business.
+
+        `now_s` is the wall clock: a resumed session brings the certificate of the first, which may have ended since.
+        """
         if not chain:
             return ""
         for certificate in chain:
             if certificate.serial in self.revoked:
                 return f"certificate serial {certificate.serial:x} revoked"
         leaf = chain[0]
+        if not leaf.starts_s <= now_s <= leaf.ends_s:
+            return "its certificate has expired or is not yet valid"
         if self.allowed_cn and leaf.common_name != self.allowed_cn:
             return f"its certificate has the common name {leaf.common_name!r}, and only {self.allowed_cn!r} is allowed"
         if self.allowed_hostname and not leaf.covers(self.allowed_hostname):

@@ -112,7 +112,8 @@ class Credentials:
             if files.wants_certificates:
                 server.verify_mode = ssl.CERT_REQUIRED
                 self._trust(server)
-                # Who resumes a session is not asked for his certificate again, which may be revoked by now.
+                # Who resumes a session is not asked for his certificate again. That of TLS 1.2 cannot be told off, so
+                # the rules look at dates, too; new files have a context, and so sessions, of their own.
                 server.options |= ssl.OP_NO_TICKET
                 server.num_tickets = 0
             own = self._own()

@@ -5,6 +5,7 @@ import socket
 import ssl
 from typing import cast, final
 
+from kvraft import clock
 from kvraft.security.certificates import Certificate
 from kvraft.security.connection import TlsConnection
 from kvraft.security.credentials import Credentials, Loaded
@@ -42,7 +43,7 @@ async def dial(
 def _accepted(engine: Engine, is_self_signed: bool, loaded: Loaded) -> list[Certificate]:
     """What the other side has shown, whose chain and host OpenSSL has verified, if that is within the rules."""
     chain = engine.chain()
-    refusal = "" if is_self_signed else loaded.rules.why_refused(chain)
+    refusal = "" if is_self_signed else loaded.rules.why_refused(chain, clock.wall_ns() // 10**9)
     if refusal:
         raise ConnectionError(refusal)
     return chain

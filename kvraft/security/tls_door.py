@@ -204,7 +204,7 @@ class Handshake(asyncio.Protocol):
         except ValueError as error:
             self._refuse(f"its certificate cannot be read: {error}")
             return
-        refusal = door.credentials.current().rules.why_refused(chain)
+        refusal = door.credentials.current().rules.why_refused(chain, clock.wall_ns() // 10**9)
         if refusal:
             self._refuse(refusal)
         elif chain and door.check_origin is not None:

@@ -1,4 +1,7 @@
-"""TLS of a member: its files read before anything is touched, its doors made for each run."""
+"""TLS of a member: its files read before anything is touched, its doors made for each run.
+
+What does the work is imported when it is first needed: a member without TLS does not load it.
+"""
 
 import asyncio
 import pathlib
@@ -6,23 +9,21 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from kvraft.metrics import Metrics
 from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
-from kvraft.security import dialling, origins
-from kvraft.security.certificates import why_another
-from kvraft.security.connection import CERTIFICATE
-from kvraft.security.credentials import Credentials
 from kvraft.security.files import TlsFiles
-from kvraft.security.self_signed import make_if_missing
-from kvraft.security.tls_door import TlsDoor
 from kvraft.settings.settings import Settings
 from kvraft.settings.urls import Url
 from kvraft.start import composition
 from kvraft.start.listeners import Listeners
 from kvraft.transport.envelope import encode_answer
 from kvraft.transport.framing import MAGIC, seal
+
+if TYPE_CHECKING:
+    from kvraft.security.credentials import Credentials
+    from kvraft.security.tls_door import TlsDoor
 
 _CLIENT_ALPN: Final = ("http/1.1",)
 """`h2` comes before it when it is spoken; a client that offers only that is then served as if it offered nothing."""
@@ -64,6 +65,8 @@ class Security:
         """Put a door before the listeners of https URLs, which are in the order of their URLs."""
         if not self.clients.is_served:
             return
+        from kvraft.security.tls_door import TlsDoor  # noqa: PLC0415 -- see the module
+
         wanted = self._wanted
         for name, bound, listen in (
             ("client", listeners.clients, wanted.listen_client_urls),
@@ -101,13 +104,15 @@ class Keeper:
         self._alpn: Final = alpn
         self._credentials: Credentials | None = None
 
-    def credentials(self) -> Credentials:
+    def credentials(self) -> "Credentials":
         """What the files hold; without any, the system's CAs are believed and nothing is shown.
 
         Raises:
             SecurityError: a file cannot be used. Not after it could once.
         """
         if self._credentials is None:
+            from kvraft.security.credentials import Credentials  # noqa: PLC0415 -- see the module
+
             self._credentials = Credentials(self.files, self._alpn)
         return self._credentials
 
@@ -118,6 +123,8 @@ class Keeper:
             SecurityError: it cannot be written.
         """
         if self.files.is_self_signed and self.is_served:
+            from kvraft.security.self_signed import make_if_missing  # noqa: PLC0415 -- see the module
+
             cert, key = make_if_missing(directory, [url.host for url in self._listen])
             self.files = replace(self.files, cert_file=cert, key_file=key)
             self._credentials = None
@@ -134,8 +141,11 @@ class Peers:
 
     def behind(self, new_protocol: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
         """See `PeerTls.behind`."""
+        from kvraft.security.origins import why_foreign  # noqa: PLC0415 -- see the module
+        from kvraft.security.tls_door import TlsDoor  # noqa: PLC0415 -- see the module
+
         files = self.keeper.files
-        check_origin = origins.why_foreign if files.wants_certificates and not files.skips_origin else None
+        check_origin = why_foreign if files.wants_certificates and not files.skips_origin else None
         door = TlsDoor(
             self.keeper.credentials(),
             "peer",
@@ -149,12 +159,17 @@ class Peers:
 
     async def dial(self, connected: socket.socket, host: str, protocol: asyncio.Protocol) -> asyncio.Transport:
         """See `PeerTls.dial`."""
-        return await dialling.dial(self.keeper.credentials(), connected, host, protocol)
+        from kvraft.security.dialling import dial  # noqa: PLC0415 -- see the module
+
+        return await dial(self.keeper.credentials(), connected, host, protocol)
 
     def why_another(self, transport: asyncio.BaseTransport, hosts: Sequence[str]) -> str:
         """See `PeerTls.why_another`."""
-        if self.keeper.files.skips_origin:
+        if self.keeper.files.skips_origin or transport.get_extra_info("ssl_object") is None:
             return ""
+        from kvraft.security.certificates import why_another  # noqa: PLC0415 -- see the module
+        from kvraft.security.connection import CERTIFICATE  # noqa: PLC0415 -- see the module
+
         return why_another(transport.get_extra_info(CERTIFICATE), hosts)
 
     def close(self) -> None:

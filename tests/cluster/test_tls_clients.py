@@ -236,6 +236,20 @@ def test_old_versions_and_weak_suites_are_refused(tmp_path: Path) -> None:
         served.logged('error="it has no cipher suite that is spoken here"')
 
 
+def test_session_is_not_resumed_where_certificates_are_wanted(tmp_path: Path) -> None:
+    """Whoever resumes one is not asked for his certificate again; that of TLS 1.2 cannot be told off in Python."""
+    with serving(tmp_path) as served:
+        context = trust(served.ca.ca_file, served.client)
+        session = None
+        for _ in range(2):
+            plain = socket.create_connection(("127.0.0.1", served.member.client_port))
+            with context.wrap_socket(plain, server_hostname="localhost", session=session) as encrypted:
+                encrypted.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert encrypted.recv(4096)
+                assert not encrypted.session_reused
+                session = encrypted.session
+
+
 def test_named_suites_are_the_only_ones(tmp_path: Path) -> None:
     """Go's names; without one of TLS 1.3 there is no TLS 1.3."""
     suite = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import re
+import shutil
 import socket
 import ssl
 import threading
@@ -322,3 +323,35 @@ def test_peer_auto_tls_encrypts_and_believes_everybody(tmp_path: Path) -> None:
             assert (member.data_dir / "fixtures" / "peer" / "key.pem").stat().st_mode & 0o077 == 0
             assert "--peer-auto-tls encrypts, and nobody knows with whom" in member.log_text()
         cluster.followers()[0].restart()
+
+
+def test_member_joins_and_rebuilds_where_everything_is_tls(tmp_path: Path) -> None:
+    """What it asks before it runs, of clients' and of peers' URLs, it asks by their scheme and with its certificate."""
+    ca = Authority(tmp_path / "ca")
+    pair = ca.issue("member")
+    flags = {
+        f"{prefix}{name}": value
+        for prefix in ("", "peer-")
+        for name, value in (
+            ("cert-file", pair.cert_file),
+            ("key-file", pair.key_file),
+            ("trusted-ca-file", ca.ca_file),
+            ("client-cert-auth", "true"),
+        )
+    }
+    context = ssl.create_default_context(cafile=ca.ca_file)
+    context.load_cert_chain(pair.cert_file, pair.key_file)
+    program = Program(flags=flags, client_tls=context, peer_scheme="https")
+    with Cluster(tmp_path / "cluster", size=2, program=program) as cluster:
+        first, second = cluster.members
+        _put(first)
+        third = cluster.more("n3", join=first.client_url)
+        third.start()
+        third.wait_ready()
+        assert third.http("GET", "/v2/keys/k").status == 200
+        second.kill()
+        shutil.rmtree(second.data_dir)
+        second.cluster_flags["rebuild"] = "true"
+        second.start()
+        second.wait_ready()
+        assert second.http("GET", "/v2/keys/k").status == 200

@@ -14,7 +14,7 @@ from kvraft.testing.certificates import Authority, replace
 
 
 def certificate(*names: str, addresses: tuple[str, ...] = (), common_name: str = "cn", serial: int = 1) -> Certificate:
-    return Certificate(common_name, names, addresses, serial, 0, 1)
+    return Certificate(common_name, names, addresses, serial, 10, 20)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,14 @@ def test_address_is_covered_by_an_address_only() -> None:
 def test_rules_look_at_the_whole_chain_for_revoked_ones_and_at_the_leaf_for_names() -> None:
     """A revoked intermediate revokes what it has signed."""
     leaf, above = certificate("n1", common_name="a"), certificate(common_name="ca", serial=255)
-    assert Rules().why_refused([leaf, above]) == ""
-    assert Rules(revoked=frozenset({255})).why_refused([leaf, above]) == "certificate serial ff revoked"
-    assert Rules(allowed_cn="a").why_refused([leaf, above]) == ""
-    assert "only 'ca' is allowed" in Rules(allowed_cn="ca").why_refused([leaf, above])
-    assert Rules(allowed_hostname="n1").why_refused([leaf]) == ""
-    assert "only one for n2 is allowed" in Rules(allowed_hostname="n2").why_refused([leaf])
-    assert Rules(frozenset({1}), "x", "y").why_refused([]) == "", "nobody was asked for a certificate"
+    assert Rules().why_refused([leaf, above], 15) == ""
+    assert Rules(revoked=frozenset({255})).why_refused([leaf, above], 15) == "certificate serial ff revoked"
+    assert Rules(allowed_cn="a").why_refused([leaf, above], 15) == ""
+    assert "only 'ca' is allowed" in Rules(allowed_cn="ca").why_refused([leaf, above], 15)
+    assert Rules(allowed_hostname="n1").why_refused([leaf], 15) == ""
+    assert "only one for n2 is allowed" in Rules(allowed_hostname="n2").why_refused([leaf], 15)
+    assert Rules(frozenset({1}), "x", "y").why_refused([], 15) == "", "nobody was asked for a certificate"
+    assert [bool(Rules().why_refused([leaf, above], now_s)) for now_s in (9, 10, 20, 21)] == [True, False, False, True]
 
 
 @pytest.mark.parametrize(

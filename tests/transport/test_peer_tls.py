@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import grpc
 import pytest
@@ -17,17 +17,19 @@ from kvraft.settings import urls
 from kvraft.start.tls import Keeper, Peers
 from kvraft.testing import ports
 from kvraft.testing.certificates import Authority, Pair
+from kvraft.transport.dialler import UnreachableError
 from kvraft.transport.pb import raft_pb2 as pb
 from kvraft.transport.transport import PeerTransport
 from tests.transport import support
 
 SERVICE = "kvraft.peer.v1.Peer"
+SECURE_URL = urls.parse("https://127.0.0.1:1")
 
 
-def tls_of(ca: Authority, pair: Pair) -> Peers:
+def tls_of(ca: Authority, pair: Pair, crl_file: str = "", **more: Any) -> Peers:
     """What a member has that is given this certificate."""
-    files = TlsFiles("peer-", pair.cert_file, pair.key_file, ca.ca_file, client_cert_auth=True)
-    return Peers(Keeper(files, [urls.parse("https://127.0.0.1:1")], ("http/1.1", "h2")), 128)
+    files = TlsFiles("peer-", pair.cert_file, pair.key_file, ca.ca_file, True, crl_file, **more)
+    return Peers(Keeper(files, [SECURE_URL], ("http/1.1", "h2")), 128)
 
 
 @final
@@ -104,6 +106,43 @@ async def test_certificate_is_judged_before_what_its_owner_says(tmp_path: Path) 
         assert "the certificate that was shown is for 127.0.0.1" in str(detail) or detail == "WRONG_MEMBER"
         assert 2 not in made.judged
         assert not astray.events.connected
+
+
+@pytest.mark.parametrize(
+    ("hosts", "revoked", "reason"),
+    [
+        (("n9.example",), False, "IP address mismatch, certificate is not valid for '127.0.0.1'"),
+        ((), False, "IP address mismatch, certificate is not valid for '127.0.0.1'"),
+        (("127.0.0.1",), True, "certificate serial [0-9a-f]+ revoked"),
+    ],
+    ids=["another's name", "no name at all", "revoked"],
+)
+async def test_dialler_looks_at_whom_it_has_reached(
+    tmp_path: Path, hosts: tuple[str, ...], revoked: bool, reason: str
+) -> None:
+    """Also where the other side would let everybody in; the common name is nobody's address."""
+    ca = Authority(tmp_path)
+    pair = ca.issue("2", common_name="127.0.0.1", hosts=hosts)
+    crl_file = ca.revoke(pair) if revoked else ca.revoke()
+    lax = Peers(Keeper(TlsFiles("peer-", pair.cert_file, pair.key_file), [SECURE_URL], ("h2",)), 128)
+    async with members([tls_of(ca, ca.issue("1"), crl_file), lax]) as made:
+        with pytest.raises(UnreachableError, match=reason):
+            await made.peers[0].transport._diallers[2]._dial()
+        assert not made.peers[0].events.connected
+
+
+async def test_members_with_one_name_are_let_in_where_one_is_allowed(tmp_path: Path) -> None:
+    """In both directions, and nobody else."""
+    ca = Authority(tmp_path)
+    first = tls_of(ca, ca.issue("1", common_name="member"), allowed_cn="member")
+    second = tls_of(ca, ca.issue("2", common_name="member"), allowed_cn="member")
+    async with members([first, second]) as made:
+        for peer in made.peers:
+            await peer.events.until(lambda events: len(events.connected) == 1)
+    stranger = tls_of(ca, ca.issue("3", common_name="stranger"))
+    async with members([first, stranger]) as made:
+        await made.peers[1].events.until(lambda events: bool(events.refused))
+        assert not made.peers[0].events.connected
 
 
 @pytest.mark.slow
