@@ -42,6 +42,7 @@ mutants: deps ## Plant each bug of the core; every one must be found.
 
 mutants-http: deps ## Plant each deviation of the HTTP API; every one must be found.
 	$(PYTHON) -m tests.conformance.mutants
+	$(PYTHON) -m tests.conformance.mutants.auth
 
 torture: deps ## Longer, with fresh seeds: MINUTES=30. Leaves seeds and histories in torture-results/.
 	$(PYTHON) -m tests.torture --minutes $(MINUTES) --results $(RESULTS)

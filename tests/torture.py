@@ -93,6 +93,11 @@ def differential(members: int) -> Callable[[int, int, pathlib.Path], list[str]]:
     return command
 
 
+def auth_matrix(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Cells of the auth matrix, of which etcd answers about four a second."""
+    return ["-m", "tests.conformance.auth_matrix", "--cells", str(max(100, 2 * seconds)), "--seed", str(seed)]
+
+
 def kill_rounds(seed: int, _seconds: int, directory: pathlib.Path) -> list[str]:
     """Thirty kills under 64 writing clients."""
     return ["-m", "tests.jepsen_like.kill_rounds", str(directory), "--seed", str(seed)]
@@ -165,7 +170,8 @@ def all_parts() -> list[Part]:
         Part("deaths", 0.01, deaths),
         Part("members", 0.06, members),
         Part("differential-1", 0.04, differential(1)),
-        Part("differential-3", 0.08, differential(3)),
+        Part("differential-3", 0.05, differential(3)),
+        Part("auth-matrix", 0.03, auth_matrix),
         Part("kill-rounds", 0.07, kill_rounds),
         Part("mixed-faults", 0.11, mixed_faults),
         Part("real-members", 0.05, real_members),

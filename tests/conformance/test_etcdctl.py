@@ -209,6 +209,95 @@ SCRIPTS: Final = {
 }
 
 
+AUTH: Final = """
+    user list
+    role list
+    user get nobody
+    auth enable
+    user add root:pw
+    user add u:pw
+    user add u:pw
+    user add
+    user add two words
+    role add r
+    role add r
+    role add root
+    role add
+    role grant r --path /a/* --readwrite
+    role grant r --path /a/* --read
+    role grant r --path /b --write
+    role grant r --path /c
+    role grant nobody --path /c --read
+    role get r
+    role get nobody
+    role list
+    role revoke r --path /b --readwrite
+    role revoke r --path /zz --read
+    user grant u --roles r
+    user grant u --roles r,other
+    user grant nobody --roles r
+    user grant u
+    user get u
+    user list
+    user passwd u
+    --username u:pw set /a/x 1
+    auth disable
+    auth enable
+    auth enable
+    --username root:pw auth enable
+    --username root:wrong user list
+    --username u:pw user list
+    --username root:pw user list
+    user list
+    --username root:pw role list
+    --username u:pw set /a/x 2
+    --username u:pw get /a/x
+    --username u:pw get -o extended /a/x
+    --username u:pw ls --recursive /a/
+    --username u:pw ls --recursive /a
+    --username u:pw ls /
+    --username u:pw set /b 1
+    --username u:wrong get /a/x
+    --username nobody:pw get /a/x
+    --username u:pw watch --after-index 1 /b
+    --username u:pw rm /a/x
+    --username u:pw mk --in-order /a/q 1
+    --username u:pw member remove 123
+    member remove 123
+    --username root:pw member remove 123
+    member list
+    cluster-health
+    get /a/x
+    --username root:pw role revoke guest --path /* --readwrite
+    --username root:pw role grant guest --path /* --read
+    get /missing
+    set /x 1
+    --username root:pw role get guest
+    --username root:pw user revoke u --roles r
+    --username root:pw user revoke u --roles r
+    --username u:pw get /missing
+    --username u:pw set /a/x 3
+    --username root:pw user remove root
+    --username root:pw role remove root
+    --username root:pw role remove r
+    --username root:pw role remove r
+    --username root:pw role remove guest
+    --username u:pw auth disable
+    --username root:pw auth disable
+    user remove u
+    user remove u
+    user remove root
+    user list
+    auth disable
+"""
+
+
+def test_users_and_roles_are_managed_as_with_etcd(both: tuple[Etcdctl, Etcdctl]) -> None:
+    """`user`, `role`, `auth`, and the others with `--username`; the last line leaves nobody and auth off."""
+    outcomes = agree(both, AUTH)
+    assert {outcome.exit_code == 0 for outcome in outcomes} == {True, False}, "successes and errors"
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_command_prints_and_exits_as_with_etcd(both: tuple[Etcdctl, Etcdctl], name: str) -> None:
     """Every use of the command, and every way in which it fails."""

@@ -123,6 +123,13 @@ class Pair:
             server.catch_up(self._turn)
         return self.oracle.url(self._turn), self.subject.url(self._turn)
 
+    def next_urls_of_guests(self, look: Request) -> tuple[str, str]:
+        """`next_urls` while auth is on: `look` is a quorum read that everybody may ask for."""
+        self._turn += 1
+        for server in self.both:
+            server.ask(look, self._turn)
+        return self.oracle.url(self._turn), self.subject.url(self._turn)
+
     def align(self, *, above: int = 0) -> None:
         """Bring both to the same index, at least `above` ahead of both, so that answers agree to the byte."""
         for server in self.both:

@@ -1,0 +1,188 @@
+"""What a cell of the matrix is, and all of them."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from tests.conformance.wire import FORM, Request
+
+PASSWORD: Final = "pw"
+ROOT: Final = f"root:{PASSWORD}"
+ROLES: Final[dict[str, tuple[list[str], list[str]]]] = {
+    "reads": (["/m/a/*"], []),
+    "writes": ([], ["/m/a/*"]),
+    "both": (["/m/a/*"], ["/m/a/*"]),
+    "key": (["/m/a/k"], ["/m/a/k"]),
+    "loose": (["/m/a*"], ["/m/a*"]),
+    "neighbour": (["/m/ab/*"], ["/m/ab/*"]),
+    "directory": (["/m/a"], ["/m/a"]),
+    "all": (["/*"], ["/*"]),
+    "guest": (["/m/open/*", "/m/a/open"], ["/m/open/*"]),
+}
+"""By role, which is also a user's name, what it may read and write."""
+LOGINS: Final = (
+    None,
+    "",
+    "Basic !",
+    "Bearer x",
+    f"nobody:{PASSWORD}",
+    "root:wrong",
+    "both:wrong",
+    ROOT,
+    *(f"{role}:{PASSWORD}" for role in ROLES if role != "guest"),
+    f"two:{PASSWORD}",
+    f"none:{PASSWORD}",
+    f"gone:{PASSWORD}",
+)
+"""Who asks: nobody, headers as they are, and `user:password`. `two` reads and writes by two roles, `none` has none,
+`gone` one that does not exist."""
+TREE: Final = ("/m/a/k", "/m/a/open", "/m/a/d/x", "/m/ab/k", "/m/open/k", "/m/_hidden/k")
+TARGETS: Final = (
+    "",
+    "/",
+    "/m",
+    "/m/a",
+    "/m/a/",
+    "/m/a/k",
+    "/m/a/k/",
+    "/m/a/d",
+    "/m/ab",
+    "/m/ab/k",
+    "/m/open/",
+    "/m/a%2Fk",
+)
+READS: Final = (
+    "",
+    "recursive=true",
+    "recursive=true&sorted=true",
+    "quorum=true",
+    "quorum=true&recursive=true",
+    "wait=true",
+    "wait=true&recursive=true",
+    "wait=true&stream=true&recursive=true",
+    "wait=true&waitIndex=$history",
+    "wait=true&waitIndex=$history&recursive=true",
+    "wait=true&waitIndex=1",
+    "wait=true&quorum=true",
+    "recursive=zz",
+)
+WRITES: Final = (
+    ("PUT", "", "value=1"),
+    ("PUT", "recursive=true", "value=1"),
+    ("PUT", "noValueOnSuccess=true", "value=1"),
+    ("PUT", "prevExist=false", "value=1"),
+    ("PUT", "prevExist=true", "value=1"),
+    ("PUT", "prevValue=0", "value=1"),
+    ("PUT", "prevValue=wrong", "value=1"),
+    ("PUT", "prevIndex=1", "value=1"),
+    ("PUT", "prevExist=true&refresh=true&ttl=500", None),
+    ("PUT", "dir=true", None),
+    ("POST", "", "value=1"),
+    ("POST", "dir=true", None),
+    ("DELETE", "", None),
+    ("DELETE", "dir=true", None),
+    ("DELETE", "recursive=true", None),
+    ("DELETE", "prevValue=0", None),
+    ("DELETE", "prevValue=wrong", None),
+    ("DELETE", "prevIndex=zz", None),
+)
+OTHERS: Final = (
+    *(("GET", path, None) for path in ("/version", "/health", "/v2/machines", "/v2/members", "/v2/members/leader")),
+    *(("GET", f"/v2/stats/{name}", None) for name in ("self", "leader", "store")),
+    *(("GET", path, None) for path in ("/metrics", "/debug/vars", "/v2/auth/enable", "/nowhere", "/v2/auth/users/x/y")),
+    *(("HEAD", path, None) for path in ("/v2/machines", "/v2/members", "/v2/auth/users")),
+    ("POST", "/v2/members", "{}"),
+    ("PUT", "/v2/members/123", "{}"),
+    ("DELETE", "/v2/members/123", None),
+    ("DELETE", "/v2/members", None),
+    ("PATCH", "/v2/members", None),
+    ("PUT", "/v2/auth/enable", None),
+    *(("GET", f"/v2/auth/{path}", None) for path in ("users", "users/", "users/both", "users/gone", "users/x")),
+    *(("GET", f"/v2/auth/{path}", None) for path in ("roles", "roles/", "roles/both", "roles/root", "roles/x")),
+    *(("PUT", f"/v2/auth/{path}", "no json") for path in ("users/x", "roles/x")),
+    ("PUT", "/v2/auth/users/x", '{"user":"y"}'),
+    ("PUT", "/v2/auth/roles/root", '{"role":"root"}'),
+    *(("DELETE", f"/v2/auth/{path}", None) for path in ("users/x", "users/root", "roles/x", "roles/root")),
+    *(("POST", f"/v2/auth/{path}", None) for path in ("users", "users/x", "roles/x", "enable")),
+    ("PUT", "/config/local/log", "{"),
+)
+MEASURED: Final = frozenset(
+    {"/metrics", "/debug/vars", "/v2/stats/self", "/v2/stats/store", "/v2/stats/leader", "/version"}
+    | {"/v2/machines", "/v2/members", "/v2/members/leader"}
+)
+"""Their bodies are each server's own."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One request by somebody."""
+
+    method: str
+    target: str
+    """With `$history` where the index of an old event belongs."""
+    body: str | None
+    login: str | None
+
+    @property
+    def is_key(self) -> bool:
+        """Whether it is about a key."""
+        return self.target.startswith("/v2/keys")
+
+    @property
+    def opens_a_watch(self) -> bool:
+        """Whether an answer may begin that does not end."""
+        return "wait=true" in self.target and "quorum" not in self.target
+
+    @property
+    def costs_a_hash(self) -> bool:
+        """Whether etcd compares a password."""
+        return self.login is not None and ":" in self.login and not self.login.startswith("nobody")
+
+    def request(self, history: int) -> Request:
+        """As it goes out."""
+        headers = () if self.login is None else (authorization(self.login),)
+        content_type = FORM if self.is_key and self.body is not None else None
+        target = self.target.replace("$history", str(history)).encode()
+        return Request(self.method, target, None if self.body is None else self.body.encode(), content_type, headers)
+
+
+def authorization(login: str) -> tuple[str, str]:
+    """The header that says who asks."""
+    is_login = ":" in login and not login.startswith("Basic")
+    return "Authorization", "Basic " + base64.b64encode(login.encode()).decode() if is_login else login
+
+
+def all_cells() -> Iterator[Cell]:
+    """Every route and method by everybody; reads before writes."""
+    for login in LOGINS:
+        for target in TARGETS:
+            for query in READS:
+                yield Cell("GET", _url(target, query), None, login)
+            yield Cell("HEAD", _url(target, ""), None, login)
+            yield Cell("HEAD", _url(target, "recursive=true"), None, login)
+            for method, query, body in WRITES:
+                yield Cell(method, _url(target, query), body, login)
+            yield Cell("PATCH", _url(target, ""), None, login)
+        for method, path, body in OTHERS:
+            yield Cell(method, path, body, login)
+
+
+def _url(target: str, query: str) -> str:
+    return f"/v2/keys{target}" + (f"?{query}" if query else "")
+
+
+def preparation() -> list[Request]:
+    """Users and roles, before auth is turned on."""
+    bodies: list[tuple[str, str, dict[str, Any]]] = [("users", "root", {"user": "root", "password": PASSWORD})]
+    for role, (read, write) in ROLES.items():
+        bodies.append(("roles", role, {"role": role, "permissions": {"kv": {"read": read, "write": write}}}))
+        bodies.append(("users", role, {"user": role, "password": PASSWORD, "roles": [role]}))
+    for name, roles in (("two", ["reads", "writes"]), ("none", []), ("gone", ["missing"])):
+        bodies.append(("users", name, {"user": name, "password": PASSWORD, "roles": roles}))
+    return [
+        Request("PUT", f"/v2/auth/{kind}/{name}".encode(), json.dumps(body).encode(), "application/json")
+        for kind, name, body in bodies
+    ]

@@ -1,0 +1,128 @@
+"""A matrix on both servers: every answer equal, and none of ours open where etcd's is closed."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, final
+
+from tests.conformance.auth_matrix.cells import MEASURED, ROOT, TREE, Cell, authorization, preparation
+from tests.conformance.comparison import comparable, difference
+from tests.conformance.differential.pair import Pair
+from tests.conformance.scene import SILENCE_S
+from tests.conformance.wire import Answer, Connection, NothingCameError, Request, keys_request
+
+RESOWN_EVERY: Final = 40
+"""Cells after which the tree is put back: writes of the matrix have changed it."""
+_LOOK: Final = keys_request("GET", "/m/open/", query="quorum=true")
+"""What a guest may read."""
+
+
+@final
+@dataclass(slots=True)
+class Findings:
+    """What a run has seen."""
+
+    cells: int = 0
+    closed: int = 0
+    """Cells that both refuse."""
+    differences: list[str] = field(default_factory=list)
+
+
+class Matrix:
+    """Two servers whose users and roles are the same."""
+
+    def __init__(self, servers: Pair, *, auth: bool) -> None:
+        """Make the users; turn auth on if so asked. Both servers are at the same index."""
+        self._servers = servers
+        self._auth = auth
+        self._history = 0
+        for request in preparation():
+            expected, actual = servers.ask(request)
+            assert expected.status == actual.status < 300, request
+        self._sow()
+        if auth:
+            assert [answer.status for answer in servers.ask(Request("PUT", b"/v2/auth/enable"))] == [200, 200]
+
+    def _as_root(self, method: str, path: str, body: bytes | None = None) -> tuple[Answer, Answer]:
+        content_type = "application/x-www-form-urlencoded" if body is not None else None
+        return self._servers.ask(Request(method, path.encode(), body, content_type, (authorization(ROOT),)))
+
+    def _sow(self) -> None:
+        """The tree as it should be; `history` is the index of its first write."""
+        self._as_root("DELETE", "/v2/keys/m?recursive=true")
+        for number, path in enumerate(TREE):
+            answers = self._as_root("PUT", f"/v2/keys{path}", b"value=0")
+            assert answers[0].status == answers[1].status == 201, answers
+            assert answers[0].etcd_index == answers[1].etcd_index, "both stand at the same index"
+            if number == 0:
+                self._history = answers[0].etcd_index
+
+    def run(self, cells: Iterable[Cell]) -> Findings:
+        """Ask every cell of both."""
+        found = Findings()
+        for cell in cells:
+            found.cells += 1
+            expected, actual = self._ask(cell)
+            found.closed += expected.status == actual.status == 401
+            if words := compared(cell, expected, actual, auth=self._auth):
+                found.differences.append(f"{cell}: {words}")
+            if found.cells % RESOWN_EVERY == 0:
+                self._sow()
+        return found
+
+    def _ask(self, cell: Cell) -> tuple[Answer, Answer]:
+        request = cell.request(self._history)
+        if not cell.opens_a_watch:
+            return self._servers.ask(request)
+        answers = []
+        for url in self._servers.next_urls_of_guests(_LOOK):
+            with Connection(url) as connection:
+                connection.send(request)
+                head = connection.receive_head()
+                if head.status != 200:
+                    answers.append(connection.complete(head, "GET"))
+                elif "$history" in cell.target:
+                    answers.append(Answer(head, _first_event(connection)))
+                else:
+                    answers.append(Answer(head, b""))
+        return answers[0], answers[1]
+
+
+def _first_event(connection: Connection) -> bytes:
+    """What the history holds for a watch; nothing if no event in it is meant."""
+    try:
+        return connection.receive_chunk(SILENCE_S) or b""
+    except NothingCameError:
+        return b""
+
+
+def compared(cell: Cell, expected: Answer, actual: Answer, *, auth: bool) -> str | None:
+    """What differs, in words; None if nothing does that should not."""
+    path = cell.target.partition("?")[0]
+    if path in MEASURED and expected.status == 200:
+        return None if actual.status == 200 else f"status {actual.status}, not 200"
+    if auth and is_blind(cell):
+        expected = without_previous(expected)
+    one, other = comparable(expected, unsorted=True), comparable(actual, unsorted=True)
+    if len(one.ttls) == len(other.ttls):
+        one = replace(one, ttls=other.ttls)  # as many seconds are left as have gone by since the two were asked
+    return difference(one, other)
+
+
+def is_blind(cell: Cell) -> bool:
+    """Whether it is a write of somebody who may write the key and not read it: kvraft tells him less."""
+    if not cell.is_key or cell.method not in {"PUT", "POST", "DELETE"} or cell.login is None:
+        return False
+    return cell.login.partition(":")[0] == "writes"
+
+
+def without_previous(answer: Answer) -> Answer:
+    """etcd's answer without what only a reader should see (docs/differences.md)."""  # noqa: D403 -- its name
+    if not answer.body.startswith(b"{"):
+        return answer
+    body: dict[str, Any] = json.loads(answer.body)
+    body.pop("prevNode", None)
+    if body.get("errorCode") == 101:
+        body.pop("cause", None)
+    text = json.dumps(body, separators=(",", ":")).encode() + b"\n"
+    return replace(answer, body=text)

@@ -1,0 +1,45 @@
+"""A part of the auth matrix beside a live etcd: `make torture` runs more of it."""
+
+import random
+from typing import Final
+
+import pytest
+
+from tests.conformance import systems
+from tests.conformance.auth_matrix.cells import LOGINS, Cell, all_cells
+from tests.conformance.auth_matrix.run import Matrix, is_blind
+from tests.conformance.differential.pair import pair
+
+pytestmark = pytest.mark.slow
+
+SEED: Final = 20261129
+WITH_A_HASH: Final = 40
+WITHOUT: Final = 200
+CLOSED_SHARE: Final = 0.3
+
+
+def drawn() -> list[Cell]:
+    """Some cells in which etcd compares a password, which takes it 60 ms, and more in which it does not."""
+    cells = list(all_cells())
+    random.Random(SEED).shuffle(cells)
+    with_a_hash = [cell for cell in cells if cell.costs_a_hash][:WITH_A_HASH]
+    return with_a_hash + [cell for cell in cells if not cell.costs_a_hash][:WITHOUT]
+
+
+@pytest.mark.parametrize("auth", [True, False], ids=["on", "off"])
+def test_everybody_gets_from_every_route_what_etcd_gives_him(*, auth: bool) -> None:
+    """Statuses, headers and bodies, but for what a write tells him who may not read."""
+    with systems.etcd() as oracle, systems.subject() as subject, pair(oracle, subject) as servers:
+        servers.align()
+        found = Matrix(servers, auth=auth).run(drawn())
+    assert not found.differences, "\n".join(found.differences)
+    assert (found.closed > CLOSED_SHARE * found.cells) is auth, "the matrix has open and closed cells"
+
+
+def test_matrix_has_everybody_in_every_kind_of_request() -> None:
+    """Each cell is there once; some are of a writer who may not read."""
+    cells = list(all_cells())
+    assert len(cells) == len(set(cells))
+    assert len(cells) > 400 * len(LOGINS)
+    assert {cell.login for cell in cells} == set(LOGINS)
+    assert any(is_blind(cell) for cell in cells)
