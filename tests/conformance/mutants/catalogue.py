@@ -140,8 +140,8 @@ def _quiet_delete() -> None:
 
 
 def _post_answers_200() -> None:
-    def answer(original: Callable[..., Answer], written: Any, cluster_id: int, *, quiet: bool) -> Answer:
-        made = original(written, cluster_id, quiet=quiet)
+    def answer(original: Callable[..., Answer], written: Any, cluster_id: int, **how: bool) -> Answer:
+        made = original(written, cluster_id, **how)
         in_order = isinstance(written.event, Event) and written.event.node.path[-20:].isdigit()
         return dataclasses.replace(made, status=200) if in_order else made
 
@@ -161,8 +161,8 @@ def _markup_is_not_escaped() -> None:
         encoded, raw = original(value)
         return encoded.replace(b"\\u003c", b"<"), raw
 
-    around(keyspace, "encode_value", encode)
-    assert json_text.encode_value is not keyspace.encode_value  # type: ignore[attr-defined] # re-exported by import only
+    around(store, "encode_value", encode)
+    assert json_text.encode_value is not store.encode_value  # type: ignore[attr-defined] # re-exported by import only
 
 
 def _watch_sees_the_future_only() -> None:
