@@ -157,7 +157,9 @@ def _change(
 def _refused(door: HttpDoor, reply: Reply, what: str) -> NoReturn:
     """The API says no more than 500 for all of these; whether there is a leader tells what the matter is."""
     why = f"{reply.status} {one_line(reply.message())}"
-    if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    if reply.status == HTTPStatus.UNAUTHORIZED:
+        why = "auth is on, and only root may: do it with `etcdctl -u root member`, and run this again, it goes on"
+    elif reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         try:
             has_leader = door.ask(reply.url, f"{CLIENT_PATH}/leader").status == HTTPStatus.OK
         except NoAnswerError:

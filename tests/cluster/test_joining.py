@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kvraft.testing import raw_http
 from kvraft.testing.cluster import Cluster, Member
 
 pytestmark = [pytest.mark.slow]
@@ -98,6 +99,12 @@ def test_member_that_etcdctl_added_starts_with_the_lines_that_it_printed(tmp_pat
         second, third = cluster.members[1:]
         _votes(third, "n1,n2,n3")
         assert list(_listed(third)) == list(_listed(first))
+        for member in cluster.members:
+            shown = raw_http.exchange(member.peer_url, "GET", "/members")
+            assert {each["name"]: (each["id"], each["peerURLs"]) for each in shown.json()} == {
+                name: (int(each["id"], 16), each["peerURLs"]) for name, each in _listed(first).items()
+            }
+            assert shown.header("X-Etcd-Cluster-Id") == first.http("GET", "/v2/members").header("X-Etcd-Cluster-Id")
         assert "cluster is healthy" in _etcdctl(third, "cluster-health")
         second.restart()
         first.kill()

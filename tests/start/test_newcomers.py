@@ -279,6 +279,16 @@ def test_cluster_that_cannot_change_says_no_more_than_500(has_leader: bool, why:
         assert f"the cluster did not add this member: {why}" in _refusal(_joining(cluster, tmp_path))
 
 
+def test_cluster_with_auth_on_says_who_may(tmp_path: pathlib.Path) -> None:
+    """A start has no password; once somebody has added the member, it needs none."""
+    with _running() as cluster:
+        cluster.status = 401
+        line = "the cluster did not add this member: auth is on, and only root may: do it with `etcdctl -u root member`"
+        assert line in _refusal(_joining(cluster, tmp_path))
+        cluster.add([OWN])
+        assert newcomers.settle(_joining(cluster, tmp_path), "")[0].member_id == 3
+
+
 def test_urls_that_lead_to_no_member(tmp_path: pathlib.Path) -> None:
     """Nobody there, somebody who speaks something else, and a member that never answers."""
     with socket.create_server((ports.LOOPBACK, 0)) as silent:
