@@ -28,6 +28,8 @@ class MembershipWatch:
         self._transport = transport
         self._revision = (cluster.revision, applier.configuration)
         """What was applied at the last look."""
+        self._said = ("", "")
+        """The names of voters and learners that the operator was told."""
         self._urls: dict[int, tuple[str, ...]] = {}
         """Where each peer is, or was when it was last wanted."""
         self._told: tuple[dict[int, tuple[str, ...]], frozenset[int]] | None = None
@@ -42,8 +44,7 @@ class MembershipWatch:
             return False
         self._revision = (self._cluster.revision, configuration)
         self.follow()
-        if before != configuration:
-            self._tell_of(configuration)
+        self._tell_of(configuration)
         return True
 
     def follow(self) -> None:
@@ -77,8 +78,11 @@ class MembershipWatch:
             )
 
     def _tell_of(self, configuration: Configuration) -> None:
+        """Once for each configuration, and once more when a member has published the name that it has."""
         voters, learners = (
-            ",".join(map(self._cluster.peer_name, servers))
+            ",".join(sorted(map(self._cluster.peer_name, servers)))
             for servers in (configuration.voters, configuration.learners)
         )
-        log.info("members that vote", member=self._cluster.own.name, voters=voters, learners=learners)
+        if (voters, learners) != self._said:
+            self._said = (voters, learners)
+            log.info("members that vote", member=self._cluster.own.name, voters=voters, learners=learners)

@@ -7,7 +7,7 @@ from typing import cast, final
 
 import pytest
 
-from kvraft.keyspace.commands import AddMember, Command, MoveMember, RemoveMember
+from kvraft.keyspace.commands import AddMember, Command, MoveMember, PublishMember, RemoveMember
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
 from kvraft.member.failure import Failure
@@ -99,6 +99,21 @@ def test_an_own_move_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         "the peer URLs of this member were changed: if it does not listen there, start it with --listen-peer-urls "
         "that do"
     ]
+
+
+def test_who_votes_is_said_by_name_once_each_time_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    """A member that was added has no name before it has told it; then the line is said once more."""
+    caplog.set_level(logging.INFO, "kvraft")
+    watched = _Watched()
+    watched.apply(AddMember(9, ("http://nine:2380",)))
+    watched.configure(Configuration.of((1, 2, 3, 9)))
+    watched.watch.look()
+    watched.apply(MoveMember(2, ("http://two:2380",)))
+    watched.watch.look()
+    watched.apply(PublishMember(9, "m0", ()))
+    watched.watch.look()
+    said = [record.kvraft_fields for record in caplog.records]  # type: ignore[attr-defined]  # set by kvraft.logs
+    assert [fields["voters"] for fields in said] == ["9,m1,m2,m3", "m0,m1,m2,m3"]
 
 
 def test_a_removed_member_leaves_when_it_is_told_or_knows_for_long() -> None:
