@@ -215,9 +215,15 @@ class Cluster:
         return effects
 
     def _may_wait(self, server: Server, taken: list[Input]) -> bool:
-        """Whether the core says of all that it is given that it needs no step of its own, and none is due."""
+        """Whether the core says of all that it is given that it needs no step of its own, and none is due.
+
+        Any step sends on what the last one had no room for; that comes with the answer of whoever is owed it.
+        """
+        raft = server.raft
+        owes_nobody = all(progress.next_index > raft.last_log_index for progress in raft.progress.values())
         return (
             bool(taken)
+            and owes_nobody
             and server.raft.next_deadline_ms > self.now_ms
             and all(
                 isinstance(item, Received) and server.raft.may_wait(item.from_server, item.message) for item in taken
