@@ -48,6 +48,10 @@ class WayOut:
         self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Done when the answer is complete; its result: whether the connection stays open."""
 
+    def token(self) -> bytes:
+        """Nothing: what comes this way is rare."""
+        return b""
+
     def asker(self) -> Asker:
         """Who has sent what is being answered."""
         return asker_on(self._transport, self._authorization, forwarded=self._forwarded)

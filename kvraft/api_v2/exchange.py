@@ -18,6 +18,10 @@ class Connection(Protocol):
         """Who has sent the request that is being answered; made when somebody wants to know."""
         ...
 
+    def token(self) -> bytes:
+        """Stands for what that request says of its sender, and is never said by another one; empty for nothing."""
+        ...
+
     def write(self, parts: list[bytes]) -> None:
         """Queue bytes for the client. Never blocks."""
         ...
@@ -83,6 +87,10 @@ class Exchange:
     def is_open(self) -> bool:
         """Whether somebody still waits for this answer."""
         return self._connection is not None
+
+    def token(self) -> bytes:
+        """Stands for who asks; empty if nothing does, or if he has gone."""
+        return b"" if self._connection is None else self._connection.token()
 
     def asker(self) -> Asker | None:
         """Who asks; None if he has gone."""

@@ -315,6 +315,10 @@ class FastProtocol(asyncio.Protocol):
 
     # -- exchange.Connection ------------------------------------------------------------------------------------
 
+    def token(self) -> bytes:
+        """The digest of its header lines, if they say who asks."""
+        return self._facts.token
+
     def asker(self) -> Asker:
         """Who has sent what is being answered."""
         assert self._transport is not None, "an exchange is told when its client has gone"

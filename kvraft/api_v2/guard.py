@@ -98,8 +98,31 @@ class Guard:
 
     # -- who asks -----------------------------------------------------------------------------------------------
 
-    def identify(self, asker: Asker, done: Identified) -> None:
-        """Find out who asks; `done` is called now if that is remembered or plain, and later otherwise."""
+    def identify(self, exchange: Exchange, done: Identified) -> None:
+        """Find out who asks; `done` is called now if that is remembered or plain, and later otherwise.
+
+        Not at all if he has gone.
+        Who sends the same header lines again is known by their digest, without a look at what they say.
+        """
+        token = exchange.token()
+        known = self._remembered.find(token) if token else None
+        if known is not None and self._is_current(known):
+            done(known)
+            return
+        asker = exchange.asker()
+        if asker is None:
+            return
+
+        def identified(login: Login | Unknown) -> None:
+            # Only who has proved it by these very lines: a certificate belongs to a connection.
+            if token and isinstance(login, Login) and login.password_hash:
+                self._remembered.remember(token, login)
+            done(login)
+
+        self.ask_who(asker, identified)
+
+    def ask_who(self, asker: Asker, done: Identified) -> None:
+        """Find out who this is by what he says."""
         header = asker.authorization
         if not header:
             done(self._by_certificate(asker))
@@ -145,7 +168,7 @@ class Guard:
                     self._remembered.remember(digest, found)
                     done(found)
                 else:
-                    self.identify(asker, done)  # changed meanwhile
+                    self.ask_who(asker, done)  # changed meanwhile
 
         key = digest, password_hash
         waiting = self._comparing.get(key)
@@ -210,9 +233,6 @@ class Guard:
         if not self.is_on:
             admitted()
             return
-        asker = exchange.asker()
-        if asker is None:
-            return
 
         def identified(login: Login | Unknown) -> None:
             if isinstance(login, Login):
@@ -224,7 +244,7 @@ class Guard:
             else:
                 admitted()
 
-        self.identify(asker, identified)
+        self.identify(exchange, identified)
 
     def submit(
         self,

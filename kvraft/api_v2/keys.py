@@ -115,9 +115,6 @@ class Keys:
         self, label: str, request: KeyRequest, path: bytes, exchange: Exchange, judgements_left: int = JUDGEMENTS_MAX
     ) -> None:
         """Do what was asked for if whoever asks has the right, by the accounts of this moment."""
-        asker = exchange.asker()
-        if asker is None:
-            return
         if not judgements_left:
             self._fail(label, RESTLESS, exchange)
             return
@@ -138,7 +135,7 @@ class Keys:
             else:
                 self._carry_out(label, request, path, exchange, login, judgements_left - 1)
 
-        self._guard.identify(asker, identified)
+        self._guard.identify(exchange, identified)
 
     def _carry_out(
         self,

@@ -9,7 +9,7 @@ Clients repeat their header lines to the byte, so parsed ones are remembered, th
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, final
 
@@ -40,6 +40,8 @@ class HeaderFacts:
     """Whether there is an Authorization header; what it says is read when somebody wants to know."""
     forwarded: bool = False
     """Whether a proxy says that it has sent this on."""
+    token: bytes = b""
+    """Stands for all header lines, if one of them is an Authorization: a keyed digest, the same as long as they are."""
 
 
 NO_FACTS: Final = HeaderFacts(0, None, keep_alive=True)
@@ -58,12 +60,15 @@ def header_facts(block: bytes) -> HeaderFacts | None:
         return _remembered[block]
     except KeyError:
         key = block
-    if _CREDENTIALS.search(block):
+    token = b""
+    if b"uthorization" in block or _CREDENTIALS.search(block):
         # Nothing that is kept shows a password.
-        key = blake2b(block, key=_DIGEST_KEY, digest_size=32).digest()
+        key = token = blake2b(block, key=_DIGEST_KEY, digest_size=32).digest()
         if key in _remembered:
             return _remembered[key]
     facts = parse_headers(block)
+    if facts is not None and facts.has_credentials:
+        facts = replace(facts, token=token)
     if len(block) <= _REMEMBERED_BYTES_MAX:
         if len(_remembered) >= _REMEMBERED_MAX:
             _remembered.clear()

@@ -505,7 +505,7 @@ def guard_of(settings: AuthSettings) -> Guard:
 def identified(guard: Guard, asker: Asker) -> Login | Unknown:
     """Who asks, if that is known at once."""
     found: list[Login | Unknown] = []
-    guard.identify(asker, found.append)
+    guard.ask_who(asker, found.append)
     return found[0]
 
 
@@ -525,6 +525,28 @@ def test_a_header_beats_a_certificate_also_when_it_is_wrong() -> None:
     """As in etcd: who says who he is must prove it."""
     guard = guard_of(AuthSettings(client_cert_auth=True))
     assert identified(guard, Asker(b"Bearer x", "::1", "root")) is Unknown.WRONG
+
+
+class Sender:
+    """A connection whose requests all have the same header lines."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+
+    def token(self) -> bytes:
+        return b"the same lines"
+
+    def asker(self) -> Asker:
+        return self._asker
+
+
+def test_equal_lines_from_another_connection_are_not_another_ones_certificate() -> None:
+    """An empty header says nothing: who asks is what each connection's certificate says."""
+    guard = guard_of(AuthSettings(client_cert_auth=True))
+    found: list[Login | Unknown] = []
+    for common_name in ("root", "r", ""):
+        guard.identify(Sender(Asker(b"", "::1", common_name)), found.append)  # type: ignore[arg-type] # what is asked of an exchange
+    assert found == [Login("root"), Login("r"), GUEST]
 
 
 class Transport:

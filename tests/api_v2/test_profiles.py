@@ -69,6 +69,9 @@ async def test_profile_counts_stacks_while_others_are_served() -> None:
 class _Nobody:
     """A connection whose client has gone."""
 
+    def token(self) -> bytes:
+        raise AssertionError
+
     def asker(self) -> Asker:
         raise AssertionError
 

@@ -1,6 +1,7 @@
 """What the fast front reads itself, it reads as aiohttp does; everything else it leaves alone."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from aiohttp.base_protocol import BaseProtocol
@@ -32,8 +33,11 @@ PLAIN = HeaderFacts(0, None, keep_alive=True)
 )
 def test_plain_head_is_read(block: bytes, facts: HeaderFacts) -> None:
     """Names in any case, values without the space around them, the type; again from memory."""
-    assert header_facts(block) == facts
-    assert header_facts(block) == facts
+    for _ in range(2):
+        read = header_facts(block)
+        assert read is not None
+        assert bool(read.token) is read.has_credentials
+        assert replace(read, token=b"") == facts
 
 
 @pytest.mark.parametrize(

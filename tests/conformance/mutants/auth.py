@@ -67,7 +67,7 @@ def _a_certificate_beats_the_header() -> None:
         found = self._by_certificate(who)
         return original(self, who, done) if found is GUEST else done(found)
 
-    around(guard.Guard, "identify", identify)
+    around(guard.Guard, "ask_who", identify)
 
 
 def _a_proxys_certificate_is_a_user() -> None:
@@ -81,7 +81,7 @@ def _a_wrong_password_is_the_guests() -> None:
     def identify(original: Callable[..., Any], self: Any, who: Any, done: Callable[..., Any]) -> Any:
         return original(self, who, lambda found: done(GUEST if found is guard.Unknown.WRONG else found))
 
-    around(guard.Guard, "identify", identify)
+    around(guard.Guard, "ask_who", identify)
 
 
 def _an_old_judgement_counts() -> None:
