@@ -370,6 +370,10 @@ def test_bodies_made_by_chance_are_judged_as_by_etcd(alone: Pair, seed: int) -> 
     for _ in range(300):
         request = Request("PUT", b"/v2/members/123", random_body(chance), JSON)
         expected, actual = (server.ask(request) for server in alone.both)
+        if (
+            expected.status == 500
+        ):  # it has lost its leader, itself, to a slow disk; asked again it says the same or not
+            expected = alone.oracle.ask(request)
         statuses[expected.status] += 1
         words = difference(comparable(expected, unsorted=False), comparable(actual, unsorted=False))
         if words is not None and not (expected.status == 404 and OURS.match(actual.body)):
