@@ -195,6 +195,17 @@ def expiry_twice(run: Run) -> None:
     run.events.append({"at": 4 * SECOND, "event": event})
 
 
+def unanswered_refresh_takes_effect(run: Run) -> None:
+    """Of one second, half a second after one of two seconds was answered."""
+    run.records.append(record("refresh", "t1", None, SECOND, outcome="unknown", details=1))
+    run.events[1]["at"] = 2 * SECOND
+
+
+def earlier_than_an_unanswered_refresh_would(run: Run) -> None:
+    unanswered_refresh_takes_effect(run)
+    run.events[1]["at"] = 2 * SECOND - 1
+
+
 def directories() -> Run:
     def event(action: str, key: str, index: int, **node: Any) -> dict[str, Any]:
         return {"at": index, "event": {"action": action, "node": {"key": key, "modifiedIndex": index, **node}}}
@@ -233,6 +244,13 @@ def test_good_run_is_accepted(build: Callable[[], Run], tmp_path: Path) -> None:
     assert build().judge(tmp_path) == []
 
 
+def test_expiry_by_an_unanswered_refresh_is_accepted(tmp_path: Path) -> None:
+    """It may have made the time shorter than the last answered one had."""
+    run = expiries()
+    unanswered_refresh_takes_effect(run)
+    assert run.judge(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("build", "spoil"),
     [
@@ -247,6 +265,7 @@ def test_good_run_is_accepted(build: Callable[[], Run], tmp_path: Path) -> None:
         (locks, two_holders_in_time),
         (locks, two_holders_by_index),
         (expiries, early_expiry),
+        (expiries, earlier_than_an_unanswered_refresh_would),
         (expiries, late_expiry),
         (expiries, no_expiry),
         (expiries, expiry_not_on_one_member),
