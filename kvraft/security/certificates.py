@@ -33,11 +33,21 @@ class Certificate:
 
     def covers(self, host: str) -> bool:
         """Whether it is a certificate of this host, a name or an address (Go's `VerifyHostname`)."""
-        try:
-            address = str(ipaddress.ip_address(host.strip("[]")))
-        except ValueError:
-            return any(_matches(name, host) for name in self.dns_names)
-        return address in self.addresses
+        address = plain_address(host)
+        return any(_matches(name, host) for name in self.dns_names) if address is None else address in self.addresses
+
+
+def plain_address(host: str) -> str | None:
+    """An IP address as certificates and Go spell it; None for a name.
+
+    Without brackets and interface, and one of IPv4 as such, though a socket of both families shows it as `::ffff:`.
+    """
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def parse(der: bytes) -> Certificate:

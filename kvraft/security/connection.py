@@ -119,13 +119,9 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         if self._closing or not size:
             return
         engine = self._engine
-        send = engine.session.write
         try:
-            sent = send(data)
-            if sent < size:
-                rest = memoryview(data)
-                while sent < size:
-                    sent += send(rest[sent:])
+            sent = engine.session.write(data)
+            assert sent == size, "memory takes everything, and partial writes were not asked for"
         except ssl.SSLError as error:  # it has failed before, and is being closed
             self._failure = self._failure or ConnectionError(sentence(error))
             self.abort()

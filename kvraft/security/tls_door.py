@@ -14,7 +14,7 @@ from typing import Final, cast, final
 
 from kvraft import clock, logs
 from kvraft.repeats import Repeats
-from kvraft.security.certificates import Certificate
+from kvraft.security.certificates import Certificate, plain_address
 from kvraft.security.connection import TlsConnection
 from kvraft.security.credentials import Credentials
 from kvraft.security.engine import Engine, sentence
@@ -146,6 +146,7 @@ class Handshake(asyncio.Protocol):
 
     def __init__(self, door: TlsDoor, new_protocol: NewProtocol) -> None:
         self.address = ""
+        self._host = ""
         self.was_rejected = False
         """And is awaited to go: a close with bytes unread would reset the connection, and it would not hear why."""
         self._door = door
@@ -160,6 +161,7 @@ class Handshake(asyncio.Protocol):
         """Somebody has connected."""
         self._plain = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername") or ("", 0)
+        self._host = plain_address(peer[0]) or ""
         self.address = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
         self._door.enter(self)
 
@@ -216,7 +218,7 @@ class Handshake(asyncio.Protocol):
             self._succeed(engine, chain[0] if chain else None)
 
     async def _ask(self, engine: Engine, certificate: Certificate, check_origin: CheckOrigin) -> None:
-        refusal = await check_origin(certificate, str(self._plain.get_extra_info("peername")[0]))
+        refusal = await check_origin(certificate, self._host)
         if self._plain.is_closing():
             return
         self._plain.resume_reading()

@@ -41,6 +41,8 @@ def test_name_covers_a_host(name: str, host: str, covered: bool) -> None:
 def test_address_is_covered_by_an_address_only() -> None:
     """Neither by a name that looks like one, nor by the common name."""
     assert certificate(addresses=("::1",)).covers("[0:0::1]")
+    assert certificate(addresses=("10.0.0.1",)).covers("::ffff:10.0.0.1")
+    assert certificate(addresses=("fe80::1",)).covers("fe80::1%eth0")
     assert not certificate("127.0.0.1", common_name="127.0.0.1").covers("127.0.0.1")
     assert not certificate(common_name="n1").covers("n1")
 
