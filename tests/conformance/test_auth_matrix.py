@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from tests.conformance import systems
-from tests.conformance.auth_matrix.cells import LOGINS, Cell, all_cells
+from tests.conformance.auth_matrix.cells import LOGINS, ROLES, Cell, Roles, all_cells, drawn_roles
 from tests.conformance.auth_matrix.run import Matrix, is_blind
 from tests.conformance.differential.pair import pair
 
@@ -26,12 +26,16 @@ def drawn() -> list[Cell]:
     return with_a_hash + [cell for cell in cells if not cell.costs_a_hash][:WITHOUT]
 
 
-@pytest.mark.parametrize("auth", [True, False], ids=["on", "off"])
-def test_everybody_gets_from_every_route_what_etcd_gives_him(*, auth: bool) -> None:
+@pytest.mark.parametrize(
+    ("auth", "roles"),
+    [(True, ROLES), (True, drawn_roles(random.Random(SEED))), (False, ROLES)],
+    ids=["on", "by chance", "off"],
+)
+def test_everybody_gets_from_every_route_what_etcd_gives_him(*, auth: bool, roles: Roles) -> None:
     """Statuses, headers and bodies, but for what a write tells him who may not read."""
     with systems.etcd() as oracle, systems.subject() as subject, pair(oracle, subject) as servers:
         servers.align()
-        found = Matrix(servers, auth=auth).run(drawn())
+        found = Matrix(servers, auth=auth, roles=roles).run(drawn())
     assert not found.differences, "\n".join(found.differences)
     assert (found.closed > CLOSED_SHARE * found.cells) is auth, "the matrix has open and closed cells"
 
@@ -42,4 +46,4 @@ def test_matrix_has_everybody_in_every_kind_of_request() -> None:
     assert len(cells) == len(set(cells))
     assert len(cells) > 400 * len(LOGINS)
     assert {cell.login for cell in cells} == set(LOGINS)
-    assert any(is_blind(cell) for cell in cells)
+    assert any(is_blind(cell, ROLES) for cell in cells)

@@ -1,4 +1,4 @@
-"""`python -m tests.conformance.auth_matrix [--cells N] [--seed S]`: the matrix with auth on, then with auth off."""
+"""`python -m tests.conformance.auth_matrix [--cells N] [--seed S]`: auth on, on with roles by chance, and off."""
 
 import argparse
 import random
@@ -8,7 +8,7 @@ from time import monotonic
 
 from tests import tried
 from tests.conformance import systems
-from tests.conformance.auth_matrix.cells import all_cells
+from tests.conformance.auth_matrix.cells import ROLES, all_cells, drawn_roles
 from tests.conformance.auth_matrix.run import Matrix
 from tests.conformance.differential.pair import pair
 
@@ -26,14 +26,14 @@ def main() -> int:
     chosen = cells[: arguments.cells or len(cells)]
     out.write(f"seed {arguments.seed}, {len(chosen)} of {len(cells)} cells\n")
     started, differences = monotonic(), 0
-    for auth in (True, False):
+    for auth, roles in ((True, ROLES), (True, drawn_roles(rng)), (False, ROLES)):
         with systems.etcd() as oracle, systems.subject() as subject, pair(oracle, subject) as servers:
             servers.align()
-            found = Matrix(servers, auth=auth).run(chosen)
+            found = Matrix(servers, auth=auth, roles=roles).run(chosen)
         differences += len(found.differences)
-        out.write(f"auth {'on' if auth else 'off'}: {found.cells} cells, {found.closed} closed on both\n")
+        out.write(f"auth {'on' if auth else 'off'}, {roles}: {found.cells} cells, {found.closed} closed on both\n")
         out.write("".join(f"  {words}\n" for words in found.differences[:50]))
-    out.write(tried.line({"cells": 2 * len(chosen)}) + "\n")
+    out.write(tried.line({"cells": 3 * len(chosen)}) + "\n")
     out.write(f"{differences} differences, in {monotonic() - started:.0f} s\n")
     return 1 if differences else 0
 

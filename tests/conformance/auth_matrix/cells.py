@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -10,7 +11,8 @@ from tests.conformance.wire import FORM, Request
 
 PASSWORD: Final = "pw"
 ROOT: Final = f"root:{PASSWORD}"
-ROLES: Final[dict[str, tuple[list[str], list[str]]]] = {
+Roles = Mapping[str, tuple[list[str], list[str]]]
+ROLES: Final[Roles] = {
     "reads": (["/m/a/*"], []),
     "writes": ([], ["/m/a/*"]),
     "both": (["/m/a/*"], ["/m/a/*"]),
@@ -22,6 +24,12 @@ ROLES: Final[dict[str, tuple[list[str], list[str]]]] = {
     "guest": (["/m/open/*", "/m/a/open"], ["/m/open/*"]),
 }
 """By role, which is also a user's name, what it may read and write."""
+ROLES_OF: Final = {"two": ["reads", "writes"], "none": [], "gone": ["missing"]}
+"""By user, where that is not the role of the same name alone."""
+PATTERNS: Final = (
+    *("/m/a", "/m/a/", "/m/a/*", "/m/a*", "/m/a/k", "/m/a/k*", "/m/a/k/", "/m/a/d*", "/m/ab", "/m/ab/*", "/m", "/m/"),
+    *("/m/*", "/m/open/*", "/m/open/", "/", "/*", "*", "m/a/*", "/m/b/*"),
+)
 LOGINS: Final = (
     None,
     "",
@@ -174,14 +182,23 @@ def _url(target: str, query: str) -> str:
     return f"/v2/keys{target}" + (f"?{query}" if query else "")
 
 
-def preparation() -> list[Request]:
+def drawn_roles(rng: random.Random) -> Roles:
+    """The same roles with patterns by chance."""
+
+    def some() -> list[str]:
+        return rng.sample(PATTERNS, rng.choice((0, 1, 1, 2, 3)))
+
+    return {role: (some(), some()) for role in ROLES}
+
+
+def preparation(roles: Roles) -> list[Request]:
     """Users and roles, before auth is turned on."""
     bodies: list[tuple[str, str, dict[str, Any]]] = [("users", "root", {"user": "root", "password": PASSWORD})]
-    for role, (read, write) in ROLES.items():
+    for role, (read, write) in roles.items():
         bodies.append(("roles", role, {"role": role, "permissions": {"kv": {"read": read, "write": write}}}))
         bodies.append(("users", role, {"user": role, "password": PASSWORD, "roles": [role]}))
-    for name, roles in (("two", ["reads", "writes"]), ("none", []), ("gone", ["missing"])):
-        bodies.append(("users", name, {"user": name, "password": PASSWORD, "roles": roles}))
+    for name, given in ROLES_OF.items():
+        bodies.append(("users", name, {"user": name, "password": PASSWORD, "roles": given}))
     return [
         Request("PUT", f"/v2/auth/{kind}/{name}".encode(), json.dumps(body).encode(), "application/json")
         for kind, name, body in bodies

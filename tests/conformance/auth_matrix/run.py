@@ -4,8 +4,19 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
+from urllib.parse import unquote
 
-from tests.conformance.auth_matrix.cells import MEASURED, ROOT, TREE, Cell, authorization, preparation
+from tests.conformance.auth_matrix.cells import (
+    MEASURED,
+    ROLES,
+    ROLES_OF,
+    ROOT,
+    TREE,
+    Cell,
+    Roles,
+    authorization,
+    preparation,
+)
 from tests.conformance.comparison import comparable, difference
 from tests.conformance.differential.pair import Pair
 from tests.conformance.scene import SILENCE_S
@@ -31,12 +42,13 @@ class Findings:
 class Matrix:
     """Two servers whose users and roles are the same."""
 
-    def __init__(self, servers: Pair, *, auth: bool) -> None:
+    def __init__(self, servers: Pair, *, auth: bool, roles: Roles = ROLES) -> None:
         """Make the users; turn auth on if so asked. Both servers are at the same index."""
         self._servers = servers
         self._auth = auth
+        self._roles = roles
         self._history = 0
-        for request in preparation():
+        for request in preparation(roles):
             expected, actual = servers.ask(request)
             assert expected.status == actual.status < 300, request
         self._sow()
@@ -64,7 +76,7 @@ class Matrix:
             found.cells += 1
             expected, actual = self._ask(cell)
             found.closed += expected.status == actual.status == 401
-            if words := compared(cell, expected, actual, auth=self._auth):
+            if words := compared(cell, expected, actual, self._roles if self._auth else None):
                 found.differences.append(f"{cell}: {words}")
             if found.cells % RESOWN_EVERY == 0:
                 self._sow()
@@ -96,12 +108,12 @@ def _first_event(connection: Connection) -> bytes:
         return b""
 
 
-def compared(cell: Cell, expected: Answer, actual: Answer, *, auth: bool) -> str | None:
+def compared(cell: Cell, expected: Answer, actual: Answer, roles: Roles | None) -> str | None:
     """What differs, in words; None if nothing does that should not."""
     path = cell.target.partition("?")[0]
     if path in MEASURED and expected.status == 200:
         return None if actual.status == 200 else f"status {actual.status}, not 200"
-    if auth and is_blind(cell):
+    if roles is not None and is_blind(cell, roles):
         expected = without_previous(expected)
     one, other = comparable(expected, unsorted=True), comparable(actual, unsorted=True)
     if len(one.ttls) == len(other.ttls):
@@ -109,11 +121,16 @@ def compared(cell: Cell, expected: Answer, actual: Answer, *, auth: bool) -> str
     return difference(one, other)
 
 
-def is_blind(cell: Cell) -> bool:
-    """Whether it is a write of somebody who may write the key and not read it: kvraft tells him less."""
-    if not cell.is_key or cell.method not in {"PUT", "POST", "DELETE"} or cell.login is None:
+def is_blind(cell: Cell, roles: Roles) -> bool:
+    """Whether it is a write of a key that whoever asks may not read: kvraft tells him less (docs/differences.md)."""
+    if not cell.is_key or cell.method not in {"PUT", "POST", "DELETE"}:
         return False
-    return cell.login.partition(":")[0] == "writes"
+    user = "guest" if cell.login is None or cell.login == "" else cell.login.partition(":")[0]
+    if user == "root":
+        return False
+    key = unquote(cell.target.partition("?")[0].removeprefix("/v2/keys"))
+    patterns = [pattern for role in ROLES_OF.get(user, [user]) for pattern in roles.get(role, ([], []))[0]]
+    return not any(key.startswith(p[:-1]) if p.endswith("*") else key == p for p in patterns)
 
 
 def without_previous(answer: Answer) -> Answer:
