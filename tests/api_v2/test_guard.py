@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from kvraft.api_v2.asker import VERIFIED_CERTIFICATE, Asker, asker_on, authorization_in
 from kvraft.api_v2.guard import Guard, Unknown
+from kvraft.api_v2.server import bind, serve_metrics
 from kvraft.api_v2.settings import ApiSettings, AuthSettings
 from kvraft.keyspace.account_commands import (
     AccountCommand,
@@ -421,6 +422,16 @@ async def test_a_watch_ends_with_the_right_to_it(guarded: Served, changed: Accou
     assert b"secret" in await kept.read_chunk()
     for connection in (ended, kept):
         await connection.close()
+
+
+async def test_urls_for_metrics_take_no_watch_from_its_judge(guarded: Served) -> None:
+    """Both servers of one member are told of a change."""
+    metrics = await serve_metrics(guarded.backend, [bind("127.0.0.1", 0)], ApiSettings(), guarded.metrics)
+    ended = await watch(guarded, "/b?wait=true", "r:p")
+    change(guarded.backend, revoke("/b"))
+    assert await is_over(ended)
+    await ended.close()
+    await metrics.stop()
 
 
 async def test_a_watch_from_before_auth_is_the_guests(served: Served) -> None:
