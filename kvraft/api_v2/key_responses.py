@@ -4,6 +4,7 @@ Field order, omissions and escapes are those of etcd's structs under Go's encodi
 file that has one, `dir` only when true, `ttl` and the indices only when not 0, and each body ends with a line feed.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -97,7 +98,15 @@ def written_answer(written: Written, cluster_id: int, *, quiet: bool, blind: boo
     assert isinstance(event, Event), "no client can ask for a command without an event"
     action = event.action
     created = action is Action.CREATE or (action is Action.SET and event.prev_node is None)
-    shown = Event(action, event.node, None, event.refresh) if blind else event
+    shown = _unseen(event) if blind else event
     body = _ACTIONS[action] + b"}\n" if quiet and action in _QUIET_ACTIONS else event_json(shown)
     headers = key_headers(cluster_id, event.etcd_index, written.raft_index, written.raft_term)
     return Answer(201 if created else 200, headers, body)
+
+
+def _unseen(event: Event) -> Event:
+    """The event without what its writer has not brought himself: a refresh keeps the value that stood there."""
+    node = event.node
+    if event.refresh:
+        node = replace(node, value_json=None)
+    return Event(event.action, node, None, event.refresh)

@@ -165,8 +165,11 @@ async def test_recursion_needs_a_right_to_all_below(client: Connection, query: s
 
 
 async def test_who_may_not_read_learns_nothing_by_writing(guarded: Served, client: Connection) -> None:
-    """Neither prevNode nor the value in a failed compare; the statuses are as ever."""
+    """Neither prevNode, nor the value in a failed compare, nor the one that a refresh keeps; statuses are as ever."""
     seen = [
+        await ask(client, "PUT", "/v2/keys/b?refresh=true&ttl=100", "w:p", b""),
+        await ask(client, "PUT", "/v2/keys/b?refresh=true&ttl=100&prevExist=true", "w:p", b""),
+        await ask(client, "PUT", "/v2/keys/b?refresh=true&ttl=100&prevValue=old", "w:p", b""),
         await ask(client, "PUT", "/v2/keys/b", "w:p", b"value=1"),
         await ask(client, "PUT", "/v2/keys/b?prevValue=wrong", "w:p", b"value=2"),
         await ask(client, "PUT", "/v2/keys/b?prevIndex=7", "w:p", b"value=2"),
@@ -174,7 +177,7 @@ async def test_who_may_not_read_learns_nothing_by_writing(guarded: Served, clien
         await ask(client, "DELETE", "/v2/keys/b?prevValue=wrong", "w:p"),
         await ask(client, "DELETE", "/v2/keys/b", "w:p"),
     ]
-    assert [answer.status for answer in seen] == [200, 412, 412, 200, 412, 200]
+    assert [answer.status for answer in seen] == [200, 200, 200, 200, 412, 412, 200, 412, 200]
     assert all(b"old" not in answer.body and b"prevNode" not in answer.body for answer in seen)
     assert all(b"cause" not in answer.body for answer in seen)
     guarded.backend.apply(Authorized(guarded.backend.keyspace.accounts.revision, Set(b"/b", b"old")))
