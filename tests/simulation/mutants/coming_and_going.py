@@ -16,7 +16,7 @@ from kvraft.raft.state import State
 from kvraft.storage import going_alone
 from tests.simulation.mutants.planting import Mutant, replaced, together, wrapped
 
-_TEST = "tests/member/test_membership_schedules.py::test_members_come_and_go_through_many_seeds"
+_TEST = "tests/member/test_membership_schedules.py::test_whoever_is_wanted_votes_in_the_end_and_nothing_is_lost"
 
 
 def _held_by_anybody(state: State, leader: Leader) -> int:
