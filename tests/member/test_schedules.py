@@ -41,6 +41,6 @@ def test_a_command_that_is_sent_twice_is_found(tmp_path: pathlib.Path, monkeypat
 
     monkeypatch.setattr(Waiters, "forward_refused", heed_every_refusal)
     # What brings refusals late, and nothing else: one seed in six finds it, where one in a hundred does otherwise.
-    monkeypatch.setattr(schedules, "FAULTS", ("transfer", "transfer", "slow links", "heal"))
+    monkeypatch.setattr(schedules.Schedule, "faults", ("transfer", "transfer", "slow links", "heal"))
     with pytest.raises(ScheduleError, match="was applied 2 times"):
         run_seeds(range(10, 60), tmp_path)

@@ -13,7 +13,7 @@ from kvraft.testing.plugin import ClusterFactory
 from tests.jepsen_like.roster import Roster
 from tests.programs.patroni import TTL_S, Patroni, PrimaryWatch, Server, Writer
 
-pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.landing, pytest.mark.timeout(900)]
 
 BOOTSTRAP_S = 120.0
 FAILOVER_S = TTL_S + 60.0
