@@ -72,7 +72,7 @@ def selected(path: str, command: list[str]) -> bool:
 
 
 def unreached(names: list[str], commands: list[list[str]]) -> list[str]:
-    """Which of the matrix's names no part runs, nor `make test`, which is all of tests/ but what is marked torture."""
+    """Which names no part runs, nor `make test` and `make conformance`: all that is not marked torture."""
     modules = {command[1] for command in commands}
     unreached = []
     for name in names:

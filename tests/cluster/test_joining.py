@@ -13,7 +13,7 @@ import pytest
 from kvraft.testing import raw_http
 from kvraft.testing.cluster import Cluster, Member
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 
 def _write(member: Member, key: str, value: str = "1") -> None:

@@ -115,6 +115,7 @@ async def _restart_soon(member: Member) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.landing
 @pytest.mark.timeout(400)
 async def test_a_cluster_grows_and_shrinks_and_loses_its_leaders_while_clients_write(clusters: ClusterFactory) -> None:
     """1 to 3 to 5 and back to 3, the leader removed twice: nothing acknowledged is lost, and writes hardly pause."""
@@ -133,6 +134,7 @@ async def test_a_cluster_grows_and_shrinks_and_loses_its_leaders_while_clients_w
 
 
 @pytest.mark.slow
+@pytest.mark.landing
 @pytest.mark.timeout(400)
 async def test_kills_in_the_middle_of_changes_lose_nothing(clusters: ClusterFactory) -> None:
     """Every member is replaced by another, and in each change one process is killed: mostly the leader's."""

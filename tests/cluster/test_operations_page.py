@@ -18,7 +18,7 @@ import pytest
 from kvraft.testing import leash
 from kvraft.testing.cluster import Cluster, Member
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
 _PLACE: Final = re.compile(r"http://10\.0\.0\.(\d):(2379|2380)")

@@ -16,7 +16,7 @@ from kvraft.testing import leash, ports, raw_http
 from kvraft.testing.certificates import Authority
 from kvraft.testing.cluster import Cluster, Member
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 _FILE = """
 name: n1

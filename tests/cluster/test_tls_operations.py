@@ -16,7 +16,7 @@ import pytest
 from kvraft.testing import leash, ports
 from kvraft.testing.member import pause_or_exit
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
 NAMES: Final = ("n1", "n2", "n3")

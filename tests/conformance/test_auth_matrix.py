@@ -10,7 +10,7 @@ from tests.conformance.auth_matrix.cells import LOGINS, ROLES, Cell, Roles, all_
 from tests.conformance.auth_matrix.run import Matrix, is_blind
 from tests.conformance.differential.pair import pair
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 SEED: Final = 20261129
 WITH_A_HASH: Final = 40

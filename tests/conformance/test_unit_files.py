@@ -20,7 +20,7 @@ from kvraft.testing import leash
 from tests.conformance import unit_files
 from tests.conformance.unit_files import UNITS, Start
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 KVRAFT: Final = str(Path(sys.executable).with_name("kvraft"))
 ADDRESSES: Final = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
