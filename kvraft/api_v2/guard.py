@@ -149,7 +149,8 @@ class Guard:
 
     def _compare(self, digest: bytes, login: tuple[bytes, bytes], asker: Asker, done: Identified) -> None:
         name, password = login
-        if self._attempts.is_over(name, asker.address, clock.monotonic_ms()):
+        attempts, address = self._attempts, asker.address
+        if attempts.is_over(name, address, clock.monotonic_ms()):
             done(Unknown.WRONG)
             return
         user = self.accounts.users.get(name.decode("utf-8", "surrogateescape"))
@@ -159,7 +160,6 @@ class Guard:
             if is_right is None:
                 done(Unknown.BUSY)
             elif user is None or not is_right:
-                self._attempts.failed(name, asker.address, clock.monotonic_ms())
                 log.warning("login refused", user=name, address=asker.address, error="wrong name or password")
                 done(Unknown.WRONG)
             else:
@@ -175,10 +175,15 @@ class Guard:
         if waiting is not None:
             waiting.append(compared)
             return
+        if not attempts.begin(name, address, clock.monotonic_ms()):
+            done(Unknown.BUSY)
+            return
         waiting = self._comparing[key] = [compared]
 
         def tell(is_right: bool | None) -> None:
             del self._comparing[key]
+            is_wrong = is_right is not None and (user is None or not is_right)
+            attempts.end(name, address, clock.monotonic_ms(), was_wrong=is_wrong)
             for told in waiting:
                 told(is_right)
 

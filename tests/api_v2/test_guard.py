@@ -509,6 +509,27 @@ async def test_failures_are_bounded_if_the_operator_says_so(monkeypatch: pytest.
     await served.server.stop()
 
 
+async def test_guesses_at_once_are_no_more_than_guesses_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is being compared counts as if it were wrong, so that a bound of two is two; nobody hangs."""
+    compared = []
+
+    def wrong(password: bytes, _hash: bytes | None, _cost: int) -> bool:
+        compared.append(password)
+        return False
+
+    monkeypatch.setattr(passwords, "_is_right", wrong)
+    served = await start(ApiSettings(auth=AuthSettings(failures_max=2)))
+    populate(served.backend)
+    clients = [await served.connect() for _ in range(12)]
+    guesses = (ask(client, "GET", "/v2/keys/b", f"r:{number}") for number, client in enumerate(clients))
+    answers = await asyncio.gather(*guesses)
+    for each in clients:
+        await each.close()
+    assert len(compared) == 2
+    assert {answer.status for answer in answers} <= {401, 500}
+    await served.server.stop()
+
+
 def guard_of(settings: AuthSettings) -> Guard:
     """A guard over a populated backend, where no password is compared."""
     backend = MemoryBackend()
