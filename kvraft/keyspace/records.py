@@ -19,7 +19,8 @@ NODE_VERSION: Final = 1
 EVENT_VERSION: Final = 1
 META_VERSION: Final = 2
 META_VERSION_WITHOUT_PEER_URLS: Final = 1
-"""Read, not written: it has neither peer URLs nor removed ids."""
+"""Neither peer URLs nor removed ids: written as long as there are none, so that a member of an older version, which is
+to be upgraded yet, can load a snapshot."""
 STATE_HASH_BYTES: Final = 16
 
 _KEY: Final = struct.Struct(">Q")
@@ -264,11 +265,21 @@ def encode_meta(meta: Meta) -> bytes:
     }
     if meta.node_sum:
         body["node_sum"] = meta.node_sum.hex()
+    version = META_VERSION
+    if not (removed_ids or meta.accounts) and all(map(_is_as_before, meta.cluster.members.values())):
+        version = META_VERSION_WITHOUT_PEER_URLS
+        body["members"] = [(member_id, name, urls) for member_id, name, urls, *_ in members]
+        del body["removed_ids"]
     text = json.dumps(body, separators=(",", ":"))
     if meta.accounts:
         # As it stands, since many users are more text than all the rest and change seldom.
         text = f'{text[:-1]},"v2_accounts":{meta.accounts}}}'
-    return bytes([META_VERSION]) + text.encode()
+    return bytes([version]) + text.encode()
+
+
+def _is_as_before(member: ClusterMember) -> bool:
+    """Whether an older version's form says all of it."""
+    return not member.peer_urls and member.has_started == (member.name != "")
 
 
 def _texts(items: list[object]) -> tuple[str, ...]:

@@ -29,12 +29,14 @@ class Chores:
         submit: Callable[[Command, Callable[[Written | EtcdError], None]], object],
         log_clock_ms: Callable[[], int],
         idle_sync_ms: int,
+        newest_protocol: Callable[[int], int],
     ) -> None:
         self._cluster = cluster
         self._raft = raft
         self._applier = applier
         self._submit = submit
         self._log_clock_ms = log_clock_ms
+        self._newest_protocol = newest_protocol
         self._expirer = Expirer(idle_sync_ms)
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -80,7 +82,7 @@ class Chores:
             now = asyncio.get_running_loop().time()
             if self._led_since is None:
                 self._led_since = now
-            self._start("duty", self._cluster.leader_duty(now - self._led_since))
+            self._start("duty", self._cluster.leader_duty(now - self._led_since, self._newest_protocol))
         self._start("own", self._cluster.unpublished())
 
     def _start(self, kind: str, command: Command | None) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import final
 
 from kvraft import clock, logs
+from kvraft.keyspace.account_commands import AccountCommand
 from kvraft.keyspace.command_codec import encode_command
 from kvraft.keyspace.commands import Authorized, Command, MembershipCommand
 from kvraft.keyspace.errors import EtcdError
@@ -41,10 +42,12 @@ class ClientPort:
         disk: DiskWatch,
         stats: ServerStats,
         strict_check: StrictCheck | None,
+        newest_protocol: Callable[[int], int],
     ) -> None:
         """Without a strict check every change of the members that can be is made."""
         self._cluster = cluster
         self._strict_check = strict_check
+        self._newest_protocol = newest_protocol
         self._loop = loop
         self._raft = loop.raft
         self._applier = applier
@@ -87,6 +90,12 @@ class ClientPort:
             return outcomes.TOO_MANY_REQUESTS
         if self._disk.refuses(command):
             return outcomes.NO_SPACE
+        if isinstance(command, MembershipCommand | AccountCommand):
+            older = self._cluster.older_members(self._newest_protocol)
+            if older:
+                names = ",".join(map(self._cluster.peer_name, older))
+                log.warning("change refused: first start this version on every member", older=names)
+                return outcomes.OLDER_MEMBERS
         return None
 
     def read_barrier(self, done: Callable[[EtcdError | None], None]) -> Callable[[], None]:

@@ -7,13 +7,20 @@ One that came later goes by what it was told, until it has applied something.
 Which servers vote at the moment is Raft's configuration, which follows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, final
 
 from kvraft.founding import Founder
 from kvraft.keyspace.cluster import ClusterMember, ClusterState
-from kvraft.keyspace.commands import Command, PublishMember, RegisterFounders, SetClusterVersion, SetHistorySize
+from kvraft.keyspace.commands import (
+    Command,
+    PublishMember,
+    RegisterFounders,
+    RegisterMembers,
+    SetClusterVersion,
+    SetHistorySize,
+)
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.records import MemberRecord
 
@@ -24,6 +31,11 @@ MINIMUM_VERSION: Final = "3.0.0"
 MISSING_AFTER_S: Final = 3.0
 """So long a leader waits for all founders before it settles for the minimum: usually all are started together, and the
 minimum would cost them an index. Until then no member of a new cluster serves; etcd's does not wait."""
+PROTOCOL_OF_MEMBERSHIP: Final = 2
+"""Members that speak an older protocol stop at commands that change members or rights: those are kept from the log
+while one of them is known, so that a cluster can be upgraded member by member."""
+UNHEARD_AFTER_S: Final = 60.0
+"""So long a leader waits for members that it has not heard, before it writes what an older version cannot read."""
 _UNKNOWN: Final = ClusterMember()
 
 
@@ -125,14 +137,17 @@ class Cluster:
         is_told = told.has_started and (told.name, told.client_urls) == (own.name, own.client_urls)
         return None if is_told else own
 
-    def leader_duty(self, led_s: float) -> Command | None:
-        """What a leader has to settle for a young cluster, one command at a time, `led_s` after its election."""
+    def leader_duty(self, led_s: float, newest_protocol: Callable[[int], int]) -> Command | None:
+        """What a leader has to settle for a young or an upgraded cluster, one command at a time.
+
+        `led_s` after its election; `newest_protocol` is what each member speaks, 0 for one that was not heard.
+        """
         version = self._state.version
         if not version and self._keyspace.history.events_max != self._history_events_max:
             return SetHistorySize(self._history_events_max)
-        if self._unregistered():
-            founders = sorted(self._founders.items())
-            return RegisterFounders(tuple((member_id, it.name, it.peer_urls) for member_id, it in founders))
+        registration = self._registration(led_s, newest_protocol)
+        if registration is not None:
+            return registration
         if version not in ("", MINIMUM_VERSION):
             return None
         if self._all_started():
@@ -141,16 +156,22 @@ class Cluster:
             return SetClusterVersion(MINIMUM_VERSION)
         return None
 
-    def _unregistered(self) -> bool:
-        """Whether the state lacks a founder, or, being of an older version, where it is reached."""
+    def older_members(self, newest_protocol: Callable[[int], int]) -> list[int]:
+        """Those that are known to speak an older protocol, ascending."""
+        return [each for each in self.others() if 0 < newest_protocol(each) < PROTOCOL_OF_MEMBERSHIP]
+
+    def _registration(self, led_s: float, newest_protocol: Callable[[int], int]) -> Command | None:
+        """What registers founders that the state lacks, or, where an older version wrote it, where they are reached."""
         state = self._state
-        for member_id, founder in self._founders.items():
-            if member_id in state.removed_ids:
-                continue
-            member = state.members.get(member_id)
-            if member is None or (founder.peer_urls and not member.peer_urls):
-                return True
-        return False
+        founders = {each: it for each, it in self._founders.items() if each not in state.removed_ids}
+        lacks_some = not founders.keys() <= state.members.keys()
+        if not lacks_some and all(state.members[each].peer_urls or not it.peer_urls for each, it in founders.items()):
+            return None
+        if self.older_members(newest_protocol):
+            return RegisterMembers(tuple(sorted(founders))) if lacks_some else None
+        if not lacks_some and led_s < UNHEARD_AFTER_S and not all(map(newest_protocol, self.others())):
+            return None
+        return RegisterFounders(tuple((each, it.name, it.peer_urls) for each, it in sorted(self._founders.items())))
 
     def is_settled(self) -> bool:
         """Whether no index moves by itself any more: this member is published, and the version is what it will be.

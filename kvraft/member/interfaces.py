@@ -165,6 +165,10 @@ class Transport(Protocol):
         """Whether frames sent now have a session to leave on."""
         ...
 
+    def newest_protocol(self, member_id: int) -> int:
+        """The newest protocol version that a peer has said that it speaks; 0 if it has not been heard yet."""
+        ...
+
     def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:
         """Stream a spool file to a peer, resuming what it already has; `done(False)` if it failed."""
         ...

@@ -88,7 +88,9 @@ class Member:
         )
         disk = DiskWatch(log_store, free_bytes, applier.owed_bytes, settings.uncommitted_bytes_max)
         strict_check = StrictCheck(cluster, transport.is_connected) if settings.strict_reconfig_check else None
-        self.clients = ClientPort(cluster, self.loop, applier, self._requests, disk, stats, strict_check)
+        self.clients = ClientPort(
+            cluster, self.loop, applier, self._requests, disk, stats, strict_check, transport.newest_protocol
+        )
         self._durable = DurableState(
             applier,
             log_store,
@@ -102,7 +104,13 @@ class Member:
             disk.has_room,
         )
         self._chores = Chores(
-            cluster, raft, applier, self.clients.submit, self.clients.log_clock_ms, settings.idle_sync_ms
+            cluster,
+            raft,
+            applier,
+            self.clients.submit,
+            self.clients.log_clock_ms,
+            settings.idle_sync_ms,
+            transport.newest_protocol,
         )
         self._handover = Handover(own.name, self.loop, transport.is_connected, settings.election_timeout_ms)
         self._membership_watch = MembershipWatch(cluster, raft, applier, transport)

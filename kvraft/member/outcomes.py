@@ -9,6 +9,7 @@ from kvraft.keyspace.errors import ErrorCode, EtcdError
 TIMED_OUT: Final = b"etcdserver: request timed out"
 TIMED_OUT_LEADER_LOST: Final = b"etcdserver: request timed out, possibly due to previous leader failure"
 TIMED_OUT_CONNECTION_LOST: Final = b"etcdserver: request timed out, possibly due to connection lost"
+OLDER_MEMBERS: Final = b"etcdserver: not all members run this version"
 TOO_MANY_REQUESTS: Final = b"etcdserver: too many requests"
 STOPPED: Final = b"etcdserver: server stopped"
 NO_SPACE: Final = b"etcdserver: no space"

@@ -14,8 +14,9 @@ from kvraft.transport.interfaces import LocalMember
 
 PROTOCOL_VERSION_MIN: Final = 1
 """The oldest protocol this program speaks."""
-PROTOCOL_VERSION_MAX: Final = 1
-"""The newest. Version 1 is all of proto/raft.proto."""
+PROTOCOL_VERSION_MAX: Final = 2
+"""The newest. Version 1 is all of proto/raft.proto; who speaks version 2 knows the commands that change members and
+rights, too (`kvraft/member/cluster.py`)."""
 INSTANCE_BYTES: Final = 8
 """Length of the random name that a process gives itself."""
 
@@ -65,6 +66,8 @@ class Gate:
         """The peers that this member knows; the transport keeps it."""
         self.urls: Mapping[int, Sequence[str]] = {}
         """And where they are."""
+        self.spoken: Final[dict[int, int]] = {}
+        """The newest protocol version of each member, as it was last accepted."""
 
     def local_hello(self) -> PeerHello:
         """What is true of this member now."""
@@ -80,7 +83,10 @@ class Gate:
 
     def judge(self, theirs: Greeting) -> GreetingRefused | None:
         """Why a dialler's greeting is not accepted, or None."""
-        return judge_greeting(theirs, self.local_hello(), self.members, self._local.judge)
+        refusal = judge_greeting(theirs, self.local_hello(), self.members, self._local.judge)
+        if refusal is None:
+            self.spoken[theirs.hello.member_id] = theirs.protocol_version_max
+        return refusal
 
     def judge_answer(self, theirs: Greeting, dialled: int, lane: Lane, session: int) -> GreetingRefused | None:
         """Why an acceptor's greeting is not accepted, or None: it must also be the member dialled, on this lane."""

@@ -206,6 +206,10 @@ class PeerTransport:
         """Whether frames sent now have a session to leave on, and their answers to come back on."""
         return self._links.current(member_id) is not None
 
+    def newest_protocol(self, member_id: int) -> int:
+        """What a peer has said that it speaks; 0 if it has not been heard yet."""
+        return self._gate.spoken.get(member_id, 0)
+
     def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:
         """Stream a spool file to a peer, resuming what it already has; `done(False)` if it failed.
 

@@ -135,6 +135,19 @@ def test_every_kind_of_record_has_its_golden_bytes() -> None:
     assert json.loads(GOLDEN_META.read_text()) == {"meta": encode_meta(META).hex()}
 
 
+def test_meta_record_is_of_the_first_version_as_long_as_that_says_everything() -> None:
+    """So a member that is to be upgraded yet can load a snapshot; each thing that it cannot say makes it the second."""
+    first = bytes.fromhex(json.loads(GOLDEN.read_text())["meta"])
+    assert first[0] == 1
+    meta = decode_meta(first)
+    assert encode_meta(meta) == first
+    for member in (ClusterMember(("http://a:1",)), ClusterMember(name="n1"), ClusterMember(has_started=True)):
+        changed = replace(meta, cluster=ClusterState({1: member}, set(), "3.4.0"))
+        assert encode_meta(changed)[0] == 2
+        assert decode_meta(encode_meta(changed)).cluster == changed.cluster
+    assert encode_meta(replace(meta, cluster=replace(meta.cluster, removed_ids={9})))[0] == 2
+
+
 def test_golden_records_come_back_as_what_was_written() -> None:
     """Read from the committed bytes, not from fresh ones."""
     golden = {name: bytes.fromhex(record) for name, record in json.loads(GOLDEN.read_text()).items()}

@@ -16,6 +16,7 @@ from kvraft.raft.effects import Effects, Persist, Role
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
 from kvraft.raft.inputs import Input
 from kvraft.raft.restored import LogPosition, SnapshotFile
+from kvraft.transport.handshake import PROTOCOL_VERSION_MAX
 
 
 def log_of(*payloads: bytes | None, term: int = 1, after: Entry | None = None) -> list[Entry]:
@@ -41,6 +42,7 @@ class RecordingTransport:
     def __init__(self) -> None:
         self.sent: list[tuple[int, Frame]] = []
         self.connected = {1, 2, 3}
+        self.protocols: dict[int, int] = {}
         self.peers: dict[int, tuple[str, ...]] = {}
         self.snapshots: list[tuple[int, SnapshotFile, Callable[[bool], None]]] = []
 
@@ -55,6 +57,9 @@ class RecordingTransport:
 
     def is_connected(self, member_id: int) -> bool:
         return member_id in self.connected
+
+    def newest_protocol(self, member_id: int) -> int:
+        return self.protocols.get(member_id, PROTOCOL_VERSION_MAX)
 
     def send_snapshot(self, to_member: int, term: int, snapshot: SnapshotFile, done: Callable[[bool], None]) -> None:
         self.snapshots.append((to_member, snapshot, done))

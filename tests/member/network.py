@@ -17,7 +17,7 @@ from kvraft.member.interfaces import Frame, SnapshotFile, TransportEvents
 from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused, PeerHello
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.storage.spool import Spool
-from kvraft.transport.handshake import Greeting, Lane, judge_greeting
+from kvraft.transport.handshake import PROTOCOL_VERSION_MAX, Greeting, Lane, judge_greeting
 
 _INSTANCES: Final = itertools.count()
 """Each start of a member has a transport of its own."""
@@ -255,6 +255,9 @@ class LinkTransport:
             self._network.send(self.member_id, to_member, frames)
         else:
             asyncio.get_running_loop().call_soon(self._told_dropped, to_member, frames)
+
+    def newest_protocol(self, member_id: int) -> int:
+        return PROTOCOL_VERSION_MAX if self.is_connected(member_id) else 0
 
     def is_connected(self, member_id: int) -> bool:
         return not self.stopped and self._network.is_up(self.member_id, member_id)

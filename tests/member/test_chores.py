@@ -43,6 +43,7 @@ class Desk:
             self.submit,
             lambda: self.clock_ms,
             idle_sync_ms=30_000,
+            newest_protocol=lambda _: 2,
         )
 
     def submit(self, command: Command, done: Callable[[Written | EtcdError], None]) -> None:

@@ -10,7 +10,7 @@ from kvraft.keyspace.commands import (
     SetClusterVersion,
 )
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.member.cluster import CLUSTER_VERSION, MINIMUM_VERSION, Cluster
+from kvraft.member.cluster import CLUSTER_VERSION, MINIMUM_VERSION, UNHEARD_AFTER_S, Cluster
 from tests.member.host import FOUNDERS, HISTORY_EVENTS, MEMBER_IDS, REGISTRATION, cluster_of
 
 
@@ -105,8 +105,31 @@ def test_leader_fills_in_where_the_members_of_an_older_version_are_reached() -> 
     keyspace.apply(RemoveMember(3), 0)
     keyspace.apply(SetClusterVersion(CLUSTER_VERSION), 0)
     cluster, index = cluster_of(1, keyspace), keyspace.etcd_index
-    duty = cluster.leader_duty(0)
+    duty = cluster.leader_duty(0, lambda _: 2)
     assert duty == REGISTRATION
     keyspace.apply(duty, 0)
-    assert (cluster.leader_duty(0), keyspace.etcd_index) == (None, index)
+    assert (cluster.leader_duty(0, lambda _: 2), keyspace.etcd_index) == (None, index)
     assert [record.peer_urls for record in cluster.members()] == [founder.peer_urls for founder in FOUNDERS[:2]]
+
+
+def test_leader_writes_nothing_that_a_member_of_an_older_version_would_stop_at() -> None:
+    """While one is known, and, where there were such members, while one has not been heard, for a minute.
+
+    A young cluster is founded as an older version would: it must not wait.
+    """
+    keyspace = Keyspace()
+    keyspace.history.set_events_max(HISTORY_EVENTS)
+    cluster = cluster_of(1, keyspace)
+    spoken = {2: 0, 3: 1}
+    assert cluster.leader_duty(0, spoken.__getitem__) == RegisterMembers(MEMBER_IDS)
+    keyspace.apply(RegisterMembers(MEMBER_IDS), 0)
+    assert cluster.leader_duty(0, spoken.__getitem__) is None
+    assert cluster.leader_duty(UNHEARD_AFTER_S, spoken.__getitem__) == SetClusterVersion(MINIMUM_VERSION)
+    assert cluster.older_members(spoken.__getitem__) == [3]
+    spoken[3] = 2
+    assert cluster.leader_duty(0, spoken.__getitem__) is None
+    assert cluster.leader_duty(UNHEARD_AFTER_S, spoken.__getitem__) == REGISTRATION
+    spoken[2] = 3
+    assert cluster.leader_duty(0, spoken.__getitem__) == REGISTRATION
+    assert cluster.older_members(spoken.__getitem__) == []
+    assert cluster_of(1, Keyspace()).leader_duty(0, {2: 0, 3: 0}.__getitem__) != RegisterMembers(MEMBER_IDS)

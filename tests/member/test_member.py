@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Callable, Coroutine
 from typing import Any, final
 
-from kvraft.keyspace.commands import Command, CreateInOrder, PublishMember, Set, SetClusterVersion
+from kvraft.keyspace.account_commands import DisableAuth
+from kvraft.keyspace.commands import Command, CreateInOrder, PublishMember, RemoveMember, Set, SetClusterVersion
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.cluster import Cluster
 from kvraft.member.member import Member
+from kvraft.member.outcomes import OLDER_MEMBERS
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
 from kvraft.member.waiters import REQUEST_ID_BYTES, Waiter
@@ -377,5 +379,26 @@ def test_member_starts_to_serve_once_it_is_published_and_the_cluster_has_its_ver
         assert starting.done()
         await starting
         await follower.member.stop()
+
+    tell(tmp_path, story)
+
+
+def test_changes_of_members_and_users_wait_until_no_member_is_of_an_older_version(tmp_path: pathlib.Path) -> None:
+    """An older one would stop at them. Writes go on, and who is not there at all holds up nobody."""
+
+    async def story(follower: Follower) -> None:
+        changes: list[Command] = [RemoveMember(3), DisableAuth()]
+        follower.transport.protocols = {2: 1, 3: 0}
+        await follower.lead(2, 1, payload_of(REGISTRATION))
+        for command in changes:
+            follower.member.clients.submit(command, follower.outcomes.append)
+        await follower.post()
+        assert [ended.cause for ended in follower.outcomes if isinstance(ended, EtcdError)] == [OLDER_MEMBERS] * 2
+        assert len(follower.forwarded()) == 1
+        follower.transport.protocols[2] = 2
+        for command in changes:
+            follower.member.clients.submit(command, follower.outcomes.append)
+        await virtual_time.turns()
+        assert len(follower.forwarded()) == 2
 
     tell(tmp_path, story)

@@ -39,8 +39,8 @@ from kvraft.transport import codec, envelope, framing
 from kvraft.transport.handshake import Greeting, Lane
 
 PATH: Final = Path(__file__).parents[1] / "data" / "transport" / "wire.json"
-GREETING: Final = Greeting(
-    PeerHello(0xCAFE, 0xA1, 7, 1234, 6, bytes(range(16)), fresh=False), 0xB2, Lane.ENTRIES, b"instance", 5
+GREETING: Final = Greeting(  # of a program that speaks version 1 alone
+    PeerHello(0xCAFE, 0xA1, 7, 1234, 6, bytes(range(16)), fresh=False), 0xB2, Lane.ENTRIES, b"instance", 5, 1, 1
 )
 HEADER: Final = envelope.SnapshotHeader("4d2-6-000102030405060708090a0b0c0d0e0f", 1 << 30, 1234, 7)
 REFUSAL: Final = GreetingRefused(GreetingRefusalReason.WIPED, "its data directory is empty")

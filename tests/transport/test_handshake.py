@@ -40,7 +40,7 @@ def test_our_greeting_says_what_is_true_when_it_is_sent() -> None:
     ("greeting", "kind", "words"),
     [
         (
-            dataclasses.replace(THEIRS, protocol_version_min=2, protocol_version_max=3),
+            dataclasses.replace(THEIRS, protocol_version_min=PROTOCOL_VERSION_MAX + 1, protocol_version_max=9),
             GreetingRefusalReason.PROTOCOL,
             "upgrade",
         ),
@@ -97,6 +97,15 @@ def test_a_newer_program_that_still_speaks_our_protocol_is_accepted() -> None:
     assert _gate().judge(dataclasses.replace(THEIRS, protocol_version_max=PROTOCOL_VERSION_MAX + 5)) is None
 
 
+def test_what_a_peer_speaks_is_known_from_its_last_accepted_greeting() -> None:
+    """An older program may be replaced by a newer one, and the other way round; who was refused has said nothing."""
+    gate = _gate()
+    for spoken in (1, 2, 1):
+        gate.judge(dataclasses.replace(THEIRS, protocol_version_max=spoken))
+        gate.judge(dataclasses.replace(THEIRS, hello=support.hello(9), protocol_version_max=spoken))
+        assert gate.spoken == {2: spoken}
+
+
 def test_an_answer_from_another_member_or_lane_is_refused() -> None:
     """Crossed peer URLs: the dialled address belongs to somebody else."""
     crossed = _gate().judge_answer(THEIRS, 3, Lane.CONTROL, 7)
@@ -121,7 +130,7 @@ def test_the_member_judges_last_and_never_a_stranger() -> None:
 
     gate = _gate(support.Local(MINE, verdict))
     gate.judge(dataclasses.replace(THEIRS, hello=support.hello(2, 99)))
-    gate.judge(dataclasses.replace(THEIRS, protocol_version_min=2, protocol_version_max=2))
+    gate.judge(dataclasses.replace(THEIRS, protocol_version_min=9, protocol_version_max=9))
     gate.judge(dataclasses.replace(THEIRS, to_member_id=3))
     assert asked == []
     assert gate.judge(THEIRS) == GreetingRefused(GreetingRefusalReason.WIPED, "wiped")
