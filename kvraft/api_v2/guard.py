@@ -59,6 +59,9 @@ class Guard:
         self._settings = settings
         self._passwords = passwords
         self._remembered = RememberedLogins()
+        """By Authorization headers, which cost a hash each."""
+        self._by_lines = RememberedLogins()
+        """By all header lines, which cost nothing: in the other they could push out what does."""
         self._attempts = Attempts(settings.failures_max)
         self._comparing: dict[tuple[bytes, bytes | None], list[Callable[[bool | None], None]]] = {}
         """Headers that are being compared with a hash, and who waits for it: one client's many connections cost one."""
@@ -105,7 +108,7 @@ class Guard:
         Who sends the same header lines again is known by their digest, without a look at what they say.
         """
         token = exchange.token()
-        known = self._remembered.find(token) if token else None
+        known = self._by_lines.find(token) if token else None
         if known is not None and self._is_current(known):
             done(known)
             return
@@ -116,7 +119,7 @@ class Guard:
         def identified(login: Login | Unknown) -> None:
             # Only who has proved it by these very lines: a certificate belongs to a connection.
             if token and isinstance(login, Login) and login.password_hash:
-                self._remembered.remember(token, login)
+                self._by_lines.remember(token, login)
             done(login)
 
         self.ask_who(asker, identified)

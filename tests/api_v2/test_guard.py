@@ -25,7 +25,7 @@ from kvraft.keyspace.account_commands import (
 from kvraft.keyspace.commands import Authorized, Command, Set
 from kvraft.keyspace.errors import EtcdError
 from kvraft.records import Written
-from kvraft.security import passwords
+from kvraft.security import logins, passwords
 from kvraft.security.connection import CERTIFICATE
 from kvraft.security.logins import GUEST, Login
 from kvraft.security.passwords import Passwords
@@ -230,6 +230,27 @@ async def test_a_password_is_compared_once(client: Connection, monkeypatch: pyte
     for _ in range(2):
         assert (await ask(client, "GET", "/v2/keys/b", "r:wrong")).status == 401
     assert compared == [b"p", b"wrong", b"wrong"]
+
+
+async def test_header_lines_that_are_always_new_make_nobody_forgotten(
+    client: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a client are that numbers its requests: its own password, and everybody else's, costs no hash."""
+    compared = []
+    is_right = passwords._is_right
+
+    def counted(password: bytes, password_hash: bytes | None, cost: int) -> bool:
+        compared.append(password)
+        return is_right(password, password_hash, 4)
+
+    monkeypatch.setattr(passwords, "_is_right", counted)
+    monkeypatch.setattr(logins, "REMEMBERED_MAX", 4)
+    assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+    for number in range(12):
+        headers = (basic("rw:p"), ("X-Request-Id", str(number)))
+        assert (await client.request("GET", "/v2/keys/b", headers=headers)).status == 200
+    assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+    assert len(compared) == 2
 
 
 async def test_many_connections_of_one_client_cost_one_hash(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
