@@ -3,7 +3,10 @@
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @final
@@ -58,7 +61,15 @@ def parse(der: bytes) -> Certificate:
     """
     from cryptography import x509  # noqa: PLC0415 -- a member without TLS never loads it
 
-    certificate = x509.load_der_x509_certificate(der)
+    try:
+        return _read(x509.load_der_x509_certificate(der))
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
+
+
+def _read(certificate: "x509.Certificate") -> Certificate:
+    from cryptography import x509  # noqa: PLC0415 -- as above
+
     dns_names: list[str] = []
     addresses: list[str] = []
     try:

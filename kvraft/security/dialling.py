@@ -42,7 +42,10 @@ async def dial(
 
 def _accepted(engine: Engine, is_self_signed: bool, loaded: Loaded) -> list[Certificate]:
     """What the other side has shown, whose chain and host OpenSSL has verified, if that is within the rules."""
-    chain = engine.chain()
+    try:
+        chain = engine.chain()
+    except ValueError as error:
+        raise ConnectionError(f"its certificate cannot be read: {error}") from None
     refusal = "" if is_self_signed else loaded.rules.why_refused(chain, clock.wall_ns() // 10**9)
     if refusal:
         raise ConnectionError(refusal)

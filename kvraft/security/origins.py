@@ -47,7 +47,7 @@ def _look_up(address: str, dns_names: tuple[str, ...]) -> Answers:
         names.append(name)
     for name in dns_names:
         if not name.startswith("*"):
-            with contextlib.suppress(OSError, UnicodeError):
+            with contextlib.suppress(OSError, ValueError):  # no name at all, as one with a NUL in it
                 addresses += [str(each[4][0]) for each in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
     return names, addresses
 

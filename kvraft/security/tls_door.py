@@ -125,7 +125,11 @@ class TlsDoor:
         if self._turns:  # First: whatever goes wrong below, the next one has its turn.
             asyncio.get_running_loop().call_soon(self._turn)
         if handshake in self._unfinished:
-            handshake.step()
+            try:
+                handshake.step()
+            except Exception:  # noqa: BLE001 -- strangers choose what comes in: a defect that they find is no member's end
+                _log.exception("a handshake failed", listener=self._listener, address=handshake.address)
+                handshake.abort()
 
     def _on_time(self) -> None:
         self._timer = None

@@ -103,6 +103,19 @@ class Authority:
         return str(path)
 
 
+def append_odd(cert_file: str) -> None:
+    """Put a certificate behind the one in a file that OpenSSL carries along and `cryptography` does not read.
+
+    An alternative name is of a kind that nobody uses (x400Address, RFC 5280, section 4.2.1.6).
+    """
+    key, subject = ec.generate_private_key(ec.SECP256R1()), _subject("odd")
+    names = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x02\xa3\x00")
+    builder = _builder(subject, subject, key.public_key(), _now() - _DAY, _now() + _DAY)
+    odd = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    path = pathlib.Path(cert_file)
+    replace(path, path.read_bytes() + odd.public_bytes(_PEM))
+
+
 def replace(path: pathlib.Path, data: bytes) -> None:
     """Put new contents in place of a file in one step, as whoever renews certificates should."""
     new = path.with_name(path.name + ".new")

@@ -15,7 +15,7 @@ from kvraft.security.certificates import Certificate
 from kvraft.security.credentials import Credentials
 from kvraft.security.files import TlsFiles
 from kvraft.security.tls_door import TlsDoor
-from kvraft.testing.certificates import Authority
+from kvraft.testing.certificates import Authority, append_odd
 from kvraft.transport.listening import listen
 
 WAIT_S = 20.0
@@ -51,10 +51,11 @@ async def echo(port: int, context: ssl.SSLContext, data: bytes) -> bytes:
     """What comes back."""
     async with asyncio.timeout(WAIT_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        writer.write(data)
-        answer = await reader.readexactly(len(data))
-        writer.close()
-    return answer
+        try:
+            writer.write(data)
+            return await reader.readexactly(len(data))
+        finally:
+            writer.close()
 
 
 def hello(context: ssl.SSLContext) -> bytes:
@@ -93,6 +94,21 @@ async def test_any_bytes_end_in_peace(tmp_path: Path) -> None:
         async with asyncio.timeout(WAIT_S):
             for _ in range(15):
                 await asyncio.gather(*(attack() for _ in range(20)))
+        assert await echo(port, context, b"good") == b"good"
+        assert unhandled == []
+        assert door.unfinished == 0
+
+
+async def test_certificate_that_cannot_be_read_ends_its_own_connection_alone(tmp_path: Path) -> None:
+    """One that a client of ours sends along, which nobody has signed: no exception reaches the loop."""
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
+    async with echoing(tmp_path) as (door, port, context):
+        append_odd(str(tmp_path / "client.pem"))
+        odd = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        odd.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await echo(port, odd, b"odd")
         assert await echo(port, context, b"good") == b"good"
         assert unhandled == []
         assert door.unfinished == 0

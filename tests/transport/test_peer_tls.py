@@ -16,7 +16,7 @@ from kvraft.security.files import TlsFiles
 from kvraft.settings import urls
 from kvraft.start.tls import Keeper, Peers
 from kvraft.testing import ports
-from kvraft.testing.certificates import Authority, Pair
+from kvraft.testing.certificates import Authority, Pair, append_odd
 from kvraft.transport.dialler import UnreachableError
 from kvraft.transport.pb import raft_pb2 as pb
 from kvraft.transport.transport import PeerTransport
@@ -129,6 +129,16 @@ async def test_dialler_looks_at_whom_it_has_reached(
         with pytest.raises(UnreachableError, match=reason):
             await made.peers[0].transport._diallers[2]._dial()
         assert not made.peers[0].events.connected
+
+
+async def test_dialler_is_not_confused_by_a_certificate_that_cannot_be_read(tmp_path: Path) -> None:
+    """It has reached nobody, as with any other that it does not accept."""
+    ca = Authority(tmp_path)
+    pair = ca.issue("2")
+    append_odd(pair.cert_file)
+    async with members([tls_of(ca, ca.issue("1")), tls_of(ca, pair)]) as made:
+        with pytest.raises(UnreachableError, match="cannot be read"):
+            await made.peers[0].transport._diallers[2]._dial()
 
 
 async def test_members_with_one_name_are_let_in_where_one_is_allowed(tmp_path: Path) -> None:
