@@ -15,6 +15,7 @@ from kvraft.api_v2 import errors
 from kvraft.api_v2.aiohttp_connection import Handler, Sent, Server, WayOut
 from kvraft.api_v2.answers import Answer, Framing
 from kvraft.api_v2.app import App, Request
+from kvraft.api_v2.asker import says_forwarded
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.http_dates import DateLine
@@ -28,7 +29,6 @@ log = logs.get(__name__)
 _BODY_METHODS: Final = frozenset((b"PUT", b"POST"))
 _HOST: Final = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
 """What Go takes for a Host (net/http validHostHeader)."""
-_FORWARDED: Final = ("X-Forwarded-For", "Forwarded", "Via")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -123,7 +123,7 @@ class AiohttpFront:
             transport,
             self._dates() + cors,
             None if authorization is None else _raw(authorization),
-            forwarded=any(name in headers for name in _FORWARDED),
+            forwarded=says_forwarded(map(_raw, headers)),
         )
         exchange = handler.exchange = Exchange(connection, framing)
         if handler.has_ended:

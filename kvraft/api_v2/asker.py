@@ -1,12 +1,18 @@
 """Who asks, as far as his request and his connection say so; nothing of it is believed yet."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, final
 
 VERIFIED_CERTIFICATE: Final = "verified_certificate"
 """What a connection over TLS calls, in `get_extra_info`, the leaf of a client's verified chain."""
 _AUTHORIZATION: Final = re.compile(rb"(?:^|\n)authorization:[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE)
+_FORWARDING: Final = re.compile(
+    rb"via|(?:x-)?forwarded(?:-.+)?|x-real-ip|x-(?:client|ssl|envoy|original)-.+", re.IGNORECASE
+)
+"""Names of headers by which proxies tell whom they speak for: the standard's (RFC 7239, RFC 9110 7.6.3), and those that
+HAProxy, nginx, Envoy and Traefik send or that their manuals give."""
 
 
 @final
@@ -36,6 +42,11 @@ def authorization_in(block: bytes) -> bytes | None:
     """The first Authorization header in the header lines of a plain request."""
     found = _AUTHORIZATION.search(block)
     return None if found is None else found[1]
+
+
+def says_forwarded(names: Iterable[bytes]) -> bool:
+    """Whether a request with headers of these names says that a proxy has sent it on."""
+    return any(map(_FORWARDING.fullmatch, names))
 
 
 def asker_on(connection: _Connection, authorization: bytes | None, *, forwarded: bool) -> Asker:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, final
 
+from kvraft.api_v2.asker import says_forwarded
+
 HEAD_BYTES_MAX: Final = 64 << 10
 """Longer heads are aiohttp's: they are rare, and their length is then limited in one place."""
 
@@ -48,7 +50,6 @@ NO_FACTS: Final = HeaderFacts(0, None, keep_alive=True)
 _CREDENTIALS: Final = re.compile(rb"authorization", re.IGNORECASE)
 _ONCE: Final = frozenset((b"content-length", b"content-type", b"host", b"authorization"))
 """Twice, they are not plain."""
-_FORWARDED: Final = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 
 _remembered: dict[bytes, HeaderFacts | None] = {}
@@ -99,5 +100,5 @@ def parse_headers(block: bytes) -> HeaderFacts | None:
     host, length = once.get(b"host", b""), once.get(b"content-length", b"0")
     if not _HOST.fullmatch(host) or not _CONTENT_LENGTH.fullmatch(length):
         return None
-    forwarded = not _FORWARDED.isdisjoint(once)
+    forwarded = says_forwarded(once)
     return HeaderFacts(int(length), once.get(b"content-type"), keep_alive, b"authorization" in once, forwarded)

@@ -8,7 +8,7 @@ import bcrypt
 import pytest
 import pytest_asyncio
 
-from kvraft.api_v2.asker import VERIFIED_CERTIFICATE, Asker, asker_on, authorization_in
+from kvraft.api_v2.asker import VERIFIED_CERTIFICATE, Asker, asker_on, authorization_in, says_forwarded
 from kvraft.api_v2.guard import Guard, Unknown
 from kvraft.api_v2.server import bind, serve_metrics
 from kvraft.api_v2.settings import ApiSettings, AuthSettings
@@ -632,6 +632,22 @@ def test_a_certificate_that_a_proxy_has_shown_is_nobodys() -> None:
     assert asker_on(Transport("root"), None, forwarded=False) == Asker(None, "10.0.0.7", "root")
     assert asker_on(Transport("root"), b"x", forwarded=True) == Asker(b"x", "10.0.0.7", "")
     assert asker_on(Transport(None), None, forwarded=False) == Asker(None, "10.0.0.7", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_a_proxys"),
+    [
+        *(
+            (name, True)
+            for name in (b"Via", b"Forwarded", b"X-Forwarded-For", b"x-forwarded-client-cert", b"X-Real-IP")
+        ),
+        *((name, True) for name in (b"X-SSL-Client-CN", b"X-Client-Cert", b"X-Original-URI", b"X-Envoy-Peer")),
+        *((name, False) for name in (b"Host", b"X-Request-Id", b"Viable", b"Authorization")),
+    ],
+)
+def test_what_only_proxies_send_is_known(name: bytes, is_a_proxys: bool) -> None:
+    """Of the proxies that tell who asked they tell it in very different ways, and by one header each."""
+    assert says_forwarded([b"Host", name]) is is_a_proxys
 
 
 @pytest.mark.parametrize(

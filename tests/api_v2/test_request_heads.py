@@ -28,6 +28,11 @@ PLAIN = HeaderFacts(0, None, keep_alive=True)
         (HOST + b"AUTHORIZATION: Basic eDp5\r\n", HeaderFacts(0, None, True, has_credentials=True)),
         (HOST + b"x-forwarded-for: ::1\r\n", HeaderFacts(0, None, True, forwarded=True)),
         (HOST + b"Via: 1.1 proxy\r\n", HeaderFacts(0, None, True, forwarded=True)),
+        (HOST + b"X-Real-IP: 10.0.0.1\r\n", HeaderFacts(0, None, True, forwarded=True)),
+        (HOST + b"X-SSL-Client-CN: a\r\n", HeaderFacts(0, None, True, forwarded=True)),
+        (HOST + b"X-Forwarded-Proto: https\r\n", HeaderFacts(0, None, True, forwarded=True)),
+        (HOST + b"X-Envoy-External-Address: ::1\r\n", HeaderFacts(0, None, True, forwarded=True)),
+        (HOST + b"X-Request-Id: forwarded\r\n", HeaderFacts(0, None, True)),
         (HOST + b"Connection: close\r\nConnection: keep-alive\r\n", HeaderFacts(0, None, False)),
     ],
 )
