@@ -13,8 +13,9 @@ from typing import Final, final
 from kvraft.settings.flag_table import ALIASES, BESIDE_CONFIG_FILE, FLAGS, Flag, Use
 
 _PREFIX: Final = "ETCD_"
-_NEVER_EMPTY: Final = frozenset({"name", "initial-cluster"})
-"""Without them a member founds a cluster of its own: not what a script meant whose variable is empty."""
+_NEVER_EMPTY: Final = frozenset({"name", "initial-cluster", "join", "replace"})
+"""Without them a member founds a cluster of its own, or replaces nobody: not what a script meant whose variable is
+empty."""
 TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 """Go's strconv.ParseBool."""
 FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
