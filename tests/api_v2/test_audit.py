@@ -54,7 +54,14 @@ async def client(audited: Served) -> AsyncIterator[Connection]:
     [
         ("GET", "/v2/keys/b?quorum=true", "r:p", {"user": "r", "path": "/v2/keys/b", "outcome": 200}),
         ("GET", "/v2/keys/b", None, {"user": "", "path": "/v2/keys/b", "outcome": 401}),
-        ("GET", "/v2/keys/b", "r:wrong", {"user": "", "path": "/v2/keys/b", "outcome": 401}),
+        ("GET", "/v2/keys/b", "r:wrong", {"user": "", "claimed": "r", "path": "/v2/keys/b", "outcome": 401}),
+        ("GET", "/v2/auth/users", "no\n:x", {"user": "", "claimed": "no\n", "path": "/v2/auth/users", "outcome": 401}),
+        (
+            "GET",
+            "/v2/keys/b",
+            "n" * 300 + ":x",
+            {"user": "", "claimed": "n" * 256, "path": "/v2/keys/b", "outcome": 401},
+        ),
         ("GET", "/v2/keys/a", "r:p", {"user": "r", "path": "/v2/keys/a", "outcome": 401}),
         ("PUT", "/v2/keys/b?value=hidden&prevValue=secret", "w:p", {"user": "w", "path": "/v2/keys/b", "outcome": 412}),
         ("GET", "/v2/keys/a/%0a%22%ff", "r:p", {"user": "r", "path": '/v2/keys/a/\n"\\xff', "outcome": 404}),
