@@ -168,6 +168,6 @@ def _refused(door: HttpDoor, reply: Reply, what: str) -> NoReturn:
             "not all of its members are started and connected (--strict-reconfig-check): start them, or remove those "
             "that are gone"
             if has_leader
-            else "it has no leader: start a majority of its members first"
+            else "it has no leader: start a majority of its members first, which may then do what was asked for"
         )
     raise SettingsError(f"--join={reply.url}: the cluster did not {what}: {why}")

@@ -268,7 +268,7 @@ def test_member_that_would_be_where_another_is_is_refused(tmp_path: pathlib.Path
 @pytest.mark.parametrize(
     ("has_leader", "why"),
     [
-        (False, "it has no leader: start a majority of its members first"),
+        (False, "it has no leader: start a majority of its members first, which may then do what was asked for"),
         (True, "not all of its members are started and connected (--strict-reconfig-check)"),
     ],
 )
