@@ -2,6 +2,7 @@
 
 import gc
 import pathlib
+import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -35,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What `make torture` sets for the tests marked so."""
     parser.addoption("--torture-seed", type=int, default=1, help="of the tests marked torture")
     parser.addoption("--torture-scale", type=float, default=1.0, help="how much they try; 1 takes about 15 minutes")
+
+
+def pytest_configure() -> None:
+    """A shell that runs us in the background ignores Ctrl-C, which every process under test would inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
 
     opening         the door: `open_storage` gives a `Storage` with `log`, `state` and `start`
     environment     the data directory: lock, identity, format; aside: what a rebuild sets aside, and the way back
+    identity_keeper what it says of the cluster, while the member is at work
     going_alone     a cluster of one of what a survivor holds
     emptiness       whether there is anything in it
     log_place       the log on another disk, and its way there

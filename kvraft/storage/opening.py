@@ -21,6 +21,7 @@ from kvraft.storage.environment import (
 )
 from kvraft.storage.errors import StorageError, StorageFailedError
 from kvraft.storage.going_alone import Survivor, WentAlone, go_alone
+from kvraft.storage.identity_keeper import IdentityKeeper
 from kvraft.storage.interfaces import Directory, EnvironmentFile, OpenFile
 from kvraft.storage.lmdb_file import LmdbFile, Supply
 from kvraft.storage.log_place import LogPlace
@@ -44,6 +45,7 @@ class Storage:
     log: LogStore
     state: StateStore
     latch: FailureLatch
+    identity_keeper: IdentityKeeper
     went_alone: WentAlone | None = None
     """What became of the others, if this start has parted from them."""
 
@@ -54,14 +56,13 @@ class Storage:
 
     def forget_replaced(self) -> None:
         """The member in whose place this one came is removed: later starts have nothing to do with it."""
-        self._keep(lambda held: replace(held, replaces=0))
+        self.identity_keeper.keep(lambda held: replace(held, replaces=0))
 
     def keep_members(self, members: Sequence[Founder]) -> None:
         """These are the members of the day, for a start that cannot read the state."""
-        self._keep(lambda held: replace(held, members=() if set(members) == set(held.founders) else tuple(members)))
-
-    def _keep(self, change: Callable[[Identity], Identity]) -> None:
-        self.state.beside("keeping the identity", lambda: environment.change_identity(self.directory, change))
+        self.identity_keeper.keep(
+            lambda held: replace(held, members=() if set(members) == set(held.founders) else tuple(members))
+        )
 
     def start(
         self,
@@ -83,6 +84,7 @@ class Storage:
 
     def close(self) -> None:
         """Finish what is queued, and release the directory."""
+        self.identity_keeper.stop()
         self.directory.end_reading()
         self.state.close()
         self.log.close()
@@ -158,7 +160,7 @@ def open_storage(
                 f"data directory {path} cannot be used: {error}; give a directory on a sound disk with room"
             ) from error
         raise
-    return Storage(directory, log, state, latch, went_alone)
+    return Storage(directory, log, state, latch, IdentityKeeper(directory, state.beside), went_alone)
 
 
 def create_stores(

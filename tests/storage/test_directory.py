@@ -1,8 +1,10 @@
 """The data directory as a whole: first starts that break off, address space, free space, timers."""
 
 import asyncio
+import errno
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ from typing import Any
 import lmdb
 import pytest
 
-from kvraft.founding import Founder
+from kvraft.founding import Founder, Identity
 from kvraft.raft.effects import HardState, Rebuilding
-from kvraft.storage import codec, failpoints, lmdb_file
+from kvraft.storage import codec, environment, failpoints, identity_keeper, lmdb_file
 from kvraft.storage.aside import put_back
 from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity
 from kvraft.storage.errors import (
@@ -221,6 +223,40 @@ async def test_members_of_the_day_are_kept_with_the_identity_until_they_are_the_
         storage.forget_replaced()
         storage.close()
         assert stored_identity(data_path) == replace(identity, members=kept, replaces=0)
+
+
+async def test_identity_that_cannot_be_written_now_is_written_later(
+    data_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor left, or on a full disk, the member goes on; what came first is kept first."""
+    founders = (Founder(0xA1, "n1", ("http://a:1",)),)
+    identity = replace(IDENTITY, founders=founders, replaces=0xA9)
+    storage = open_small(data_path, identity)
+    storage.start(asyncio.get_running_loop(), lambda _: None, _raise)
+    failed, kept = asyncio.Event(), asyncio.Event()
+    loop, real = asyncio.get_running_loop(), environment.change_identity
+
+    def fail(*_: object) -> None:
+        loop.call_soon_threadsafe(failed.set)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def succeed(directory: DataDirectory, change: Callable[[Identity], Identity]) -> None:
+        real(directory, change)
+        loop.call_soon_threadsafe(kept.set)
+
+    monkeypatch.setattr(identity_keeper, "AGAIN_S", 0.01)
+    monkeypatch.setattr(environment, "change_identity", fail)
+    storage.keep_members((*founders, Founder(0xA2, "n2", ("http://b:1",))))
+    async with asyncio.timeout(10):
+        await failed.wait()
+    storage.keep_members((*founders, Founder(0xA3, "n3", ("http://c:1",))))
+    storage.forget_replaced()
+    monkeypatch.setattr(environment, "change_identity", succeed)
+    async with asyncio.timeout(10):
+        await kept.wait()
+    storage.close()
+    after = (*founders, Founder(0xA3, "n3", ("http://c:1",)))
+    assert stored_identity(data_path) == replace(identity, members=after, replaces=0)
 
 
 def _raise(error: StorageError) -> None:
