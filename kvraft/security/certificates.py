@@ -63,7 +63,7 @@ def parse(der: bytes) -> Certificate:
 
     try:
         return _read(x509.load_der_x509_certificate(der))
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except Exception as error:  # noqa: BLE001 -- cryptography's are of many kinds, most of them no ValueError
         raise ValueError(str(error)) from None
 
 
@@ -139,12 +139,16 @@ def revoked_serials(data: bytes) -> tuple[frozenset[int], int | None]:
     from cryptography import x509  # noqa: PLC0415 -- as above
 
     begin = b"-----BEGIN X509 CRL-----"
-    if begin in data:
-        lists = [x509.load_pem_x509_crl(begin + part) for part in data.split(begin)[1:]]
-    else:
-        lists = [x509.load_der_x509_crl(data)]
-    replaced = [int(each.next_update_utc.timestamp()) for each in lists if each.next_update_utc is not None]
-    return frozenset(revoked.serial_number for each in lists for revoked in each), min(replaced, default=None)
+    try:
+        if begin in data:
+            lists = [x509.load_pem_x509_crl(begin + part) for part in data.split(begin)[1:]]
+        else:
+            lists = [x509.load_der_x509_crl(data)]
+        replaced = [int(each.next_update_utc.timestamp()) for each in lists if each.next_update_utc is not None]
+        revoked = frozenset(entry.serial_number for each in lists for entry in each)
+    except Exception as error:  # noqa: BLE001 -- as above
+        raise ValueError(str(error)) from None
+    return revoked, min(replaced, default=None)
 
 
 def any_matches(names: Iterable[str], host: str) -> bool:

@@ -1,5 +1,7 @@
 """What certificates cover, which are refused, and what suites are called."""
 
+import base64
+import random
 import ssl
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kvraft.security import certificates, ciphers, origins, self_signed
-from kvraft.security.certificates import Certificate, Rules
+from kvraft.security.certificates import Certificate, Rules, parse, revoked_serials
 from kvraft.security.credentials import Credentials
 from kvraft.security.files import SecurityError, TlsFiles
 from kvraft.testing.certificates import Authority, replace
@@ -73,6 +75,25 @@ def test_rules_look_at_the_whole_chain_for_revoked_ones_and_at_the_leaf_for_name
 def test_certificate_is_that_of_the_address(shown: Certificate, found: origins.Answers, is_foreign: bool) -> None:
     """By the name of the address, or by an address of its names."""
     assert bool(origins.why_not_among(shown, "10.0.0.1", found)) is is_foreign
+
+
+def test_any_bytes_are_a_certificate_or_a_list_or_a_value_error(tmp_path: Path) -> None:
+    """Whatever a stranger sends along, and whatever half of a list is found when it is read anew."""
+    ca, rng = Authority(tmp_path), random.Random(12)
+    der = ssl.PEM_cert_to_DER_cert(Path(ca.issue("any", hosts=("a.b", "*.c", "::1")).cert_file).read_text())
+    lines = Path(ca.revoke(ca.issue("revoked"))).read_bytes().splitlines()
+    crl = base64.b64decode(b"".join(lines[1:-1]))
+    refused = 0
+    for data, read in ((der, parse), (crl, revoked_serials)):
+        for _ in range(4000):
+            changed = bytearray(data)
+            for _ in range(rng.choice((1, 1, 2, 3))):
+                changed[rng.randrange(len(changed))] = rng.randrange(256)
+            try:
+                read(bytes(changed))
+            except ValueError:
+                refused += 1
+    assert 500 < refused < 7500
 
 
 async def test_name_server_is_asked_only_about_names() -> None:
