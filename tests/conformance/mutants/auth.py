@@ -14,10 +14,10 @@ from typing import Any, Final, final
 
 import pytest
 
-from kvraft.api_v2 import asker, guard, key_requests, keys, routes, watches
+from kvraft.api_v2 import asker, guard, key_requests, key_responses, keys, routes, watches
 from kvraft.keyspace import account_commands, accounts
 from kvraft.keyspace.commands import Authorized
-from kvraft.security import passwords, rights
+from kvraft.security import attempts, passwords, rights
 from kvraft.security.logins import GUEST
 from tests.conformance.mutants.catalogue import around
 
@@ -105,6 +105,21 @@ def _a_write_shows_what_it_replaced() -> None:
     around(keys, "written_answer", answer)
 
 
+def _a_refresh_shows_what_it_keeps() -> None:
+    around(key_responses, "_unseen", lambda _original, event: dataclasses.replace(event, prev_node=None))
+
+
+def _guesses_at_once_are_free() -> None:
+    def begin(original: Callable[..., Any], self: Any, user: bytes, address: str, now_ms: int) -> Any:
+        bound, self._failures_max = self._failures_max, 1 << 30
+        try:
+            return original(self, user, address, now_ms)
+        finally:
+            self._failures_max = bound
+
+    around(attempts.Attempts, "begin", begin)
+
+
 def _a_pattern_allows_its_neighbours() -> None:
     def split(original: Callable[..., Any], patterns: Any) -> Any:
         whole, beginnings = original(patterns)
@@ -168,6 +183,8 @@ MUTANTS: Final = (
     AuthMutant("a judgement counts behind a change", _an_old_judgement_counts, (GUARD, "-k", "under_way")),
     AuthMutant("a write from before auth counts", _a_write_without_judgement_counts, (GUARD, "-k", "before_auth")),
     AuthMutant("a write shows what it replaced", _a_write_shows_what_it_replaced, (GUARD, "-k", "learns_nothing")),
+    AuthMutant("a refresh shows what it keeps", _a_refresh_shows_what_it_keeps, (GUARD, "-k", "learns_nothing")),
+    AuthMutant("guesses at once are free", _guesses_at_once_are_free, (GUARD, "-k", "guesses")),
     AuthMutant(
         "/a/* allows /ab", _a_pattern_allows_its_neighbours, (GUARD, "tests/security", "-k", "everybody or beginning")
     ),
