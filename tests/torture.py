@@ -93,6 +93,12 @@ def differential(members: int) -> Callable[[int, int, pathlib.Path], list[str]]:
     return command
 
 
+def differential_with_auth(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """Random requests, users and roles while auth is on, about ten a second, as etcd hashes passwords."""
+    words = ["--requests", str(max(200, 10 * seconds)), "--seed", str(seed), "--auth"]
+    return ["-m", "tests.conformance.differential", *words]
+
+
 def auth_matrix(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     """Cells of the auth matrix, of which etcd answers about four a second."""
     return ["-m", "tests.conformance.auth_matrix", "--cells", str(max(100, 2 * seconds)), "--seed", str(seed)]
@@ -170,8 +176,9 @@ def all_parts() -> list[Part]:
         Part("deaths", 0.01, deaths),
         Part("members", 0.06, members),
         Part("differential-1", 0.04, differential(1)),
-        Part("differential-3", 0.05, differential(3)),
-        Part("auth-matrix", 0.03, auth_matrix),
+        Part("differential-3", 0.04, differential(3)),
+        Part("differential-auth", 0.02, differential_with_auth),
+        Part("auth-matrix", 0.02, auth_matrix),
         Part("kill-rounds", 0.07, kill_rounds),
         Part("mixed-faults", 0.11, mixed_faults),
         Part("real-members", 0.05, real_members),

@@ -10,7 +10,7 @@ import pytest
 from tests.conformance import systems
 from tests.conformance.comparison import comparable, difference
 from tests.conformance.differential.pair import Pair, pair
-from tests.conformance.wire import FORM, Request, keys_request
+from tests.conformance.wire import FORM, Request, basic, keys_request
 
 pytestmark = pytest.mark.slow
 
@@ -38,11 +38,6 @@ def role(name: str, **given: Any) -> Step:
 def raw(kind: str, name: str, body: str) -> Step:
     """PUT of a user or role with a body as it is."""
     return "PUT", f"/v2/auth/{kind}/{name}", body
-
-
-def basic(login: str) -> tuple[str, str]:
-    """The header that says who asks."""
-    return "Authorization", "Basic " + base64.b64encode(login.encode()).decode()
 
 
 def request_of(step: Step) -> Request:

@@ -3,6 +3,7 @@
 Ordinary clients normalise the very things these tests are about (`..` in paths, header case, where one chunk ends).
 """
 
+import base64
 import contextlib
 import re
 import select
@@ -289,6 +290,11 @@ class Connection:
             msg = f"{self.host} closed after {self._buffer[:200]!r}"
             raise WireError(msg)
         self._buffer += data
+
+
+def basic(login: str) -> tuple[str, str]:
+    """The header by which `user:password` asks."""
+    return "Authorization", "Basic " + base64.b64encode(login.encode()).decode()
 
 
 def ask_all(url: str, requests: Sequence[Request]) -> list[Answer]:

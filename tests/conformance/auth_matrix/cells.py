@@ -1,13 +1,12 @@
 """What a cell of the matrix is, and all of them."""
 
-import base64
 import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from tests.conformance.wire import FORM, Request
+from tests.conformance.wire import FORM, Request, basic
 
 PASSWORD: Final = "pw"
 ROOT: Final = f"root:{PASSWORD}"
@@ -160,7 +159,7 @@ class Cell:
 def authorization(login: str) -> tuple[str, str]:
     """The header that says who asks."""
     is_login = ":" in login and not login.startswith("Basic")
-    return "Authorization", "Basic " + base64.b64encode(login.encode()).decode() if is_login else login
+    return basic(login) if is_login else ("Authorization", login)
 
 
 def all_cells() -> Iterator[Cell]:

@@ -1,9 +1,8 @@
 """A matrix on both servers: every answer equal, and none of ours open where etcd's is closed."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, final
+from typing import Final, final
 from urllib.parse import unquote
 
 from tests.conformance.auth_matrix.cells import (
@@ -17,7 +16,7 @@ from tests.conformance.auth_matrix.cells import (
     authorization,
     preparation,
 )
-from tests.conformance.comparison import comparable, difference
+from tests.conformance.comparison import comparable, difference, recoded, without_previous
 from tests.conformance.differential.pair import Pair
 from tests.conformance.scene import SILENCE_S
 from tests.conformance.wire import Answer, Connection, NothingCameError, Request, keys_request
@@ -114,7 +113,8 @@ def compared(cell: Cell, expected: Answer, actual: Answer, roles: Roles | None) 
     if path in MEASURED and expected.status == 200:
         return None if actual.status == 200 else f"status {actual.status}, not 200"
     if roles is not None and is_blind(cell, roles):
-        expected = without_previous(expected, is_refresh="refresh=true" in cell.target)
+        is_refresh = "refresh=true" in cell.target
+        expected, actual = without_previous(expected, is_refresh=is_refresh), recoded(actual)
     one, other = comparable(expected, unsorted=True), comparable(actual, unsorted=True)
     if len(one.ttls) == len(other.ttls):
         one = replace(one, ttls=other.ttls)  # as many seconds are left as have gone by since the two were asked
@@ -131,17 +131,3 @@ def is_blind(cell: Cell, roles: Roles) -> bool:
     key = unquote(cell.target.partition("?")[0].removeprefix("/v2/keys"))
     patterns = [pattern for role in ROLES_OF.get(user, [user]) for pattern in roles.get(role, ([], []))[0]]
     return not any(key.startswith(p[:-1]) if p.endswith("*") else key == p for p in patterns)
-
-
-def without_previous(answer: Answer, *, is_refresh: bool) -> Answer:
-    """etcd's answer without what only a reader should see (docs/differences.md)."""  # noqa: D403 -- its name
-    if not answer.body.startswith(b"{"):
-        return answer
-    body: dict[str, Any] = json.loads(answer.body)
-    body.pop("prevNode", None)
-    if is_refresh and "node" in body:
-        body["node"].pop("value", None)
-    if body.get("errorCode") == 101:
-        body.pop("cause", None)
-    text = json.dumps(body, separators=(",", ":")).encode() + b"\n"
-    return replace(answer, body=text)

@@ -6,6 +6,7 @@
 - `run`: one sequence on a pair;
 - `watches`: watches opened by a sequence, and etcd's documented bugs, the only differences that are excused;
 - `coverage`: counts, and the rows of the contract that must be hit;
+- `accounts`: the same with auth on, users and roles by chance;
 - `shrink`: from a failing sequence to a short one;
 - `campaign`: any number of requests from one seed (`python -m tests.conformance.differential`).
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.conformance.differential --requests N --seed S [--members 1]`: kvraft against etcd.
+"""`python -m tests.conformance.differential --requests N --seed S [--members 1] [--auth]`: kvraft against etcd.
 
 Prints the counts and exits with 0; at the first difference prints the shortest sequence that shows it and exits with 1.
 """
@@ -24,19 +24,24 @@ def main() -> int:
     parser.add_argument(
         "--first", type=int, default=0, help="number of the first sequence: that of a report, to repeat"
     )
+    parser.add_argument("--auth", action="store_true", help="users and roles by chance; etcd takes far longer")
     arguments = parser.parse_args()
+    if arguments.auth and arguments.members > 1:
+        parser.error("--auth is for one member: a follower may judge by roles that have just changed")
     out = sys.stdout
     out.write(f"seed {arguments.seed}\n")
     coverage = Coverage()
     started = monotonic()
     with systems.etcd() as oracle, systems.subject(arguments.members) as subject, pair(oracle, subject) as servers:
-        finding = run_campaign(servers, arguments.requests, arguments.seed, coverage, first=arguments.first)
+        finding = run_campaign(
+            servers, arguments.requests, arguments.seed, coverage, auth=arguments.auth, first=arguments.first
+        )
     out.write(tried.line({"requests": coverage.requests}) + "\n")
     out.write(f"{coverage.report()}\nin {monotonic() - started:.1f} s\n")
     if finding is not None:
         out.write(f"\n{finding}\n")
         return 1
-    if arguments.requests >= FULL_REQUESTS and coverage.missing():
+    if arguments.requests >= FULL_REQUESTS and not arguments.auth and coverage.missing():
         out.write("hit too seldom: " + ", ".join(coverage.missing()) + "\n")
         return 1
     return 0

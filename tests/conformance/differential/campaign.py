@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TextIO, final
 
+from tests.conformance.differential.accounts import FOUNDING, forget, secured
 from tests.conformance.differential.coverage import Coverage
 from tests.conformance.differential.generate import sequence_of
 from tests.conformance.differential.pair import NoAnswerError, Pair
@@ -35,6 +36,7 @@ def run_campaign(
     seed: int,
     coverage: Coverage,
     *,
+    auth: bool = False,
     first: int = 0,
     shorten: bool = True,
     log: TextIO = sys.stdout,
@@ -46,15 +48,22 @@ def run_campaign(
         requests: how many to each; what is sent while shrinking is not counted.
         seed: decides every sequence, each by itself: the n-th of a seed is the same wherever a campaign starts.
         coverage: counts what is sent.
+        auth: with users and roles, and auth on while a sequence runs.
         first: number of the first sequence.
         shorten: whether to look for a shorter sequence that shows the same.
         log: where a difference is reported as soon as it is met, before shrinking.
     """
     # The windows of history begin with what each server wrote for itself; fill them with the same.
     pair.reset(above=HISTORY_SIZE)
+    if auth:
+        for server in pair.both:
+            assert server.ask(FOUNDING).status == 201
     number = first
     while coverage.requests < requests:
-        sequence = sequence_of(Random(f"{seed}/{number}"))
+        random = Random(f"{seed}/{number}")
+        sequence = sequence_of(random)
+        if auth:
+            sequence = secured(random, sequence)
         words = difference_in(pair, sequence, coverage)
         if words is not None:
             finding = Finding(seed, number, words, sequence)
@@ -71,6 +80,10 @@ def difference_in(pair: Pair, sequence: Sequence, coverage: Coverage) -> str | N
         Run(pair, sequence, coverage).run()
     except (DifferenceError, NoAnswerError) as error:
         # Events from before the difference may differ as well: a watch of the next sequence must not reach them.
+        if sequence.auth:
+            for server in pair.both:
+                server.close()
+                forget(server.ask)
         pair.reset(above=HISTORY_SIZE)
         return str(error)
     return None

@@ -166,7 +166,8 @@ ROWS: Final[Mapping[str, Row]] = {
     "A.6 expiry": lambda outcome: outcome.operation == "expire",
 }
 """Left out because no request reaches them here: A.3 2 (the mux answers 404 before), `missing form body` (a server
-always has a body), A.4 110 (auth, pending), 300 (needs a lost quorum), 301 and 400 (never sent since etcd 2.0)."""
+always has a body), A.4 110 (only with auth on: `Coverage.refusals`), 300 (needs a lost quorum), 301 and 400 (never
+sent since etcd 2.0)."""
 
 
 @final
@@ -203,6 +204,11 @@ class Coverage:
         self.counts += other.counts
         self.rows += other.rows
         self.excused += other.excused
+
+    @property
+    def refusals(self) -> int:
+        """Requests refused for want of a right: the only 401 there is (A.9)."""
+        return sum(count for (_, status, _), count in self.counts.items() if status == 401)
 
     def missing(self) -> list[str]:
         """Rows hit less often than `HITS_MIN`, with their counts."""

@@ -298,7 +298,8 @@ def simpler(step: Step) -> list[Step]:
             form = step.form or ()
             shorter = [replace(step, form=form[:number] + form[number + 1 :]) for number in range(len(form))]
             values = [replace(step, form=(("value", "1"), *form[1:]))] if form and form[0][0] == "value" else []
-            return [other for other in [*without, *shorter, *values, *plain] if other != step]
+            guests = replace(step, login=None)
+            return [other for other in [guests, *without, *shorter, *values, *plain] if other != step]
         case OpenWatch():
             plainer = [replace(step, stream=False), replace(step, recursive=False), replace(step, wait_index=None)]
             return [other for other in plainer if other != step]

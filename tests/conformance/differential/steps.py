@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, Literal, final
 
-from tests.conformance.wire import FORM, Request
+from tests.conformance.wire import FORM, Request, basic
 
 Parameters = tuple[tuple[str, str | None], ...]
 """Names and urlencoded values in order; None for a bare name without `=`. Values may be `PLACEHOLDERS`."""
@@ -28,12 +28,15 @@ class Ask:
     form: Parameters | None = None
     """None sends no body."""
     content_type: str | None = FORM
+    login: str | None = None
+    """`user:password`; None for nobody in particular."""
 
     def __str__(self) -> str:
         query = "?" + _shown(self.query) if self.query else ""
         form = "" if self.form is None else f"  {_shown(self.form)}"
         kind = "" if self.content_type == FORM else f"  [{self.content_type}]"
-        return f"{self.method} {self.path or '(itself)'}{query}{form}{kind}"
+        login = "" if self.login is None else f"  by {self.login}"
+        return f"{self.method} {self.path or '(itself)'}{query}{form}{kind}{login}"
 
 
 def _shown(parameters: Parameters) -> str:
@@ -51,6 +54,7 @@ class OpenWatch:
     stream: bool
     wait_index: str | None
     """None, a number or a placeholder."""
+    login: str | None = None
 
 
 @final
@@ -80,7 +84,23 @@ class Elsewhere:
     target: str
 
 
-Step = Ask | OpenWatch | Expire | Oversized | Elsewhere
+@final
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A request about users, roles or auth itself."""
+
+    method: str
+    target: str
+    body: str | None
+    login: str | None = None
+
+    def request(self) -> Request:
+        """As it goes out."""
+        body = None if self.body is None else self.body.encode()
+        return Request(self.method, self.target.encode(), body, headers=headers_of(self.login))
+
+
+Step = Ask | OpenWatch | Expire | Oversized | Elsewhere | Account
 
 
 @final
@@ -91,6 +111,8 @@ class Sequence:
     on_root: bool
     """Whether the paths begin at the root rather than at `PREFIX_KEY`."""
     steps: tuple[Step, ...]
+    auth: bool = False
+    """Whether there are users and roles, and auth is on (see `accounts`)."""
 
     @property
     def prefix(self) -> str:
@@ -153,6 +175,13 @@ def request_of(step: Ask, prefix: str, world: World) -> Request:
     target = f"/v2/keys{prefix}{step.path}"
     if step.query:
         target += "?" + encoded(step.query, world, step.path)
+    headers = headers_of(step.login)
     if step.form is None:
-        return Request(step.method, target.encode())
-    return Request(step.method, target.encode(), encoded(step.form, world, step.path).encode(), step.content_type)
+        return Request(step.method, target.encode(), headers=headers)
+    form = encoded(step.form, world, step.path).encode()
+    return Request(step.method, target.encode(), form, step.content_type, headers)
+
+
+def headers_of(login: str | None) -> tuple[tuple[str, str], ...]:
+    """The headers by which somebody asks."""
+    return () if login is None else (basic(login),)
