@@ -116,6 +116,11 @@ def mixed_faults(seed: int, seconds: int, directory: pathlib.Path) -> list[str]:
     return ["-m", "tests.jepsen_like", *words, "--directory", str(directory)]
 
 
+def mixed_faults_secure(seed: int, seconds: int, directory: pathlib.Path) -> list[str]:
+    """The same over TLS, with auth on."""
+    return [*mixed_faults(seed, seconds, directory), "--secure"]
+
+
 def small_scope(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
     """Every state within drawn limits, as many as fit the share and some 2 GB of memory."""
     limits = ["--draw", str(seed), "--states", "5000000", "--seconds", str(seconds)]
@@ -180,7 +185,8 @@ def all_parts() -> list[Part]:
         Part("differential-auth", 0.02, differential_with_auth),
         Part("auth-matrix", 0.02, auth_matrix),
         Part("kill-rounds", 0.07, kill_rounds),
-        Part("mixed-faults", 0.11, mixed_faults),
+        Part("mixed-faults", 0.07, mixed_faults),
+        Part("mixed-secure", 0.04, mixed_faults_secure),
         Part("real-members", 0.05, real_members),
         Part("million-keys", 0.02, million_keys),
         Part("failover", 0.04, failover),

@@ -53,6 +53,8 @@ class Program:
     """Words put before the command: strace, faketime, ip netns exec."""
     client_tls: ssl.SSLContext | None = None
     """Clients are served at https URLs, and ask with this; `flags` has the certificates."""
+    client_headers: raw_http.Headers = ()
+    """Sent with every request of `Member.http`: who asks, where auth is on."""
     peer_scheme: Literal["http", "https"] = "http"
 
     def command(self) -> list[str]:
@@ -216,7 +218,7 @@ class Member:
             target,
             form=form,
             body=body,
-            headers=headers,
+            headers=[*self.program.client_headers, *headers],
             timeout_s=timeout_s,
             tls=self.program.client_tls,
         )

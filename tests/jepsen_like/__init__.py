@@ -1,6 +1,6 @@
 """Faults on real members on a real disk, and programs that judge what clients saw.
 
-    python -m tests.jepsen_like run --workload W --nemesis N --seconds S --seed X
+    python -m tests.jepsen_like run --workload W --nemesis N --seconds S --seed X [--secure]
     python -m tests.jepsen_like.failover --kills 20
     python -m tests.jepsen_like.kill_rounds DIRECTORY
 
@@ -9,6 +9,7 @@ network.py          a network namespace for each member; cuts, loss, resets, slo
 delays.py           links as long as between continents
 names.py            hosts files and a name server, which members know each other by
 db.py               the members in it; their clocks, CPUs and disks; etcd and kvraft side by side in one network
+secure.py           TLS for clients and peers, auth, and the way in that is left
 nemesis.py          kinds of faults, and schedules that follow from a seed; shapes.py: who is cut from whom
 workloads/          what clients do and how it is judged, one file a workload
 session.py history.py event_log.py    a client, what it notes down, and a watcher

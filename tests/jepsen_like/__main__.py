@@ -28,6 +28,7 @@ def main() -> int:
     command.add_argument("--members", type=int, choices=[3, 5], default=3)
     command.add_argument("--rate", type=float, default=200.0, help="operations a second of all clients together")
     command.add_argument("--default-reads", action="store_true", help="reads without quorum=true")
+    command.add_argument("--secure", action="store_true", help="TLS for clients and peers, and auth on")
     command.add_argument("--directory", type=Path, default=Path("torture-results"))
     given = parser.parse_args()
     # Ended by a time limit, a run takes its namespaces and disks with it too.
@@ -43,6 +44,7 @@ def main() -> int:
             members=given.members,
             quorum=not given.default_reads,
             rate_hz=given.rate,
+            secure=given.secure,
         )
         directory = given.directory.resolve() / f"{workload}-{given.nemesis}-{given.kind}-{given.seed}"
         verdict = run(settings, directory)

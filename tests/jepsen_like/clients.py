@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
+from tests.jepsen_like.secure import ANYBODY, Way
+
 KEYS_PER_CLIENT: Final = 8
 TTL_S: Final = 2
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -48,13 +50,16 @@ class ConnectionLostError(Exception):
 class Client:
     """One client with one connection, that goes to the next member when its own fails."""
 
-    def __init__(self, number: int, urls: Sequence[str], seed: int, tally: Tally, history: Path) -> None:
+    def __init__(
+        self, number: int, urls: Sequence[str], seed: int, tally: Tally, history: Path, way: Way = ANYBODY
+    ) -> None:
         self._number = number
         self._addresses = [(part.hostname or "", part.port or 0) for part in map(urllib.parse.urlsplit, urls)]
         self._member = number % len(urls)
         self._random = random.Random(f"{seed}/{number}")
         self._tally = tally
         self._history = history
+        self._way = way
         self._sequence = 0
         self._counter_value: str | None = None
         self._counter_known = False
@@ -143,11 +148,11 @@ class Client:
     async def _exchange(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             if self._streams is None:
-                self._streams = await asyncio.open_connection(*self._addresses[self._member])
+                self._streams = await asyncio.open_connection(*self._addresses[self._member], ssl=self._way.tls)
             reader, writer = self._streams
             head = (
                 f"{method} /v2/keys{target} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n"
-                "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+                f"Content-Type: application/x-www-form-urlencoded\r\n{self._way.lines}\r\n"
             )
             writer.write(head.encode() + body)
             try:

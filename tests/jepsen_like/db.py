@@ -14,6 +14,7 @@ from typing import Final, final
 from kvraft.testing.cluster import Cluster, ClusterError, Kind, Member, Program
 from tests.jepsen_like.names import Names, name_of
 from tests.jepsen_like.network import CLIENT_PORT, PEER_PORT, Network, run_command
+from tests.jepsen_like.secure import ANYBODY, Way, closed, secured
 
 LEADER_WITHIN_S: Final = 3.0
 KVRAFT_PORTS_HIGHER: Final = 1000
@@ -39,6 +40,8 @@ class Database:
     """Every member's data is on a file system of its own of 192 MiB."""
     names: Names | None = None
     """What the names mean by which members know each other; None if they know each other by address."""
+    way: Way = ANYBODY
+    """How clients get in."""
     killed: set[str] = dataclasses.field(default_factory=set)
     """Members that a fault has ended and not started again."""
     problems: list[str] = dataclasses.field(default_factory=list)
@@ -147,6 +150,7 @@ def started(
     clocks: bool = False,
     small_disks: bool = False,
     named: bool = False,
+    secure: bool = False,
     flags: dict[str, str] | None = None,
 ) -> Iterator[Database]:
     """A started cluster in namespaces of its own; the caller is moved in among its clients.
@@ -160,7 +164,10 @@ def started(
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(Network(member_names(size)))
         names = stack.enter_context(Names(directory / "names", network)) if named else None
-        cluster = stack.enter_context(_laid_out(directory / "cluster", Program(kind, flags or {}), network, names))
+        program = Program(kind, flags or {})
+        if secure:
+            program = secured(kind, flags or {}, directory / "certificates", network)
+        cluster = stack.enter_context(_laid_out(directory / "cluster", program, network, names))
         database = Database(cluster, network, directory, clocks, small_disks, names)
         for member in cluster.members:
             if clocks:
@@ -169,6 +176,8 @@ def started(
                 stack.enter_context(small_disk(member))
         stack.callback(cluster.stop)  # before the disks go
         cluster.start()
+        if secure:
+            database.way = closed(cluster)
         yield database
 
 
@@ -235,11 +244,14 @@ def _laid_out(
         wrapper = network.wrapper(member.name)
         if names is not None:
             wrapper += names.files.wrapper(member.name)
-            urls = {other.name: f"http://{name_of(other.name)}:{other.peer_port}" for other in cluster.members}
+            urls = {
+                other.name: f"{program.peer_scheme}://{name_of(other.name)}:{other.peer_port}"
+                for other in cluster.members
+            }
             member.cluster_flags |= {
                 "initial-cluster": ",".join(f"{name}={url}" for name, url in urls.items()),
                 "initial-advertise-peer-urls": urls[member.name],
-                "listen-peer-urls": f"http://0.0.0.0:{member.peer_port}",
+                "listen-peer-urls": f"{program.peer_scheme}://0.0.0.0:{member.peer_port}",
             }
         member.program = dataclasses.replace(program, wrapper=wrapper)
     try:

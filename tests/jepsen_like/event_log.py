@@ -8,6 +8,7 @@ from typing import Any, Final, final
 
 from kvraft.testing import raw_http
 from kvraft.testing.cluster import Member
+from tests.jepsen_like.secure import ANYBODY, Way
 
 RECONNECT_PAUSE_S: Final = 0.05
 
@@ -16,9 +17,10 @@ RECONNECT_PAUSE_S: Final = 0.05
 class EventLog:
     """Watches a directory of one member, and goes on where it was when its connection breaks."""
 
-    def __init__(self, member: Member, key: str, directory: Path, first_index: int) -> None:
+    def __init__(self, member: Member, key: str, directory: Path, first_index: int, way: Way = ANYBODY) -> None:
         self._member = member
         self._key = key
+        self._way = way
         self._path = directory / f"events-{member.name}.jsonl"
         self._next_index = first_index
         self._moved = asyncio.Event()
@@ -39,10 +41,10 @@ class EventLog:
                     await asyncio.sleep(RECONNECT_PAUSE_S)
 
     async def _record(self, write: Any) -> None:
-        connection = await raw_http.Connection.open(self._member.client_url)
+        connection = await raw_http.Connection.open(self._member.client_url, tls=self._way.tls)
         try:
             target = f"/v2/keys{self._key}?wait=true&recursive=true&stream=true&waitIndex={self._next_index}"
-            head = await connection.stream(target)
+            head = await connection.stream(target, headers=self._way.headers)
             if head.status != 200:
                 write(json.dumps({"at": time.monotonic_ns(), "refused": head.status}) + "\n")
                 raise ConnectionResetError

@@ -35,13 +35,17 @@ class Settings:
     quorum: bool = True
     """Reads are linearizable; otherwise each is its member's own."""
     rate_hz: float = 200.0
+    secure: bool = False
+    """TLS for clients and peers, and auth with a user for the clients."""
 
     def words(self) -> str:
         """The run in one line, as the command that repeats it."""
         return (
             f"python -m tests.jepsen_like run --workload {self.workload} --nemesis {self.nemesis} "
             f"--seconds {self.seconds:g} --seed {self.seed} --kind {self.kind} --members {self.members} "
-            f"--rate {self.rate_hz:g}" + ("" if self.quorum else " --default-reads")
+            f"--rate {self.rate_hz:g}"
+            + ("" if self.quorum else " --default-reads")
+            + (" --secure" if self.secure else "")
         )
 
 
@@ -62,6 +66,7 @@ def run(settings: Settings, directory: Path, planned: list[Planned] | None = Non
         clocks=bool(used & nemesis.NEEDS_CLOCKS),
         small_disks=bool(used & nemesis.NEEDS_SMALL_DISKS),
         named=bool(used & nemesis.NEEDS_NAMES),
+        secure=settings.secure,
     ) as database:
         try:
             asyncio.run(_run(settings, database, planned))

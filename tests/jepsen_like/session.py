@@ -12,6 +12,7 @@ from kvraft.testing import raw_http
 from kvraft.testing.cluster import Member
 from tests.jepsen_like import history
 from tests.jepsen_like.history import Record
+from tests.jepsen_like.secure import ANYBODY, Way
 
 TIMEOUT_S: Final = 2.0
 """Shorter than the 7 s after which a member gives up: a client that waits long sees little of a fault."""
@@ -24,13 +25,21 @@ class Session:
     """A connection to a member; kept while it works, opened again when not. Roaming ones then go to another member."""
 
     def __init__(
-        self, number: int, members: Sequence[Member], chance: random.Random, directory: Path, *, roams: bool
+        self,
+        number: int,
+        members: Sequence[Member],
+        chance: random.Random,
+        directory: Path,
+        *,
+        roams: bool,
+        way: Way = ANYBODY,
     ) -> None:
         self.number: Final = number
         self.chance: Final = chance
         self._members = members
         self._at = number % len(members)
         self._roams = roams
+        self._way: Final = way
         self._connection: raw_http.Connection | None = None
         self._path = directory / f"operations-{number}.jsonl"
         self._records: list[Record] = []
@@ -87,8 +96,8 @@ class Session:
 
     async def _exchange(self, method: str, target: str, form: Mapping[str, str] | None) -> raw_http.Answer:
         if self._connection is None:
-            self._connection = await raw_http.Connection.open(self.member.client_url)
-        reply = await self._connection.request(method, target, form=form)
+            self._connection = await raw_http.Connection.open(self.member.client_url, tls=self._way.tls)
+        reply = await self._connection.request(method, target, form=form, headers=self._way.headers)
         if reply.header("Connection") == "close":
             self.disconnect()
         return reply

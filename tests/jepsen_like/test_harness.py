@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from kvraft.testing import raw_http
 from tests.jepsen_like import db
 from tests.jepsen_like.failover import Acknowledgements, write
 from tests.jepsen_like.nemesis import Planned
@@ -32,6 +33,13 @@ A_BIT_OF_EVERYTHING: Final = [
     Planned("move", 15.5, 1.0, "move/1"),
     Planned("membership", 17.5, 1.0, "membership/1"),
 ]
+SECURED: Final = [
+    Planned("kill", 1.0, 1.0, "kill/1"),
+    Planned("isolated_leader", 3.5, 2.0, "leader/1"),
+    Planned("move", 6.5, 1.0, "move/1"),
+    Planned("membership", 8.5, 1.0, "membership/1"),
+    Planned("resets", 10.5, 1.0, "resets/1"),
+]
 CUT_OFF: Final = [Planned("isolated_follower", 1.0, 1.5, "follower"), Planned("isolated_leader", 3.5, 2.0, "leader")]
 
 
@@ -42,6 +50,27 @@ def test_registers_stay_linearizable_under_mixed_faults(tmp_path: Path) -> None:
     assert verdict.counts["keys linearizable"] > 3
     assert (tmp_path / "report.html").exists()
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text(), "a disk is still mounted"
+
+
+def test_registers_stay_linearizable_over_tls_with_auth_on(tmp_path: Path) -> None:
+    """Clients have a user and a certificate to believe, members know each other by theirs; guests read nothing."""
+    verdict = run(Settings(seconds=12, seed=SEED, secure=True), tmp_path, SECURED)
+    assert verdict.problems == [], f"seed {SEED}"
+    assert verdict.counts["keys linearizable"] > 2
+    for member in ("n1", "n2", "n3"):
+        log = (tmp_path / "cluster" / f"{member}.log").read_text()
+        assert "rejected connection" not in log, log
+
+
+def test_who_is_no_user_is_kept_out_of_a_secure_cluster(tmp_path: Path) -> None:
+    """What the run above speaks to is closed: no key without a user, no plain HTTP."""
+    with db.started(tmp_path, "kvraft", size=3, secure=True) as database:
+        member, way = database.members[0], database.way
+        for headers, status in (((), 401), (way.headers, 404)):
+            url, target = member.client_url, "/v2/keys/jepsen/none"
+            assert raw_http.exchange(url, "GET", target, headers=headers, tls=way.tls).status == status
+        plain = raw_http.exchange(member.client_url.replace("https", "http"), "GET", "/version")
+        assert plain.status == 400
 
 
 def test_etcd_passes_with_quorum_reads(tmp_path: Path) -> None:

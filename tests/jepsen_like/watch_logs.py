@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, final
 
+from tests.jepsen_like.secure import ANYBODY, Way
+
 RECONNECT_PAUSE_S: Final = 0.05
 READ_BYTES: Final = 1 << 16
 
@@ -18,9 +20,10 @@ class WatchLog:
     With several URLs it goes on at the next one when its member is away.
     """
 
-    def __init__(self, urls: Sequence[str], path: Path, first_index: int) -> None:
+    def __init__(self, urls: Sequence[str], path: Path, first_index: int, way: Way = ANYBODY) -> None:
         self._addresses = [(part.hostname or "", part.port or 0) for part in map(urllib.parse.urlsplit, urls)]
         self._path = path
+        self._way = way
         self.next_index = first_index
         """The `waitIndex` of the next connection."""
         self.connections = 0
@@ -36,10 +39,10 @@ class WatchLog:
                 self._addresses.append(self._addresses.pop(0))
 
     async def _record(self, write: Callable[[bytes], int]) -> None:
-        reader, writer = await asyncio.open_connection(*self._addresses[0])
+        reader, writer = await asyncio.open_connection(*self._addresses[0], ssl=self._way.tls)
         try:
             target = f"/v2/keys/kill?wait=true&recursive=true&stream=true&waitIndex={self.next_index}"
-            writer.write(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: test\r\n{self._way.lines}\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200 "):
                 write(json.dumps({"refused": head.decode()}).encode() + b"\n")

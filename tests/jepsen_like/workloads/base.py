@@ -74,7 +74,12 @@ async def run_clients(arena: Arena, step: Callable[[Session], Awaitable[None]]) 
         for number in range(arena.clients):
             chance = random.Random(f"{arena.seed}/client/{number}")
             session = Session(
-                number, arena.database.members, chance, arena.directory, roams=number >= arena.clients // 2
+                number,
+                arena.database.members,
+                chance,
+                arena.directory,
+                roams=number >= arena.clients // 2,
+                way=arena.database.way,
             )
             group.create_task(work(session))
 
@@ -82,7 +87,8 @@ async def run_clients(arena: Arena, step: Callable[[Session], Awaitable[None]]) 
 @contextlib.asynccontextmanager
 async def event_logs(arena: Arena) -> AsyncIterator[list[EventLog]]:
     """A watcher on every member, which runs until the end of the block."""
-    logs = [EventLog(member, ROOT_KEY, arena.directory, arena.first_index) for member in arena.database.members]
+    way = arena.database.way
+    logs = [EventLog(member, ROOT_KEY, arena.directory, arena.first_index, way) for member in arena.database.members]
     tasks = [asyncio.create_task(log.run()) for log in logs]
     try:
         yield logs

@@ -22,13 +22,18 @@ class Watches:
         members = arena.database.members
         urls = arena.database.cluster.client_urls
         logs = [
-            WatchLog([member.client_url], arena.directory / f"watch-{member.name}.jsonl", arena.first_index)
+            WatchLog(
+                [member.client_url],
+                arena.directory / f"watch-{member.name}.jsonl",
+                arena.first_index,
+                arena.database.way,
+            )
             for member in members
         ]
         watching = [asyncio.create_task(log.run()) for log in logs]
         tally = Tally()
         clients = [
-            Client(number, urls, arena.seed, tally, arena.directory / f"history-{number}.jsonl")
+            Client(number, urls, arena.seed, tally, arena.directory / f"history-{number}.jsonl", arena.database.way)
             for number in range(arena.clients)
         ]
         try:
