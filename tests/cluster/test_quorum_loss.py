@@ -77,7 +77,8 @@ def test_writes_that_time_out_without_a_leader_leave_nothing(tmp_path: Path, cli
         after_round = asyncio.run(_put_again_and_again(member, clients, rounds))
     finally:
         cluster.stop()
-    grown = (after_round[-1] - after_round[0]) / (rounds - 1)
+    # The allocator gives back every few rounds, so the least of the last ones is what is left.
+    grown = (min(after_round[1:][-5:]) - after_round[0]) / (rounds - 1)
     # What is kept for ever is all of it; what an allocator keeps of one round, or not, is less.
     assert grown < clients * VALUE_BYTES / 2, [resident >> 20 for resident in after_round]
 
