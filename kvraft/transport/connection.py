@@ -15,8 +15,6 @@ _SIGNS_OF_LIFE: Final = 6
 _LANE_SIGNS: Final = 60
 """And for one connection of several between the same processes, as long as another one lives: a slow link may give all
 of its room to one of them for a while."""
-_LANE_PINGS_EVERY: Final = 10
-"""Ticks between the signs of life of such a connection: as many are missed in `_LANE_SIGNS` as in `_SIGNS_OF_LIFE`."""
 _GREETING_BYTES_MAX: Final = 16 << 10
 """A greeting or a refusal has a few hundred bytes; nobody who has not been accepted makes us hold more."""
 _MESSAGE_OVERHEAD: Final = 64 << 10
@@ -56,9 +54,6 @@ class Connection(asyncio.Protocol):
         self.together: Iterable[Connection] = (self,)
         """The connections of whose signs of life one is enough for all."""
         self.silent_ticks = 0
-        """Since something has come."""
-        self.unsaid_ticks = 0
-        """Since something has left."""
         self._reports = reports
         self._pulse = pulse
         self._splitter = Splitter(_GREETING_BYTES_MAX)
@@ -67,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._held_back = False
+        self._wrote = False
         self._closing = False
         self._ended = False
         self._reason = "it closed the connection"
@@ -136,21 +132,19 @@ class Connection(asyncio.Protocol):
     def write_sealed(self, data: bytes) -> None:
         """Send messages that are sealed already."""
         if self._transport is not None and not self._closing and not self._ended:
-            self.unsaid_ticks = 0
+            self._wrote = True
             self._transport.write(data)
 
     def tick(self) -> None:
         """A sixth of the time in which a dead connection is to be noticed has passed."""
         if not self._held_back:  # Who does not listen hears no sign of life.
             self.silent_ticks += 1
-        self.unsaid_ticks += 1
-        together = [each for each in self.together if each.is_open] or [self]
-        if self.silent_ticks >= _LANE_SIGNS or min([each.silent_ticks for each in together]) >= _SIGNS_OF_LIFE:
+        quietest = min((each.silent_ticks for each in self.together if each.is_open), default=self.silent_ticks)
+        if quietest >= _SIGNS_OF_LIFE or self.silent_ticks >= _LANE_SIGNS:
             self.abort("it fell silent")
-        elif self._paused:
-            return  # What waits to leave will be a sign.
-        elif self.unsaid_ticks >= _LANE_PINGS_EVERY or min([each.unsaid_ticks for each in together]):
+        elif not self._wrote and not self._paused:
             self.write_sealed(PING)
+        self._wrote = False
 
     def watch(self) -> None:
         """From now on say something now and then, and expect the same of the other side."""
