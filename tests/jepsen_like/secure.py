@@ -16,7 +16,8 @@ NETS: Final = (0, 1)
 """Of a member's addresses: where it begins, and where faults move it."""
 _USER: Final = "jepsen"
 _PASSWORD: Final = "pw"
-_KEYS: Final = ["/jepsen", "/jepsen/*", "/kill", "/kill/*"]
+_KEYS: Final = ["/jepsen*", "/kill*"]
+"""Beginnings: who may only see what is below `/kill/` may not watch `/kill` with all below it, as in etcd."""
 
 
 @final
