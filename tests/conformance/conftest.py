@@ -1,11 +1,13 @@
 """Servers shared by the conformance tests of one run."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conformance import systems
 from tests.conformance.long_runs import LongRuns, long_runs
+from tests.conformance.scene import WATCHER
 from tests.conformance.systems import System
 
 
@@ -27,6 +29,29 @@ def subject() -> Iterator[System]:
 def subject_of_three() -> Iterator[System]:
     """A running kvraft of three members, shared: a test works under a path of its own."""
     with systems.subject(3) as system:
+        yield system
+
+
+@pytest.fixture(scope="session")
+def subject_with_auth() -> Iterator[System]:
+    """A running kvraft of three members with auth on, whose guests may do nothing and `WATCHER` all about keys."""
+    with systems.subject(3) as system:
+        rights = {"kv": {"read": ["/*"], "write": ["/*"]}}
+        user, _, password = WATCHER.partition(":")
+        for path, body in (
+            ("users/root", {"user": "root", "password": password}),
+            ("roles/all", {"role": "all", "permissions": rights}),
+            ("roles/guest", {"role": "guest"}),
+            (f"users/{user}", {"user": user, "password": password, "roles": ["all"]}),
+            ("enable", {}),
+        ):
+            answer = system.cluster.members[0].http("PUT", f"/v2/auth/{path}", body=json.dumps(body).encode())
+            assert answer.status in {200, 201}, answer
+        system.cluster.wait_for(
+            "auth on all members",
+            lambda: all(member.http("GET", "/v2/keys/").status == 401 for member in system.cluster.members),
+            systems.DECIDED_WITHIN_S,
+        )
         yield system
 
 

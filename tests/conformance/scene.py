@@ -3,14 +3,27 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, final
 
 from tests.conformance.systems import System
-from tests.conformance.wire import Answer, Connection, Head, NothingCameError, WireError, ask_all, keys_request
+from tests.conformance.wire import (
+    Answer,
+    Connection,
+    Head,
+    NothingCameError,
+    Request,
+    WireError,
+    ask_all,
+    basic,
+    keys_request,
+)
 
 EVENT_WITHIN_S: Final = 10.0
 SILENCE_S: Final = 0.2
 """How long nothing must come for a test to believe that nothing will: an event takes about a millisecond."""
+WATCHER: Final = "watcher:pw"
+"""Who may read and write every key, where auth is on."""
 SMALL_BUFFER_BYTES: Final = 4096
 _numbers: Final = itertools.count(1)
 
@@ -19,9 +32,11 @@ _numbers: Final = itertools.count(1)
 class Watch:
     """One open `wait=true` request."""
 
-    def __init__(self, url: str, path: str, query: str, *, slow: bool) -> None:
+    def __init__(self, url: str, path: str, query: str, *, slow: bool, login: str | None = None) -> None:
         self._connection = Connection(url, receive_buffer_bytes=SMALL_BUFFER_BYTES if slow else None)
-        self._connection.send(keys_request("GET", path, query=f"wait=true&{query}" if query else "wait=true"))
+        self._login = login
+        request = keys_request("GET", path, query=f"wait=true&{query}" if query else "wait=true")
+        self._connection.send(by(login, request))
         self.head: Final[Head] = self._connection.receive_head(EVENT_WITHIN_S)
         """Come before any event: the server sends it at once."""
 
@@ -61,11 +76,16 @@ class Watch:
 
     def ask(self, path: str) -> Answer:
         """A plain read on the connection of this watch, which must have ended."""
-        return self._connection.ask(keys_request("GET", path))
+        return self._connection.ask(by(self._login, keys_request("GET", path)))
 
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
+
+
+def by(login: str | None, request: Request) -> Request:
+    """The request as `user:password` sends it."""
+    return request if login is None else replace(request, headers=(*request.headers, basic(login)))
 
 
 def are_silent(watches: Sequence[Watch]) -> bool:
@@ -77,10 +97,11 @@ def are_silent(watches: Sequence[Watch]) -> bool:
 class Scene:
     """A system seen by one test: writes go through its first member, watches through its last."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, login: str | None = None) -> None:
         self.system: Final = system
         self.path: Final = f"/scene{next(_numbers)}"
         """Where this test writes; nobody else does."""
+        self._login = login
         self._writer = Connection(system.client_urls[0])
         self._reader = Connection(system.client_urls[-1])
         self._watches: list[Watch] = []
@@ -94,7 +115,7 @@ class Scene:
         requests = [
             keys_request("PUT", self.path + path, f"value={value}", query="noValueOnSuccess=true") for path in paths
         ]
-        answers = ask_all(self.system.client_urls[0], requests)
+        answers = ask_all(self.system.client_urls[0], [by(self._login, request) for request in requests])
         assert all(answer.status in (200, 201) for answer in answers)
         return sorted(answer.etcd_index for answer in answers)
 
@@ -105,11 +126,11 @@ class Scene:
     def get(self, path: str, query: str = "") -> Answer:
         """A read through the member that watches, once it has applied every write so far."""
         self._catch_up()
-        return self._reader.ask(keys_request("GET", self.path + path, query=query))
+        return self._reader.ask(by(self._login, keys_request("GET", self.path + path, query=query)))
 
     def index(self) -> int:
         """The store's index at the member that writes."""
-        return self._writer.ask(keys_request("GET", "/")).etcd_index
+        return self._writer.ask(by(self._login, keys_request("GET", "/"))).etcd_index
 
     def watch(self, path: str, query: str = "", *, absolute: bool = False, slow: bool = False) -> Watch:
         """Open a watch below the test's path, once the watching member has applied every write so far.
@@ -121,7 +142,8 @@ class Scene:
             slow: with a receive buffer so small that the server soon cannot send.
         """
         self._catch_up()
-        watch = Watch(self.system.client_urls[-1], path if absolute else self.path + path, query, slow=slow)
+        where = path if absolute else self.path + path
+        watch = Watch(self.system.client_urls[-1], where, query, slow=slow, login=self._login)
         self._watches.append(watch)
         return watch
 
@@ -134,18 +156,19 @@ class Scene:
 
     def _catch_up(self) -> None:
         """A member answers a quorum read when it has applied all that was committed before."""
-        assert self._reader.ask(keys_request("GET", "/", query="quorum=true")).status == 200
+        look = by(self._login, keys_request("GET", "/", query="quorum=true"))
+        assert self._reader.ask(look).status == 200
 
     def _write(self, method: str, path: str, form: str | None, query: str) -> Answer:
-        answer = self._writer.ask(keys_request(method, self.path + path, form, query=query))
+        answer = self._writer.ask(by(self._login, keys_request(method, self.path + path, form, query=query)))
         assert answer.status in (200, 201), answer
         return answer
 
 
 @contextmanager
-def scene(system: System) -> Iterator[Scene]:
+def scene(system: System, login: str | None = None) -> Iterator[Scene]:
     """A scene that hangs up at the end."""
-    opened = Scene(system)
+    opened = Scene(system, login)
     try:
         yield opened
     finally:

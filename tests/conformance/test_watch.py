@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conformance.comparison import masked_body
-from tests.conformance.scene import Scene, are_silent, scene
+from tests.conformance.scene import WATCHER, Scene, are_silent, scene
 from tests.conformance.systems import HISTORY_SIZE, System
 from tests.conformance.wire import Answer, Head
 
@@ -21,10 +21,11 @@ SLOW_CONSUMER_VALUE: Final = "x" * 4000
 """With 2,500 events more than the sockets of both sides hold (4 MiB), and than etcd's buffer of 100 events."""
 
 
-@pytest.fixture
-def stage(system: System) -> Iterator[Scene]:
-    """A scene on each system in turn."""
-    with scene(system) as opened:
+@pytest.fixture(params=["etcd", "subject", "subject_of_three", "subject_with_auth"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A scene on each system in turn, on the last one by somebody with a password."""
+    running: System = request.getfixturevalue(request.param)
+    with scene(running, WATCHER if request.param == "subject_with_auth" else None) as opened:
         yield opened
 
 
