@@ -20,11 +20,13 @@ from bench.measured import Measured
 from bench.messages import messages
 from bench.puts import idle, put
 from bench.reads import get, list_all
+from bench.secure import logins, secured
 from bench.staleness import staleness
 from bench.starts import start
 from kvraft.testing.cluster import Cluster, Program
 
 ROOT: Final = pathlib.Path(__file__).parents[1]
+BUILD: Final = ROOT / "build" / "bench"
 
 
 class Row(NamedTuple):
@@ -55,7 +57,7 @@ def on_cluster(run: Callable[[Cluster, int], list[Measured]]) -> Callable[[str, 
     """Measured on a new cluster."""
 
     def measure(label: str, program: Program, seconds: int) -> list[Measured]:
-        directory = ROOT / "build" / "bench" / label
+        directory = BUILD / label
         shutil.rmtree(directory, ignore_errors=True)
         with Cluster(directory, program=program) as cluster:
             return run(cluster, seconds)
@@ -68,6 +70,19 @@ def puts(connections: int, cpu_goal: float) -> Workload:
     rate = Row(f"put_c{connections}", "per s", True, 0.5)
     cpu = Row(f"put_cpu_c{connections}", "us of CPU a write, all members", False, cpu_goal)
     return Workload((rate, cpu), on_cluster(functools.partial(put, connections=connections)))
+
+
+def puts_secured(name: str, *, tls: bool, auth: bool) -> Workload:
+    """Writes over 64 connections whose clients speak TLS, have a password, or both."""
+    rate = Row(f"put_c64_{name}", "per s", True, 0.5)
+    cpu = Row(f"put_cpu_c64_{name}", "us of CPU a write, all members", False, 1.0)
+    return Workload((rate, cpu), secured(BUILD, functools.partial(put, connections=64), tls=tls, auth=auth))
+
+
+def gets_secured(name: str, *, tls: bool, auth: bool) -> Workload:
+    """Reads as `get_c64`, in the same way."""
+    measure = secured(BUILD, functools.partial(get, connections=64), tls=tls, auth=auth)
+    return Workload((Row(f"get_c64_{name}", "per s", True, 1.0),), measure)
 
 
 READS: Final = {
@@ -95,6 +110,18 @@ WORKLOADS: Final = (
     ),
     *(Workload((Row(name, "per s", True, 1.0),), on_cluster(run)) for name, run in READS.items()),
     Workload((Row("list10k", "per s", True, 0.5),), on_cluster(list_all)),
+    *(
+        workload(name, tls=tls, auth=auth)
+        for workload in (puts_secured, gets_secured)
+        for name, tls, auth in (("tls", True, False), ("auth", False, True), ("both", True, True))
+    ),
+    Workload(
+        (
+            Row("first_login", "ms", False, 1.0),
+            Row("wrong_logins", "refused per s", True, 1.0),
+        ),
+        secured(BUILD, logins, tls=False, auth=True),
+    ),
     Workload((Row("footprint", "MB", False, 1.0),), on_cluster(footprint)),
     Workload((Row("start", "ms from exec to serving", False, 0.5),), on_cluster(start)),
 )
@@ -147,7 +174,7 @@ def main() -> int:
                 found[label].append(workload.measure(label, program, given.seconds))
         for number, row in enumerate(workload.rows):
             show(row, {label: [figures[number] for figures in rounds] for label, rounds in found.items()})
-    shutil.rmtree(ROOT / "build" / "bench", ignore_errors=True)
+    shutil.rmtree(BUILD, ignore_errors=True)
     return 0
 
 

@@ -20,6 +20,8 @@ SETTLED_SHARE: Final = 0.1
 SETTLED_LOOKS: Final = 3
 """So many in a row: on a busy machine, what is loaded late gets no more than that at times."""
 SETTLED_WITHIN_LOOKS: Final = 40
+HASHED_WITHIN_S: Final = 30
+"""For an answer where each request of 64 connections costs a hash of 60 ms and more; wrk itself gives up after 2 s."""
 TICK_US: Final = 1e6 / os.sysconf("SC_CLK_TCK")
 
 
@@ -30,6 +32,9 @@ def wrk(member: Member, script: str, connections: int, seconds: int, *arguments:
         SystemExit: an answer was no success, so the figure would mean nothing.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(HERE / script)]
+    if member.program.client_headers:
+        command.append(f"--timeout={HASHED_WITHIN_S}s")
+    command += [word for name, value in member.program.client_headers for word in ("-H", f"{name}: {value}")]
     shown = subprocess.run(
         [*command, member.client_url, *(["--", *arguments] if arguments else [])],
         capture_output=True,
@@ -43,6 +48,10 @@ def wrk(member: Member, script: str, connections: int, seconds: int, *arguments:
     shares = dict(re.findall(r"(50|99)%\s+(\S+)", shown))
     assert rate is not None, shown
     assert count is not None, shown
+    if count[1] == "0":
+        sys.exit(
+            f"bench: {member} answered nothing in {seconds} s: where each request costs a hash, use more --seconds"
+        )
     return int(count[1]), Measured(float(rate[1]), f"p50 {shares['50']}, p99 {shares['99']}")
 
 

@@ -42,5 +42,7 @@ def fill(member: Member, count: int, size_bytes: int) -> None:
         SystemExit: a write failed.
     """
     command = [sys.executable, str(FILL), member.client_url, str(count), str(size_bytes), str(FILLERS)]
+    if member.program.client_tls is not None:
+        command.append(str(member.data_dir.parent / "ca" / "ca.pem"))
     if subprocess.run(command, check=False).returncode:
         sys.exit(f"bench: {member} could not be filled")
