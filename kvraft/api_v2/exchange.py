@@ -105,7 +105,8 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        self._connection = self.on_gone = None
+        # What waited for the answer goes now, and not with the next collection: its callbacks know this exchange.
+        self._connection = self.on_gone = self.on_last_request = None
         if self.on_status is not None:
             self._tell_status(answer.status)
         parts, keep_alive = answer_parts(answer, self._framing, connection.common_headers())

@@ -32,6 +32,7 @@ def prepare() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for number in (signal.SIGHUP, *_IGNORED):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell that starts us in its background has it ignored
     faulthandler.register(signal.SIGQUIT, _STDERR, all_threads=True, chain=True)
 
 

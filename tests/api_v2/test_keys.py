@@ -1,12 +1,14 @@
 """/v2/keys over sockets, through both fronts."""
 
 import asyncio
+import gc
 import json
 import socket
 import struct
 
 import pytest
 
+from kvraft.api_v2.exchange import Exchange
 from kvraft.keyspace.commands import Set
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.testing.raw_http import FORM, Answer, Connection
@@ -300,6 +302,25 @@ async def test_client_that_goes_away_leaves_nothing_that_waits(
     async with asyncio.timeout(10):
         await served.backend.nobody_waits.wait()
     assert served.server._app.keys._unopened == set()
+
+
+async def test_answered_requests_leave_nothing_for_the_collector(served: Served) -> None:
+    """What a write or quorum read was waited for with goes with its answer, large values above all."""
+    async with await served.connect() as client:
+        assert (
+            await client.request("PUT", "/v2/keys/a", body=b"value=1", headers=(("Content-Type", FORM),))
+        ).status == 201
+        gc.collect()
+        gc.disable()
+        try:
+            await client.request("PUT", "/v2/keys/a", body=b"value=2", headers=(("Content-Type", FORM),))
+            await client.request("GET", "/v2/keys/a?quorum=true")
+            found = [kind for kind in map(type, gc.get_objects()) if kind is Exchange]
+            unreachable = gc.collect()
+            left = [kind for kind in map(type, gc.get_objects()) if kind is Exchange]
+        finally:
+            gc.enable()
+    assert len(found) == len(left), f"{unreachable} objects were waiting for the collector"
 
 
 async def test_client_that_stops_sending_has_a_second_for_its_answer(served: Served) -> None:

@@ -56,7 +56,7 @@ def test_each_acknowledged_write_was_synced_on_a_quorum(tmp_path: Path) -> None:
     first, last = spans[0][0], spans[-1][1]
     counts = {name: sum(first <= began and ended <= last for began, ended in each) for name, each in syncs.items()}
     print(f"{WRITES} sequential acknowledged writes; syncs of the log meanwhile: {counts}")
-    assert sum(count >= WRITES for count in counts.values()) >= 2
+    # Which two is another matter each time: a follower that is late makes two writes durable at once.
     for began, acknowledged in spans:
         synced = [
             name for name, each in syncs.items() if any(began < start and end < acknowledged for start, end in each)

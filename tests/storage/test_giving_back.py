@@ -229,7 +229,7 @@ def _resident_kib(path: Path) -> int:
     found, resident = False, 0
     for line in Path("/proc/self/smaps").read_text().splitlines():
         words = line.split()
-        if len(words) >= 6 and "-" in words[0]:
+        if "-" in words[0]:  # a mapping begins, with a name or without
             found = words[-1] == str(path) and words[1] == "r--s"
         elif found and words[0] == "Rss:":
             resident += int(words[1])
