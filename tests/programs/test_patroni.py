@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,8 @@ def test_patroni_never_has_two_leaders_while_everything_is_killed_and_moved(
             switch_over(patroni, second)
             wait_for_rows(patroni, writer, 20)
             replace_every_member(cluster, lambda: wait_for_rows(patroni, writer, 20))
-            switch_over(patroni, patroni.primary(FAILOVER_S))
+            before = lock(cluster)["modifiedIndex"]
+            patroni.wait_for("renewal of the lock", lambda: lock(cluster)["modifiedIndex"] > before, FAILOVER_S)
             wait_for_rows(patroni, writer, 20)
 
         last = patroni.primary(FAILOVER_S)
@@ -64,13 +66,18 @@ def test_patroni_never_has_two_leaders_while_everything_is_killed_and_moved(
         assert not lost, f"{len(lost)} of {len(writer.acknowledged)} acknowledged rows are gone"
     reserved.release()
     print(f"{len(writer.acknowledged)} rows; longest time without a primary {watch.longest_gap_s():.1f} s")
-    assert len(watch.periods) >= 4, "bootstrap, fail-over and two switchovers made a primary each"
+    assert len(watch.periods) >= 3, "bootstrap, fail-over and switchover made a primary each"
     assert not watch.overlaps()
 
 
 def holder_of_lock(cluster: Cluster) -> object:
-    answer = cluster.members[0].http("GET", "/v2/keys/service/kvraft/leader?quorum=true").json()
-    return answer["node"]["value"]
+    return lock(cluster)["value"]
+
+
+def lock(cluster: Cluster) -> dict[str, Any]:
+    """The node that Patroni's primary renews, by a member that serves now."""
+    node: dict[str, Any] = cluster.members[0].http("GET", "/v2/keys/service/kvraft/leader?quorum=true").json()["node"]
+    return node
 
 
 def kill_both_leaders(cluster: Cluster, primary: Server) -> None:
@@ -79,15 +86,25 @@ def kill_both_leaders(cluster: Cluster, primary: Server) -> None:
 
 
 def replace_every_member(cluster: Cluster, after_each: Callable[[], None]) -> None:
-    """Patroni was told of the first three only: of the others it hears from the members themselves."""
+    """Patroni was told of the first three only: of the others it hears from the members themselves.
+
+    It asks for their list when a member fails it, and otherwise every ten TTLs. So the first three are started anew
+    once, before they go, or whoever had stayed with the last of them would know nobody, with etcd as well.
+    """
     roster = Roster(cluster.members, cluster.members)
-    for old in tuple(cluster.members):
+    founders = tuple(cluster.members)
+    for old in founders:
         new = cluster.more(f"{old.name}-new")
         roster.add(new)
         roster.wait_voter(new)
         roster.remove(old)
         cluster.without(old)
         after_each()
+        if old is founders[0]:
+            for other in founders[1:]:
+                other.terminate()
+                other.restart()
+                after_each()
 
 
 def switch_over(patroni: Patroni, primary: Server) -> None:
