@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 SEED: Final = 20_261_121
 CUT_S: Final = 3.0
 ELECTION_TIMEOUT_S: Final = 1.0
+CONTROL_SEEDS_MAX: Final = 6
 
 A_BIT_OF_EVERYTHING: Final = [
     Planned("kill", 1.0, 1.0, "kill/1"),
@@ -81,10 +82,18 @@ def test_etcd_passes_with_quorum_reads(tmp_path: Path) -> None:
 
 
 def test_etcd_is_not_linearizable_with_default_reads(tmp_path: Path) -> None:
-    """The control: the same faults on the same program, and the checker sees its stale reads."""
-    verdict = run(Settings(kind="etcd", quorum=False, seconds=6, seed=SEED), tmp_path, CUT_OFF)
-    assert verdict.counts["keys violated"] >= 1, f"seed {SEED}: {verdict.counts}"
-    assert verdict.counts["keys undecided"] == 0
+    """The control: the same faults on the same program, and the checker sees its stale reads.
+
+    Whether a client reads in the moments in which a value is stale is up to chance, so a few seeds may be tried.
+    """
+    verdicts = []
+    for seed in range(SEED, SEED + CONTROL_SEEDS_MAX):
+        verdict = run(Settings(kind="etcd", quorum=False, seconds=6, seed=seed), tmp_path / str(seed), CUT_OFF)
+        assert verdict.counts["keys undecided"] == 0, f"seed {seed}"
+        if verdict.counts["keys violated"]:
+            return
+        verdicts.append(verdict.counts)
+    pytest.fail(f"no stale read seen with any seed from {SEED} on: {verdicts}")
 
 
 def test_cloudflare_cut_changes_no_leader(tmp_path: Path) -> None:
