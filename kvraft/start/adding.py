@@ -6,9 +6,10 @@ for one whose peer URLs are this member's own: it cannot be running, as this pro
 worth nothing to a quorum, and the cluster does not take the same URLs twice. So that one goes first.
 """
 
+import threading
 from dataclasses import replace
 from http import HTTPStatus
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from kvraft import ids, logs
 from kvraft.records import MemberRecord
@@ -20,7 +21,11 @@ from kvraft.start.told_members import CLIENT_PATH, ToldMembers, find_at, has_sta
 
 log = logs.get(__name__)
 
-_GONE = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_ATTEMPTS: Final = 60
+"""While members that were added before this one start and connect."""
+_AGAIN_S: Final = 1.0
+
+_GONE: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 """Answers to a DELETE after which there is no such member."""
 
 
@@ -109,7 +114,7 @@ def _refuse_taken_name(
 def _add(wanted: Settings, door: HttpDoor, answer: ToldMembers) -> tuple[ToldMembers, MemberRecord]:
     """Both as they are afterwards."""
     own_urls = wanted.initial_advertise_peer_urls
-    reply = _change(wanted, door, answer, "POST", CLIENT_PATH, {"peerURLs": own_urls})
+    reply = _post(wanted, door, answer)
     if reply.status not in {HTTPStatus.CREATED, HTTPStatus.CONFLICT}:
         _refused(door, reply, "add this member")
     # On a conflict an earlier start has added it, and this one asked a member that had not heard of it yet.
@@ -123,6 +128,19 @@ def _add(wanted: Settings, door: HttpDoor, answer: ToldMembers) -> tuple[ToldMem
     if reply.status == HTTPStatus.CREATED:
         log.info("added to the cluster", member=wanted.name, id=ids.text(own.member_id), by=reply.url)
     return answer, own
+
+
+def _post(wanted: Settings, door: HttpDoor, answer: ToldMembers) -> Reply:
+    """Ask to be added until the answer is another one than "not yet": several may join at the same time."""
+    nobody_tells = threading.Event()  # when the others have started; a signal ends the process here
+    for attempt in range(1, _ATTEMPTS + 1):
+        reply = _change(wanted, door, answer, "POST", CLIENT_PATH, {"peerURLs": wanted.initial_advertise_peer_urls})
+        if reply.status != HTTPStatus.INTERNAL_SERVER_ERROR or not _has_leader(door, reply.url):
+            break
+        if attempt == 1:
+            log.warning("--join: not added yet: another member is not started or not connected", by=reply.url)
+        nobody_tells.wait(_AGAIN_S)
+    return reply
 
 
 def _remove(wanted: Settings, door: HttpDoor, answer: ToldMembers, old: MemberRecord) -> None:
@@ -160,14 +178,17 @@ def _refused(door: HttpDoor, reply: Reply, what: str) -> NoReturn:
     if reply.status == HTTPStatus.UNAUTHORIZED:
         why = "auth is on, and only root may: do it with `etcdctl -u root member`, and run this again, it goes on"
     elif reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        try:
-            has_leader = door.ask(reply.url, f"{CLIENT_PATH}/leader").status == HTTPStatus.OK
-        except NoAnswerError:
-            has_leader = False
         why = (
             "not all of its members are started and connected (--strict-reconfig-check): start them, or remove those "
             "that are gone"
-            if has_leader
+            if _has_leader(door, reply.url)
             else "it has no leader: start a majority of its members first, which may then do what was asked for"
         )
     raise SettingsError(f"--join={reply.url}: the cluster did not {what}: {why}")
+
+
+def _has_leader(door: HttpDoor, url: str) -> bool:
+    try:
+        return door.ask(url, f"{CLIENT_PATH}/leader").status == HTTPStatus.OK
+    except NoAnswerError:
+        return False

@@ -23,6 +23,8 @@ class FakeCluster:
         """Method and path of every change that was asked for, with its body."""
         self.status = 0
         """What a change is answered; 0: carried out."""
+        self.times = -1
+        """How often it is answered so; negative: always."""
         self.has_leader = True
         self.is_etcd = False
         self.hides_newest = False
@@ -55,6 +57,13 @@ class FakeCluster:
         self.members[number] = _member(number, "", *peer_urls)
         return self.members[number]
 
+    def refusal(self) -> int:
+        """The status by which the next change is refused; 0: it is not."""
+        if not self.times:
+            return 0
+        self.times -= 1
+        return self.status
+
     def listed(self) -> list[dict[str, Any]]:
         """What a member shows."""
         members = [self.members[number] for number in sorted(self.members)]
@@ -86,8 +95,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.cluster.changes.append(("POST", ",".join(body["peerURLs"])))
-        if self.cluster.status:
-            self._answer(self.cluster.status, {"message": "Internal Server Error"})
+        if status := self.cluster.refusal():
+            self._answer(status, {"message": "Internal Server Error"})
             return
         added = self.cluster.add(body["peerURLs"])
         if added is None:
@@ -98,8 +107,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         number = int(self.path.rpartition("/")[2], 16)
         self.cluster.changes.append(("DELETE", f"{number:x}"))
-        if self.cluster.status:
-            self._answer(self.cluster.status, {"message": "Internal Server Error"})
+        if status := self.cluster.refusal():
+            self._answer(status, {"message": "Internal Server Error"})
         else:
             self._answer(204 if self.cluster.members.pop(number, None) else 410, {})
 

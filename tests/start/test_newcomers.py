@@ -10,7 +10,7 @@ from kvraft.founding import Founder, Identity
 from kvraft.settings import flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
-from kvraft.start import newcomers, told_members
+from kvraft.start import adding, newcomers, told_members
 from kvraft.start.http_door import HttpDoor, NoAnswerError, Reply
 from kvraft.testing import ports
 from tests.start.fake_cluster import CLUSTER_ID, FakeCluster
@@ -272,11 +272,26 @@ def test_member_that_would_be_where_another_is_is_refused(tmp_path: pathlib.Path
         (True, "not all of its members are started and connected (--strict-reconfig-check)"),
     ],
 )
-def test_cluster_that_cannot_change_says_no_more_than_500(has_leader: bool, why: str, tmp_path: pathlib.Path) -> None:
+def test_cluster_that_cannot_change_says_no_more_than_500(
+    has_leader: bool, why: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether there is a leader tells what the matter is."""
+    monkeypatch.setattr(adding, "_ATTEMPTS", 1)
+    monkeypatch.setattr(adding, "_AGAIN_S", 0.0)
     with _running() as cluster:
         cluster.status, cluster.has_leader = 500, has_leader
         assert f"the cluster did not add this member: {why}" in _refusal(_joining(cluster, tmp_path))
+
+
+def test_member_waits_for_those_that_join_at_the_same_time(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster takes no other one before the last one has started (--strict-reconfig-check): that passes."""
+    monkeypatch.setattr(adding, "_AGAIN_S", 0.0)
+    with _running() as cluster:
+        cluster.status, cluster.times = 500, 3
+        assert newcomers.settle(_joining(cluster, tmp_path), "")[0].member_id == 3
+        assert cluster.changes == [("POST", OWN)] * 4
 
 
 def test_cluster_with_auth_on_says_who_may(tmp_path: pathlib.Path) -> None:
