@@ -1,7 +1,7 @@
 # The four commands are format, check, test, simulate; the same on a laptop and in CI. `make run` needs no other.
 SHELL := /bin/bash
 .DEFAULT_GOAL := test
-.PHONY: deps run test check conformance format simulate torture bench mutants mutants-http clean
+.PHONY: deps run test check conformance format simulate torture bench mutants mutants-http audit build clean
 
 PYTHON := .venv/bin/python
 PORT_BASE ?= 2379
@@ -49,6 +49,12 @@ torture: deps ## Longer, with fresh seeds: MINUTES=30. Leaves seeds and historie
 
 bench: deps ## The same workloads against etcd and kvraft, with the goals beside them.
 	$(PYTHON) -m bench
+
+audit: deps ## bandit on kvraft, PyPI's advisories on what it needs; a finding without a dated reason fails.
+	$(PYTHON) -m release.audit
+
+build: deps ## The wheel of the commit, and what it needs as a CycloneDX document, in dist/.
+	$(PYTHON) -m release.build dist
 
 clean: ## Remove what was built and what tests left; not data/.
 	rm -rf build dist .venv .programs kvraft.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
