@@ -59,6 +59,7 @@ class _Handshake(asyncio.Protocol):
     def __init__(self, engine: Engine, complete: asyncio.Future[None]) -> None:
         self.complete = complete
         self._engine = engine
+        self._is_answered = False
         self._plain: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,6 +69,7 @@ class _Handshake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Go on; what comes behind the handshake stays in the engine."""
+        self._is_answered = True
         self._engine.incoming.write(data)
         if not self.complete.done():
             self._step()
@@ -86,7 +88,10 @@ class _Handshake(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """It ended in the midst."""
-        self._fail(error or ConnectionError("it closed the connection in the midst of the handshake"))
+        if self._is_answered:
+            self._fail(error or ConnectionError("it closed the connection in the midst of the handshake"))
+        else:
+            self._fail(ConnectionError("it hung up without a word of TLS: is its URL one that is http?"))
 
     def _fail(self, error: Exception) -> None:
         if not self.complete.done():

@@ -4,7 +4,7 @@ import asyncio
 import random
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, final
 
 from kvraft import clock, logs
@@ -60,6 +60,8 @@ class Dialler:
         self._wanted.set()
         self._attempt: asyncio.Task[Session] | None = None
         self._given_up = False
+        self._stages: dict[Address, str] = {}
+        """How far the attempts at each address have come, in words."""
         self._complain_at_ms = 0
         """When it is next said that the peer is out of reach; 0: it is not, or was not dialled yet."""
 
@@ -185,6 +187,7 @@ class Dialler:
             await asyncio.wait(looking, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait(looking, timeout=self._settings.known_address_ms / 1000)
         race = _Race(dial, self._settings.next_address_ms / 1000)
+        self._stages.clear()
         try:
             async with asyncio.timeout(self._settings.connect_timeout_ms / 1000):
                 while True:
@@ -198,7 +201,8 @@ class Dialler:
                         self._names.remember(target, address)
                         return reached
         except TimeoutError:
-            raise UnreachableError(f"no answer in {self._settings.connect_timeout_ms} ms; {race.complaint}") from None
+            complaint = race.complaint_of(self._stages)
+            raise UnreachableError(f"no answer in {self._settings.connect_timeout_ms} ms; {complaint}") from None
         finally:
             await race.end(discard)
 
@@ -282,12 +286,14 @@ class Dialler:
             await loop.sock_connect(dialling, address.sockaddr)
             if target in self._secure:
                 assert self._wiring.tls is not None, "a transport without TLS has no https peers"
+                self._stages[address] = "it is connected and does not finish the TLS handshake"
                 transport = await self._wiring.tls.dial(dialling, target[0], made)
             else:
                 transport, _ = await loop.create_connection(lambda: made, sock=dialling)
         except BaseException:
             dialling.close()
             raise
+        self._stages[address] = "it is connected and says nothing"
         transport.write(MAGIC)
         return mailbox
 
@@ -349,6 +355,12 @@ class _Race(Generic[_Reached]):
             except OSError as error:
                 self.complaint = f"{address.sockaddr[0]}: {error.strerror or error}"
         return None
+
+    def complaint_of(self, stages: Mapping[Address, str]) -> str:
+        """What is to be said when the time is over: how far the oldest attempt has come, if one is under way."""
+        for address in self._running.values():
+            return f"{address.sockaddr[0]}: {stages.get(address, 'it does not answer')}"
+        return self.complaint
 
     async def end(self, discard: Callable[[_Reached], None]) -> None:
         """Give up what still runs; `discard` ends what was reached too late."""

@@ -8,10 +8,9 @@ import re
 import shutil
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self, final
+from typing import Final
 
 import pytest
 
@@ -19,41 +18,9 @@ from kvraft.testing import ports, raw_http
 from kvraft.testing.certificates import Authority, Pair, replace
 from kvraft.testing.cluster import Cluster, Member, Program
 from tests.cluster.load import write_many, write_until_compacted
+from tests.cluster.secured import Secured, Writing, put, secured
 
 pytestmark = pytest.mark.slow
-
-FORM: Final = {"value": "v"}
-
-
-@final
-class Secured:
-    """Three members with https peer URLs, each with a certificate of its own."""
-
-    def __init__(self, directory: Path, **flags: str) -> None:
-        self.ca: Final = Authority(directory / "ca")
-        self.crl_file: Final = self.ca.revoke()
-        self.pairs: Final = {name: self.ca.issue(name, common_name="member") for name in ("n1", "n2", "n3")}
-        common = {"peer-trusted-ca-file": self.ca.ca_file, "peer-client-cert-auth": "true", **flags}
-        self.cluster: Final = Cluster(directory / "cluster", program=Program(flags=common, peer_scheme="https"))
-        for member in self.cluster.members:
-            self.give(member, self.pairs[member.name])
-
-    def give(self, member: Member, pair: Pair) -> None:
-        """Start it with this certificate from now on."""
-        member.cluster_flags |= {"peer-cert-file": pair.cert_file, "peer-key-file": pair.key_file}
-
-
-@contextlib.contextmanager
-def secured(directory: Path, **flags: str) -> Iterator[Secured]:
-    """A cluster that is ready."""
-    made = Secured(directory, **{name.replace("_", "-"): value for name, value in flags.items()})
-    with made.cluster:
-        yield made
-
-
-def _put(member: Member, key: str = "k") -> None:
-    answer = member.http("PUT", f"/v2/keys/{key}", form=FORM)
-    assert answer.status in {200, 201}, answer.body
 
 
 def test_members_speak_tls_and_nothing_else(tmp_path: Path) -> None:
@@ -61,10 +28,10 @@ def test_members_speak_tls_and_nothing_else(tmp_path: Path) -> None:
     with secured(tmp_path) as made:
         leader = made.cluster.leader()
         follower = made.cluster.followers()[0]
-        _put(leader)
+        put(leader)
         follower.kill()
         for number in range(20):
-            _put(leader, f"k{number}")
+            put(leader, f"k{number}")
         follower.start()
         follower.wait_ready()
         assert follower.http("GET", "/v2/keys/k19").json()["node"]["value"] == "v"
@@ -147,7 +114,7 @@ def test_member_with_a_bad_certificate_stays_outside_and_the_cluster_up(tmp_path
             leader.wait_for_log(f'rejected connection listener=peer address=[^ ]+ error="{there}', 30)
             outsider.wait_for(f"its own line ({kind})", lambda: _said(outsider, before, here), 30)  # noqa: B023 -- asked at once
             for member in others:
-                _put(member)
+                put(member)
             assert "connected to peer" not in outsider.log_text()[before:], kind
         outsider.kill()
         made.give(outsider, made.pairs[outsider.name])
@@ -158,7 +125,7 @@ def test_member_with_a_bad_certificate_stays_outside_and_the_cluster_up(tmp_path
         outsider.start()
         leader.wait_for_log(f"certificate serial {made.pairs[outsider.name].certificate.serial_number:x} revoked")
         for member in others:
-            _put(member)
+            put(member)
 
 
 def _said(member: Member, begin: int, pattern: str) -> bool:
@@ -188,52 +155,6 @@ def test_certificates_of_peers_change_under_load_and_nobody_is_lost(tmp_path: Pa
                 member.wait_for_log("TLS files read anew")
         writing.wait_for(50)
         assert writing.failures == []
-
-
-@final
-class Writing:
-    """A thread for each member that writes there, one after another, until told to stop."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.failures: list[str] = []
-        self.count = 0
-        self._cluster = cluster
-        self._stops = {member: threading.Event() for member in cluster.members}
-        self._threads = {member: threading.Thread(target=self._run, args=(member,)) for member in cluster.members}
-
-    def __enter__(self) -> Self:
-        for thread in self._threads.values():
-            thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for member in self._threads:
-            self.leave(member)
-
-    def leave(self, member: Member) -> None:
-        """Write there no more."""
-        self._stops[member].set()
-        self._threads[member].join()
-
-    def come_back(self, member: Member) -> None:
-        """Write there again."""
-        self._stops[member] = threading.Event()
-        self._threads[member] = threading.Thread(target=self._run, args=(member,))
-        self._threads[member].start()
-
-    def wait_for(self, count: int) -> None:
-        """Until so many more writes are done."""
-        wanted = self.count + count
-        self._cluster.wait_for("writes", lambda: self.failures or self.count >= wanted, 60)
-
-    def _run(self, member: Member) -> None:
-        stop = self._stops[member]
-        while not stop.is_set():
-            try:
-                _put(member, f"w-{member.name}")
-            except (OSError, http.client.HTTPException, AssertionError) as error:
-                self.failures.append(f"{member.name}: {error!r}")
-            self.count += 1
 
 
 def test_cluster_moves_to_tls_member_by_member_while_clients_write(tmp_path: Path) -> None:
@@ -296,7 +217,7 @@ def test_certificate_of_another_member_claims_nobody(tmp_path: Path) -> None:
         thief.wait_for_log(f"refused by peer .*{said}")
         for member in made.cluster.members[:2]:
             member.wait_for_log(f"refused a peer .*{said}")
-            _put(member)
+            put(member)
 
 
 def test_plain_and_encrypted_members_tell_each_other_what_is_wrong(tmp_path: Path) -> None:
@@ -311,7 +232,7 @@ def test_plain_and_encrypted_members_tell_each_other_what_is_wrong(tmp_path: Pat
         astray.start()
         first.wait_for_log('rejected connection listener=peer .*error="it takes this URL for one that is http"')
         astray.wait_for_log("refused by peer .*this is an https URL, and was dialled as if it were http")
-        _put(first)
+        put(first)
 
 
 def test_peer_auto_tls_encrypts_and_believes_everybody(tmp_path: Path) -> None:
@@ -319,7 +240,7 @@ def test_peer_auto_tls_encrypts_and_believes_everybody(tmp_path: Path) -> None:
     program = Program(flags={"peer-auto-tls": "true"}, peer_scheme="https")
     with Cluster(tmp_path, program=program) as cluster:
         for member in cluster.members:
-            _put(member)
+            put(member)
             assert (member.data_dir / "fixtures" / "peer" / "key.pem").stat().st_mode & 0o077 == 0
             assert "--peer-auto-tls encrypts, and nobody knows with whom" in member.log_text()
         cluster.followers()[0].restart()
@@ -344,7 +265,7 @@ def test_member_joins_and_rebuilds_where_everything_is_tls(tmp_path: Path) -> No
     program = Program(flags=flags, client_tls=context, peer_scheme="https")
     with Cluster(tmp_path / "cluster", size=2, program=program) as cluster:
         first, second = cluster.members
-        _put(first)
+        put(first)
         third = cluster.more("n3", join=first.client_url)
         third.start()
         third.wait_ready()

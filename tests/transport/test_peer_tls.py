@@ -1,6 +1,7 @@
 """Sessions, calls and pages inside TLS, with transports in one process."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ def tls_of(ca: Authority, pair: Pair, crl_file: str = "", **more: Any) -> Peers:
 class Members:
     """Transports that listen with TLS, by member id."""
 
-    def __init__(self, certificates: Sequence[Peers], hosts: Sequence[str]) -> None:
+    def __init__(self, certificates: Sequence[Peers], hosts: Sequence[str], connect_timeout_ms: int = 5000) -> None:
         self.reserved = ports.reserve(len(certificates))
         self.port_of = dict(enumerate(self.reserved.ports, 1))
         self.judged: list[int] = []
@@ -55,7 +56,7 @@ class Members:
                 local,
                 support.Pages(),
                 support.NoSnapshots(),
-                dataclasses.replace(support.QUICK, connect_timeout_ms=5000),
+                dataclasses.replace(support.QUICK, connect_timeout_ms=connect_timeout_ms),
                 tls=tls,
                 tls_addresses=(address,),
             )
@@ -129,6 +130,29 @@ async def test_dialler_looks_at_whom_it_has_reached(
         with pytest.raises(UnreachableError, match=reason):
             await made.peers[0].transport._diallers[2]._dial()
         assert not made.peers[0].events.connected
+
+
+async def test_dialler_says_how_far_it_came_with_who_stalls(tmp_path: Path) -> None:
+    """Somebody accepts the connection and says no word of TLS: that is neither an address nor a name that is wrong."""
+    ca = Authority(tmp_path)
+    made = Members([tls_of(ca, ca.issue("1")), tls_of(ca, ca.issue("2"))], ["127.0.0.1"] * 2, connect_timeout_ms=300)
+    first = made.peers[0]
+    came: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _reader, writer: came.append(writer), "127.0.0.1", made.port_of[2])
+    try:
+        await first.transport.start(first.events)
+        text = "no answer in 300 ms; 127.0.0.1: it is connected and does not finish the TLS handshake"
+        with pytest.raises(UnreachableError, match=text):
+            await first.transport._diallers[2]._dial()
+    finally:
+        await first.transport.stop()
+        silent.close()
+        for writer in came:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        await silent.wait_closed()
+        made.reserved.release()
 
 
 async def test_dialler_is_not_confused_by_a_certificate_that_cannot_be_read(tmp_path: Path) -> None:
