@@ -1,0 +1,76 @@
+"""What moves: a tree with its accounts and members, as plain values that know neither where from nor where to."""
+
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from kvraft.keyspace.accounts import Role, User
+from kvraft.keyspace.cluster import ClusterMember
+
+NS_PER_S: Final = 1_000_000_000
+
+
+class MigrationError(Exception):
+    """Why it cannot go on, as one line that says what to do."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Node:
+    """A file or directory."""
+
+    path: bytes
+    """Below `/1` in etcd's own paths, here without it: `/a/b`. Never the root."""
+    value: bytes | None
+    """None for a directory."""
+    expiration_ns: int = 0
+    """Unix nanoseconds at which it expires; 0 for never."""
+    created_index: int = 0
+    modified_index: int = 0
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it can have nodes below it."""
+        return self.value is None
+
+
+@final
+@dataclass(slots=True)
+class Contents:
+    """Everything that a source gives."""
+
+    etcd_index: int
+    """The store's index as of which all this holds."""
+    nodes: list[Node] = field(default_factory=list)
+    """Parents first."""
+    users: list[User] = field(default_factory=list)
+    """By name. The hash is empty where the source does not tell it, as no API does."""
+    roles: list[Role] = field(default_factory=list)
+    """By name, without the role root."""
+    auth_enabled: bool = False
+    members: dict[int, ClusterMember] = field(default_factory=dict)
+    removed_ids: set[int] = field(default_factory=set)
+    version: str = ""
+    """Of the cluster, such as `3.4.0`; empty where it was not decided."""
+    notes: list[str] = field(default_factory=list)
+    """What whoever moves this should know about it, a line each."""
+
+
+def depth_of(path: bytes) -> int:
+    """How many names a path has."""
+    return path.count(b"/")
+
+
+def parent_of(path: bytes) -> bytes:
+    """The directory of a path, `/` at the top."""
+    return path.rpartition(b"/")[0] or b"/"
+
+
+def is_hidden(path: bytes) -> bool:
+    """Whether a listing of the root leaves it out: a name on its way begins with `_`."""
+    return b"/_" in path
+
+
+def shown(path: bytes) -> str:
+    r"""A path for a person: what is not UTF-8 as `\\xff`, and no control that would write to a terminal."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -1,0 +1,1 @@
+"""Moving in and out: etcd directories, live clusters, files."""
