@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Final
 
-_NOT_FOR_A_START: Final = {"aiohttp", "cryptography", "multiprocessing", "sqlite3", "unittest", "xml", "yaml"}
+_NOT_FOR_A_START: Final = {"aiohttp", "cryptography", "dns", "multiprocessing", "sqlite3", "unittest", "xml", "yaml"}
 """Libraries that a start can do without: what needs them imports them when it is first needed."""
 
 

@@ -45,8 +45,12 @@ ROOMS: Final[dict[str, set[str]]] = {
     "security": FOUNDATION,
     "client": set(),
     "migration": {"keyspace"},
+    "discovery": {"founding", "ids", "logs", "settings"},
     "testing": {"clock", "start.port_holders"},
-    "start": PURE | FOUNDATION | SHARED_VALUES | {"api_v2", "member", "security", "settings", "storage", "transport"},
+    "start": PURE
+    | FOUNDATION
+    | SHARED_VALUES
+    | {"api_v2", "discovery", "member", "security", "settings", "storage", "transport"},
     "cli": {"logs", "security.files", "settings", "start", "storage", "transport"},
     "__main__": {"cli", "start.signals"},
     **dict.fromkeys(FOUNDATION, FOUNDATION),
@@ -81,6 +85,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/metrics.py": {"prometheus_client"},
     "kvraft/testing/certificates.py": {"cryptography"},
     "kvraft/testing/plugin.py": {"pytest"},
+    "kvraft/discovery/name_server.py": {"dns"},
     "kvraft/settings/config_file.py": {"yaml"},
     "kvraft/security/passwords.py": {"bcrypt"},
     "kvraft/security/": {"cryptography"},

@@ -6,6 +6,7 @@
 - `config_file`: reads the text of `--config-file` into the same;
 - `settings`: makes `Settings` of that, with every default and limit and its reason: the door is `from_flags`;
 - `founding_flags`: which cluster is meant, by the flags or by the data directory;
+- `discovery_flags`: who is asked which cluster is meant, if they do not say;
 - `joining_flags`: how a member comes to a cluster that runs, or goes on alone;
 - `listening_flags`: where it listens;
 - `log_settings`: what is logged, where to, in which form;

@@ -23,7 +23,6 @@ ETCD_DEFAULTS: Final = {
     "auto-compaction-retention": "0",
     "backend-batch-limit": "0",
     "bcrypt-cost": "10",
-    "discovery-fallback": "proxy",
     "experimental-backend-bbolt-freelist-type": "array",
     "experimental-compaction-batch-limit": "1000",
     "experimental-corrupt-check-time": "0s",
@@ -150,6 +149,34 @@ _SETTINGS: Final = (
         "with --join, the name of a member that is removed once this one is promoted (kvraft's own)",
     ),
     ("initial-cluster-token", "etcd-cluster", "goes into all ids: keeps apart two clusters with the same URLs"),
+    (
+        "discovery",
+        "",
+        (
+            "URL of a token at a discovery service, by which members with empty directories find each other, instead "
+            "of --initial-cluster: http://host:port/v2/keys/discovery/TOKEN at a kvraft or etcd; it takes the place of "
+            "--initial-cluster-token; later starts ignore it"
+        ),
+    ),
+    (
+        "discovery-fallback",
+        "proxy",
+        "what a member does for which --discovery has no place any more: exit, or serve as a proxy of the others",
+    ),
+    ("discovery-proxy", "", "the HTTP proxy through which --discovery is asked: http://host:port"),
+    (
+        "discovery-srv",
+        "",
+        (
+            "domain whose SRV records _etcd-server-ssl._tcp and _etcd-server._tcp name all members, this one included, "
+            "instead of --initial-cluster; later starts ignore it"
+        ),
+    ),
+    (
+        "discovery-srv-name",
+        "",
+        "what stands behind etcd-server in the names of these records: NAME for _etcd-server-NAME._tcp",
+    ),
     ("heartbeat-interval", "100", "milliseconds between a leader's heartbeats; about the round trip between members"),
     (
         "election-timeout",
@@ -334,9 +361,6 @@ def _accepted() -> Iterator[Flag]:
         ("backend-batch-interval", v3),
         ("backend-batch-limit", v3),
         ("bcrypt-cost", v3),
-        ("discovery-fallback", "there is no discovery"),
-        ("discovery-proxy", "there is no discovery"),
-        ("discovery-srv-name", "there is no discovery"),
         ("experimental-backend-bbolt-freelist-type", v3),
         ("experimental-compaction-batch-limit", v3),
         ("experimental-corrupt-check-time", "members compare the hashes of their states all the time"),
@@ -395,8 +419,6 @@ def _silent() -> Iterator[Flag]:
 
 def _refused() -> Iterator[Flag]:
     for name, remedy, fine in (
-        ("discovery", "name the members with --initial-cluster", ""),
-        ("discovery-srv", "name the members with --initial-cluster", ""),
         ("experimental-enable-v2v3", "the v2 API is kvraft's own: leave it out", ""),
         ("proxy", "there is no proxy mode: leave it out, or run an HTTP proxy in its place", "off"),
         ("peers-file", "it was etcd 0.4's, and no longer etcd 2.3's: name the members with --initial-cluster", ""),

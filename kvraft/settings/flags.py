@@ -7,6 +7,7 @@ pkg/flags/flag.go (`SetFlagsFromEnv`).
 import collections
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, final
 
@@ -18,6 +19,7 @@ _NEVER_EMPTY: Final = frozenset({"name", "initial-cluster", "join", "replace"})
 empty."""
 TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 """Go's strconv.ParseBool."""
+_PASSWORD: Final = re.compile(r"(//[^/@:\s]*):[^/@\s]*@")
 FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
@@ -36,8 +38,8 @@ class Value:
 
     @property
     def shown(self) -> str:
-        """The source on one line."""
-        return one_line(self.source)
+        """The source on one line, without a password that a URL in it has."""
+        return one_line(_PASSWORD.sub(r"\1:...@", self.source))
 
     def error(self, problem: str) -> SettingsError:
         """The error that names this value."""

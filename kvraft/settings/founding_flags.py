@@ -117,6 +117,8 @@ def _ignored(given: Given, name: str, stored: Identity, own: Founder) -> tuple[s
     that came later: what it names were the members of that day.
     """
     held = {"initial-cluster-token": stored.token, "initial-advertise-peer-urls": ",".join(own.peer_urls)}
+    if "discovery-srv" in given.values:
+        del held["initial-advertise-peer-urls"]  # by which it was found among the records, whose URLs count
     if stored.founders:
         founders = (f"{member.name}={url}" for member in stored.founders for url in member.peer_urls)
         held = {"initial-cluster": ",".join(founders)} | held
@@ -146,18 +148,27 @@ def _initial_cluster(given: Given, name: str, token: str) -> tuple[Founder, ...]
         peers = urls_of(given, "initial-advertise-peer-urls") or urls_of(given, "listen-peer-urls")
         own = tuple(str(url) for url in peers) or tuple(f"http://localhost:{port}" for port in _PEER_PORTS)
         return (_founder(name, dict.fromkeys(own), token),)
+    # `member add` prints others that were added and have not started yet without a name.
+    is_existing = given.values.get("initial-cluster-state", Value("new", "")).text == "existing"
+    return named_cluster(value, token, needs_names=not is_existing)
+
+
+def named_cluster(value: Value, token: str, *, needs_names: bool = True) -> tuple[Founder, ...]:
+    """The members that a text names as `--initial-cluster` does, sorted by name.
+
+    Raises:
+        SettingsError: it names none, or one of them wrongly, or two have a URL in common.
+    """
     parts = [part.strip() for part in value.text.split(",") if part.strip()]
     if not parts:
         raise value.error("it names no member: name every one, this one included, as in n1=http://host:2380")
     if not any("=" in part for part in parts):
         raise value.error("this is etcd 0.4's form: name every member, this one included, as in n1=http://host:2380")
-    is_existing = given.values.get("initial-cluster-state", Value("new", "")).text == "existing"
     by_name: dict[str, list[str]] = {}
     for part in parts:
         member, equals, text = part.partition("=")
         member = member.rstrip()
-        # `member add` prints others that were added and have not started yet without a name.
-        if not equals or not (member or is_existing):
+        if not equals or not (member or not needs_names):
             raise value.error(f"{part!r} has no name: write every member as name=http://host:port")
         try:
             by_name.setdefault(member, []).append(str(urls.parse(text)))

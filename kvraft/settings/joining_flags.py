@@ -53,10 +53,18 @@ def joining(given: Given, founded: Founded, *, has_data: bool) -> Joining:
 
 
 def _check_own_urls(given: Given, founded: Founded) -> None:
-    own = founded.own.peer_urls
     if not any(flag in given.values for flag in _OWN_PEER_URLS):
         raise given.error("the others must be told where this member is: give --initial-advertise-peer-urls", "join")
-    for url in map(urls.parse, own):
+    refuse_everywhere(given, founded)
+
+
+def refuse_everywhere(given: Given, founded: Founded) -> None:
+    """A member that others are told of must be at an address of its own.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    for url in map(urls.parse, founded.own.peer_urls):
         if url.is_everywhere:
             raise given.error(
                 f"members would be told {url}, which is each one's own host: "

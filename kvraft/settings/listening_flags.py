@@ -25,7 +25,9 @@ class Listening:
     metrics: tuple[Url, ...]
 
 
-def listening(given: Given, members: tuple[Founder, ...], own: Founder, *, is_stored: bool) -> Listening:
+def listening(
+    given: Given, members: tuple[Founder, ...], own: Founder, *, is_stored: bool, needs_advertised: bool = True
+) -> Listening:
     """What the flags say, with every default worked out.
 
     Args:
@@ -33,12 +35,14 @@ def listening(given: Given, members: tuple[Founder, ...], own: Founder, *, is_st
         members: those of the cluster that are known.
         own: this one.
         is_stored: whether they come from the data directory.
+        needs_advertised: whether who says where clients are served must say where they reach that; else it is etcd's
+            default.
 
     Raises:
         SettingsError: a URL is none to listen at, or two of them are one.
     """
     own_urls = tuple(map(urls.parse, own.peer_urls))
-    clients, advertised = _client_urls(given, members, own_urls)
+    clients, advertised = _client_urls(given, members, own_urls, needs_advertised=needs_advertised)
     peers = _listen_peer_urls(given, members, own_urls, is_stored=is_stored)
     metrics = _once(urls_of(given, "listen-metrics-urls"))
     if metrics:
@@ -54,6 +58,8 @@ def _listen_peer_urls(
     if listen:
         _refuse_names(listen, given.values["listen-peer-urls"], "--listen-peer-urls")
         return listen
+    if "discovery-srv" in given.values:  # the records have names, which nobody can listen on
+        own = _once(urls_of(given, "initial-advertise-peer-urls")) or own
     is_chosen = "initial-cluster" in given.values or "initial-advertise-peer-urls" in given.values
     if is_stored or len(cluster) > 1 or is_chosen:
         value = given.values.get("initial-cluster") or given.values.get("initial-advertise-peer-urls")
@@ -63,7 +69,7 @@ def _listen_peer_urls(
 
 
 def _client_urls(
-    given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...]
+    given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...], *, needs_advertised: bool
 ) -> tuple[tuple[Url, ...], tuple[str, ...]]:
     further = urls_of(given, "listen-client-http-urls")
     if further:
@@ -73,12 +79,12 @@ def _client_urls(
     if listen:
         value = given.values["listen-client-urls"]
         _refuse_names(listen, value, "--listen-client-urls")
-        if not advertise:
+        if not advertise and needs_advertised:
             raise value.error(
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly: "
                 "add it, with the URLs at which clients reach this member"
             )
-        return _once(listen + further), tuple(map(str, advertise))
+        return _once(listen + further), tuple(map(str, advertise)) or _localhost(_CLIENT_PORTS[:1])
     ports = _default_client_ports(given, cluster, own)
     listen = tuple(urls.parse(f"http://127.0.0.1:{port}") for port in ports)
     return _once(listen + further), tuple(map(str, advertise)) or _localhost(ports)

@@ -15,6 +15,7 @@ from kvraft.logs import LogSettings
 from kvraft.security.files import TlsFiles
 from kvraft.settings import (
     access_flags,
+    discovery_flags,
     founding_flags,
     joining_flags,
     listening_flags,
@@ -23,7 +24,9 @@ from kvraft.settings import (
     urls,
 )
 from kvraft.settings.access_flags import Access, is_open
+from kvraft.settings.discovery_flags import NO_DISCOVERY, Discovery
 from kvraft.settings.flags import Given, Value
+from kvraft.settings.founding_flags import Founded
 from kvraft.settings.joining_flags import Joining
 from kvraft.settings.urls import Url
 
@@ -107,6 +110,9 @@ class Settings:
     """With `existing` and an empty directory, the member comes to a cluster that runs."""
     is_empty: bool = False
     """The directory holds no member's data that could be read: the flags say whose it will be."""
+    discovery: Discovery = NO_DISCOVERY
+    """Who names the other founders to a member with an empty directory, if not the flags: until they are known, those
+    above are this member alone."""
     joining: Joining = joining_flags.BY_NO_FLAG
     replaces: int = 0
     """The member that this one removes once it is a voter; 0: nobody."""
@@ -149,6 +155,8 @@ class Settings:
     """The switches that were given among `auto-tls` and `peer-auto-tls`."""
     ignored: tuple[str, ...] = ()
     """Flags given that differ from what the data directory keeps, each with both values."""
+    idle: tuple[str, ...] = ()
+    """Flags given that say something about others, which were not given: a line each."""
     former_name: str = ""
     """The name under which this member was started last, if it was another one."""
 
@@ -184,6 +192,12 @@ class Settings:
         if self.ignored:
             flags = ", ".join(self.ignored)
             lines.append(f"{self.data_dir} keeps what its cluster was founded with, so these change nothing: {flags}")
+        if self.discovery.is_wanted and not self.is_empty:
+            lines.append(
+                f"{self.discovery.source} is ignored since a cluster has already been initialized: {self.data_dir} "
+                "holds a member's data"
+            )
+        lines += self.idle
         if self.force_new_cluster and self.was_forced:
             lines.append(
                 "--force-new-cluster was carried out at an earlier start and changes nothing now: leave it out; to do "
@@ -244,18 +258,19 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         SettingsError: they contradict each other or are no values of their kind, or the data is another member's. One
             line with the remedy.
     """
-    values = given.values
     name = _name(given)
     heartbeat_ms, election_ms = _timeouts(given)
-    token_value = values.get("initial-cluster-token")
-    token = "etcd-cluster" if token_value is None else token_value.text
-    if stored is not None and stored.known_members:
-        founded = founding_flags.stored_cluster(given, name, data_dir(given), stored)
-        name = founded.name
-    else:
-        founded = founding_flags.new_cluster(given, name, token)
-    listening = listening_flags.listening(given, founded.members, founded.own, is_stored=stored is not None)
-    state = values.get("initial-cluster-state", Value("new", ""))
+    discovery = discovery_flags.discovery(given, has_data=stored is not None)
+    founded = _founded(given, name, discovery, stored)
+    name = founded.name
+    listening = listening_flags.listening(
+        given,
+        founded.members,
+        founded.own,
+        is_stored=stored is not None,
+        needs_advertised=not discovery.may_fall_back,
+    )
+    state = given.values.get("initial-cluster-state", Value("new", ""))
     if state.text not in {"new", "existing"}:
         raise state.error("invalid value: use new or existing")
     return Settings(
@@ -271,6 +286,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         cluster_id=founded.cluster_id,
         initial_cluster_state="existing" if state.text == "existing" else "new",
         is_empty=stored is None,
+        discovery=discovery,
         joining=joining_flags.joining(given, founded, has_data=stored is not None),
         replaces=0 if stored is None else stored.replaces,
         initial_cluster_token=founded.token,
@@ -296,8 +312,21 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         peer_tls=tls_flags.peer_files(given, listening.peers),
         auto_tls=frozenset(switch for switch in ("auto-tls", "peer-auto-tls") if given.is_on(switch)),
         ignored=founded.ignored,
+        idle=discovery_flags.idle_flags(given, has_data=stored is not None),
         former_name="" if stored is None or stored.name == name else stored.name,
     )
+
+
+def _founded(given: Given, name: str, discovery: Discovery, stored: Identity | None) -> Founded:
+    if stored is not None and stored.known_members:
+        return founding_flags.stored_cluster(given, name, data_dir(given), stored)
+    value = given.values.get("initial-cluster-token")
+    token = "etcd-cluster" if value is None else value.text
+    # The URL goes first, as in etcd (v3.4.23 embed/config.go, `PeerURLsMapAndToken`).
+    founded = founding_flags.new_cluster(given, name, discovery.url or token)
+    if discovery.is_wanted:
+        joining_flags.refuse_everywhere(given, founded)
+    return founded
 
 
 def _wal_dir(given: Given) -> pathlib.Path | None:

@@ -1,12 +1,13 @@
-"""Requests that a start makes of members over HTTP: the one place that knows how, with their time limits.
+"""Requests that a start makes over HTTP: the one place that knows how; and those of members, with their time limits.
 
 They block: nothing of this member runs yet, and a signal ends it as it would end any program.
 """
 
 import http.client
 import json
+import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 from urllib.parse import urlsplit
@@ -17,6 +18,13 @@ ANSWER_S: Final = 3.0
 """What a member has it shows at once; behind this wait the others are asked."""
 _BODY_BYTES_MAX: Final = 4 << 20
 """A cluster of thousands would have less to say."""
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""That the other side's host is gone is noticed within two minutes."""
 
 
 @final
@@ -63,6 +71,47 @@ class Contexts(Protocol):
         ...
 
 
+def exchange(
+    connection: http.client.HTTPConnection,
+    shown: str,
+    method: str,
+    target: str,
+    data: bytes | None,
+    headers: Mapping[str, str],
+    *,
+    is_patient: bool = False,
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """One request on a connection of its own, which is closed then; what is answered, and the body of it.
+
+    Args:
+        connection: not open yet; its time limit is that of connecting, and of each wait for more of an answer.
+        shown: where that is, for errors.
+        method: GET and the like.
+        target: what is asked for.
+        data: the body of the request; None if it has none.
+        headers: beside those that go without saying.
+        is_patient: the answer is waited for as long as the other side is there.
+
+    Raises:
+        NoAnswerError: there is no answer, or none of HTTP.
+    """
+    try:
+        connection.connect()
+        if is_patient:
+            connection.sock.settimeout(None)
+            for level, option, value in _KEEPALIVE:
+                connection.sock.setsockopt(level, option, value)
+        connection.request(method, target, data, headers)
+        response = connection.getresponse()
+        return response, response.read(_BODY_BYTES_MAX)
+    except OSError as error:
+        raise NoAnswerError(f"{shown}: {error.strerror or str(error) or 'no answer in time'}") from error
+    except http.client.HTTPException as error:
+        raise NoAnswerError(f"{shown}: it does not speak HTTP there ({type(error).__name__})") from error
+    finally:
+        connection.close()
+
+
 @final
 class HttpDoor:
     """Asks members."""
@@ -95,18 +144,10 @@ class HttpDoor:
             connection = http.client.HTTPSConnection(host, port, timeout=answer_s, context=context)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=answer_s)
-        try:
-            data = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            read = response.read(_BODY_BYTES_MAX)
-            return Reply(url, response.status, response.getheader("X-Etcd-Cluster-ID") or "", read)
-        except OSError as error:
-            raise NoAnswerError(f"{url}: {error.strerror or str(error) or 'no answer in time'}") from error
-        except http.client.HTTPException as error:
-            raise NoAnswerError(f"{url}: it does not speak HTTP there ({type(error).__name__})") from error
-        finally:
-            connection.close()
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        response, read = exchange(connection, url, method, path, data, headers)
+        return Reply(url, response.status, response.getheader("X-Etcd-Cluster-ID") or "", read)
 
     def ask_round(self, urls: Iterable[str], path: str) -> Reply:
         """GET from the first of these members that answers with 200.

@@ -8,6 +8,7 @@ from kvraft.settings.settings import Settings
 from kvraft.start.adding import add_itself, refuse_other_cluster
 from kvraft.start.arriving import arrive, find_again
 from kvraft.start.data_directory import refuse_unusable
+from kvraft.start.discovering import discover
 from kvraft.start.http_door import Contexts, HttpDoor, NoAnswerError
 
 _WITHOUT_NEED_S: Final = 1.0
@@ -21,8 +22,15 @@ def settle(wanted: Settings, rebuild: str, security: Contexts | None = None) -> 
     Called when its ports are its own and before any file is touched.
 
     Raises:
-        SettingsError: it cannot come to that cluster; one line with the remedy.
+        SettingsError: it cannot come to that cluster, or the members of one that is founded cannot be found out; one
+            line with the remedy.
+        FullClusterError: it was to be one of the founders, and is one too many.
     """
+    if wanted.is_empty and wanted.discovery.is_wanted:
+        refuse_unusable(wanted.data_dir)
+        wanted, was_registered = discover(wanted, has_been=wanted.rebuild)
+        if was_registered and not rebuild:
+            return wanted, _NO_DATA
     if not wanted.is_empty:
         if wanted.joining.urls:
             refuse_other_cluster(wanted, HttpDoor(_WITHOUT_NEED_S, security))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from kvraft import audit_log, logs
+from kvraft.discovery.interfaces import FullClusterError
 from kvraft.settings import settings
 from kvraft.settings.flags import Given, SettingsError
 from kvraft.settings.settings import Settings
@@ -46,14 +47,26 @@ def start(given: Given) -> int:
         data_directory.check_mode(directory, is_strict=wanted.access.is_strict)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     wanted = within_open_files(wanted)
-    if wanted.rebuild and stored is None and not rebuild and not wanted.joining.urls:
+    is_told = bool(wanted.joining.urls) or wanted.discovery.is_wanted
+    if wanted.rebuild and stored is None and not rebuild and not is_told:
         _check_named_others(wanted)
     if wanted.force_new_cluster and stored is None:
         raise SettingsError(
             f"--force-new-cluster: {wanted.data_dir} holds no member's data: give the directory of the member that is "
             "to go on, or leave it out to begin a new cluster"
         )
-    return run_once_or_twice(wanted, rebuild)
+    try:
+        return run_once_or_twice(wanted, rebuild)
+    except FullClusterError as error:
+        return _fall_back(wanted, error)
+
+
+def _fall_back(wanted: Settings, full: FullClusterError) -> int:
+    """A member for which there is no place in the cluster serves as a proxy of those that have one, as in etcd."""
+    raise SettingsError(
+        f"{wanted.discovery.source}: {full}, and there is no proxy mode: its members are at "
+        f"{','.join(full.peer_urls)}: add this one with --join or `member add`"
+    ) from full
 
 
 def _begin_log(given: Given, wanted: Settings) -> None:

@@ -75,7 +75,6 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
         (["--", "--name=x"], "'--name=x' stands after --, where no flags are read: leave the -- out"),
         (["-"], "'-' is not a flag: give flags only"),
         (["--debug=maybe"], "--debug=maybe: invalid boolean value: use true or false"),
-        (["--discovery=http://d/1"], "--discovery=http://d/1: name the members with --initial-cluster"),
         (["--proxy=on"], "--proxy=on: there is no proxy mode"),
         (["--unsafe-no-fsync"], "--unsafe-no-fsync=true: what is acknowledged is on disk, always"),
         (["--name\n=x"], "--name\\n: flag provided but not defined"),
