@@ -42,6 +42,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "transport": PURE | FOUNDATION | SHARED_VALUES | {"settings"},
     "member": PURE | FOUNDATION | SHARED_VALUES,
     "api_v2": {"keyspace", "security"} | FOUNDATION | SHARED_VALUES,
+    "backup": PURE | FOUNDATION | SHARED_VALUES | {"storage"},
     "security": FOUNDATION,
     "client": set(),
     "migration": {"keyspace"},

@@ -10,7 +10,7 @@ Around it:
 - `targets` and `go_forms` read paths, queries and forms as Go does; `go_json` writes as Go does;
 - `go_json_reader` and `go_urls` read the bodies of the other endpoints, and refuse them, as Go and etcd do;
 - `watches` keeps open watches; `unread` bounds what slow clients leave in front of their sockets;
-- `members`, `stats`, `auth` and `misc` are the other endpoints;
+- `members`, `stats`, `auth`, `backup` and `misc` are the other endpoints;
 - `errors` makes the answers that are not the keyspace's;
 - `settings` what can be set; `backend` what a member must offer.
 

@@ -13,6 +13,7 @@ from kvraft.api_v2.answers import Answer, Framing
 from kvraft.api_v2.audit import Audit
 from kvraft.api_v2.auth import Auth
 from kvraft.api_v2.backend import Backend
+from kvraft.api_v2.backup import Sending
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_responses import error_answer
@@ -62,8 +63,9 @@ class App:
         self.keys: Final = Keys(backend, settings, metrics, guard)
         self._backend = backend
         health = misc.Health(backend, settings.health_timeout_s, metrics)
+        self._backups = Sending(backend)
         self._served: Final = Served(
-            backend, settings, metrics, guard, self.keys, Auth(backend, guard, passwords), health
+            backend, settings, metrics, guard, self.keys, Auth(backend, guard, passwords), health, self._backups
         )
         self.audit: Final = Audit(audit_log.write) if settings.is_audited else None
         self._any_origin = b"*" in settings.cors_origins
@@ -125,6 +127,11 @@ class App:
         answer = route.handler(self._served, call, exchange)
         if answer is not None:
             exchange.answer(answer)
+
+    def end_streams(self) -> None:
+        """End what would not end by itself, or not soon: watches, and copies for backups."""
+        self.keys.end_watches()
+        self._backups.end_all()
 
     def close(self) -> None:
         """Nothing is answered any more."""

@@ -8,7 +8,7 @@ from kvraft.keyspace.commands import Command
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
-from kvraft.records import MemberRecord, Written
+from kvraft.records import BackupCopy, BackupRefused, MemberRecord, Written
 
 __all__ = ["Abandon", "Backend", "Clocked", "MemberRecord", "Written"]
 
@@ -28,6 +28,29 @@ class Clocked(Protocol):
         ...
 
 
+class Backups(Protocol):
+    """Copies of the state, as files that clients fetch."""
+
+    def take(self, *, with_history: bool, done: Callable[[BackupCopy | BackupRefused], None]) -> Abandon:
+        """Make a copy of what is applied here, and call `done` once, never from inside this call.
+
+        Returns what to call if nobody waits for it any more: it is given up.
+        """
+        ...
+
+    def find(self, copy_id: str) -> BackupCopy | None:
+        """A copy that is here still."""
+        ...
+
+    def opened(self, copy: BackupCopy) -> None:
+        """Somebody reads it: it stays until that is `closed`."""
+        ...
+
+    def closed(self, copy: BackupCopy, *, to_its_end: bool) -> None:
+        """And no longer."""
+        ...
+
+
 class Backend(Clocked, Protocol):
     """One member. Everything here is called on the event loop."""
 
@@ -40,6 +63,11 @@ class Backend(Clocked, Protocol):
     @abc.abstractmethod
     def watchers(self) -> WatcherHub:
         """Where watches are opened."""
+
+    @property
+    @abc.abstractmethod
+    def backups(self) -> Backups:
+        """Where copies of the state are made."""
 
     @property
     @abc.abstractmethod

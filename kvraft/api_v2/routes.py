@@ -13,6 +13,7 @@ from kvraft.api_v2 import errors, members, misc, stats
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.auth import Auth, pieces
 from kvraft.api_v2.backend import Backend
+from kvraft.api_v2.backup import Sending
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.keys import Keys
@@ -56,6 +57,7 @@ class Served:
     keys: Keys
     auth: Auth
     health: misc.Health
+    backups: Sending
 
 
 Handler = Callable[[Served, Call, Exchange], Answer | None]
@@ -161,6 +163,10 @@ def _log_level(_served: Served, call: Call, _exchange: Exchange) -> Answer:
     return misc.log_level_answer(call.body)
 
 
+def _backup(served: Served, call: Call, exchange: Exchange) -> Answer | None:
+    return served.backups.answer(call.query, exchange)
+
+
 def _profiles(_served: Served, call: Call, exchange: Exchange) -> Answer | None:
     from kvraft.api_v2 import profiles  # noqa: PLC0415 -- few ask
 
@@ -185,6 +191,7 @@ ROUTES: Final = (
     Route(b"/v2/auth/users/", _GET, Right.ROOT, Right.ROOT, _users),
     Route(b"/v2/auth/users", (), Right.NONE, Right.NONE, _too_deep, far_below=True),
     Route(b"/v2/auth/users", _ONE, Right.ROOT, Right.ROOT, _user, below=True),
+    Route(b"/v2/kvraft/backup", _GET, Right.ROOT, Right.ROOT, _backup),
     Route(b"/version", _GET, Right.NONE, Right.NONE, _version),
     _HEALTH,
     _METRICS,

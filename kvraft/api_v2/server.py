@@ -147,7 +147,7 @@ class ApiServer:
         if self._fast is not None:
             self._fast.begin_stop()
         self._aiohttp.begin_stop()
-        self._app.keys.end_watches()
+        self._app.end_streams()
         if self._loading is not None:
             await self._loading
         await asyncio.gather(self._stop_fast(timeout_s), self._aiohttp.stop(timeout_s))

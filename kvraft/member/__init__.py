@@ -20,6 +20,7 @@ Files, in the order of a write where there is one:
     applier         committed entries into the keyspace, in order, in slices
     state_hashes    whose state went astray
     durable_state   flushes, compaction, snapshots both ways; log_room: how much of the log stays for followers
+    backups         copies of the state that clients fetch
     chores          commands that no client asked for; expirer: when a sync is due
     cluster         who belongs to the cluster, and what is still to be published
     strict_check    changes of the members that put the cluster at risk

@@ -14,6 +14,7 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
 from kvraft.member import outcomes
 from kvraft.member.applier import Applier
+from kvraft.member.backups import Backups
 from kvraft.member.cluster import Cluster
 from kvraft.member.disk_watch import DiskWatch
 from kvraft.member.raft_loop import RaftLoop
@@ -55,6 +56,8 @@ class ClientPort:
         self._disk = disk
         self._stats = stats
         self._stopped = False
+        self.backups: Backups
+        """Copies of the state; set once there is what makes them."""
 
     # -- writes and reads ---------------------------------------------------------------------------------------
 
@@ -126,6 +129,7 @@ class ClientPort:
         """Take nothing more, and answer what still waits."""
         self._stopped = True
         self._requests.end_all(outcomes.STOPPED)
+        self.backups.stop()
 
     # -- views --------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from kvraft.raft.effects import SendSnapshot
 from kvraft.raft.inputs import LogCompacted, SnapshotSent
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
+from kvraft.records import BackupCopy, BackupFacts, BackupRefused
 
 T = TypeVar("T")
 
@@ -209,6 +210,33 @@ class DurableState:
             self._state_store.spool_snapshot(spooled.set_result)
             snapshot = self._snapshot = await self._unless_failed(spooled)
             return snapshot
+
+    # -- copies for backups -------------------------------------------------------------------------------------
+
+    def copy_for_backup(
+        self, facts: Callable[[], BackupFacts], is_wanted: Callable[[], bool]
+    ) -> "asyncio.Task[BackupCopy | BackupRefused]":
+        """A file with everything that is applied now. `facts` is asked when it begins."""
+        return self._start(self._copy_for_backup(facts, is_wanted))
+
+    async def _copy_for_backup(
+        self, facts: Callable[[], BackupFacts], is_wanted: Callable[[], bool]
+    ) -> BackupCopy | BackupRefused:
+        async with self._lock:
+            asked = facts()
+            await self._flush_locked()
+            if not self._state_store.position.index:
+                return BackupRefused("this member holds nothing yet: ask another one")
+            size_bytes = self._state_store.size_bytes()
+            if not self._has_room(size_bytes):
+                return BackupRefused(
+                    f"this member's disk has no room for a copy of about {size_bytes} bytes: "
+                    "free some, or ask another member",
+                    is_room=True,
+                )
+            copied: asyncio.Future[BackupCopy | BackupRefused] = asyncio.get_running_loop().create_future()
+            self._state_store.spool_backup(asked, is_wanted, copied.set_result)
+            return await self._unless_failed(copied)
 
     # -- snapshots in -------------------------------------------------------------------------------------------
 

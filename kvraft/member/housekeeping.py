@@ -7,6 +7,7 @@ from typing import Final, final
 from kvraft import clock
 from kvraft.member import outcomes
 from kvraft.member.applier import Applier
+from kvraft.member.backups import Backups
 from kvraft.member.chores import Chores
 from kvraft.member.cluster import Cluster
 from kvraft.member.disk_watch import DiskWatch
@@ -47,6 +48,7 @@ class Housekeeping:
         transport: Transport,
         applier: Applier,
         durable: DurableState,
+        backups: Backups,
         requests: Requests,
         forwarding: Forwarding,
         chores: Chores,
@@ -69,6 +71,7 @@ class Housekeeping:
         self._transport = transport
         self._applier = applier
         self._durable = durable
+        self._backups = backups
         self._requests = requests
         self._forwarding = forwarding
         self._chores = chores
@@ -126,6 +129,7 @@ class Housekeeping:
         self._requests.end_overdue(now_ms, self._timeout_cause)
         self._chores.publish()
         self._durable.look_around(now_ms)
+        self._backups.look(now_ms)
         self._chores.expire()
         self._remember_peers(now_ms)
         self._watch_disk()

@@ -12,6 +12,7 @@ from kvraft.peer_frames import ForwardedCommand, ForwardRefused, Frame, MatchInd
 from kvraft.raft.effects import Persist
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, LogReader, Restored, SnapshotFile
+from kvraft.records import BackupCopy, BackupFacts, BackupRefused
 
 __all__ = (
     "ForwardRefused",
@@ -131,6 +132,23 @@ class StateStore(Protocol):
 
     def spool_snapshot(self, done: Callable[[SnapshotFile], None]) -> None:
         """Copy the durable state to a checksummed spool file, on the state thread."""
+        ...
+
+    def backups(self) -> Sequence[BackupCopy]:
+        """The copies for backups that an earlier process of this member has left, the oldest first."""
+        ...
+
+    def spool_backup(
+        self, facts: BackupFacts, is_wanted: Callable[[], bool], done: Callable[[BackupCopy | BackupRefused], None]
+    ) -> None:
+        """Copy the durable state to a file, without haste, on the state thread; given up once it `is_wanted` no more.
+
+        What the disk refuses is refused and ends nothing else.
+        """
+        ...
+
+    def beside(self, doing: str, job: Callable[[], None]) -> None:
+        """Do something else that waits for the disk on the state thread, in its turn."""
         ...
 
     def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from typing import final
 from kvraft import clock, logs
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
+from kvraft.member.backups import Backups
 from kvraft.member.chores import Chores
 from kvraft.member.client_port import ClientPort
 from kvraft.member.cluster import Cluster
@@ -103,6 +104,7 @@ class Member:
             load_keyspace,
             disk.has_room,
         )
+        self.clients.backups = Backups(cluster, self._durable, state_store, self.clients.log_clock_ms)
         self._chores = Chores(
             cluster,
             raft,
@@ -140,6 +142,7 @@ class Member:
             transport,
             applier,
             self._durable,
+            self.clients.backups,
             self._requests,
             forwarding,
             self._chores,

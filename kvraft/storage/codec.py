@@ -314,3 +314,8 @@ def decode_history(key: bytes, stored: bytes, where: str) -> Iterator[tuple[int,
 def number_key(number: int) -> bytes:
     """8 bytes big-endian: node ids and etcd indices as keys."""
     return _KEY.pack(number)
+
+
+def number_of_key(key: bytes) -> int:
+    """The number in `number_key`."""
+    return int(_KEY.unpack(key)[0])

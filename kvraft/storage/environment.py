@@ -11,6 +11,7 @@
     damaged-<time>/     what a rebuild has set aside, in the same form; see `aside`
     making-room/        the same, chosen to come back, while what stands in its place is set aside
     putting-back/       the same, on its way back into place
+    restoring/          what `kvraft restore` is writing; as long as it is there, nothing else is to be believed
 """
 
 import contextlib
@@ -40,6 +41,7 @@ from kvraft.storage.errors import (
 ASIDE_PREFIX: Final = "damaged-"
 MAKING_ROOM: Final = "making-room"
 PUTTING_BACK: Final = "putting-back"
+RESTORING: Final = "restoring"
 _OURS: Final = frozenset(
     {"identity", "identity.new", "reading", "log", "log-again", "log-leaving", "log-link", "spool"}
 )
@@ -131,6 +133,7 @@ def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirecto
         DirectoryInUseError: another process holds it.
         OSError: it cannot be created or opened.
     """
+    refuse_restoring(path)
     if not for_putting_back and any((path / stage).exists() for stage in (MAKING_ROOM, PUTTING_BACK)):
         raise WrongDirectoryError(f"--data-dir={path}: putting data back was interrupted: run --put-back again")
     foreign = _foreign_names(path)
@@ -141,6 +144,33 @@ def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirecto
         # Somebody's home, by a slip? Nothing of it is touched, its permissions included.
         names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         _log.warning("the data directory has files of others, which are left alone", directory=path, names=names)
+    return DataDirectory(path, take_lock(path))
+
+
+def stored_identity(path: Path) -> Identity | None:
+    """Whose data a directory holds; None if no member has completed its first start in it. Touches nothing.
+
+    Raises:
+        NewerFormatError: a newer kvraft wrote it.
+        CorruptStorageError: the identity is damaged.
+        WrongDirectoryError: what is there was to be restored, and is not whole.
+        OSError: it cannot be read.
+    """
+    refuse_restoring(path)
+    try:
+        stored, complete = _read_identity(path / "identity")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stored if complete else None
+
+
+def take_lock(path: Path) -> int:
+    """Lock a directory that is there; the descriptor that holds the lock.
+
+    Raises:
+        DirectoryInUseError: another process has it.
+        OSError: the lock cannot be opened.
+    """
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,22 +182,15 @@ def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirecto
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return DataDirectory(path, descriptor)
+    return descriptor
 
 
-def stored_identity(path: Path) -> Identity | None:
-    """Whose data a directory holds; None if no member has completed its first start in it. Touches nothing.
-
-    Raises:
-        NewerFormatError: a newer kvraft wrote it.
-        CorruptStorageError: the identity is damaged.
-        OSError: it cannot be read.
-    """
-    try:
-        stored, complete = _read_identity(path / "identity")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return stored if complete else None
+def refuse_restoring(path: Path) -> None:
+    """Raises WrongDirectoryError if a restore has not come to its end there: a start would found an empty cluster."""
+    if (path / RESTORING).exists():
+        raise WrongDirectoryError(
+            f"--data-dir={path}: a restore was interrupted: run the same kvraft restore again, or remove the directory"
+        )
 
 
 def state_paths(path: Path) -> list[Path]:
@@ -218,7 +241,7 @@ def is_ours(name: str) -> bool:
 
 def _is_beside(name: str) -> bool:
     """What is kvraft's and no part of the data in use."""
-    return name in {"lock", MAKING_ROOM, PUTTING_BACK} or name.startswith(ASIDE_PREFIX)
+    return name in {"lock", MAKING_ROOM, PUTTING_BACK, RESTORING} or name.startswith(ASIDE_PREFIX)
 
 
 def is_kept(name: str) -> bool:

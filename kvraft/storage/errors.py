@@ -35,3 +35,8 @@ class CorruptStorageError(StorageError):
 @final
 class StorageFailedError(StorageError):
     """Writing failed. Nothing that came after it is durable, whatever later calls would say; the process must stop."""
+
+
+@final
+class BackupError(StorageError):
+    """A backup is no backup, not what was written, or cannot be put where it is wanted."""

@@ -32,20 +32,25 @@ class LogHead:
 
 
 def create_log(
-    file: EnvironmentFile, identity: Identity, configuration: Configuration, *, rebuilding: bool = False
+    file: EnvironmentFile,
+    identity: Identity,
+    configuration: Configuration,
+    *,
+    rebuilding: bool = False,
+    origin: LogPosition = LogPosition(),  # noqa: B008 -- frozen
 ) -> None:
     """An empty log, whose configuration at index 0 is the one the cluster starts with.
 
-    With `rebuilding` it is that of a member that has taken part before and lost it.
+    With `rebuilding` it is that of a member that has taken part before and lost it. With another origin it is behind a
+    state that somebody has brought (a restore), and the configuration is the one in force there.
     """
-    origin = LogPosition()
     records = {
         codec.IDENTITY_KEY: codec.encode_identity(identity.cluster_id, identity.member_id, codec.LOG_ENVIRONMENT),
         codec.HARD_STATE_KEY: codec.encode_hard_state(
-            HardState(0, 0, 0, Rebuilding(asking=True) if rebuilding else None)
+            HardState(origin.term, 0, origin.index, Rebuilding(asking=True) if rebuilding else None)
         ),
         codec.BASE_KEY: codec.encode_position(codec.BASE_KEY, origin),
-        codec.CONFIGURATIONS_KEY: codec.encode_configurations([(0, configuration)]),
+        codec.CONFIGURATIONS_KEY: codec.encode_configurations([(origin.index, configuration)]),
         codec.GENERATION_KEY: codec.encode_number(codec.GENERATION_KEY, 1),
     }
     with file.writing() as transaction:

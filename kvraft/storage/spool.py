@@ -41,7 +41,8 @@ begun."""
 NODE: Final = 0
 HISTORY: Final = 1
 
-_FRAME: Final = struct.Struct("<II")
+FRAME_HEAD: Final = struct.Struct("<II")
+"""Length and CRC-32 of a frame's payload."""
 _HEADER: Final = struct.Struct("<IQQQQI")
 _RECORD: Final = struct.Struct("<B8sI")
 _ID: Final = re.compile(r"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{32}")
@@ -69,33 +70,39 @@ def write_spool(directory: Path, header: SpoolHeader, records: Iterable[Record])
     """Write a snapshot; it has its name only once it is whole."""
     directory.mkdir(mode=0o700, exist_ok=True)
     unfinished = directory / "outgoing.part"
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with unfinished.open("wb") as file:
-
-        def put(data: bytes) -> None:
-            digest.update(data)
-            file.write(data)
-
-        put(MAGIC)
-        put(_frame(_encode_header(header)))
-        parts: list[bytes] = []
-        size = 0
-        for table, key, stored in records:
-            parts += (_RECORD.pack(table, key, len(stored)), stored)
-            size += _RECORD.size + len(stored)
-            if size >= FRAME_BYTES_MAX:
-                put(_frame(b"".join(parts)))
-                parts, size = [], 0
-        if parts:
-            put(_frame(b"".join(parts)))
-        file.write(digest.digest())
+        digest = write_frames(file, header, records)
         size_bytes = file.tell()
     failpoints.hit("spool.before_rename")
-    snapshot_id = f"{header.position.index:x}-{header.position.term:x}-{digest.hexdigest()}"
+    snapshot_id = f"{header.position.index:x}-{header.position.term:x}-{digest}"
     path = directory / f"{snapshot_id}.snapshot"
     unfinished.replace(path)
     _remove_all_but_newest(directory, path)
     return SnapshotFile(snapshot_id, str(path), size_bytes, header.position, header.configuration)
+
+
+def write_frames(file: BinaryIO, header: SpoolHeader, records: Iterable[Record], preamble: bytes = b"") -> str:
+    """Write all of a snapshot, behind a preamble that its hash covers as well. Returns the hash in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+    def put(data: bytes) -> None:
+        digest.update(data)
+        file.write(data)
+
+    put(preamble + MAGIC)
+    put(frame(_encode_header(header)))
+    parts: list[bytes] = []
+    size = 0
+    for table, key, stored in records:
+        parts += (_RECORD.pack(table, key, len(stored)), stored)
+        size += _RECORD.size + len(stored)
+        if size >= FRAME_BYTES_MAX:
+            put(frame(b"".join(parts)))
+            parts, size = [], 0
+    if parts:
+        put(frame(b"".join(parts)))
+    file.write(digest.digest())
+    return digest.hexdigest()
 
 
 def _remove_all_but_newest(directory: Path, newest: Path) -> None:
@@ -119,7 +126,7 @@ def read_spool(path: Path) -> tuple[SpoolHeader, Iterator[Record]]:
         header = next(frames)
     except StopIteration:
         raise CorruptStorageError(f"snapshot {path} is empty") from None
-    return _decode_header(path, header), _records(path, frames)
+    return decode_header(f"snapshot {path}", header), _records(path, frames)
 
 
 def read_header(path: Path) -> SpoolHeader:
@@ -128,19 +135,28 @@ def read_header(path: Path) -> SpoolHeader:
 
 
 def _records(path: Path, frames: Iterator[bytes]) -> Iterator[Record]:
-    for frame in frames:
-        offset = 0
-        while offset < len(frame):
-            if len(frame) - offset < _RECORD.size:
-                raise CorruptStorageError(f"snapshot {path} has a record of a wrong length")
-            table, key, length = _RECORD.unpack_from(frame, offset)
-            offset += _RECORD.size
-            stored = frame[offset : offset + length]
-            offset += length
-            if len(stored) != length or table not in {NODE, HISTORY}:
-                raise CorruptStorageError(f"snapshot {path} has a record of a wrong length")
-            codec.unseal(key, stored, str(path))
-            yield table, key, stored
+    for payload in frames:
+        yield from records_in(payload, f"snapshot {path}")
+
+
+def records_in(payload: bytes, where: str) -> Iterator[Record]:
+    """The records of one frame, each with its checksum verified.
+
+    Raises:
+        CorruptStorageError: one of them is not what was written.
+    """
+    offset = 0
+    while offset < len(payload):
+        if len(payload) - offset < _RECORD.size:
+            raise CorruptStorageError(f"{where} has a record of a wrong length")
+        table, key, length = _RECORD.unpack_from(payload, offset)
+        offset += _RECORD.size
+        stored = payload[offset : offset + length]
+        offset += length
+        if len(stored) != length or table not in {NODE, HISTORY}:
+            raise CorruptStorageError(f"{where} has a record of a wrong length")
+        codec.unseal(key, stored, where)
+        yield table, key, stored
 
 
 def _read_frames(path: Path) -> Iterator[bytes]:
@@ -153,9 +169,9 @@ def _read_frames(path: Path) -> Iterator[bytes]:
                 raise CorruptStorageError(f"{path} is no snapshot")
             digest.update(magic)
             while remaining > 0:
-                head = _read_exactly(file, path, _FRAME.size)
-                length, checksum = _FRAME.unpack(head)
-                remaining -= _FRAME.size + length
+                head = _read_exactly(file, path, FRAME_HEAD.size)
+                length, checksum = FRAME_HEAD.unpack(head)
+                remaining -= FRAME_HEAD.size + length
                 if remaining < 0 or length > FRAME_BYTES_LIMIT:
                     raise CorruptStorageError(f"snapshot {path} is cut off or damaged")
                 payload = _read_exactly(file, path, length)
@@ -177,8 +193,9 @@ def _read_exactly(file: BinaryIO, path: Path, size: int) -> bytes:
     return data
 
 
-def _frame(payload: bytes) -> bytes:
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+def frame(payload: bytes) -> bytes:
+    """The payload with its length and checksum."""
+    return FRAME_HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _encode_header(header: SpoolHeader) -> bytes:
@@ -199,14 +216,20 @@ def _encode_header(header: SpoolHeader) -> bytes:
     )
 
 
-def _decode_header(path: Path, payload: bytes) -> SpoolHeader:
+def decode_header(where: str, payload: bytes) -> SpoolHeader:
+    """What the first frame says.
+
+    Raises:
+        CorruptStorageError: it is none.
+        NewerFormatError: written by a newer kvraft.
+    """
     rest = _HEADER.size + codec.POSITION_BYTES
     if len(payload) < rest:
-        raise CorruptStorageError(f"snapshot {path} has no header")
+        raise CorruptStorageError(f"{where} has no header")
     written, cluster_id, nodes, chunks, floor, length = _HEADER.unpack_from(payload)
     if written > FORMAT:
-        raise NewerFormatError(f"snapshot {path} has format {written}; this kvraft reads {FORMAT}: run a newer kvraft")
-    position = codec.unpack_position(b"snapshot", payload[_HEADER.size : rest], str(path))
+        raise NewerFormatError(f"{where} has format {written}; this kvraft reads {FORMAT}: run a newer kvraft")
+    position = codec.unpack_position(b"snapshot", payload[_HEADER.size : rest], where)
     configuration = payload[rest : rest + length]
     return SpoolHeader(cluster_id, position, configuration, payload[rest + length :], floor, nodes, chunks)
 

@@ -1,25 +1,32 @@
 """The state environment: written behind the log, and always exactly the state at its applied index."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, final
 
-from kvraft import clock, heap
+from kvraft import clock, heap, logs
 from kvraft.founding import Identity
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, SnapshotFile
+from kvraft.records import BackupCopy, BackupFacts, BackupRefused
 from kvraft.storage import codec, failpoints, state_tables
+from kvraft.storage.backup_spool import BackupSpool
 from kvraft.storage.errors import CorruptStorageError
-from kvraft.storage.interfaces import Directory, Jobs, OpenFile
+from kvraft.storage.interfaces import Directory, Jobs, OpenFile, Transaction
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.measures import seconds_since
 from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.state_tables import StateFile, StateHead
 from kvraft.storage.writer import FailureLatch, StorageThread
 
-INSTALL_RECORDS: Final = 20_000
-"""Records of a snapshot written in one transaction; nobody sees them before the switch."""
+BACKUP_WORK_NS: Final = 1_000_000
+BACKUP_REST: Final = 3
+"""A copy for a backup has time: after each millisecond of work its thread rests for so many times as long as it took,
+since while it works it takes turns with the thread that answers clients."""
+
+log = logs.get(__name__)
 
 
 @final
@@ -51,6 +58,8 @@ class StateStore:
         self._floor = self._head.history_floor
         """The state thread's, which may be ahead of `_head` by a flush."""
         self.spool: Final = spool
+        self._closing = threading.Event()
+        self._backups = BackupSpool(spool.directory / "backups")
 
     def start(self, thread: Jobs | None = None) -> None:
         """Begin to write, on a thread of its own unless one is given. The latch knows the loop."""
@@ -86,6 +95,16 @@ class StateStore:
         """Copy the durable state to a spool file on the state thread."""
         self._submit("writing a snapshot", lambda: self._spool(done))
 
+    def backups(self) -> list[BackupCopy]:
+        """The copies that an earlier process has left, the oldest first."""
+        return self._backups.held()
+
+    def spool_backup(
+        self, facts: BackupFacts, is_wanted: Callable[[], bool], done: Callable[[BackupCopy | BackupRefused], None]
+    ) -> None:
+        """Copy the durable state to a file for a backup on the state thread; see `StateStore`."""
+        self._submit("writing a backup", lambda: self._spool_backup(facts, is_wanted, done))
+
     def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
         """Replace state and log; see `StateStore`."""
         self._submit("installing a snapshot", lambda: self._install(snapshot, done))
@@ -104,6 +123,7 @@ class StateStore:
 
     def close(self) -> None:
         """Finish what is queued and close the environment. The log is closed after this."""
+        self._closing.set()
         if self._thread is not None:
             self._thread.finish()
         self._written.file.close()
@@ -146,27 +166,60 @@ class StateStore:
         state = self._written
         started_ns = clock.monotonic_ns()
         with state.file.reading() as transaction:
-            head = state_tables.read_head(transaction, state.where)
-            header = SpoolHeader(
-                self._identity.cluster_id,
-                head.position,
-                head.configuration,
-                head.keyspace,
-                head.history_floor,
-                transaction.stat(db=state.nodes)["entries"],
-                transaction.stat(db=state.history)["entries"],
-            )
-
-            def records() -> Iterator[Record]:
-                for table, database in ((NODE, state.nodes), (HISTORY, state.history)):
-                    with transaction.cursor(db=database) as cursor:
-                        for key, stored in cursor:
-                            codec.unseal(key, stored, state.where)
-                            yield table, key, stored
-
-            snapshot = write_spool(self.spool.directory, header, records())
+            header, records = self._copied(state, transaction, with_history=True)
+            snapshot = write_spool(self.spool.directory, header, records)
         self._log.measures.spool(seconds_since(started_ns))
         self._latch.tell(done, snapshot)
+
+    def _copied(
+        self, state: StateFile, transaction: Transaction, *, with_history: bool
+    ) -> tuple[SpoolHeader, Iterator[Record]]:
+        """The state as a transaction sees it; without the history, its newest chunk, which no state is without."""
+        head = state_tables.read_head(transaction, state.where)
+        chunks, floor, first = transaction.stat(db=state.history)["entries"], head.history_floor, b""
+        with transaction.cursor(db=state.history) as cursor:
+            if not with_history and cursor.last():
+                chunks, first = 1, cursor.key()
+                floor = max(floor, codec.number_of_key(first))
+        header = SpoolHeader(
+            self._identity.cluster_id,
+            head.position,
+            head.configuration,
+            head.keyspace,
+            floor,
+            transaction.stat(db=state.nodes)["entries"],
+            chunks,
+        )
+
+        def records() -> Iterator[Record]:
+            for table, database, begin in ((NODE, state.nodes, b""), (HISTORY, state.history, first)):
+                with transaction.cursor(db=database) as cursor:
+                    if begin:
+                        cursor.set_key(begin)
+                    for key, stored in cursor:
+                        codec.unseal(key, stored, state.where)
+                        yield table, key, stored
+
+        return header, records()
+
+    def _spool_backup(
+        self, facts: BackupFacts, is_wanted: Callable[[], bool], done: Callable[[BackupCopy | BackupRefused], None]
+    ) -> None:
+        """A disk that is full refuses it, and ends nothing: no part of the member's own data is written here."""
+        state = self._written
+        started_ns = clock.monotonic_ns()
+        outcome: BackupCopy | BackupRefused
+        try:
+            with state.file.reading() as transaction:
+                header, records = self._copied(state, transaction, with_history=facts.with_history)
+                outcome = self._backups.write(facts, header, _resting(records, is_wanted, self._closing))
+        except _UnwantedError:
+            outcome = BackupRefused("nobody waits for it any more")
+        except OSError as error:
+            log.warning("no backup: the disk refused it", directory=self._backups.directory, error=error)
+            outcome = BackupRefused(f"this member's disk could not hold a copy: {error.strerror}", is_room=True)
+        self._log.measures.spool(seconds_since(started_ns))
+        self._latch.tell(done, outcome)
 
     def _install(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
         path = self.spool.path_of(snapshot.snapshot_id)
@@ -216,19 +269,26 @@ class StateStore:
         file = self._open_file(path, state_tables.DATABASES, True)
         state = state_tables.open_tables(file)
         state_tables.create_state(state, self._identity)
-        more = True
-        while more:
-            with file.writing() as transaction:
-                more = False
-                for count, (table, key, stored) in enumerate(records, start=1):
-                    transaction.put(key, stored, db=state.nodes if table == NODE else state.history)
-                    if count == INSTALL_RECORDS:
-                        more = True
-                        break
-                file.commit(transaction, 0)
+        state_tables.fill(state, records)
         state_tables.check_counts(state, header.nodes, header.history_chunks)
         with file.writing() as transaction:
             head = StateHead(header.position, header.configuration, header.keyspace, header.history_floor)
             state_tables.write_head(transaction, head)
             file.commit(transaction, header.position.index)
         return state
+
+
+class _UnwantedError(Exception):
+    """A copy was given up while it was made."""
+
+
+def _resting(records: Iterator[Record], is_wanted: Callable[[], bool], closing: threading.Event) -> Iterator[Record]:
+    """The records, with time for others between them."""
+    began_ns = clock.monotonic_ns()
+    for count, record in enumerate(records):
+        yield record
+        worked_ns = clock.monotonic_ns() - began_ns if count % 16 == 0 else 0
+        if worked_ns > BACKUP_WORK_NS:
+            if not is_wanted() or closing.wait(worked_ns * BACKUP_REST / 1e9):
+                raise _UnwantedError
+            began_ns = clock.monotonic_ns()

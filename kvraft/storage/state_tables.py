@@ -14,8 +14,11 @@ from kvraft.storage import codec
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.interfaces import Database, EnvironmentFile, Transaction
+from kvraft.storage.spool import NODE, Record
 
 DATABASES: Final = 2
+FILL_RECORDS: Final = 20_000
+"""Records of a snapshot written in one transaction."""
 
 
 @final
@@ -136,6 +139,20 @@ def history_slice(state: StateFile, first: int, floor: int, bytes_max: int) -> S
             break
         records.append((etcd_index, record))
     return records
+
+
+def fill(state: StateFile, records: Iterator[Record]) -> None:
+    """Write the records of a snapshot into a new store, a bounded number in a transaction. It has no head yet."""
+    more = True
+    while more:
+        with state.file.writing() as transaction:
+            more = False
+            for count, (table, key, stored) in enumerate(records, start=1):
+                transaction.put(key, stored, db=state.nodes if table == NODE else state.history)
+                if count == FILL_RECORDS:
+                    more = True
+                    break
+            state.file.commit(transaction, 0)
 
 
 def check_counts(state: StateFile, nodes: int, chunks: int) -> None:

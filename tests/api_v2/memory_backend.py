@@ -10,12 +10,45 @@ from kvraft.keyspace.commands import Command, PublishMember, RegisterFounders, S
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.watchers import WatcherHub
-from kvraft.records import MemberRecord, Written
+from kvraft.records import BackupCopy, BackupRefused, MemberRecord, Written
 
 MEMBER_ID = 0xCC4AC920D46FF089
 CLUSTER_ID = 0xA511A62EF3D4EB6A
 """What etcd computes for the member and the cluster of the golden vectors."""
 SYNC_S = 0.1
+
+
+@final
+class MemoryBackups:
+    """Copies that a test has put here."""
+
+    def __init__(self) -> None:
+        self.outcome: BackupCopy | BackupRefused = BackupRefused("nothing was prepared")
+        """What the next one comes to."""
+        self.copies: dict[str, BackupCopy] = {}
+        self.asked: list[bool] = []
+        """Whether each that was asked for is to have the history."""
+        self.ends: list[bool] = []
+        """Whether each that was read was read to its end."""
+        self.readers = 0
+        self.is_read_no_more = asyncio.Event()
+
+    def take(self, *, with_history: bool, done: Callable[[BackupCopy | BackupRefused], None]) -> Callable[[], None]:
+        self.asked.append(with_history)
+        return asyncio.get_running_loop().call_soon(done, self.outcome).cancel
+
+    def find(self, copy_id: str) -> BackupCopy | None:
+        return self.copies.get(copy_id)
+
+    def opened(self, copy: BackupCopy) -> None:
+        assert copy.copy_id
+        self.readers += 1
+
+    def closed(self, copy: BackupCopy, *, to_its_end: bool) -> None:
+        assert copy.copy_id
+        self.readers -= 1
+        self.ends.append(to_its_end)
+        self.is_read_no_more.set()
 
 
 @final
@@ -34,6 +67,7 @@ class MemoryBackend:
         """Who waits while there is no quorum."""
         self.nobody_waits = asyncio.Event()
         """Set when the last of them has gone."""
+        self.backups = MemoryBackups()
         self.raft_index = 3
         self.raft_term = 2
         self._start_ns = clock.wall_ns()

@@ -16,10 +16,12 @@ from kvraft.raft.effects import HardState, Persist
 from kvraft.raft.entries import Entry, EntryKind
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, Restored, SnapshotFile
+from kvraft.records import BackupCopy, BackupFacts, BackupRefused
 from kvraft.storage import codec
+from kvraft.storage.backup_spool import BackupSpool
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.log_tables import LogChange, refuse_forgetting
-from kvraft.storage.spool import HISTORY, NODE, Spool, SpoolHeader, read_spool, write_spool
+from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.writer import FailureLatch
 
 SPOOL_CLUSTER_ID: Final = 0
@@ -322,25 +324,56 @@ class MemoryStateStore:
         """Copy the state to a spool file."""
 
         def job() -> bool:
-            disk = self._disk
-            chunks = codec.encode_history(
-                [(codec.number_key(index), record) for index, record in sorted(disk.history.items())]
-            )
-            header = SpoolHeader(
-                SPOOL_CLUSTER_ID,
-                disk.position,
-                disk.configuration,
-                disk.keyspace,
-                disk.history_floor,
-                len(disk.nodes),
-                len(chunks),
-            )
-            nodes = [(NODE, key, codec.seal(key, record)) for key, record in sorted(disk.nodes.items())]
-            records = [*nodes, *((HISTORY, key, stored) for key, stored in chunks)]
-            done(write_spool(self.spool.directory, header, records))
+            done(write_spool(self.spool.directory, *self._copied()))
             return True
 
         self._submit(job)
+
+    def backups(self) -> list[BackupCopy]:
+        """What is in the spool directory."""
+        return BackupSpool(self.spool.directory / "backups").held()
+
+    def spool_backup(
+        self, facts: BackupFacts, is_wanted: Callable[[], bool], done: Callable[[BackupCopy | BackupRefused], None]
+    ) -> None:
+        """Copy the state to a file for a backup; with all of the history, always."""
+
+        def job() -> bool:
+            header, records = self._copied()
+            if is_wanted():
+                done(BackupSpool(self.spool.directory / "backups").write(facts, header, records))
+            else:
+                done(BackupRefused("nobody waits for it any more"))
+            return True
+
+        self._submit(job)
+
+    def beside(self, doing: str, job: Callable[[], None]) -> None:
+        """Do something else in its turn."""
+        del doing
+
+        def done() -> bool:
+            job()
+            return True
+
+        self._submit(done)
+
+    def _copied(self) -> tuple[SpoolHeader, list[Record]]:
+        disk = self._disk
+        chunks = codec.encode_history(
+            [(codec.number_key(index), record) for index, record in sorted(disk.history.items())]
+        )
+        header = SpoolHeader(
+            SPOOL_CLUSTER_ID,
+            disk.position,
+            disk.configuration,
+            disk.keyspace,
+            disk.history_floor,
+            len(disk.nodes),
+            len(chunks),
+        )
+        nodes = [(NODE, key, codec.seal(key, record)) for key, record in sorted(disk.nodes.items())]
+        return header, [*nodes, *((HISTORY, key, stored) for key, stored in chunks)]
 
     def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
         """Replace state and log."""
