@@ -4,6 +4,7 @@ import os
 import sys
 
 try:
+    from kvraft.commands import table
     from kvraft.start import signals
 except KeyboardInterrupt:
     os._exit(130)
@@ -13,6 +14,10 @@ def main() -> int:
     """Run the command. Its exit code."""
     signals.prepare()
     _open_standard_descriptors()
+    if table.is_called(sys.argv[1:]) or table.COMPLETING in os.environ:
+        from kvraft.commands import main as subcommands  # noqa: PLC0415 -- libraries that the server does without
+
+        return subcommands.run(sys.argv[1:])
     from kvraft import cli  # noqa: PLC0415 -- it takes a moment and opens files, after the above
 
     return cli.main()

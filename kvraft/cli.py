@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kvraft import logs
+from kvraft.commands import table
 from kvraft.security.files import SecurityError
 from kvraft.settings import flags, old_flags, settings
 from kvraft.settings.flags import SettingsError
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             sys.argv[1:] if arguments is None else arguments, os.environ if environment is None else environment
         )
         if given.is_on("help"):
-            return _print(flags.help_text())
+            return _print(_help_text())
         if given.is_on("version"):
             return _print(versions.version_text())
         if "config-file" in given.values:
@@ -38,6 +39,20 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except (SettingsError, SecurityError, StorageError, ListenError) as error:
         logs.last_words(str(error))
         return EXIT_FAILURE
+
+
+def _help_text() -> str:
+    """The subcommands, and the flags of the server."""
+    lines = [
+        "Usage: kvraft [flags]",
+        "       kvraft SUBCOMMAND [options]",
+        "",
+        "Subcommands, each with --help:",
+        *table.help_lines(),
+        "",
+        "Without a subcommand kvraft is a member, and takes etcd's flags.",
+    ]
+    return "\n".join(lines) + "\n" + flags.help_text()
 
 
 def _print(text: str) -> int:

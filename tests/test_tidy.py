@@ -52,8 +52,10 @@ ROOMS: Final[dict[str, set[str]]] = {
     | FOUNDATION
     | SHARED_VALUES
     | {"api_v2", "discovery", "member", "security", "settings", "storage", "transport"},
-    "cli": {"logs", "security.files", "settings", "start", "storage", "transport"},
-    "__main__": {"cli", "start.signals"},
+    "commands": {"client", "logs", "settings"},
+    "commands.table": set(),
+    "cli": {"commands.table", "logs", "security.files", "settings", "start", "storage", "transport"},
+    "__main__": {"cli", "commands.main", "commands.table", "start.signals"},
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     **{file: {"logs"} for file in HOST_FACTS},
     "start.__init__": set(),
@@ -83,6 +85,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/api_v2/": {"aiohttp", "multidict", "yarl"},
     "kvraft/client/connection.py": {"aiohttp", "yarl"},
     "kvraft/migration/": {"google_crc32c"},
+    "kvraft/commands/": {"click", "rich"},
     "kvraft/metrics.py": {"prometheus_client"},
     "kvraft/testing/certificates.py": {"cryptography"},
     "kvraft/testing/plugin.py": {"pytest"},

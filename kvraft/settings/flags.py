@@ -110,10 +110,8 @@ def weighed(given: Mapping[str, Value], notices: Iterable[str]) -> Given:
 
 
 def help_text() -> str:
-    """What `--help` prints."""
+    """What `--help` prints about the flags."""
     lines = [
-        "Usage: kvraft [flags]",
-        "",
         "Each flag may also be set as ETCD_ and its name in capitals; a flag wins.",
         "",
     ]

@@ -1,0 +1,59 @@
+"""A subcommand of a function, and what that function is given."""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, cast, final
+
+import click
+
+from kvraft.client import Client
+from kvraft.commands.exits import Exit
+from kvraft.commands.options import Given, global_options
+from kvraft.commands.output import Output
+
+Ended = Exit | None
+"""How a function ends; None is `Exit.DONE`."""
+Function = Callable[..., Ended | Coroutine[Any, Any, Ended]]
+
+
+@final
+class Call:
+    """One command line: the first argument of every subcommand's function."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.given: Final = Given(environment)
+        self.out: Final = Output()
+
+    def client(self, endpoints: Sequence[str] = (), timeout_s: float | None = None) -> Client:
+        """A client of the cluster that the options name, or of these endpoints with the options' TLS and user.
+
+        Raises:
+            Failure: an endpoint, a file or the user cannot be used.
+        """
+        return self.given.client(endpoints, timeout_s)
+
+
+def subcommand(name: str = "command", parent: click.Group | None = None) -> Callable[[Function], click.Command]:
+    """Make a subcommand of a function, whose docstring is the help. `parent` is for those with a second word."""
+
+    def make(function: Function) -> click.Command:
+        @functools.wraps(function)
+        def run(*arguments: Any, **options: Any) -> Ended:
+            call = click.get_current_context().obj
+            ended = function(call, *arguments, **options)
+            return asyncio.run(ended) if inspect.iscoroutine(ended) else cast("Ended", ended)
+
+        made = click.command(name)(run)
+        made.params += global_options()
+        if parent is not None:
+            parent.add_command(made)
+        return made
+
+    return make
+
+
+def group(text: str) -> click.Group:
+    """A subcommand that has subcommands of its own; the text is its help."""
+    return click.Group("group", help=text, params=global_options(), no_args_is_help=False, subcommand_metavar="COMMAND")

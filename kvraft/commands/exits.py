@@ -1,0 +1,108 @@
+"""How a subcommand ends: its exit code, and for a failure one line that says what to do."""
+
+import enum
+from typing import Final, final
+
+import click
+
+from kvraft.client.errors import BadAnswer, BrokenOff, ClientError, EtcdError, UnknownOutcome, Unreachable
+
+
+@final
+class Exit(enum.IntEnum):
+    """Exit codes. 0 to 5 are those of etcdctl for v2 (etcd v3.4.23: etcdctl/ctlv2/command/error.go)."""
+
+    DONE = 0
+    WRONG_ARGUMENTS = 1
+    NO_SERVER = 2
+    NOT_ALLOWED = 3
+    REFUSED = 4
+    NOT_WELL = 5
+    UNKNOWN = 6
+    INTERRUPTED = 130
+    NOBODY_READS = 141
+
+
+MEANINGS: Final = {
+    Exit.DONE: "It is done, and nothing is wrong.",
+    Exit.WRONG_ARGUMENTS: "The arguments are wrong, or a file that they name cannot be used.",
+    Exit.NO_SERVER: "No endpoint could be reached, TLS failed, or something else than etcd or kvraft answered.",
+    Exit.NOT_ALLOWED: "The user is missing, unknown, or may not do that.",
+    Exit.REFUSED: "The server refused, or the work failed.",
+    Exit.NOT_WELL: "The work is done, and what it looked at is not well: a sick cluster, a damaged file, a difference.",
+    Exit.UNKNOWN: "A change was sent and no answer came: look whether it was done before doing it again.",
+    Exit.INTERRUPTED: "Ctrl-C.",
+    Exit.NOBODY_READS: "Whoever reads the output stopped reading.",
+}
+"""As the help and the man page tell them."""
+
+
+class Failure(Exception):  # noqa: N818 -- it is what happened, as in the client's errors
+    """The end of a subcommand. The text is one line that says what to do."""
+
+    def __init__(self, text: str, exit_code: Exit = Exit.REFUSED) -> None:
+        super().__init__(text)
+        self.exit_code: Final = exit_code
+
+
+_REMEDIES: Final = (
+    ("not trusted", "give its CA with --cacert"),
+    ("certificate required", "give --cert and --key"),
+    ("unknown ca", "the server does not trust the CA of --cert"),
+    ("bad certificate", "the server does not accept the certificate of --cert"),
+    ("wrong version number", "the server does not speak TLS there: write http://"),
+    ("record layer failure", "the server does not speak TLS there: write http://"),
+    ("does not speak http", "if TLS is spoken there, write https://"),
+    ("closed without an answer", "if TLS is spoken there, write https://"),
+    ("connection reset", "if TLS is spoken there, write https://"),
+    ("cannot find the host", "look at the spelling"),
+    ("no answer within", "the member may be overloaded; --timeout waits longer"),
+    ("", "is a member running there? --endpoints names others"),
+)
+"""What a reason has in it, and what to do about it; the first that fits counts."""
+
+
+def told(error: Exception) -> tuple[str, Exit]:
+    """The line and the exit code of what a subcommand raised; only what `is_expected` knows."""
+    match error:
+        case Failure():
+            return str(error), error.exit_code
+        case click.ClickException():
+            return _usage(error), Exit.WRONG_ARGUMENTS
+        case Unreachable():
+            return f"{error}: {_remedy(error.reasons[0])}", Exit.NO_SERVER
+        case UnknownOutcome():
+            return f"{error}: look before doing it again", Exit.UNKNOWN
+        case BadAnswer() | BrokenOff():
+            return str(error), Exit.NO_SERVER
+        case EtcdError():
+            return _refusal(error)
+        case _:
+            assert isinstance(error, ValueError), "somebody knows every error but an endpoint that is none"
+            return f"--endpoints: {error}", Exit.WRONG_ARGUMENTS
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether `told` knows it; anything else is a bug of ours and wants its traceback."""
+    return isinstance(error, Failure | click.ClickException | ClientError)
+
+
+def _remedy(reason: str) -> str:
+    return next(remedy for part, remedy in _REMEDIES if part in reason.lower())
+
+
+def _refusal(error: EtcdError) -> tuple[str, Exit]:
+    if error.status == 401 or error.code == 110:
+        text = f"{error}: give --user NAME:PASSWORD, or set ETCDCTL_USERNAME, of a user that may do that"
+        return text, Exit.NOT_ALLOWED
+    if error.status == 403:
+        return f"{error}: it takes a user with the role for it", Exit.NOT_ALLOWED
+    return f"the server refused: {error}", Exit.REFUSED
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's sentence, and where the help is."""
+    sentence = error.format_message().rstrip(".").replace("\n", " ")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "kvraft"
+    return f"{sentence}: see {path} --help"
