@@ -45,8 +45,8 @@ ROOMS: Final[dict[str, set[str]]] = {
     "backup": PURE | FOUNDATION | SHARED_VALUES | {"storage"},
     "security": FOUNDATION,
     "client": set(),
-    "migration": {"keyspace"},
     "discovery": {"founding", "ids", "logs", "settings"},
+    "migration": {"client", "clock", "keyspace"},
     "testing": {"clock", "start.port_holders"},
     "start": PURE
     | FOUNDATION

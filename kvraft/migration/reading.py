@@ -1,0 +1,121 @@
+"""A running cluster's contents through its v2 API: whatever answers as etcd does."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from kvraft import clock
+from kvraft.client import Client, EtcdError
+from kvraft.client.errors import KEY_NOT_FOUND
+from kvraft.keyspace.account_commands import Permissions
+from kvraft.keyspace.accounts import ROOT, Role, User
+from kvraft.migration.contents import NS_PER_S, Contents, Node, parent_of
+
+LISTING_WITHIN_S: Final = 600.0
+"""For the whole tree in one answer, which a loaded etcd takes long to make."""
+REPLACED: Final = "\ufffd".encode()
+"""What the API shows for each byte that is not UTF-8."""
+
+
+def target_of(path: bytes) -> str:
+    """The request's path of a node."""
+    return "/v2/keys" + quote(path, safe="/")
+
+
+async def read_cluster(client: Client, hidden: Sequence[bytes] = (), *, accounts: bool = True) -> Contents:
+    """Everything that it shows, and what is hidden at these paths and below.
+
+    `etcd_index` is the oldest of the listings: whoever follows from there misses nothing.
+
+    Raises:
+        EtcdError: it refuses, for want of a right for one.
+        ClientError: it cannot be asked, or is no etcd.
+    """
+    contents = Contents(0)
+    indices = []
+    seen: set[bytes] = set()
+    for top in (b"/", *hidden):
+        index, nodes = await _listing(client, top)
+        indices.append(index)
+        contents.nodes += [node for node in nodes if node.path not in seen]
+        seen.update(node.path for node in nodes)
+    contents.etcd_index = min(indices)
+    contents.nodes, unnamed = await _named(client, contents.nodes)
+    if unnamed:
+        contents.notes.append(
+            f"{unnamed} keys are not UTF-8: the API shows them, and answers under no name; stop the etcd and import"
+            " from its data directory to have them"
+        )
+    if any(node.value and REPLACED in node.value for node in contents.nodes):
+        contents.notes.append(
+            "some values have U+FFFD in them: if they were binary, only the data directory still has them as they were"
+        )
+    if accounts:
+        await read_accounts(client, contents)
+    return contents
+
+
+async def _listing(client: Client, top: bytes) -> tuple[int, list[Node]]:
+    """The index of a listing and every node in it, parents first, `top` too unless it is the root."""
+    query = {"recursive": "true", "quorum": "true"}
+    answer = await client.request("GET", target_of(top), query=query, timeout_s=LISTING_WITHIN_S)
+    now_ns = clock.wall_ns()
+    try:
+        told = answer.checked().json()
+    except EtcdError as error:
+        if error.code != KEY_NOT_FOUND:
+            raise
+        return error.index, []
+    nodes: list[Node] = []
+    stack: list[dict[str, Any]] = [told["node"]]
+    while stack:
+        node = stack.pop()
+        if node.get("key"):
+            nodes.append(node_of(node, now_ns))
+        stack.extend(node.get("nodes", ()))
+    return answer.etcd_index, nodes
+
+
+def node_of(told: dict[str, Any], now_ns: int) -> Node:
+    """A node from its JSON; it expires by our clock, counted from the TTL that was told, whatever the server's is."""
+    expiration_ns = 0
+    if told.get("expiration"):
+        expiration_ns = now_ns + int(told.get("ttl", 0)) * NS_PER_S
+    value = None if told.get("dir") else str(told.get("value", "")).encode("utf-8", "replace")
+    path = str(told["key"]).encode("utf-8", "replace")
+    return Node(path, value, expiration_ns, told.get("createdIndex", 0), told.get("modifiedIndex", 0))
+
+
+async def _named(client: Client, nodes: list[Node]) -> tuple[list[Node], int]:
+    """The nodes that answer under the name that is shown, and how many do not."""
+    kept: list[Node] = []
+    unnamed: set[bytes] = set()
+    for node in nodes:
+        if REPLACED in node.path:
+            is_gone = parent_of(node.path) in unnamed
+            if is_gone or (await client.request("GET", target_of(node.path))).status == 404:
+                unnamed.add(node.path)
+                continue
+        kept.append(node)
+    return kept, len(unnamed)
+
+
+async def read_accounts(client: Client, contents: Contents) -> None:
+    """Users without their hashes, which no API tells, and roles."""
+    try:
+        enabled = (await client.request("GET", "/v2/auth/enable")).checked().json()
+        roles = (await client.request("GET", "/v2/auth/roles")).checked().json()
+        users = (await client.request("GET", "/v2/auth/users")).checked().json()
+    except EtcdError as error:
+        contents.notes.append(f"users and roles cannot be read ({error}); --user root:PASSWORD can")
+        return
+    contents.auth_enabled = bool(enabled.get("enabled"))
+    for told in roles.get("roles") or ():
+        patterns = (told.get("permissions") or {}).get("kv") or {}
+        permissions = Permissions(tuple(patterns.get("read") or ()), tuple(patterns.get("write") or ()))
+        if told["role"] != ROOT:
+            contents.roles.append(Role(told["role"], permissions))
+    for told in users.get("users") or ():
+        # etcd 2.1 and 2.2 tell the names alone.
+        names = (each["role"] if isinstance(each, dict) else each for each in told.get("roles") or ())
+        contents.users.append(User(told["user"], b"", tuple(sorted(names))))

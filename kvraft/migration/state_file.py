@@ -1,0 +1,60 @@
+"""How far an import is, beside it on disk: so that one that was killed goes on where it was.
+
+Doing a change twice does no harm, so the file may be behind by what its last writing did not reach.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+from kvraft.migration.contents import MigrationError
+
+_FORMAT: Final = 1
+
+
+@final
+@dataclass(slots=True)
+class Progress:
+    """What the file holds."""
+
+    source: str
+    """Which cluster, directory or file, and which of that name."""
+    target: str
+    indices: dict[str, int] = field(default_factory=dict)
+    """For each watched path, up to which index it was followed. Empty while the first copy is being made."""
+    format: int = _FORMAT
+
+
+def load(path: Path, source: str, target: str) -> Progress | None:
+    """What was reached; None where nothing was begun.
+
+    Raises:
+        MigrationError: it is the state of another import, or none.
+    """
+    try:
+        facts = json.loads(path.read_text())
+        progress = Progress(facts["source"], facts["target"], facts["indices"], facts["format"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise MigrationError(f"{path}: not the state of an import ({error}); remove it to begin anew") from error
+    if progress.format != _FORMAT:
+        raise MigrationError(f"{path}: of another version of kvraft; remove it to begin anew")
+    if (progress.source, progress.target) != (source, target):
+        raise MigrationError(
+            f"{path}: the state of an import from {progress.source} to {progress.target}, and this one is from {source}"
+            f" to {target}; name another file (--state), or remove it to begin anew"
+        )
+    return progress
+
+
+def save(path: Path, progress: Progress) -> None:
+    """Replace the file in one step."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w") as file:
+        json.dump(asdict(progress), file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
