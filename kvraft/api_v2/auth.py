@@ -27,7 +27,8 @@ from kvraft.keyspace.account_commands import (
     PutRole,
     PutUser,
 )
-from kvraft.keyspace.accounts import ROOT, AccountError, Accounts, AccountsAnswer, Role, User
+from kvraft.keyspace.account_records import ROOT, Role, User
+from kvraft.keyspace.accounts import AccountError, Accounts, AccountsAnswer
 from kvraft.keyspace.command_codec import ARRAY_ITEMS_MAX, TEXT_BYTES_MAX
 from kvraft.keyspace.errors import EtcdError
 from kvraft.security.passwords import Passwords

@@ -17,8 +17,9 @@ from kvraft.api_v2.asker import Asker
 from kvraft.api_v2.backend import Abandon, Backend, Written
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.settings import AuthSettings
+from kvraft.keyspace.account_records import ROOT, Role
 from kvraft.keyspace.accounts import GUEST as GUEST_ROLE
-from kvraft.keyspace.accounts import ROOT, Accounts, AccountsChanged, Role
+from kvraft.keyspace.accounts import Accounts, AccountsChanged
 from kvraft.keyspace.commands import Authorized, Command
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 from kvraft.security.attempts import Attempts

@@ -16,7 +16,7 @@ from kvraft.storage import codec
 from kvraft.storage.backup_file import open_backup
 from kvraft.storage.errors import BackupError
 from kvraft.storage.new_directory import write_directory
-from kvraft.storage.spool import HISTORY, NODE, Record
+from kvraft.storage.spool import HISTORY, Record
 from kvraft.storage.state_tables import StateHead
 
 
@@ -68,7 +68,7 @@ class _NewState:
         """What is to be stored. After a jump of the indices no event is kept: what came between is unknown."""
         jump = self.cluster.bump_index
         for table, key, stored in records:
-            if table == NODE:
+            if table != HISTORY:
                 yield table, key, stored
             elif not jump:
                 if not self.with_history:

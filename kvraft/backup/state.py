@@ -1,5 +1,6 @@
 """The state in a backup: its records turned into what a keyspace loads."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final, final
@@ -9,7 +10,7 @@ from kvraft.keyspace.records import Meta, RecordError, decode_event, decode_key,
 from kvraft.keyspace.state_records import StateImage
 from kvraft.storage import codec
 from kvraft.storage.errors import BackupError
-from kvraft.storage.spool import NODE, Record, SpoolHeader
+from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, Record, SpoolHeader
 
 _NO_EVENTS: Final[list[tuple[int, bytes]]] = []
 
@@ -37,24 +38,33 @@ def meta_of(where: str, header: SpoolHeader) -> Meta:
 
 
 def image_of(where: str, meta: Meta, records: Iterator[Record]) -> StateImage:
-    """What a start would load. The nodes are to be read to their end before the history."""
-    later: list[Record] = []
+    """What a start would load. Nodes, then users and roles, then the history are to be read, each to its end."""
+    first: list[Record] = []
+    """Of the next table, met at the end of the one before."""
 
-    def nodes() -> Iterator[tuple[bytes, bytes]]:
-        for table, key, stored in records:
-            if table != NODE:
-                later.append((table, key, stored))
+    def of(wanted: int) -> Iterator[tuple[bytes, bytes]]:
+        for table, key, stored in itertools.chain(_popped(first), records):
+            if table != wanted:
+                first.append((table, key, stored))
                 return
+            yield key, stored
+
+    def unsealed(wanted: int) -> Iterator[tuple[bytes, bytes]]:
+        for key, stored in of(wanted):
             yield key, codec.unseal(key, stored, where)
 
     def history() -> Iterator[tuple[bytes, bytes]]:
-        for source in (later, records):
-            for table, key, stored in source:
-                if table == NODE:
-                    raise BackupError(f"{where}: a node stands behind the history")
-                yield from events_in(where, key, stored, meta.history_floor)
+        for key, stored in of(HISTORY):
+            yield from events_in(where, key, stored, meta.history_floor)
+        if first:
+            raise BackupError(f"{where}: nodes, accounts and history are not in this order")
 
-    return StateImage(encode_meta(meta), nodes(), history())
+    return StateImage(encode_meta(meta), unsealed(NODE), history(), unsealed(ACCOUNT))
+
+
+def _popped(records: list[Record]) -> Iterator[Record]:
+    while records:
+        yield records.pop()
 
 
 def events_in(where: str, key: bytes, stored: bytes, floor: int) -> Iterator[tuple[bytes, bytes]]:
@@ -72,7 +82,7 @@ def load(where: str, image: StateImage) -> Keyspace:
         StorageError: they are not.
     """
     keyspace = Keyspace(history_reader=_Unread())
-    decoded = StateImage(image.meta, image.nodes, map(_decoded, image.history))
+    decoded = StateImage(image.meta, image.nodes, map(_decoded, image.history), image.accounts)
     try:
         keyspace.load(decoded)
     except RecordError as error:

@@ -16,7 +16,7 @@ Around it:
 - `records.py` state as bytes; `dirty_state.py` what a flush will write;
 - `changes.py` a flush and `loading.py` a restart, both in slices;
 - `cluster.py` who belongs to the cluster, where, and who was removed;
-- `accounts.py` users, roles and auth, `account_commands.py` what changes them;
+- `accounts.py` users, roles and auth, `account_commands.py` what changes them, `account_records.py` their records;
 - `state_hash.py` what members compare; `stats.py` the counters of `/v2/stats/store`.
 
 Left out: time, replication, HTTP, and when anything is flushed or expired.

@@ -8,7 +8,7 @@ differ, so that the first change of nothing succeeds.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, NoReturn, final
 
@@ -22,45 +22,28 @@ from kvraft.keyspace.account_commands import (
     PutRole,
     PutUser,
 )
+from kvraft.keyspace.account_records import (
+    ROLE,
+    ROOT,
+    USER,
+    AccountRecords,
+    ChangedAccounts,
+    Role,
+    User,
+    decode_account,
+    encode_role,
+    encode_user,
+    role_of,
+    user_of,
+)
 from kvraft.keyspace.commands import Authorized, Command, MembersOwn
 
-ROOT: Final = "root"
-"""The user that must exist while auth is on, and the role of those who may do everything."""
 GUEST: Final = "guest"
 """The role of whoever does not say who he is."""
 FOUNDING_CHANGES: Final = 4
 """etcd makes `/2`, `/2/users`, `/2/roles` and `/2/enabled` before its first write there."""
 DIGEST_BYTES: Final = 16
 _EVERYTHING: Final = Permissions(("/*",), ("/*",))
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class User:
-    """A user as stored."""
-
-    name: str
-    password_hash: bytes = field(repr=False)
-    """bcrypt's text."""
-    roles: tuple[str, ...] | None
-    """As they were given, or sorted after the first change; None is null."""
-
-    @property
-    def roles_in_force(self) -> tuple[str, ...]:
-        """The user root has the role root whatever is stored."""
-        roles = self.roles or ()
-        return roles if self.name != ROOT or ROOT in roles else (*roles, ROOT)
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class Role:
-    """A role as stored: with `grant` and `revoke` if they were given, naming nothing, when it was made, as in etcd."""
-
-    name: str
-    permissions: Permissions
-    grant: Permissions | None = None
-    revoke: Permissions | None = None
 
 
 ROOT_ROLE: Final = Role(ROOT, _EVERYTHING)
@@ -125,7 +108,7 @@ class Accounts:
         self.digest = b""
         """Of all of this; empty while there was no change. What members compare."""
         self._founded = False
-        self._json = ""
+        self._records: Final = AccountRecords()
 
     def user(self, name: str) -> User | AccountError:
         """A user, or what etcd says if there is none."""
@@ -163,6 +146,7 @@ class Accounts:
                 etcd_index += self._found()
                 if self.users.pop(command.name, None) is None:
                     _refuse(404, f"User {command.name} does not exist")
+                self._records.remove(USER, command.name)
                 etcd_index += 1
             elif isinstance(command, PutRole):
                 outcome, created = self._put_role(command)
@@ -172,6 +156,7 @@ class Accounts:
                 etcd_index += self._found()
                 if self.roles.pop(command.name, None) is None:
                     _refuse(404, f"Role {command.name} doesn't exist.")
+                self._records.remove(ROLE, command.name)
                 etcd_index += 1
             else:
                 etcd_index += self._turn(command)
@@ -201,7 +186,7 @@ class Accounts:
         if ROOT not in self.users:
             _refuse(409, "No root user available, please create one")
         if GUEST not in self.roles:
-            self.roles[GUEST] = Role(GUEST, _EVERYTHING)
+            self._keep_role(Role(GUEST, _EVERYTHING))
             changes += 1
         self.enabled = True
         return changes
@@ -217,7 +202,7 @@ class Accounts:
             _refuse(404, f"User {name} does not exist.")
         else:
             user = _merged_user(replace(old, roles=_shown_roles(old)), command)
-        self.users[name] = user
+        self._keep_user(user)
         return user, old is None and not is_update and not command.roles
 
     def _new_user(self, command: PutUser) -> User:
@@ -245,55 +230,96 @@ class Accounts:
             role = Role(name, _revoked(_granted(old.permissions, grant), revoke))
             if role == old:
                 _refuse(400, "Role not updated. Use grant/revoke to update the role.")
-        self.roles[name] = role
+        self._keep_role(role)
         return role, not is_update
 
     # -- to disk and back ---------------------------------------------------------------------------------------
 
-    def to_json(self) -> str:
-        """All of it, for the meta record; empty while there was no change. Made once a change."""
-        return self._json
+    def take_records(self) -> ChangedAccounts:
+        """What has changed of the records since the last call."""
+        return self._records.take_changes()
+
+    def head(self) -> str:
+        """All but users and roles as JSON, for the meta record; empty while there was no change."""
+        if not self.digest:
+            return ""
+        head = {
+            "enabled": self.enabled,
+            "revision": self.revision,
+            "founded": self._founded,
+            "digest": self.digest.hex(),
+        }
+        return json.dumps(head, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, stored: object) -> "Accounts":
-        """What `to_json` gave, parsed.
+    def from_head(cls, head: object) -> "Accounts":
+        """What `head` gave, parsed: `load` the records next, and `expect_complete`.
+
+        What an older version has written holds users and roles itself; the next flush gives them their records.
 
         Raises:
             ValueError, KeyError, TypeError: it is something else.
         """
         accounts = cls()
-        if not isinstance(stored, dict):
-            message = f"accounts are {type(stored).__name__}"
+        if not isinstance(head, dict):
+            message = f"accounts are {type(head).__name__}"
             raise TypeError(message)
-        accounts.enabled = bool(stored["enabled"])
-        accounts.revision = int(stored["revision"])
-        accounts._founded = bool(stored["founded"])
-        for name, password_hash, roles in stored["users"]:
-            accounts.users[str(name)] = User(str(name), str(password_hash).encode(), _strings(roles))
-        for name, *permissions in stored["roles"]:
-            some = [None if each is None else Permissions(_strings(each[0]), _strings(each[1])) for each in permissions]
-            granted, grant, revoke = some
-            if granted is None:
-                message = f"role {name!r:.80} has no permissions"
-                raise ValueError(message)
-            accounts.roles[str(name)] = Role(str(name), granted, grant, revoke)
+        accounts.enabled = bool(head["enabled"])
+        accounts.revision = int(head["revision"])
+        accounts._founded = bool(head["founded"])
+        if "digest" in head:
+            accounts.digest = bytes.fromhex(head["digest"])
+            return accounts
+        for stored in head["users"]:
+            accounts._keep_user(user_of(stored))
+        for stored in head["roles"]:
+            accounts._keep_role(role_of(stored))
         accounts._seal()
         return accounts
 
+    def load(self, key: int, record: bytes) -> None:
+        """Take over a stored user or role.
+
+        Raises:
+            ValueError, TypeError: it is none, or comes twice.
+        """
+        account = decode_account(record)
+        if isinstance(account, User):
+            self._records.loaded(key, USER, account.name, record)
+            self.users[account.name] = account
+        else:
+            self._records.loaded(key, ROLE, account.name, record)
+            self.roles[account.name] = account
+
+    def expect_complete(self) -> None:
+        """Every record has come.
+
+        Raises:
+            ValueError: they are not those that were stored.
+        """
+        stored = self.digest
+        if not (stored or self.users or self.roles):
+            return
+        self._seal()
+        if stored != self.digest:
+            message = (
+                f"{len(self.users)} users and {len(self.roles)} roles come to {self.digest.hex()}, "
+                f"and not to {stored.hex()} as when they were stored"
+            )
+            raise ValueError(message)
+
+    def _keep_user(self, user: User) -> None:
+        self.users[user.name] = user
+        self._records.put(USER, user.name, encode_user(user))
+
+    def _keep_role(self, role: Role) -> None:
+        self.roles[role.name] = role
+        self._records.put(ROLE, role.name, encode_role(role))
+
     def _seal(self) -> None:
-        """Note the new state as it goes to disk and is compared."""
-        body = {
-            "enabled": self.enabled,
-            "revision": self.revision,
-            "founded": self._founded,
-            "users": [[user.name, user.password_hash.decode(), user.roles] for _, user in sorted(self.users.items())],
-            "roles": [
-                [role.name, *map(_pair, (role.permissions, role.grant, role.revoke))]
-                for _, role in sorted(self.roles.items())
-            ],
-        }
-        self._json = json.dumps(body, separators=(",", ":"))
-        self.digest = blake2b(self._json.encode(), digest_size=DIGEST_BYTES).digest()
+        """Note the new state as members compare it."""
+        facts = f"{int(self.enabled)} {self.revision} {int(self._founded)} ".encode()
+        self.digest = blake2b(facts + self._records.sum_bytes, digest_size=DIGEST_BYTES).digest()
 
 
 def _shown_roles(user: User) -> tuple[str, ...] | None:
@@ -346,16 +372,3 @@ def _revoked(old: Permissions, revoke: Permissions | None) -> Permissions:
         tuple(sorted(set(old.read or ()) - set(revoke.read or ()))),
         tuple(sorted(set(old.write or ()) - set(revoke.write or ()))),
     )
-
-
-def _pair(permissions: Permissions | None) -> list[tuple[str, ...] | None] | None:
-    return None if permissions is None else [permissions.read, permissions.write]
-
-
-def _strings(items: object) -> tuple[str, ...] | None:
-    if items is None:
-        return None
-    if not isinstance(items, list):
-        message = f"{items!r:.80} is no list"
-        raise TypeError(message)
-    return tuple(str(item) for item in items)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
+from kvraft.keyspace.account_records import ChangedAccounts
 from kvraft.keyspace.dirty_state import DirtyState
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.records import Meta, encode_event, encode_key, encode_meta, encode_node
@@ -31,11 +32,16 @@ class PendingChanges:
         history: list[Event],
         history_floor: int,
         meta: Meta,
+        accounts: ChangedAccounts,
         on_finished: Callable[[], bytes],
     ) -> None:
         self.etcd_index = etcd_index
         """The state's index when the flush began; give it to `Keyspace.mark_durable` once stored."""
-        self.changes = StateChanges(history_floor=history_floor, meta=b"")
+        self.changes = StateChanges(
+            history_floor=history_floor,
+            accounts=[(encode_key(key), record) for key, record in accounts[0]],
+            removed_accounts=[encode_key(key) for key in accounts[1]],
+        )
         """Complete once `encode_some` has returned False."""
         self._on_finished = on_finished
         """Called once when all is encoded, so that nobody keeps the records after they are stored; gives the sum of all

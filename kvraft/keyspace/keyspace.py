@@ -31,7 +31,7 @@ from kvraft.keyspace.json_text import escape
 from kvraft.keyspace.listing import Found, Listing, render_file
 from kvraft.keyspace.live_tree import LiveTree
 from kvraft.keyspace.loading import Loading
-from kvraft.keyspace.records import Meta, decode_accounts
+from kvraft.keyspace.records import Meta
 from kvraft.keyspace.state_records import StateImage
 from kvraft.keyspace.stats import StoreStats
 from kvraft.keyspace.store import Store
@@ -191,9 +191,11 @@ class Keyspace:
         """What members compare: `state_hash`, then the hash of all nodes, unless removed ones are not all counted yet.
 
         The first is a function of the answers so far, the second of what memory holds; with users and roles, if there
-        are any, between them.
+        are any, before it.
         """
-        return self.state_hash + self.accounts.digest + self._tree.node_sum()
+        node_sum = self._tree.node_sum()
+        # Whoever has a hash of less than the others would be taken for astray.
+        return self.state_hash + self.accounts.digest + node_sum if node_sum else self.state_hash
 
     # Flushing and restoring
 
@@ -210,9 +212,11 @@ class Keyspace:
             history_events_max=history.events_max,
             history_floor=history.floor,
             history_block_bytes=dict(history.block_bytes),
-            accounts=self.accounts.to_json(),
+            accounts=self.accounts.head(),
         )
-        return self._tree.begin_changes(self.etcd_index, self._chronicle.begin_flush(), history.floor, meta)
+        return self._tree.begin_changes(
+            self.etcd_index, self._chronicle.begin_flush(), history.floor, meta, self.accounts.take_records()
+        )
 
     def mark_durable(self, etcd_index: int) -> None:
         """The changes begun at `etcd_index` are stored: history up to there may be read back from disk."""
@@ -244,10 +248,9 @@ class Keyspace:
         self._chronicle.watchers = other.watchers
         self.watchers.resume_after_install(self.history)
 
-    def _restore(self, meta: Meta, newest: list[Event], node_sum: int) -> None:
+    def _restore(self, meta: Meta, newest: list[Event], node_sum: int, accounts: Accounts) -> None:
         """Everything but the tree, once that is built."""
         self._chronicle.restore(meta, newest)
         self.cluster = meta.cluster
-        if meta.accounts:
-            self.accounts = decode_accounts(meta.accounts)
+        self.accounts = accounts
         self._tree.restore(meta.etcd_index, node_sum)

@@ -6,6 +6,7 @@ Every change of the tree goes through here, so that none of them is forgotten.
 from collections.abc import Iterator
 from typing import final
 
+from kvraft.keyspace.account_records import ChangedAccounts
 from kvraft.keyspace.changes import PendingChanges
 from kvraft.keyspace.dirty_state import DirtyState
 from kvraft.keyspace.errors import ErrorCode, EtcdError
@@ -137,11 +138,13 @@ class LiveTree:
         pending = 0 if self._pending_changes is None else self._pending_changes.node_sum
         return sum_bytes(self._flushed_sum + pending + self._dirty.node_sum)
 
-    def begin_changes(self, etcd_index: int, history: list[Event], history_floor: int, meta: Meta) -> PendingChanges:
+    def begin_changes(
+        self, etcd_index: int, history: list[Event], history_floor: int, meta: Meta, accounts: ChangedAccounts
+    ) -> PendingChanges:
         """What has changed since the previous call, as of now; the previous one must be encoded to its end."""
         assert self._pending_changes is None
         pending = PendingChanges(
-            etcd_index, self._dirty, self._removed_subtrees, history, history_floor, meta, self._end_changes
+            etcd_index, self._dirty, self._removed_subtrees, history, history_floor, meta, accounts, self._end_changes
         )
         self._dirty = DirtyState(etcd_index)
         self._pending_changes = pending

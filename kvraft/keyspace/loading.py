@@ -1,12 +1,14 @@
-"""A stored state taken over in slices: node records in any order, then the newest history.
+"""A stored state taken over in slices: node records in any order, users and roles, then the newest history.
 
 Storage has verified the bytes; here they must also make a tree, or the member must not serve them.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, final
 
+from kvraft.keyspace.accounts import Accounts
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.node_hash import node_hash, sum_bytes
 from kvraft.keyspace.records import (
@@ -35,7 +37,7 @@ class Loading:
         root: Directory,
         newest_max: tuple[int, int] | None,
         add_deadline: Callable[[AnyNode], None],
-        restore: Callable[[Meta, list[Event], int], None],
+        restore: Callable[[Meta, list[Event], int, Accounts], None],
     ) -> None:
         """`newest_max`: how many events, and bytes of them, are taken over; None for all, as nobody reads them back."""
         self._add_deadline = add_deadline
@@ -44,6 +46,8 @@ class Loading:
         """Called once with everything else when the tree is complete."""
         self._meta = decode_meta(image.meta) if image.meta else None
         self._nodes = image.nodes
+        self._account_records = image.accounts
+        self._accounts = _begun(self._meta.accounts) if self._meta and self._meta.accounts else Accounts()
         self._history = image.history
         self._directories: dict[int, Directory] = {ROOT_ID: root}
         self._waiting: dict[int, list[AnyNode]] = {}
@@ -56,6 +60,7 @@ class Loading:
         self._seen: set[int] | None = None
         """Every id so far; None while they have come in ascending order, as storage gives them."""
         self._nodes_done = False
+        self._accounts_done = False
         self._next_event = self._meta.history_floor if self._meta else 0
         """The etcd_index that comes next: the history has no gap from its floor on."""
         self._newest: deque[tuple[bytes, bytes]] = deque()
@@ -83,13 +88,21 @@ class Loading:
                 return True
             self._nodes_done = True
             self._expect_complete()
+        if not self._accounts_done:
+            for key, record in self._account_records:
+                self._take_account(decode_key(key), record)
+                left -= 1 + (len(record) >> 10)
+                if left <= 0:
+                    return True
+            self._accounts_done = True
+            self._expect_all_accounts()
         for event in self._history:
             self._keep(event)
             left -= 1 + (len(event[1]) >> 10)
             if left <= 0:
                 return True
         events = [decode_event(decode_key(key), record) for key, record in self._newest]
-        self._restore(self._meta, events, self._node_sum)
+        self._restore(self._meta, events, self._node_sum, self._accounts)
         return False
 
     def _keep(self, event: tuple[bytes, bytes]) -> None:
@@ -196,6 +209,19 @@ class Loading:
         parent.children[node.name] = node
         self._node_sum += node_hash(node)
 
+    def _take_account(self, key: int, record: bytes) -> None:
+        try:
+            self._accounts.load(key, record)
+        except (ValueError, TypeError, RecursionError) as error:
+            message = f"record {key} of users and roles: {error!r:.200}"
+            raise RecordError(message) from error
+
+    def _expect_all_accounts(self) -> None:
+        try:
+            self._accounts.expect_complete()
+        except ValueError as error:
+            raise RecordError(str(error)) from error
+
     def _expect_complete(self) -> None:
         if self._waiting:
             parent_id, orphans = next(iter(self._waiting.items()))
@@ -210,6 +236,15 @@ class Loading:
             raise RecordError(message)
 
     def _expect_nothing(self) -> None:
-        if next(self._nodes, None) is not None or next(self._history, None) is not None:
-            message = "records of nodes or history without a meta record"
+        if any(next(each, None) is not None for each in (self._nodes, self._history, self._account_records)):
+            message = "records of nodes, history or accounts without a meta record"
             raise RecordError(message)
+
+
+def _begun(head: str) -> Accounts:
+    try:
+        return Accounts.from_head(json.loads(head))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        # Not RecursionError: it has been parsed before, and with a limit that is no lower.
+        message = f"users and roles in the meta record: {error!r:.200}"
+        raise RecordError(message) from error

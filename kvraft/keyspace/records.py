@@ -9,7 +9,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from kvraft.keyspace.accounts import Accounts
 from kvraft.keyspace.cluster import ClusterMember, ClusterState, cluster_facts
 from kvraft.keyspace.events import Action, Event, NodeView
 from kvraft.keyspace.json_text import encode_value
@@ -17,6 +16,8 @@ from kvraft.keyspace.tree import AnyNode, Directory, Lifetime
 
 NODE_VERSION: Final = 1
 EVENT_VERSION: Final = 1
+META_VERSION_WITH_ACCOUNTS: Final = 3
+"""Users and roles have records of their own: written as soon as there are any, which an older version must not miss."""
 META_VERSION: Final = 2
 META_VERSION_WITHOUT_PEER_URLS: Final = 1
 """Neither peer URLs nor removed ids: written as long as there are none, so that a member of an older version, which is
@@ -94,7 +95,7 @@ class Meta:
     node_sum: bytes = b""
     """The hash of all nodes (see `node_hash.py`); empty if nobody has stored it."""
     accounts: str = ""
-    """Users and roles, `Accounts.to_json`; empty while there never were any."""
+    """`Accounts.head`, or all of users and roles as older versions wrote it here; empty while there never were any."""
 
 
 def encode_key(number: int) -> bytes:
@@ -245,11 +246,6 @@ def decode_event(etcd_index: int, record: bytes) -> Event:
     return Event(action, node, prev, bool(flags & _EVENT_REFRESH))
 
 
-def decode_accounts(text: str) -> Accounts:
-    """The users and roles of a decoded meta record."""
-    return Accounts.from_json(json.loads(text))
-
-
 def encode_meta(meta: Meta) -> bytes:
     """The meta record: a version byte and JSON, since it is small, written once a flush, and read by people in need."""
     members, removed_ids = cluster_facts(meta.cluster)
@@ -265,14 +261,13 @@ def encode_meta(meta: Meta) -> bytes:
     }
     if meta.node_sum:
         body["node_sum"] = meta.node_sum.hex()
-    version = META_VERSION
+    version = META_VERSION_WITH_ACCOUNTS if meta.accounts else META_VERSION
     if not (removed_ids or meta.accounts) and all(map(_is_as_before, meta.cluster.members.values())):
         version = META_VERSION_WITHOUT_PEER_URLS
         body["members"] = [(member_id, name, urls) for member_id, name, urls, *_ in members]
         del body["removed_ids"]
     text = json.dumps(body, separators=(",", ":"))
     if meta.accounts:
-        # As it stands, since many users are more text than all the rest and change seldom.
         text = f'{text[:-1]},"v2_accounts":{meta.accounts}}}'
     return bytes([version]) + text.encode()
 
@@ -292,7 +287,7 @@ def decode_meta(record: bytes) -> Meta:
     Raises:
         RecordError: another version, or bytes that are no meta record.
     """
-    if record[:1] not in {bytes([META_VERSION]), bytes([META_VERSION_WITHOUT_PEER_URLS])}:
+    if not META_VERSION_WITHOUT_PEER_URLS <= (record[0] if record else 0) <= META_VERSION_WITH_ACCOUNTS:
         message = f"meta record of {len(record)} bytes, version {record[:1].hex()}"
         raise RecordError(message)
     try:
@@ -313,7 +308,7 @@ def decode_meta(record: bytes) -> Meta:
             history_floor=int(body["history_floor"]),
             history_block_bytes={int(block): int(size) for block, size in body["history_block_bytes"]},
             node_sum=bytes.fromhex(body.get("node_sum", "")),
-            accounts=Accounts.from_json(body["v2_accounts"]).to_json() if "v2_accounts" in body else "",
+            accounts=json.dumps(body["v2_accounts"], separators=(",", ":")) if "v2_accounts" in body else "",
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         # The last two: a number beyond all floats, and arrays nested without end.

@@ -23,6 +23,10 @@ class StateChanges:
     """Remove history below this etcd_index."""
     meta: bytes = b""
     """Everything else (indices, counters, members, version, state hash), one record."""
+    accounts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """(8 bytes, record) of users and roles to write."""
+    removed_accounts: list[bytes] = field(default_factory=list)
+    """Keys of such records to remove, also of some that were never written."""
 
 
 @final
@@ -35,3 +39,5 @@ class StateImage:
     nodes: Iterator[tuple[bytes, bytes]]
     history: Iterator[tuple[bytes, bytes]]
     """Newest last; the reader takes as much as it keeps in memory."""
+    accounts: Iterator[tuple[bytes, bytes]] = field(default_factory=lambda: iter(()))
+    """Users and roles, ascending by key."""

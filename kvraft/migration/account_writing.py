@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from kvraft.client import Answer, Client, EtcdError
-from kvraft.keyspace.accounts import ROOT, Role, User
+from kvraft.keyspace.account_records import ROOT, Role, User
 from kvraft.migration.contents import Contents, MigrationError
 from kvraft.migration.reading import read_accounts
 from kvraft.migration.writing import Patience

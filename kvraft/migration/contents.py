@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from kvraft.keyspace.accounts import Role, User
+from kvraft.keyspace.account_records import Role, User
 from kvraft.keyspace.cluster import ClusterMember
 
 NS_PER_S: Final = 1_000_000_000

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final, final
 
 from kvraft.keyspace.account_commands import Permissions
-from kvraft.keyspace.accounts import ROOT, Role, User
+from kvraft.keyspace.account_records import ROOT, Role, User
 from kvraft.keyspace.chronicle import Chronicle
 from kvraft.keyspace.cluster import ClusterMember
 from kvraft.keyspace.commands import Command, Create, Delete, Update

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from kvraft.keyspace.account_commands import Permissions
-from kvraft.keyspace.accounts import Role, User
+from kvraft.keyspace.account_records import Role, User
 from kvraft.migration.contents import Contents, MigrationError, Node
 
 VERSION: Final = 1

@@ -8,7 +8,7 @@ from kvraft import clock
 from kvraft.client import Client, EtcdError
 from kvraft.client.errors import KEY_NOT_FOUND
 from kvraft.keyspace.account_commands import Permissions
-from kvraft.keyspace.accounts import ROOT, Role, User
+from kvraft.keyspace.account_records import ROOT, Role, User
 from kvraft.migration.contents import NS_PER_S, Contents, Node, parent_of
 
 LISTING_WITHIN_S: Final = 600.0

@@ -20,7 +20,16 @@ from typing import BinaryIO, Final, final
 from kvraft.records import BackupFacts
 from kvraft.storage import spool
 from kvraft.storage.errors import BackupError, CorruptStorageError, NewerFormatError
-from kvraft.storage.spool import DIGEST_BYTES, FRAME_BYTES_LIMIT, FRAME_HEAD, HISTORY, NODE, Record, SpoolHeader
+from kvraft.storage.spool import (
+    ACCOUNT,
+    DIGEST_BYTES,
+    FRAME_BYTES_LIMIT,
+    FRAME_HEAD,
+    HISTORY,
+    NODE,
+    Record,
+    SpoolHeader,
+)
 
 MAGIC: Final = b"kvraft backup\n"
 BACKUP_FORMAT: Final = 1
@@ -91,7 +100,7 @@ class BackupDecoder:
         self._parsed_bytes = 0
         self._facts: BackupFacts | None = None
         self._header: SpoolHeader | None = None
-        self._counts = {NODE: 0, HISTORY: 0}
+        self._counts = {NODE: 0, HISTORY: 0, ACCOUNT: 0}
         self._records: list[Record] = []
         self._parser = self._parse()
         self._wanted = next(self._parser)
@@ -167,9 +176,9 @@ class BackupDecoder:
                 self._counts[record[0]] += 1
                 self._records.append(record)
         if (yield DIGEST_BYTES) != self._digest.digest():
-            held, all_of_it = sum(self._counts.values()), header.nodes + header.history_chunks
+            held, all_of_it = sum(self._counts.values()), header.nodes + header.history_chunks + header.accounts
             raise self._cut_off() if held < all_of_it else self._damaged()
-        if self._counts != {NODE: header.nodes, HISTORY: header.history_chunks}:
+        if self._counts != {NODE: header.nodes, HISTORY: header.history_chunks, ACCOUNT: header.accounts}:
             raise self._damaged()
 
     def _frame(self, bytes_max: int = FRAME_BYTES_LIMIT) -> Generator[int, bytes, bytes]:

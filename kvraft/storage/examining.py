@@ -72,7 +72,8 @@ def examine(path: Path) -> Iterator[Examined]:
                 pass
         history = state_tables.iterate_history(state, head.history_floor)
         keyed = ((codec.number_key(etcd_index), record) for etcd_index, record in history)
-        image = StateImage(head.keyspace, state_tables.iterate_nodes(state), keyed)
+        nodes, accounts = (state_tables.iterate_records(state, table) for table in (state.nodes, state.accounts))
+        image = StateImage(head.keyspace, nodes, keyed, accounts)
         yield Examined(identity, head, restored.base, restored.last, restored.hard_state.commit_index, image)
 
 

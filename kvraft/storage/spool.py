@@ -2,7 +2,8 @@ r"""Snapshots as files: written from the state of one member, streamed, and read
 
     "kvraft snapshot\n"
     frames              length and CRC-32 (4 bytes each), then the payload:
-        the first       format, cluster, position, counts, history floor, configuration, keyspace record
+        the first       format, cluster, position, counts, history floor, configuration, keyspace record; with the
+                        number of users and roles in between if there are any, and the format is then 2
         the others      stored records as they stand in LMDB, each with table, key, length and its own checksum
     hash                16 bytes of BLAKE2b over everything before it
 
@@ -40,15 +41,19 @@ begun."""
 
 NODE: Final = 0
 HISTORY: Final = 1
+ACCOUNT: Final = 2
+FORMAT_WITH_ACCOUNTS: Final = 2
+"""Of a file with users and roles, which an older version must not take for one without."""
 
 FRAME_HEAD: Final = struct.Struct("<II")
 """Length and CRC-32 of a frame's payload."""
 _HEADER: Final = struct.Struct("<IQQQQI")
+_ACCOUNTS: Final = struct.Struct("<Q")
 _RECORD: Final = struct.Struct("<B8sI")
 _ID: Final = re.compile(r"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{32}")
 
 Record = tuple[int, bytes, bytes]
-"""Table (NODE or HISTORY), key, stored value with its checksum."""
+"""Table (NODE, HISTORY or ACCOUNT), key, stored value with its checksum."""
 
 
 @final
@@ -64,6 +69,8 @@ class SpoolHeader:
     history_floor: int
     nodes: int
     history_chunks: int
+    accounts: int = 0
+    """Users and roles together."""
 
 
 def write_spool(directory: Path, header: SpoolHeader, records: Iterable[Record]) -> SnapshotFile:
@@ -153,7 +160,7 @@ def records_in(payload: bytes, where: str) -> Iterator[Record]:
         offset += _RECORD.size
         stored = payload[offset : offset + length]
         offset += length
-        if len(stored) != length or table not in {NODE, HISTORY}:
+        if len(stored) != length or table not in {NODE, HISTORY, ACCOUNT}:
             raise CorruptStorageError(f"{where} has a record of a wrong length")
         codec.unseal(key, stored, where)
         yield table, key, stored
@@ -202,7 +209,7 @@ def _encode_header(header: SpoolHeader) -> bytes:
     return b"".join(
         (
             _HEADER.pack(
-                FORMAT,
+                FORMAT_WITH_ACCOUNTS if header.accounts else FORMAT,
                 header.cluster_id,
                 header.nodes,
                 header.history_chunks,
@@ -210,6 +217,7 @@ def _encode_header(header: SpoolHeader) -> bytes:
                 len(header.configuration),
             ),
             codec.pack_position(header.position),
+            _ACCOUNTS.pack(header.accounts) if header.accounts else b"",
             header.configuration,
             header.keyspace,
         )
@@ -227,11 +235,19 @@ def decode_header(where: str, payload: bytes) -> SpoolHeader:
     if len(payload) < rest:
         raise CorruptStorageError(f"{where} has no header")
     written, cluster_id, nodes, chunks, floor, length = _HEADER.unpack_from(payload)
-    if written > FORMAT:
-        raise NewerFormatError(f"{where} has format {written}; this kvraft reads {FORMAT}: run a newer kvraft")
+    if written > FORMAT_WITH_ACCOUNTS:
+        raise NewerFormatError(
+            f"{where} has format {written}; this kvraft reads {FORMAT_WITH_ACCOUNTS}: run a newer kvraft"
+        )
     position = codec.unpack_position(b"snapshot", payload[_HEADER.size : rest], where)
+    accounts = 0
+    if written == FORMAT_WITH_ACCOUNTS:
+        if len(payload) < rest + _ACCOUNTS.size:
+            raise CorruptStorageError(f"{where} has no header")
+        (accounts,) = _ACCOUNTS.unpack_from(payload, rest)
+        rest += _ACCOUNTS.size
     configuration = payload[rest : rest + length]
-    return SpoolHeader(cluster_id, position, configuration, payload[rest + length :], floor, nodes, chunks)
+    return SpoolHeader(cluster_id, position, configuration, payload[rest + length :], floor, nodes, chunks, accounts)
 
 
 @final

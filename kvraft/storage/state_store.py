@@ -17,7 +17,7 @@ from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.interfaces import Directory, Jobs, OpenFile, Transaction
 from kvraft.storage.log_store import LogStore
 from kvraft.storage.measures import seconds_since
-from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
+from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.state_tables import StateFile, StateHead
 from kvraft.storage.writer import FailureLatch, StorageThread
 
@@ -79,7 +79,9 @@ class StateStore:
         """The stored state. The iterators raise CorruptStorageError; each holds a read transaction until its end."""
         history = state_tables.iterate_history(self._state, self._head.history_floor)
         keyed = ((codec.number_key(etcd_index), record) for etcd_index, record in history)
-        return StateImage(self._head.keyspace, state_tables.iterate_nodes(self._state), keyed)
+        nodes = state_tables.iterate_records(self._state, self._state.nodes)
+        accounts = state_tables.iterate_records(self._state, self._state.accounts)
+        return StateImage(self._head.keyspace, nodes, keyed, accounts)
 
     def flush(
         self, position: LogPosition, configuration: bytes, changes: StateChanges, done: Callable[[LogPosition], None]
@@ -176,7 +178,8 @@ class StateStore:
     ) -> tuple[SpoolHeader, Iterator[Record]]:
         """The state as a transaction sees it; without the history, its newest chunk, which no state is without."""
         head = state_tables.read_head(transaction, state.where)
-        chunks, floor, first = transaction.stat(db=state.history)["entries"], head.history_floor, b""
+        nodes, chunks, accounts = state_tables.counts(transaction, state)
+        floor, first = head.history_floor, b""
         with transaction.cursor(db=state.history) as cursor:
             if not with_history and cursor.last():
                 chunks, first = 1, cursor.key()
@@ -187,12 +190,18 @@ class StateStore:
             head.configuration,
             head.keyspace,
             floor,
-            transaction.stat(db=state.nodes)["entries"],
+            nodes,
             chunks,
+            accounts,
         )
 
         def records() -> Iterator[Record]:
-            for table, database, begin in ((NODE, state.nodes, b""), (HISTORY, state.history, first)):
+            # In the order in which a keyspace loads them.
+            for table, database, begin in (
+                (NODE, state.nodes, b""),
+                (ACCOUNT, state.accounts, b""),
+                (HISTORY, state.history, first),
+            ):
                 with transaction.cursor(db=database) as cursor:
                     if begin:
                         cursor.set_key(begin)
@@ -270,7 +279,7 @@ class StateStore:
         state = state_tables.open_tables(file)
         state_tables.create_state(state, self._identity)
         state_tables.fill(state, records)
-        state_tables.check_counts(state, header.nodes, header.history_chunks)
+        state_tables.check_counts(state, (header.nodes, header.history_chunks, header.accounts))
         with file.writing() as transaction:
             head = StateHead(header.position, header.configuration, header.keyspace, header.history_floor)
             state_tables.write_head(transaction, head)

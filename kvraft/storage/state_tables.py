@@ -1,6 +1,7 @@
 """Reading and changing the state inside one LMDB transaction.
 
-Nodes have a record each. History records are stored in chunks: one put and one delete for up to 256 events.
+Nodes, users and roles have a record each.
+History records are stored in chunks: one put and one delete for up to 256 events.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,9 @@ from kvraft.storage import codec
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError
 from kvraft.storage.interfaces import Database, EnvironmentFile, Transaction
-from kvraft.storage.spool import NODE, Record
+from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, Record
 
-DATABASES: Final = 2
+DATABASES: Final = 3
 FILL_RECORDS: Final = 20_000
 """Records of a snapshot written in one transaction."""
 
@@ -40,6 +41,8 @@ class StateFile:
     file: EnvironmentFile
     nodes: Database
     history: Database
+    accounts: Database
+    """Not there in what older versions have made, until it is opened."""
 
     @property
     def where(self) -> str:
@@ -49,7 +52,7 @@ class StateFile:
 
 def open_tables(file: EnvironmentFile) -> StateFile:
     """The tables of an environment; they are created if they do not exist."""
-    return StateFile(file, file.database(b"nodes"), file.database(b"history"))
+    return StateFile(file, file.database(b"nodes"), file.database(b"history"), file.database(b"accounts"))
 
 
 def create_state(state: StateFile, identity: Identity) -> None:
@@ -80,7 +83,7 @@ def read_head(transaction: Transaction, where: str) -> StateHead:
 
 
 def write_changes(transaction: Transaction, state: StateFile, changes: StateChanges) -> None:
-    """Nodes and history of a flush. Sorted, since neighbours share pages."""
+    """Nodes, history, users and roles of a flush. Sorted, since neighbours share pages."""
     with transaction.cursor(db=state.nodes) as cursor:
         cursor.putmulti([(key, codec.seal(key, record)) for key, record in sorted(changes.nodes)])
     for key in sorted(changes.removed_nodes):
@@ -90,6 +93,10 @@ def write_changes(transaction: Transaction, state: StateFile, changes: StateChan
         _, added = cursor.putmulti(chunks, append=True)
     assert added == len(chunks), "history grows at its end only"
     remove_history(transaction, state, changes.history_floor)
+    for key, record in changes.accounts:
+        transaction.put(key, codec.seal(key, record), db=state.accounts)
+    for key in changes.removed_accounts:
+        transaction.delete(key, db=state.accounts)
 
 
 def remove_history(transaction: Transaction, state: StateFile, floor: int) -> None:
@@ -104,9 +111,9 @@ def remove_history(transaction: Transaction, state: StateFile, floor: int) -> No
         transaction.delete(key, db=state.history)
 
 
-def iterate_nodes(state: StateFile) -> Iterator[tuple[bytes, bytes]]:
-    """(node id, record), verified as they are read, ascending by id. Holds a read transaction until exhausted."""
-    with state.file.reading() as transaction, transaction.cursor(db=state.nodes) as cursor:
+def iterate_records(state: StateFile, table: Database) -> Iterator[tuple[bytes, bytes]]:
+    """(key, record) of nodes or accounts, verified, ascending. Holds a read transaction until its end."""
+    with state.file.reading() as transaction, transaction.cursor(db=table) as cursor:
         for key, stored in cursor:
             yield key, codec.unseal(key, stored, state.where)
 
@@ -143,21 +150,30 @@ def history_slice(state: StateFile, first: int, floor: int, bytes_max: int) -> S
 
 def fill(state: StateFile, records: Iterator[Record]) -> None:
     """Write the records of a snapshot into a new store, a bounded number in a transaction. It has no head yet."""
+    table_of = {NODE: state.nodes, HISTORY: state.history, ACCOUNT: state.accounts}
     more = True
     while more:
         with state.file.writing() as transaction:
             more = False
             for count, (table, key, stored) in enumerate(records, start=1):
-                transaction.put(key, stored, db=state.nodes if table == NODE else state.history)
+                transaction.put(key, stored, db=table_of[table])
                 if count == FILL_RECORDS:
                     more = True
                     break
             state.file.commit(transaction, 0)
 
 
-def check_counts(state: StateFile, nodes: int, chunks: int) -> None:
+def check_counts(state: StateFile, expected: tuple[int, int, int]) -> None:
     """Raises CorruptStorageError if an installed snapshot did not arrive as a whole."""
     with state.file.reading() as transaction:
-        held = (transaction.stat(db=state.nodes)["entries"], transaction.stat(db=state.history)["entries"])
-    if held != (nodes, chunks):
-        raise CorruptStorageError(f"{state.where}: {held} records, expected {(nodes, chunks)}; {REMEDY}")
+        held = counts(transaction, state)
+    if held != expected:
+        raise CorruptStorageError(f"{state.where}: {held} records, expected {expected}; {REMEDY}")
+
+
+def counts(transaction: Transaction, state: StateFile) -> tuple[int, int, int]:
+    """How many records of nodes, chunks of history, and records of users and roles there are."""
+    nodes, chunks, accounts = (
+        int(transaction.stat(db=table)["entries"]) for table in (state.nodes, state.history, state.accounts)
+    )
+    return nodes, chunks, accounts

@@ -21,7 +21,7 @@ from kvraft.raft.restored import LogPosition
 from kvraft.records import BackupFacts
 from kvraft.storage import codec
 from kvraft.storage.backup_file import write_backup
-from kvraft.storage.spool import HISTORY, NODE, Record, SpoolHeader
+from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, Record, SpoolHeader
 
 CLUSTER_ID: Final = 0xC1
 TAKEN_NS: Final = 1_764_400_000 * 1_000_000_000
@@ -65,7 +65,9 @@ def records_of(keyspace: Keyspace) -> tuple[bytes, list[Record]]:
         pass
     changes = pending.changes
     nodes = [(NODE, key, codec.seal(key, record)) for key, record in sorted(changes.nodes)]
-    return changes.meta, [*nodes, *((HISTORY, key, stored) for key, stored in codec.encode_history(changes.history))]
+    accounts = [(ACCOUNT, key, codec.seal(key, record)) for key, record in changes.accounts]
+    chunks = [(HISTORY, key, stored) for key, stored in codec.encode_history(changes.history)]
+    return changes.meta, [*nodes, *accounts, *chunks]
 
 
 def backup_of(keyspace: Keyspace, facts: BackupFacts = FACTS, cluster_id: int = CLUSTER_ID) -> bytes:
@@ -74,7 +76,7 @@ def backup_of(keyspace: Keyspace, facts: BackupFacts = FACTS, cluster_id: int = 
     floor = keyspace.history.floor
     if not facts.with_history:
         chunks = [record for record in records if record[0] == HISTORY]
-        records = [*(record for record in records if record[0] == NODE), chunks[-1]]
+        records = [*(record for record in records if record[0] != HISTORY), chunks[-1]]
         floor = codec.number_of_key(chunks[-1][1])
     header = SpoolHeader(
         cluster_id,
@@ -84,6 +86,7 @@ def backup_of(keyspace: Keyspace, facts: BackupFacts = FACTS, cluster_id: int = 
         floor,
         sum(table == NODE for table, _, _ in records),
         sum(table == HISTORY for table, _, _ in records),
+        sum(table == ACCOUNT for table, _, _ in records),
     )
     file = io.BytesIO()
     write_backup(file, facts, header, records)

@@ -15,6 +15,7 @@ from kvraft.storage.spool import FRAME_HEAD
 from tests.backup.support import FACTS, POSITION, backup_of, old_keyspace, written
 
 GOLDEN = Path(__file__).parents[1] / "data" / "backup" / "format_1.backup"
+GOLDEN_WITH_ACCOUNTS = GOLDEN.with_name("format_1_with_accounts.backup")
 CONTENT = backup_of(old_keyspace())
 HEADER_BYTES = len(encode_facts(FACTS)) + len(spool.MAGIC) + FRAME_HEAD.size
 """Magic, facts, the snapshot's magic, and the head of the frame behind it."""
@@ -38,15 +39,19 @@ def test_pieces_of_any_size_make_the_same(piece_bytes: int) -> None:
         records += decoder.feed(CONTENT[start : start + piece_bytes])
     assert decoder.facts == FACTS
     assert decoder.header.position == POSITION
-    assert len(records) == decoder.header.nodes + decoder.header.history_chunks
+    assert len(records) == decoder.header.nodes + decoder.header.history_chunks + decoder.header.accounts
     assert decoder.finish() == f"28-3-{CONTENT[-16:].hex()}"
 
 
-def test_golden_bytes_are_read_and_written(tmp_path: Path) -> None:
+def test_golden_bytes_are_written() -> None:
     """A change of any of them is a new format, which must still read these."""
-    golden = GOLDEN.read_bytes()
-    assert golden == CONTENT
-    found = verification.verify(written(tmp_path, golden))
+    assert GOLDEN_WITH_ACCOUNTS.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("golden", [GOLDEN, GOLDEN_WITH_ACCOUNTS], ids=["meta", "records"])
+def test_golden_bytes_are_read(golden: Path, tmp_path: Path) -> None:
+    """Also with users and roles in the meta record."""
+    found = verification.verify(written(tmp_path, golden.read_bytes()))
     assert (found["keys"], found["directories"], found["hidden"], found["with_ttl"]) == (3, 3, 2, 2)
     assert (found["users"], found["roles"], found["auth"]) == (2, 2, True)
     assert (found["raft_index"], found["raft_term"], found["etcd_index"]) == (40, 3, 20)
@@ -118,5 +123,8 @@ def test_file_of_many_pieces_is_read_in_pieces(tmp_path: Path) -> None:
     with open_backup(path) as (decoder, records):
         next(records)
         assert decoder.taken_bytes < path.stat().st_size / 3
-        assert sum(1 for _ in records) == decoder.header.nodes + decoder.header.history_chunks - 1
+        assert (
+            sum(1 for _ in records)
+            == decoder.header.nodes + decoder.header.history_chunks + decoder.header.accounts - 1
+        )
     assert verification.verify(path)["keys"] == 15

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from kvraft.keyspace.account_commands import Permissions, PutRole, PutUser
 from kvraft.keyspace.commands import Command, Create, CreateInOrder, Delete, PublishMember, Set, SetClusterVersion
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.records import RecordError, decode_event, decode_meta, decode_node
@@ -47,6 +48,8 @@ def _state() -> StateChanges:
         Set(b"/a/b/c", b"\xff raw"),
         Create(b"/dir", directory=True, ttl_s=60, expiration_ns=5),
         CreateInOrder(b"/queue", b"1", ttl_s=9, expiration_ns=6),
+        PutUser("root", b"$2b$10$hash"),
+        PutRole("r", Permissions(("/a/*",), None)),
         Set(b"/gone", b"x"),
         Delete(b"/gone"),
     )
@@ -134,8 +137,11 @@ PLAIN_ERRORS: Final = {"configuration": ValueError, "entry": ValueError}
 SNAPSHOT_RECORDS: Final = [
     *((0, key, codec.seal(key, record)) for key, record in NODES),
     *((1, key, stored) for key, stored in CHUNKS),
+    *((2, key, codec.seal(key, record)) for key, record in STATE.accounts),
 ]
-HEADER: Final = SpoolHeader(7, POSITION, CONFIGURATION.encode(), STATE.meta, 1, len(NODES), len(CHUNKS))
+HEADER: Final = SpoolHeader(
+    7, POSITION, CONFIGURATION.encode(), STATE.meta, 1, len(NODES), len(CHUNKS), len(STATE.accounts)
+)
 
 
 def _snapshot_frames() -> list[bytes]:
@@ -193,7 +199,9 @@ def states(draw: st.DrawFn) -> tuple[str, Any]:
     nodes = [(key, draw(damaged(st.just(record))) if draw(st.integers(0, 3)) == 0 else record) for key, record in NODES]
     nodes = draw(st.lists(st.sampled_from(nodes), max_size=9)) if draw(st.booleans()) else nodes
     history = draw(st.lists(st.sampled_from(STATE.history), max_size=4)) if draw(st.booleans()) else STATE.history
-    return "state", (draw(metas()) if draw(st.integers(0, 4)) == 0 else STATE.meta, nodes, history)
+    accounts = [(key, draw(damaged(st.just(record)))) for key, record in STATE.accounts]
+    accounts = accounts if draw(st.integers(0, 3)) == 0 else STATE.accounts
+    return "state", (draw(metas()) if draw(st.integers(0, 4)) == 0 else STATE.meta, nodes, history, accounts)
 
 
 INPUTS: Final = st.one_of(sealed(), plain(), snapshots(), states())
@@ -220,8 +228,8 @@ def check(given: tuple[str, Any], path: pathlib.Path) -> str:
             _, records = read_spool(path)
             list(records)
         else:
-            meta, nodes, history = data
-            loading = Keyspace(history_events_max=20).begin_load(StateImage(meta, iter(nodes), iter(history)))
+            meta, *tables = data
+            loading = Keyspace(history_events_max=20).begin_load(StateImage(meta, *map(iter, tables)))
             while loading.load_some(3):
                 continue
     except (StorageError, RecordError, PLAIN_ERRORS.get(name, RecordError)) as error:

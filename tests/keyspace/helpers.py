@@ -118,6 +118,7 @@ class Disk:
         self.nodes: dict[bytes, bytes] = {}
         self.history: dict[bytes, bytes] = {}
         self.meta = b""
+        self.accounts: dict[bytes, bytes] = {}
 
     def store(self, changes: StateChanges) -> None:
         """One flush."""
@@ -132,10 +133,14 @@ class Disk:
         floor = changes.history_floor.to_bytes(8, "big")
         self.history = {key: record for key, record in self.history.items() if key >= floor}
         self.meta = changes.meta
+        self.accounts.update(changes.accounts)
+        for key in changes.removed_accounts:
+            self.accounts.pop(key, None)
 
     def image(self) -> StateImage:
         """The whole state, as a restart reads it."""
-        return StateImage(self.meta, iter(sorted(self.nodes.items())), iter(sorted(self.history.items())))
+        nodes, history, accounts = (iter(sorted(table.items())) for table in (self.nodes, self.history, self.accounts))
+        return StateImage(self.meta, nodes, history, accounts)
 
     def history_slice(self, first_etcd_index: int, bytes_max: int) -> list[tuple[int, bytes]]:
         """`HistoryReader`."""

@@ -1,6 +1,8 @@
 """Users, roles and auth as state: answers and indices as etcd 3.4.23 gave them; judged commands; flushes and loads."""
 
 import json
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -14,26 +16,36 @@ from kvraft.keyspace.account_commands import (
     PutRole,
     PutUser,
 )
+from kvraft.keyspace.account_records import Role, User
 from kvraft.keyspace.accounts import (
+    DIGEST_BYTES,
     FOUNDING_CHANGES,
     AccountError,
     Accounts,
     AccountsAnswer,
     AccountsChanged,
-    Role,
-    User,
 )
 from kvraft.keyspace.command_codec import MalformedCommandError, decode_command, encode_command
-from kvraft.keyspace.commands import Authorized, Command, Set, SetClusterVersion, Sync
+from kvraft.keyspace.commands import Authorized, Command, Delete, Set, SetClusterVersion, Sync
 from kvraft.keyspace.events import Event
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.keyspace.records import RecordError, decode_meta, encode_meta
+from kvraft.keyspace.records import (
+    META_VERSION_WITH_ACCOUNTS,
+    STATE_HASH_BYTES,
+    RecordError,
+    decode_meta,
+    encode_key,
+    encode_meta,
+)
+from kvraft.keyspace.removal import SLICE_NODES
+from kvraft.keyspace.state_records import StateImage
 from tests.keyspace.flushes import take_changes
 from tests.keyspace.helpers import Disk
 
 HASH = b"$2b$10$hash"
 OTHER_HASH = b"$2b$10$other"
 ROOT = PutUser("root", HASH)
+KINDS: Final = ("nodes", "history")
 
 
 def ask(accounts: Accounts, index: int, *commands: AccountCommand) -> list[AccountsAnswer]:
@@ -239,24 +251,98 @@ def test_hashes_see_what_users_and_roles_are() -> None:
     assert one.compared_hash() != other.compared_hash()
 
 
-def test_a_loaded_keyspace_has_the_same_accounts() -> None:
-    """Also null, empty lists, and what came with a role."""
-    keyspace = started(
+def test_what_members_compare_is_of_users_and_nodes_or_of_neither() -> None:
+    """One that still counts removed nodes has nothing to show that differs from what the others show."""
+    keyspace = started(ROOT, *(Set(b"/d/%d" % number) for number in range(2 * SLICE_NODES)))
+    assert len(keyspace.compared_hash()) > STATE_HASH_BYTES + DIGEST_BYTES
+    keyspace.apply(Delete(b"/d", recursive=True), 1)
+    assert keyspace.compared_hash() == keyspace.state_hash
+    take_changes(keyspace)
+    assert len(keyspace.compared_hash()) > STATE_HASH_BYTES + DIGEST_BYTES
+
+
+def example() -> Keyspace:
+    """Null, empty lists, and what came with a role, with auth on."""
+    return started(
         ROOT,
         PutUser("é<", HASH, ("a", "b")),
         PutUser("u", OTHER_HASH),
         PutRole("r", Permissions(("/a",), ()), Permissions((), None)),
         EnableAuth(),
     )
+
+
+def loaded(image: StateImage) -> Keyspace:
+    """A keyspace from a stored state."""
+    keyspace = Keyspace()
+    keyspace.load(image)
+    return keyspace
+
+
+def assert_same(one: Keyspace, other: Keyspace) -> None:
+    """The same users, roles and hashes, now and after a change."""
+    assert (one.accounts.users, one.accounts.roles) == (other.accounts.users, other.accounts.roles)
+    assert (one.accounts.enabled, one.accounts.revision) == (other.accounts.enabled, other.accounts.revision)
+    assert one.compared_hash() == other.compared_hash()
+    command = Authorized(one.accounts.revision, PutUser("u", grant=("r",)))
+    assert one.apply(command, 9) == other.apply(command, 9)
+    assert one.compared_hash() == other.compared_hash()
+
+
+def test_a_loaded_keyspace_has_the_same_accounts() -> None:
+    """Also null, empty lists, and what came with a role."""
+    keyspace = example()
     disk = Disk()
     disk.store(take_changes(keyspace))
-    loaded = Keyspace()
-    loaded.load(disk.image())
-    assert vars(loaded.accounts) == vars(keyspace.accounts)
-    assert loaded.compared_hash() == keyspace.compared_hash()
-    command = Authorized(keyspace.accounts.revision, PutUser("u", grant=("r",)))
-    assert loaded.apply(command, 9) == keyspace.apply(command, 9)
-    assert loaded.compared_hash() == keyspace.compared_hash()
+    assert_same(loaded(disk.image()), keyspace)
+
+
+def test_a_flush_writes_the_accounts_that_have_changed() -> None:
+    """One of a thousand, and what has gone; a restart between two flushes changes nothing of that."""
+    keyspace = started(ROOT, *(PutUser(f"u{number}", HASH) for number in range(1000)))
+    disk = Disk()
+    disk.store(take_changes(keyspace))
+    assert len(disk.accounts) == 1001
+    meta_bytes = len(disk.meta)
+    for again in (keyspace, loaded(disk.image())):
+        again.apply(PutUser("u7", OTHER_HASH), 3)
+        again.apply(DeleteUser("u8"), 3)
+        again.apply(PutUser("short", HASH), 3)
+        again.apply(DeleteUser("short"), 3)
+        changes = take_changes(again)
+        assert [record for _, record in changes.accounts] == [b'["user","u7","$2b$10$other",[]]']
+        assert len(changes.removed_accounts) == 2
+        assert len(changes.meta) < meta_bytes + 10
+    disk.store(changes)
+    assert len(disk.accounts) == 1000
+    again.apply(PutUser("new", HASH), 4)
+    disk.store(take_changes(again))
+    assert len(disk.accounts) == 1001, "a new record takes nobody's place"
+    assert_same(loaded(disk.image()), again)
+
+
+def test_accounts_that_an_older_version_kept_in_the_meta_record_get_records_of_their_own() -> None:
+    """What it has written is read, and the next flush writes each of them once."""
+    held = json.loads(Path("tests/data/keyspace/accounts-in-meta.json").read_text())
+    tables = ([(bytes.fromhex(key), bytes.fromhex(record)) for key, record in held[kind]] for kind in KINDS)
+    disk = Disk()
+    disk.meta = held["meta"].encode()
+    disk.nodes, disk.history = map(dict, tables)
+    old, keyspace = loaded(disk.image()), example()
+    assert (old.accounts.users, old.accounts.roles) == (keyspace.accounts.users, keyspace.accounts.roles)
+    old.apply(Authorized(old.accounts.revision, Set(b"/a", b"2")), 6)
+    disk.store(take_changes(old))
+    assert len(disk.accounts) == 5
+    assert_same(loaded(disk.image()), old)
+
+
+def test_an_older_version_refuses_accounts_with_records_of_their_own() -> None:
+    """It would serve without them; what has no users and roles it can read."""
+    disk = Disk()
+    disk.store(take_changes(example()))
+    assert disk.meta[0] == META_VERSION_WITH_ACCOUNTS
+    disk.store(take_changes(started(Set(b"/a"))))
+    assert disk.meta[0] < META_VERSION_WITH_ACCOUNTS
 
 
 @pytest.mark.parametrize("spoilt", [b"[]", b"{}", b'{"enabled":true}', b"null", b"7"])
@@ -265,11 +351,50 @@ def test_accounts_that_no_version_wrote_are_refused(spoilt: bytes) -> None:
     keyspace = started(ROOT)
     disk = Disk()
     disk.store(take_changes(keyspace))
-    meta = disk.image().meta
-    assert decode_meta(meta).accounts == keyspace.accounts.to_json()
-    assert encode_meta(decode_meta(meta)) == meta
+    head = keyspace.accounts.head()
+    assert decode_meta(disk.meta).accounts == head
+    assert encode_meta(decode_meta(disk.meta)) == disk.meta
+    disk.meta = disk.meta.replace(head.encode(), spoilt)
     with pytest.raises(RecordError):
-        decode_meta(meta.replace(keyspace.accounts.to_json().encode(), spoilt))
+        loaded(disk.image())
+
+
+SPOILT: list[bytes | None] = [
+    None,
+    b"7",
+    b"[]",
+    b"{",
+    b'["user","u"]',
+    b'["user","root","$2b$10$hash",7]',
+    b'["role","r",null,null,null]',
+    b'["role","r",7,null,null]',
+    b'["watch","r"]',
+    b'["user","root","$2b$10$other",["root"]]',
+    b'["user","root","$2b$10$hash",["root"]]',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("spoilt", SPOILT, ids=range(len(SPOILT)))
+def test_a_record_of_a_user_that_is_lost_doubled_or_another_is_found(spoilt: bytes | None) -> None:
+    """Missing, no record, an older one, one twice, nested without end: the member must not serve."""
+    disk = Disk()
+    disk.store(take_changes(started(ROOT, PutUser("u", HASH))))
+    key = max(disk.accounts)
+    if spoilt is None:
+        del disk.accounts[key]
+    else:
+        disk.accounts[key] = spoilt
+    with pytest.raises(RecordError):
+        loaded(disk.image())
+
+
+def test_records_of_accounts_without_a_meta_record_are_refused() -> None:
+    """As those of nodes."""
+    disk = Disk()
+    disk.accounts[encode_key(1)] = b"[]"
+    with pytest.raises(RecordError):
+        loaded(disk.image())
 
 
 GOLDEN: list[tuple[Command, str]] = [
@@ -303,4 +428,4 @@ def test_what_is_stored_and_printed_shows_no_hash_by_chance() -> None:
     """A command in a log line or a traceback does not carry what a password could be guessed by."""
     assert HASH.decode() not in repr(PutUser("u", HASH))
     assert HASH.decode() not in repr(User("u", HASH, None))
-    assert json.loads(started(ROOT).accounts.to_json())["users"] == [["root", HASH.decode(), ["root"]]]
+    assert take_changes(started(ROOT)).accounts[0][1] == b'["user","root","$2b$10$hash",["root"]]'

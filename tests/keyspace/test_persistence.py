@@ -378,7 +378,7 @@ def test_a_history_with_a_gap_is_refused(drop: slice, has_reader: bool) -> None:
     [
         b"\x01{}",
         b"\x01[",
-        b"\x03" + encode_meta(META)[1:],
+        b"\x04" + encode_meta(META)[1:],
         encode_meta(META).replace(b'"removed_ids"', b'"removed"'),
         encode_meta(META).replace(b'"history_floor":17', b'"history_floor":301'),
         encode_meta(META).replace(b'"history_events_max":1000', b'"history_events_max":0'),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvraft.keyspace.account_commands import Permissions
-from kvraft.keyspace.accounts import Role, User
+from kvraft.keyspace.account_records import Role, User
 from kvraft.keyspace.cluster import ClusterMember
 from kvraft.migration.contents import MigrationError, Node
 from kvraft.migration.etcd_directory import read_directory

@@ -3,7 +3,7 @@
 import pytest
 
 from kvraft.keyspace.account_commands import Permissions
-from kvraft.keyspace.accounts import Role, User
+from kvraft.keyspace.account_records import Role, User
 from kvraft.migration.contents import Contents, MigrationError, Node
 from kvraft.migration.json_lines import contents_of, lines_of
 

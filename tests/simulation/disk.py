@@ -87,6 +87,7 @@ class StoredState:
     nodes: dict[bytes, bytes] = field(default_factory=dict)
     history: dict[bytes, bytes] = field(default_factory=dict)
     """Ascending, as a table is."""
+    accounts: dict[bytes, bytes] = field(default_factory=dict)
 
     def store(self, flush: "StateFlush") -> None:
         """One synced transaction."""
@@ -98,17 +99,22 @@ class StoredState:
         floor = changes.history_floor.to_bytes(8, "big")
         for key in [*itertools.takewhile(lambda key: key < floor, self.history)]:
             del self.history[key]
+        self.accounts.update(changes.accounts)
+        for key in changes.removed_accounts:
+            self.accounts.pop(key, None)
         self.meta = changes.meta
         self.position = flush.position
         self.configuration = flush.configuration
 
     def image(self) -> StateImage:
         """What a starting or switching keyspace loads."""
-        return StateImage(self.meta, iter(sorted(self.nodes.items())), iter(sorted(self.history.items())))
+        nodes, history, accounts = (iter(sorted(table.items())) for table in (self.nodes, self.history, self.accounts))
+        return StateImage(self.meta, nodes, history, accounts)
 
     def copy(self) -> "StoredState":
         """A snapshot: later flushes do not change it."""
-        return StoredState(self.position, self.configuration, self.meta, dict(self.nodes), dict(self.history))
+        tables = dict(self.nodes), dict(self.history), dict(self.accounts)
+        return StoredState(self.position, self.configuration, self.meta, *tables)
 
 
 @final

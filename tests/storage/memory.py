@@ -21,7 +21,7 @@ from kvraft.storage import codec
 from kvraft.storage.backup_spool import BackupSpool
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.log_tables import LogChange, refuse_forgetting
-from kvraft.storage.spool import HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
+from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, Record, Spool, SpoolHeader, read_spool, write_spool
 from kvraft.storage.writer import FailureLatch
 
 SPOOL_CLUSTER_ID: Final = 0
@@ -44,6 +44,7 @@ class MemoryDisk:
     configuration: bytes = b""
     keyspace: bytes = b""
     nodes: dict[bytes, bytes] = field(default_factory=dict)
+    accounts: dict[bytes, bytes] = field(default_factory=dict)
     history: dict[int, bytes] = field(default_factory=dict)
     history_floor: int = 0
     error: Exception | None = None
@@ -283,7 +284,8 @@ class MemoryStateStore:
         """The stored state."""
         disk = self._disk
         history = ((codec.number_key(index), record) for index, record in sorted(disk.history.items()))
-        return StateImage(disk.keyspace, iter(sorted(disk.nodes.items())), history)
+        accounts = iter(sorted(disk.accounts.items()))
+        return StateImage(disk.keyspace, iter(sorted(disk.nodes.items())), history, accounts)
 
     def flush(
         self, position: LogPosition, configuration: bytes, changes: StateChanges, done: Callable[[LogPosition], None]
@@ -301,6 +303,9 @@ class MemoryStateStore:
             disk.history |= {int.from_bytes(key, "big"): record for key, record in changes.history}
             disk.history_floor = max(disk.history_floor, changes.history_floor)
             disk.history = {index: record for index, record in disk.history.items() if index >= disk.history_floor}
+            disk.accounts |= dict(changes.accounts)
+            for key in changes.removed_accounts:
+                disk.accounts.pop(key, None)
             disk.position, disk.configuration, disk.keyspace = position, configuration, changes.meta
             done(position)
             return True
@@ -371,9 +376,11 @@ class MemoryStateStore:
             disk.history_floor,
             len(disk.nodes),
             len(chunks),
+            len(disk.accounts),
         )
         nodes = [(NODE, key, codec.seal(key, record)) for key, record in sorted(disk.nodes.items())]
-        return header, [*nodes, *((HISTORY, key, stored) for key, stored in chunks)]
+        accounts = [(ACCOUNT, key, codec.seal(key, record)) for key, record in sorted(disk.accounts.items())]
+        return header, [*nodes, *accounts, *((HISTORY, key, stored) for key, stored in chunks)]
 
     def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
         """Replace state and log."""
@@ -387,13 +394,17 @@ class MemoryStateStore:
                 raise CorruptStorageError(f"snapshot {path} ends at index {position.index}, not {wanted[0]}")
             nodes: dict[bytes, bytes] = {}
             history: dict[int, bytes] = {}
+            accounts: dict[bytes, bytes] = {}
             for table, key, stored in records:
                 if table == NODE:
                     nodes[key] = codec.unseal(key, stored, str(path))
+                elif table == ACCOUNT:
+                    accounts[key] = codec.unseal(key, stored, str(path))
                 else:
                     history |= dict(codec.decode_history(key, stored, str(path)))
             disk = self._disk
             disk.nodes, disk.history, disk.history_floor = nodes, history, header.history_floor
+            disk.accounts = accounts
             disk.position, disk.configuration, disk.keyspace = position, header.configuration, header.keyspace
             disk.base, disk.entries = position, []
             disk.configurations = ((position.index, snapshot.configuration),)

@@ -86,6 +86,8 @@ def changes(
     removed: Sequence[int] = (),
     floor: int = 0,
     meta: bytes = b"meta",
+    accounts: dict[int, bytes] | None = None,
+    removed_accounts: Sequence[int] = (),
 ) -> StateChanges:
     """A flush with readable ids."""
     return StateChanges(
@@ -94,6 +96,8 @@ def changes(
         [(number_key(index), record) for index, record in sorted((history or {}).items())],
         floor,
         meta,
+        [(number_key(key), record) for key, record in (accounts or {}).items()],
+        [number_key(key) for key in removed_accounts],
     )
 
 
@@ -216,6 +220,10 @@ class Harness:
         nodes = {int.from_bytes(key, "big"): record for key, record in image.nodes}
         history = {int.from_bytes(key, "big"): record for key, record in image.history}
         return image.meta, nodes, history
+
+    def stored_accounts(self) -> dict[int, bytes]:
+        """Records of users and roles as a start loads them."""
+        return {int.from_bytes(key, "big"): record for key, record in self.state.load().accounts}
 
     def all_entries(self) -> list[Entry]:
         restored = self.log.restored()

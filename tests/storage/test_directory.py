@@ -16,6 +16,7 @@ from kvraft.founding import Founder, Identity
 from kvraft.raft.effects import HardState, Rebuilding
 from kvraft.storage import codec, environment, failpoints, identity_keeper, lmdb_file
 from kvraft.storage.aside import put_back
+from kvraft.storage.codec import position_of
 from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity
 from kvraft.storage.errors import (
     CorruptStorageError,
@@ -26,7 +27,7 @@ from kvraft.storage.errors import (
 )
 from kvraft.storage.opening import open_storage
 from tests.storage.child import open_small
-from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, entries_after, vote
+from tests.storage.support import CONFIGURATION, IDENTITY, ORIGIN, LmdbHarness, batch, changes, entries_after, vote
 
 
 @pytest.mark.parametrize("where", ["identity.before_rename", "directory.created"])
@@ -451,3 +452,21 @@ async def test_waiting_batches_share_one_sync(lmdb_harness: LmdbHarness) -> None
     assert lmdb_harness.persisted == list(range(1, 201))
     assert len(commits) <= 4
     assert lmdb_harness.log.slice(1, 200, 1 << 20) == entries
+
+
+async def test_directory_of_a_version_without_a_table_of_accounts_is_opened(data_path: Path) -> None:
+    """The table is made, and written to by the next flush."""
+    LmdbHarness(data_path).crash()
+    state = data_path / "state-1"
+    with lmdb.open(str(state), max_dbs=3) as environment:
+        table = environment.open_db(b"accounts")
+        with environment.begin(write=True) as transaction:
+            transaction.drop(table)
+    harness = LmdbHarness(data_path)
+    assert harness.stored_accounts() == {}
+    harness.start()
+    entries = entries_after(ORIGIN, 1)
+    await harness.persist(batch(1, entries))
+    await harness.flush(position_of(entries[0]), changes({}, accounts={1: b"root"}))
+    assert harness.stored_accounts() == {1: b"root"}
+    harness.crash()

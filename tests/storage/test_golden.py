@@ -1,5 +1,6 @@
 """The bytes of format 1. A change of any of them is a new format, which must still read these."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from kvraft.raft.entries import EntryKind, make_entry
 from kvraft.raft.restored import LogPosition
 from kvraft.storage import codec
 from kvraft.storage.environment import claim, complete_creation, lock_directory, stored_identity
-from kvraft.storage.spool import HISTORY, NODE, SpoolHeader, read_spool, write_spool
+from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, SpoolHeader, read_spool, write_spool
 
 GOLDEN = Path(__file__).parents[1] / "data" / "storage" / "format_1.json"
 
@@ -56,6 +57,7 @@ def records() -> dict[str, tuple[bytes, bytes]]:
         "keyspace": (codec.KEYSPACE_KEY, codec.seal(codec.KEYSPACE_KEY, b"keyspace")),
         "history floor": (codec.HISTORY_FLOOR_KEY, codec.encode_number(codec.HISTORY_FLOOR_KEY, 5)),
         "node": (node, codec.seal(node, b"a node")),
+        "account": (codec.number_key(3), codec.seal(codec.number_key(3), b'["user","u","hash",null]')),
         "history": chunk,
     }
 
@@ -115,6 +117,19 @@ def test_snapshot_file_is_as_in_format_1(tmp_path: Path) -> None:
     header, stored = read_spool(committed)
     assert header == HEADER
     assert list(stored) == [(NODE, *held["node"]), (HISTORY, *held["history"])]
+
+
+def test_snapshot_file_with_users_and_roles_is_as_in_format_2(tmp_path: Path) -> None:
+    """Their number stands between position and configuration."""
+    held = records()
+    header = dataclasses.replace(HEADER, accounts=1)
+    stored = [(NODE, *held["node"]), (HISTORY, *held["history"]), (ACCOUNT, *held["account"])]
+    written = write_spool(tmp_path, header, stored)
+    assert Path(written.path).read_bytes().hex() == golden()["snapshot file of format 2"]
+    committed = tmp_path / "committed"
+    committed.write_bytes(bytes.fromhex(golden()["snapshot file of format 2"]))
+    assert read_spool(committed)[0] == header
+    assert list(read_spool(committed)[1]) == stored
 
 
 FOUNDED = Identity(0xC1, 0xA1, "n1", "token", (Founder(0xA1, "n1", ("http://a:2380", "http://b:2380")),))

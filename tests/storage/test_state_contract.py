@@ -31,6 +31,19 @@ async def test_flush_is_whole_and_survives_a_crash(harness: Harness) -> None:
     assert harness.stored() == (b"m2", {2: b"B", 3: b"", 9: b"i"}, {10: b"h10", 11: b"h11", 12: b"h12"})
 
 
+async def test_flush_writes_and_removes_accounts(harness: Harness) -> None:
+    """As nodes; to remove what was never written is nothing."""
+    harness.start()
+    entries = entries_after(ORIGIN, 2)
+    await harness.persist(batch(1, entries))
+    await harness.flush(position_of(entries[0]), changes({1: b"a"}, accounts={1: b"root", 2: b"guest", 3: b"u"}))
+    await harness.flush(position_of(entries[1]), changes({}, accounts={3: b"U"}, removed_accounts=[2, 9]))
+    harness.crash()
+    harness.reopen()
+    assert harness.stored_accounts() == {1: b"root", 3: b"U"}
+    assert harness.stored()[1] == {1: b"a"}
+
+
 async def test_flush_waits_until_its_position_is_durable_in_the_log(harness: Harness) -> None:
     """The state on disk never gets ahead of the member's own log, whatever order the two were asked in."""
     harness.start()
@@ -110,7 +123,8 @@ async def test_snapshot_of_one_store_becomes_the_state_of_another(harness: Harne
     nodes = {number: b"record %d" % number * 50 for number in range(1, 3000)}
     history = {index: b"event %d" % index for index in range(5, 900)}
     position = position_of(entries[6])
-    await harness.flush(position, changes(nodes, history, floor=5, meta=b"keyspace"))
+    accounts = {key: b"user %d" % key for key in (1, 2, 7)}
+    await harness.flush(position, changes(nodes, history, floor=5, meta=b"keyspace", accounts=accounts))
     snapshot = await harness.snapshot()
     assert snapshot.position == position
     assert snapshot.configuration == CONFIGURATION.encode()
@@ -121,7 +135,7 @@ async def test_snapshot_of_one_store_becomes_the_state_of_another(harness: Harne
     receiver.start()
     stale = entries_after(ORIGIN, 12, term=1, payload=b"stale")
     await receiver.persist(batch(1, stale, hard_state=HardState(2, 0xA3, 1)))
-    await receiver.flush(position_of(stale[0]), changes({7: b"old"}))
+    await receiver.flush(position_of(stale[0]), changes({7: b"old"}, accounts={3: b"old"}))
     incoming = receiver.spool.receive(snapshot.snapshot_id, snapshot.size_bytes)
     incoming.write(0, content)
     arrived = incoming.finish()
@@ -131,6 +145,7 @@ async def test_snapshot_of_one_store_becomes_the_state_of_another(harness: Harne
         assert receiver.state.position == position
         assert receiver.state.configuration == CONFIGURATION.encode()
         assert receiver.stored() == (b"keyspace", nodes, history)
+        assert receiver.stored_accounts() == accounts
         assert receiver.log.slice(1, 20, 1 << 20) == []
         assert [receiver.log.term_at(index) for index in (7, 8, 12)] == [0, 0, 0]
         receiver.crash()

@@ -20,7 +20,7 @@ from kvraft.raft.messages import InstallSnapshot
 from kvraft.raft.restored import LogPosition, Restored
 from kvraft.storage import codec
 from kvraft.storage.errors import CorruptStorageError, StorageError
-from kvraft.storage.spool import HISTORY, NODE, SpoolHeader
+from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, SpoolHeader
 from tests.simulation.checkers import Violation
 from tests.simulation.disk import SimulatedDisk, StateFlush, StoredState
 from tests.simulation.scheduler import DiskStopError, Scheduler
@@ -199,16 +199,18 @@ class SectorDisk(SimulatedDisk):
     def _replace(self, state: StoredState) -> None:
         nodes = [(NODE, key, codec.seal(key, record)) for key, record in sorted(state.nodes.items())]
         chunks = [(HISTORY, key, stored) for key, stored in codec.encode_history(sorted(state.history.items()))]
+        accounts = [(ACCOUNT, key, codec.seal(key, record)) for key, record in sorted(state.accounts.items())]
         floor = min((int.from_bytes(key, "big") for key in state.history), default=0)
         position = state.position
-        header = SpoolHeader(
-            CLUSTER_ID, position, state.configuration.encode(), state.meta, floor, len(nodes), len(chunks)
-        )
+        counts = len(nodes), len(chunks), len(accounts)
+        header = SpoolHeader(CLUSTER_ID, position, state.configuration.encode(), state.meta, floor, *counts)
         snapshot = InstallSnapshot(
             0, position.index, position.term, position.chain_hash, state.configuration, "in memory", position.clock_ms
         )
         store = self.stores.state
-        store._submit("installing", lambda: store._replace(header, iter([*nodes, *chunks]), snapshot, _ignore))
+        store._submit(
+            "installing", lambda: store._replace(header, iter([*nodes, *chunks, *accounts]), snapshot, _ignore)
+        )
 
     def _do(self, action: Callable[[], None], effect: Callable[[], None]) -> bool:
         """Carry out an operation. False if the product's storage has failed: it does nothing more.
@@ -357,6 +359,7 @@ class SectorDisk(SimulatedDisk):
             ("list of configurations", _behind(restored.configurations), _behind(self.configurations)),
             ("applied index", state.position, self.state.position),
             ("keyspace", (state.meta, state.nodes), (self.state.meta, self.state.nodes)),
+            ("accounts", state.accounts, self.state.accounts),
             ("history", state.history, self.state.history),
         )
         return next((name for name, mine, its in pairs if mine != its), "")
@@ -367,7 +370,8 @@ class SectorDisk(SimulatedDisk):
         image = store.load()
         encoded = store.configuration
         configuration = Configuration.decode(encoded) if encoded else self.state.configuration
-        state = StoredState(store.position, configuration, image.meta, dict(image.nodes), dict(image.history))
+        tables = dict(image.nodes), dict(image.history), dict(image.accounts)
+        state = StoredState(store.position, configuration, image.meta, *tables)
         try:
             Keyspace(history_reader=store).load(state.image())
         except RecordError as error:
