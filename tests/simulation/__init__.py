@@ -9,7 +9,7 @@ One integer, the seed, decides everything; a run with the same seed has the same
 - `machine`: the applied state behind one interface; `loop_held`: a loop that waits for a sync.
 - `member`: joins a real core, the machine and the disk.
 - `nemesis` and `disk_nemesis` carry the schedule out; `workload` plays the clients; `checkers` and `history` judge
-  while it runs; `ledger` counts the rare states that it went through.
+  while it runs, `accounts` who may write; `ledger` counts the rare states that it went through.
 - `world` runs one seed: a safety phase under faults, then a liveness phase that must converge; `campaign` runs many.
 - `cuts`: every directed partition of small clusters; `kills`: deaths of leaders.
 - `mutants`: planted bugs that the checkers must find.

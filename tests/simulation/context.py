@@ -28,6 +28,8 @@ class Context:
     machine_factory: MachineFactory
     commands: dict[bytes, Command]
     """Every command that a client ever sent, by request id."""
+    users: dict[bytes, str]
+    """Who asked for it, by request id."""
     reached: Counter[str]
     """How often each rare state was reached."""
     faults: Counter[str] = field(default_factory=Counter)

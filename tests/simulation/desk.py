@@ -75,17 +75,22 @@ class Desk:
 
     # Writes.
 
-    def submit(self, command: Command, done: WriteDone, failed: Failed) -> bytes | None:
-        """Take a client's write. Returns its request id, or None if no leader is known: it was not sent."""
+    def submit(self, command: Command, done: WriteDone, failed: Failed, user: str = "") -> bytes | None:
+        """Take a client's write. Returns its request id, None if it was not sent: no leader known, or no right."""
         member = self._member
         core, machine = member.core, member.machine
         if core is None or machine is None or not core.leader_id:
             self._context.reach("write not sent: no leader known")
             return None
+        judged = machine.judged(user, command)
+        if judged is None:
+            self._context.reach("write not sent: no right")
+            return None
         self._counter += 1
         request_id = _REQUEST_ID.pack(member.server_id, member.boots, self._counter)
-        payload = request_id + self.encode(command)
-        self._context.commands[request_id] = command
+        payload = request_id + self.encode(judged)
+        self._context.commands[request_id] = judged
+        self._context.users[request_id] = user
         self._writes[request_id] = Write(done, failed)
         if core.role is Role.LEADER:
             self.propose(member.server_id, payload)

@@ -4,13 +4,16 @@ The committed log is a total order, so linearizability is two facts: an operatio
 operation that had ended before it began, and its answer is the one that a model gives at its place.
 """
 
+import bisect
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
 
+from kvraft.keyspace.account_commands import AccountCommand, EnableAuth
 from kvraft.keyspace.commands import (
     NO_TTL,
+    Authorized,
     Command,
     CompareAndDelete,
     CompareAndSwap,
@@ -23,6 +26,7 @@ from kvraft.keyspace.commands import (
 )
 from kvraft.keyspace.events import Action
 from kvraft.raft.entries import HEADER_BYTES, Entry, EntryKind
+from tests.simulation.accounts import JUDGED_BY_OTHERS, AccountsModel, Facts
 from tests.simulation.checkers import Violation
 from tests.simulation.machine import REQUEST_ID_BYTES
 from tests.simulation.model import Model, Result
@@ -59,6 +63,9 @@ class Change:
     """Seen by nobody."""
 
 
+_UNSEEN: Final = Change(Action.SET, b"/", None, None, 0, refresh=True)
+"""A change of users and roles."""
+
 _ACTIONS: Final = {
     Set: Action.SET,
     Create: Action.CREATE,
@@ -74,8 +81,18 @@ _ACTIONS: Final = {
 class History:
     """The clients' side of the truth."""
 
-    def __init__(self, commands: Mapping[bytes, Command], drift_per_mille: int, reached: Counter[str]) -> None:
+    def __init__(
+        self,
+        commands: Mapping[bytes, Command],
+        users: Mapping[bytes, str],
+        drift_per_mille: int,
+        reached: Counter[str],
+    ) -> None:
         self._commands = commands
+        self._users = users
+        self._accounts = AccountsModel()
+        self._accounts_since: list[tuple[int, Facts]] = [(0, self._accounts.facts())]
+        """Users and roles, and the log index from which on they are so."""
         self._drift_per_mille = drift_per_mille
         self._reached = reached
         self._model = Model()
@@ -117,6 +134,17 @@ class History:
             raise Violation("I8", f"the write of entry {entry.index} had been reported as not done")
         command = self._commands[request_id]
         before = self._model.etcd_index
+        if not self._accounts.admits(command):
+            self._reached["write came back to be judged again"] += 1
+            self._results[request_id] = (entry.index, Result(error_code=JUDGED_BY_OTHERS, etcd_index=before))
+            return
+        if isinstance(command, Authorized):
+            command = command.command
+            if not self._accounts.allows(self._users[request_id], command):
+                raise Violation("I7", f"entry {entry.index} is of {self._users[request_id]!r}, who has no right to it")
+        if isinstance(command, AccountCommand):
+            self._results[request_id] = (entry.index, self._change_accounts(command, entry.index))
+            return
         if isinstance(command, Sync):
             self._expire(entry, now_us)
             self._results[request_id] = (entry.index, Result(etcd_index=self._model.etcd_index))
@@ -132,6 +160,23 @@ class History:
             ttl_s = getattr(command, "ttl_s", NO_TTL)
             if ttl_s != NO_TTL:
                 self._ttl_since[result.path] = (appended_us, ttl_s * 1000)
+
+    def _change_accounts(self, command: AccountCommand, index: int) -> Result:
+        error, changes = self._accounts.apply(command, self._model.etcd_index)
+        self._model.etcd_index += changes
+        self.events += [_UNSEEN] * changes
+        if changes:
+            self._accounts_since.append((index, self._accounts.facts()))
+            self._reached["users and roles changed"] += 1
+            self._reached["auth turned on"] += isinstance(command, EnableAuth)
+        return Result(error_code=error, etcd_index=self._model.etcd_index)
+
+    def accounts_held(self, server_id: int, index: int, held: Facts) -> None:
+        """A server has these users and roles after the entry at `index`."""
+        known = self._accounts_since
+        since = bisect.bisect_right(known, index, key=lambda each: each[0]) - 1
+        if held != known[since][1]:
+            raise Violation("I5", f"server {server_id} has other users or roles after entry {index}")
 
     def _expire(self, entry: Entry, now_us: int) -> None:
         before = dict(self._model.nodes)

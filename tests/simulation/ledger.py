@@ -213,6 +213,7 @@ REQUIRED: Final[tuple[str, ...]] = (
     "append with entries of several terms",
     "append with many entries",
     "applier far behind",
+    "auth turned on",
     "became candidate",
     "became leader",
     "became pre-candidate",
@@ -291,10 +292,13 @@ REQUIRED: Final[tuple[str, ...]] = (
     "snapshot superseded before its install",
     "start refused",
     "stopped by a failed sync",
+    "users and roles changed",
     "vote refused",
     "watch closed by a snapshot",
     "watch refused with 401",
     "watch resumed",
+    "write came back to be judged again",
     "write not sent: no leader known",
+    "write not sent: no right",
 )
 """Nearly all are reached some dozens of times by 300 seeds; the rarest, a truncated configuration, eight times."""

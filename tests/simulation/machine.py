@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
+from kvraft.keyspace.account_records import ROOT, Role
+from kvraft.keyspace.accounts import GUEST, AccountError, AccountsAnswer, AccountsChanged
 from kvraft.keyspace.command_codec import decode_command, encode_command
-from kvraft.keyspace.commands import Command
+from kvraft.keyspace.commands import Authorized, Command, MembersOwn
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.event_history import HistoryReader
 from kvraft.keyspace.events import Event
@@ -13,7 +15,9 @@ from kvraft.keyspace.json_text import decode_value
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.keyspace.state_records import StateChanges, StateImage
 from kvraft.keyspace.watchers import CloseReason, Watcher
+from kvraft.security.rights import Rights
 from tests.keyspace.flushes import take_changes
+from tests.simulation.accounts import JUDGED_BY_OTHERS, Facts
 from tests.simulation.model import Result
 
 REQUEST_ID_BYTES: Final = 24
@@ -36,6 +40,15 @@ class Machine(Protocol):
     @property
     def compared_hash(self) -> bytes:
         """What members of the product compare: of the answers so far and, if it is longer, of all nodes in memory."""
+        ...
+
+    @property
+    def accounts(self) -> Facts:
+        """Users and roles, and whether they count."""
+        ...
+
+    def judged(self, user: str, command: Command) -> Command | None:
+        """A client's command as it goes into the log; None if he may not."""
         ...
 
     def encode(self, command: Command) -> bytes:
@@ -102,6 +115,32 @@ class KeyspaceMachine:
     def compared_hash(self) -> bytes:
         return self.keyspace.compared_hash()
 
+    @property
+    def accounts(self) -> Facts:
+        accounts = self.keyspace.accounts
+        users = frozenset(
+            (user.name, user.password_hash, frozenset(user.roles or ())) for user in accounts.users.values()
+        )
+        roles = frozenset((role.name, frozenset(role.permissions.write or ())) for role in accounts.roles.values())
+        return accounts.enabled, accounts.revision, users, roles
+
+    def judged(self, user: str, command: Command) -> Command | None:
+        accounts = self.keyspace.accounts
+        if not accounts.enabled or isinstance(command, MembersOwn):
+            return command
+        return Authorized(accounts.revision, command) if self._may(user, command) else None
+
+    def _may(self, user: str, command: Command) -> bool:
+        """As `kvraft/api_v2/guard.py` works it out."""
+        accounts = self.keyspace.accounts
+        known = accounts.users.get(user)
+        names = known.roles_in_force if known is not None else () if user else (GUEST,)
+        roles = [role for role in map(accounts.role, names) if isinstance(role, Role)]
+        patterns = [pattern for role in roles for pattern in role.permissions.write or ()]
+        rights = Rights(write=patterns, is_root=ROOT in names)
+        path = getattr(command, "path", None)
+        return rights.is_root if path is None else rights.allows(path, write=True, recursive=False)
+
     def encode(self, command: Command) -> bytes:
         return encode_command(command)
 
@@ -119,6 +158,10 @@ class KeyspaceMachine:
             )
         if isinstance(answer, EtcdError):
             return Result(error_code=int(answer.code), etcd_index=answer.index)
+        if isinstance(answer, AccountsChanged):
+            return Result(error_code=JUDGED_BY_OTHERS, etcd_index=answer.etcd_index)
+        if isinstance(answer, AccountsAnswer) and isinstance(answer.outcome, AccountError):
+            return Result(error_code=answer.outcome.status, etcd_index=answer.etcd_index)
         return Result(etcd_index=answer.etcd_index)
 
     def read(self, path: bytes) -> tuple[bytes, int] | None:

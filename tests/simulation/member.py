@@ -476,6 +476,8 @@ class SimulatedMember:
         self.context.checkers.applied(self.server_id, index, machine.state_hash)
         if index % _NODES_INTERVAL == 0:
             compared = machine.compared_hash
+            if self.context.options.accounts:
+                self.context.history.accounts_held(self.server_id, index, machine.accounts)
             # While a removed subtree is being taken apart nobody knows the rest: then it ends with the first part.
             if len(compared) > len(machine.state_hash):
                 self.context.checkers.holds(self.server_id, index, compared)

@@ -58,6 +58,8 @@ _SERVERS: Final = (1,) * 2 + (2,) * 2 + (3,) * 12 + (4,) * 2 + (5,) * 3 + (7,)
 """How many servers a run has, as often as it stands here. A run with seven takes nine times as long as one with one."""
 _ON_SECTORS: Final = 1 / 6
 """Share of the seeds. They cost about twice the time of the others."""
+_WITH_ACCOUNTS: Final = 1 / 3
+"""Share of the seeds."""
 _WITH_SESSIONS: Final = 1 / 3
 """Share of the seeds. The others have links that no transport would make, which is harder for the core."""
 
@@ -123,6 +125,8 @@ class Options:
     """A sync is waited for on the loop while the disk seems quick, as a commit of an idle member is."""
     read_us_per_kib: int = 0
     """How long the loop reads and decodes a KiB of the log."""
+    accounts: bool = False
+    """Users and roles come, change and count; each client writes as somebody."""
     sectors: bool = False
     """Disks of sectors below the product's own storage, with faults of their own; else records kept or lost."""
     disk_fault_interval_ms: int = 8000
@@ -188,7 +192,8 @@ def _with_sessions(drawn: Options) -> Options:
 
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
-    return _with_sessions(draw_loose_options(seed))
+    drawn = _with_sessions(draw_loose_options(seed))
+    return dataclasses.replace(drawn, accounts=stream(seed, 0, "accounts").random() < _WITH_ACCOUNTS)
 
 
 def draw_loose_options(seed: int) -> Options:

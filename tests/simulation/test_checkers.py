@@ -299,7 +299,7 @@ class Clients:
 
     def __init__(self) -> None:
         self.commands: dict[bytes, Command] = {}
-        self.history = History(self.commands, 0, Counter())
+        self.history = History(self.commands, {}, 0, Counter())
         self._index = 0
         self._hash = ZERO_HASH
 

@@ -14,6 +14,7 @@ from kvraft.keyspace.commands import (
     Set,
     Update,
 )
+from tests.simulation.accounts import JUDGED_BY_OTHERS, ROOT, drawn_change, drawn_client
 from tests.simulation.context import Context
 from tests.simulation.member import SimulatedMember
 from tests.simulation.model import Result
@@ -21,6 +22,10 @@ from tests.simulation.streams import stream
 
 _TIMEOUT_US: Final = 5_000_000
 _QUEUE: Final = b"/q"
+_ACCOUNTS_SHARE: Final = 0.08
+"""Changes of users and roles for each other operation, where there are any."""
+_JUDGEMENTS_MAX: Final = 16
+"""As `kvraft/api_v2/guard.py` has it."""
 
 
 @final
@@ -31,6 +36,8 @@ class Workload:
         self._context = context
         self._members = members
         self._random = stream(context.options.seed, 0, "workload")
+        self._accounts_random = stream(context.options.seed, 0, "accounts of the workload")
+        """Of its own: without accounts a seed has the same operations."""
         self._value = 0
         self._stopped = False
         self._last_seen: dict[bytes, tuple[bytes, int]] = {}
@@ -80,6 +87,9 @@ class Workload:
 
     def _operation(self) -> None:
         random = self._random
+        if self._context.options.accounts and self._accounts_random.random() < _ACCOUNTS_SHARE:
+            change = drawn_change(self._accounts_random)
+            self.write(self._any_member(self._accounts_random), change)
         choice = random.random()
         member = self._any_member(random)
         if choice < 0.25:
@@ -88,7 +98,8 @@ class Workload:
             self._local_read(member, self._key(random))
         else:
             self._value += 1
-            self.write(member, self._command(random, b"v%d" % self._value))
+            user = drawn_client(self._accounts_random) if self._context.options.accounts else ROOT
+            self.write(member, self._command(random, b"v%d" % self._value), user)
 
     def _command(self, random: Random, value: bytes) -> Command:
         """Any command, with a value that begins as given: each is another."""
@@ -115,17 +126,24 @@ class Workload:
             return CreateInOrder(_QUEUE, value, ttl_s=ttl_s if ttl_s != NO_TTL else 20)
         return Set(key, b"", ttl_s=20, refresh=True)
 
-    def write(self, member: SimulatedMember, command: Command) -> int:
-        """Send a command through a member; returns the operation's number, which `is_pending` knows."""
+    def write(self, member: SimulatedMember, command: Command, user: str = ROOT) -> int:
+        """Send a user's command through a member; returns the operation's number, which `is_pending` knows."""
         self.started += 1
         number = self.started
         self._pending[number] = None
+        self._send(number, member, command, user, _JUDGEMENTS_MAX)
+        return number
+
+    def _send(self, number: int, member: SimulatedMember, command: Command, user: str, judgements_left: int) -> None:
         floor = self._context.history.floor
         request_id: bytes | None = None
 
         def done(log_index: int, result: Result) -> None:
             assert request_id is not None
             self._context.history.write_ended(request_id, log_index, result, floor)
+            if result.error_code == JUDGED_BY_OTHERS and judgements_left and self.is_pending(number):
+                self._send(number, member, command, user, judgements_left - 1)
+                return
             if result.value is not None:
                 self._last_seen[result.path] = (result.value, result.etcd_index)
             self.answered += 1
@@ -140,13 +158,12 @@ class Workload:
                 self.unknown += 1
             self._pending.pop(number, None)
 
-        request_id = member.desk.submit(command, done, failed)
+        request_id = member.desk.submit(command, done, failed, user)
         if request_id is None:
             self.refused += 1
             self._pending.pop(number, None)
-            return number
+            return
         self._context.scheduler.after(_TIMEOUT_US, self._write_timed_out, number, member, request_id)
-        return number
 
     def _write_timed_out(self, number: int, member: SimulatedMember, request_id: bytes) -> None:
         if self._pending.pop(number, 0) == 0:

@@ -86,15 +86,17 @@ class World:
         scheduler = self.scheduler = Scheduler()
         reached: Counter[str] = Counter()
         commands: dict[bytes, Command] = {}
+        users: dict[bytes, str] = {}
         self.context = Context(
             options=options,
             scheduler=scheduler,
             trace=Trace(sink),
             network=Network(scheduler, options, self._deliver, self._dropped, self._sessions),
             checkers=Checkers(self.members, reached),
-            history=History(commands, options.drift_per_mille, reached),
+            history=History(commands, users, options.drift_per_mille, reached),
             machine_factory=lambda image, reader: KeyspaceMachine(image, reader, options.history_events_max),
             commands=commands,
+            users=users,
             reached=reached,
         )
         ledger = Ledger(self.context, self.members)

@@ -1,6 +1,7 @@
 """All planted bugs, in the order of their numbers."""
 
 from tests.simulation.mutants import (
+    accounts,
     applying,
     coming_and_going,
     disks,
@@ -31,4 +32,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *disks.MUTANTS,
     *waiting.MUTANTS,
     *coming_and_going.MUTANTS,
+    *accounts.MUTANTS,
 )
