@@ -8,8 +8,8 @@ from dns.rdtypes.IN.SRV import SRV
 
 from kvraft.discovery.interfaces import DiscoveryError, Target
 
-_ANSWER_S: Final = 15.0
-"""Of all name servers together: what resolv.conf(5) gives each, three times."""
+_ANSWER_S: Final = 10.0
+"""Of all name servers together: what resolv.conf(5) gives one, with its second attempt."""
 
 
 @final

@@ -46,10 +46,21 @@ PORTS: Final = st.sampled_from(
     ("2379", "2380", "0", "-1", "65535", "65536", "", "http", "9" * 5000, "\u0661", "2379/", "1e3")
 )
 SCHEMES: Final = st.sampled_from(("http", "https", "unix", "HTTP", "", "ftp"))
-URLS: Final = st.builds(
-    lambda scheme, host, port: f"{scheme}://{host}:{port}", SCHEMES, HOSTS, PORTS
-) | st.sampled_from(
-    ("http://127.0.0.1:1?x", "http://127.0.0.1:1#x", "http://127.0.0.1", "127.0.0.1:1", "http:///", "//", "\x00")
+URLS: Final = (
+    st.builds(lambda scheme, host, port: f"{scheme}://{host}:{port}", SCHEMES, HOSTS, PORTS)
+    | st.sampled_from(
+        ("http://127.0.0.1:1?x", "http://127.0.0.1:1#x", "http://127.0.0.1", "127.0.0.1:1", "http:///", "//", "\x00")
+    )
+    | st.builds(
+        lambda user, host, port, path: f"http://{user}{host}:{port}{path}",
+        st.sampled_from(("", "u@", "u:p@", ":@", "@")),
+        HOSTS,
+        PORTS,
+        st.sampled_from(("/", "/t", "//", "/../..", "/v2/keys/t/", "/%zz", "/t?a=b#c", "/ä", "/t\n")),
+    )
+)
+DOMAINS: Final = st.sampled_from(
+    ("example.com", ".", "..", "a..b", ".a", "_x", "x" * 300, "ä.de", "a b", "a\nb", "127.0.0.1", "-", "*")
 )
 LISTS: Final = st.lists(URLS, max_size=3).map(",".join)
 CLUSTERS: Final = st.lists(
@@ -62,7 +73,7 @@ NUMBERS: Final = st.sampled_from(
 WORDS: Final = st.sampled_from(
     ("", "new", "existing", "true", "false", "n1", "*", "a\nb", "\x1b[31m", "data", "/", "..", "info")
 )
-VALUES: Final = st.one_of(URLS, LISTS, CLUSTERS, NUMBERS, WORDS, st.text(max_size=10))
+VALUES: Final = st.one_of(URLS, LISTS, CLUSTERS, NUMBERS, WORDS, DOMAINS, st.text(max_size=10))
 NAMES: Final = st.sampled_from([*FLAGS, "peers", "unknown", "n", ""])
 ARGUMENTS: Final = st.one_of(
     st.builds(lambda dash, name, value: f"{dash}{name}={value}", st.sampled_from(("-", "--")), NAMES, VALUES),
@@ -81,6 +92,8 @@ GOOD: Final = st.sampled_from(
         [],
         ["--name=n1", "--initial-cluster=n1=http://127.0.0.1:2380"],
         ["--name", "n1", "--peers", "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:2381"],
+        ["--discovery=http://127.0.0.1:2379/v2/keys/d/t", "--listen-peer-urls=http://127.0.0.1:2380"],
+        ["--discovery-srv=example.com", "--initial-advertise-peer-urls=http://127.0.0.1:2380"],
     )
 )
 SCALARS: Final = st.one_of(

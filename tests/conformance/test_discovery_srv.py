@@ -1,0 +1,212 @@
+"""Members that find each other by SRV records, beside etcd's, from a name server of the test's own.
+
+Each member has a network namespace, and an /etc/resolv.conf that names that server.
+"""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, final
+
+import pytest
+
+from kvraft.testing.cluster import Cluster, Kind, Member, Program
+from tests.cluster import operating
+from tests.conformance.zone_server import ZoneServer
+from tests.jepsen_like.names import SystemFiles
+from tests.jepsen_like.network import CLIENT_PORT, CLIENTS, PEER_PORT, Network, remove_leftovers
+
+pytestmark = [pytest.mark.slow, pytest.mark.landing]
+
+NAMES: Final = ("n1", "n2", "n3")
+DOMAIN: Final = "example.com"
+SERVERS: Final = "_etcd-server._tcp.example.com."
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Namespaces, and who tells names in them."""
+
+    network: Network
+    server: ZoneServer
+    files: SystemFiles
+    directory: Path
+
+    @contextlib.contextmanager
+    def cluster(self, kind: Kind, scheme: Literal["http", "https"] = "http", **flags: str) -> Iterator[Cluster]:
+        """Three members that know a domain and nothing of each other, laid out and not started."""
+        cluster = Cluster(
+            self.directory / kind,
+            size=3,
+            program=Program(kind, peer_scheme=scheme),
+            client_ports=[CLIENT_PORT] * 3,
+            peer_ports=[PEER_PORT] * 3,
+            hosts=list(self.network.addresses.values()),
+        )
+        cluster.directory.mkdir(parents=True)
+        for member in cluster.members:
+            wrapper = self.network.wrapper(member.name) + self.files.wrapper(member.name)
+            member.program = Program(kind, wrapper=wrapper, peer_scheme=scheme)
+            member.cluster_flags = {
+                "discovery-srv": DOMAIN,
+                **{flag.replace("_", "-"): value for flag, value in flags.items()},
+            }
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Three hosts, and this process among their clients."""
+    remove_leftovers()
+    with Network(NAMES) as network:
+        files = SystemFiles(tmp_path / "names")
+        for name in NAMES:
+            files.set_hosts(name, {})
+            files.set_name_server(name, CLIENTS)
+        hosts = {(f"{name}.{DOMAIN}.", "A"): [network.addresses[name]] for name in NAMES}
+        zone = {
+            (SERVERS, "SRV"): [f"0 0 {PEER_PORT} {name}.{DOMAIN}." for name in NAMES],
+            ("_etcd-server-blue._tcp.example.com.", "SRV"): [f"0 0 {PEER_PORT} {name}.{DOMAIN}." for name in NAMES],
+            ("_etcd-client._tcp.example.com.", "SRV"): [f"0 0 {CLIENT_PORT} {name}.{DOMAIN}." for name in NAMES],
+            **hosts,
+        }
+        with ZoneServer(CLIENTS, zone) as server:
+            yield Place(network, server, files, tmp_path)
+
+
+def _known(member: Member) -> dict[str, tuple[str, ...]]:
+    """The ids of all members, with names and peer URLs; once all have told theirs."""
+
+    def told() -> dict[str, tuple[str, ...]]:
+        members = member.http("GET", "/v2/members").json()["members"]
+        found = {each["id"]: (each["name"], *each["peerURLs"]) for each in members}
+        return found if {name for name, _ in found.values()} == set(NAMES) else {}
+
+    return member.wait_for("three names", told, 20)
+
+
+def test_members_find_each_other_as_etcd_s_do(place: Place) -> None:
+    """The same ids, names and peer URLs. With TLS, as etcd 3.4.23 asks for the other records and does not use them."""
+    place.server.zone = {
+        ("_etcd-server-ssl._tcp.example.com.", "SRV"): place.server.zone[SERVERS, "SRV"],
+        **{key: records for key, records in place.server.zone.items() if key != (SERVERS, "SRV")},
+    }
+    known = {}
+    kinds: tuple[Kind, ...] = ("etcd", "kvraft")
+    for kind in kinds:
+        with place.cluster(kind, "https", peer_auto_tls="true") as cluster:
+            cluster.start()
+            known[kind] = _known(cluster.members[0])
+    assert known["kvraft"] == known["etcd"]
+    assert _urls(known["kvraft"]) == {f"https://{name}.{DOMAIN}:{PEER_PORT}" for name in NAMES}
+
+
+def test_members_without_tls_find_each_other(place: Place) -> None:
+    """All see the same; each is what its data says from then on, whatever the records say."""
+    with place.cluster("kvraft") as cluster:
+        cluster.start()
+        first, second, third = cluster.members
+        assert _known(third) == _known(first)
+        assert _urls(_known(first)) == {f"http://{name}.{DOMAIN}:{PEER_PORT}" for name in NAMES}
+        assert first.http("PUT", "/v2/keys/a", form={"value": "1"}).status == 201
+        place.server.zone = {}
+        second.restart()
+        assert "is ignored since a cluster has already been initialized" in second.log_text()
+        assert second.http("GET", "/v2/keys/a?quorum=true").json()["node"]["value"] == "1"
+
+
+def _urls(known: dict[str, tuple[str, ...]]) -> set[str]:
+    return {url for _, *urls in known.values() for url in urls}
+
+
+def test_records_of_a_service_name_and_those_for_clients(place: Place) -> None:
+    """`--discovery-srv-name` asks for the former, etcdctl for the latter."""
+    with place.cluster("kvraft", discovery_srv_name="blue") as cluster:
+        cluster.start()
+        assert (SERVERS, "SRV") not in place.server.asked
+        inside = (*place.network.wrapper("n1"), *place.files.wrapper("n1"))
+        told = subprocess.run(
+            [*inside, "etcdctl", "--discovery-srv", DOMAIN, "--insecure-discovery", "cluster-health"],
+            env={**os.environ, "ETCDCTL_API": "2"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert told.stdout.endswith("cluster is healthy\n"), told.stdout + told.stderr
+        assert ("_etcd-client._tcp.example.com.", "SRV") in place.server.asked
+
+
+def test_member_that_was_added_asks_those_of_the_records(place: Place) -> None:
+    """`--initial-cluster-state=existing`: its record is there before it is."""
+    whole = dict(place.server.zone)
+    place.server.zone = {**whole, (SERVERS, "SRV"): whole[SERVERS, "SRV"][:2]}
+    with place.cluster("kvraft") as cluster:
+        first, second, third = cluster.members
+        first.start()
+        second.start()
+        first.wait_ready()
+        place.server.zone = whole
+        url = f"http://n3.{DOMAIN}:{PEER_PORT}"
+        operating.add_url(first, url)
+        third.cluster_flags["initial-cluster-state"] = "existing"
+        third.start()
+        third.wait_ready()
+        assert _known(third) == _known(first)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "line"),
+    [
+        (
+            {(SERVERS, "SRV"): []},
+            "no SRV records are at _etcd-server-ssl._tcp.example.com and _etcd-server._tcp.example.com",
+        ),
+        (
+            {(SERVERS, "SRV"): [f"0 0 {PEER_PORT} n2.{DOMAIN}."]},
+            'cannot find local etcd member "n1" in SRV records: they lead to http://n2.example.com:2380',
+        ),
+        (
+            {(f"n3.{DOMAIN}.", "A"): []},
+            "n3.example.com, a target of _etcd-server._tcp.example.com, has no address",
+        ),
+        (
+            {("refused", ""): [SERVERS]},
+            "error querying DNS SRV records for _etcd-server._tcp.example.com: ",
+        ),
+    ],
+)
+def test_records_that_do_not_name_a_cluster_end_the_start_in_one_line(
+    spoiled: dict[tuple[str, str], list[str]], line: str, place: Place
+) -> None:
+    """Nothing is made."""
+    place.server.refused = frozenset(spoiled.pop(("refused", ""), []))
+    place.server.zone = {**place.server.zone, **spoiled}
+    with place.cluster("kvraft") as cluster:
+        [member, *_] = cluster.members
+        member.start()
+        assert member.wait_exit() == 1
+        last = member.log_text().splitlines()[-1]
+        assert last.startswith(f"kvraft: --discovery-srv={DOMAIN}: {line}"), member.log_text()
+        assert "Traceback" not in member.log_text()
+        assert not member.data_dir.exists()
+
+
+def test_name_server_that_is_not_there_is_one_line(place: Place) -> None:
+    """Refused at once: nobody listens at that address."""
+    place.files.set_name_server("n1", "127.0.0.9")
+    with place.cluster("kvraft") as cluster:
+        [member, *_] = cluster.members
+        member.start()
+        assert member.wait_exit(60) == 1
+        assert (
+            "kvraft: --discovery-srv=example.com: error querying DNS SRV records for _etcd-server" in member.log_text()
+        )
+        assert not member.data_dir.exists()
