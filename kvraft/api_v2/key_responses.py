@@ -98,15 +98,23 @@ def written_answer(written: Written, cluster_id: int, *, quiet: bool, blind: boo
     assert isinstance(event, Event), "no client can ask for a command without an event"
     action = event.action
     created = action is Action.CREATE or (action is Action.SET and event.prev_node is None)
-    shown = _unseen(event) if blind else event
-    body = _ACTIONS[action] + b"}\n" if quiet and action in _QUIET_ACTIONS else event_json(shown)
+    if quiet and action in _QUIET_ACTIONS:
+        body = _ACTIONS[action] + b"}\n"
+    else:
+        body = _unseen_json(event) if blind else event_json(event)
     headers = key_headers(cluster_id, event.etcd_index, written.raft_index, written.raft_term)
     return Answer(201 if created else 200, headers, body)
 
 
-def _unseen(event: Event) -> Event:
-    """The event without what its writer has not brought himself: a refresh keeps the value that stood there."""
-    node = event.node
-    if event.refresh:
-        node = replace(node, value_json=None)
-    return Event(event.action, node, None, event.refresh)
+def _unseen_json(event: Event) -> bytes:
+    """The event without what its writer has not brought himself: a refresh keeps the value that stood there.
+
+    Of what stood there the key is named, which he knows: etcdctl takes `prevNode` for granted and panics without it
+    (etcdctl/ctlv2/command/format.go, `printResponseKey`).
+    """
+    node = replace(event.node, value_json=None) if event.refresh else event.node
+    previous = event.prev_node
+    if previous is None:
+        return event_json(Event(event.action, node, None, event.refresh))
+    stood = b'{"key":%b,"dir":true}' if previous.directory else b'{"key":%b}'
+    return b'%b,"node":%b,"prevNode":%b}\n' % (_ACTIONS[event.action], node_json(node), stood % quote(previous.path))

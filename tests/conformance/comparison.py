@@ -71,7 +71,8 @@ def without_previous(answer: Answer, *, is_refresh: bool) -> Answer:
     if not answer.body.startswith(b"{"):
         return answer
     body: dict[str, Any] = json.loads(answer.body)
-    body.pop("prevNode", None)
+    if "prevNode" in body:
+        body["prevNode"] = {name: value for name, value in body["prevNode"].items() if name in {"key", "dir"}}
     if is_refresh and "node" in body:
         body["node"].pop("value", None)
     if body.get("errorCode") == 101:

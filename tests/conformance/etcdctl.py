@@ -21,6 +21,8 @@ _RAFT_INDEX: Final = re.compile(r"(Raft-Index|raftIndex)[\": ]+\d+")
 _WORD: Final = re.compile(r"\b(ENDPOINT|PEER|ID|ADDED|GONE)([1-9]?)\b")
 _INITIAL_CLUSTER: Final = re.compile(r'(ETCD_INITIAL_CLUSTER=")([^"]*)')
 _ORDER_BY_CHANCE: Final = re.compile(r"<client URL of \w+>(?= has no leader)")
+_ALERT: Final = re.compile("remote error: tls: [a-z ]+")
+"""Go says "bad certificate" for whatever is wrong with one, OpenSSL has more of the words of RFC 8446, section 6.2."""
 _MEMBER_ID: Final = re.compile(r"\b[0-9a-f]{15,16}\b")
 
 
@@ -38,11 +40,13 @@ class Outcome:
 class Etcdctl:
     """etcdctl with the endpoints of one system."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *options: str) -> None:
+        """With global options before every command: who asks, and by which certificates."""
         program = shutil.which("etcdctl")
         assert program is not None, "etcdctl is not installed: the conformance tests need etcd-client (`make deps`)"
         self._program = program
         self.server: Final = server
+        self._options = options
         self._added = ""
 
     def command(self, *words: str) -> list[str]:
@@ -53,6 +57,7 @@ class Etcdctl:
             self._program,
             *endpoints,
             *ETCDCTL_TIMEOUTS,
+            *self._options,
             *(_WORD.sub(self._meant, word) for word in words),
         ]
 
@@ -111,6 +116,7 @@ class Etcdctl:
             text = text.replace(member.client_url, f"<client URL of {member.name}>")
             text = text.replace(member.peer_url, f"<peer URL of {member.name}>")
             text = text.replace(f"127.0.0.1:{member.client_port}", f"<address of {member.name}>")
+        text = _ALERT.sub("remote error: tls: <alert>", text)
         text = _ORDER_BY_CHANCE.sub("<client URL>", text)
         text = _MEMBER_ID.sub("<id>", _RAFT_INDEX.sub(r"\1 <raft index>", text))
         text = masked_body(text.encode())[0].decode()

@@ -8,8 +8,11 @@ import contextlib
 import http.client
 import os
 import shutil
+import ssl
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, final
@@ -95,14 +98,29 @@ class System:
         return False
 
 
-def etcd(members: int = 1) -> System:
+@final
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """How clients are served over TLS: the flags, and what a client of the tests believes and shows."""
+
+    flags: Mapping[str, str]
+    client: ssl.SSLContext
+
+
+def etcd(members: int = 1, secured: Secured | None = None) -> System:
     """A started etcd 3.4 with its v2 API."""
-    return System(Program("etcd", {"log-level": "error"}), members)
+    return System(_program("etcd", {"log-level": "error"}, secured), members)
 
 
-def kvraft(members: int = 1) -> System:
+def kvraft(members: int = 1, secured: Secured | None = None) -> System:
     """A started kvraft with etcd's window of events."""
-    return System(Program("kvraft", _WINDOW), members)
+    return System(_program("kvraft", _WINDOW, secured), members)
+
+
+def _program(kind: Kind, flags: Mapping[str, str], secured: Secured | None) -> Program:
+    if secured is None:
+        return Program(kind, flags)
+    return Program(kind, {**flags, **secured.flags}, client_tls=secured.client)
 
 
 def memory(*, mutant: int | None = None) -> System:
@@ -111,12 +129,13 @@ def memory(*, mutant: int | None = None) -> System:
     return System(Program("kvraft", _WINDOW, environment, (sys.executable, str(_MEMORY_SUBJECT))), 1)
 
 
-def subject(members: int = 1) -> System:
+def subject(members: int = 1, secured: Secured | None = None) -> System:
     """What is held against etcd (see `subject_name`), started."""
     match subject_name():
         case "etcd":
-            return etcd(members)
+            return etcd(members, secured)
         case "kvraft":
-            return kvraft(members)
+            return kvraft(members, secured)
         case "memory":
+            assert secured is None, "the API in memory has no TLS"
             return memory()

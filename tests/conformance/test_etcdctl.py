@@ -341,7 +341,7 @@ def watcher_count(server: Server) -> int:
     """Watches open on all members together."""
     count = 0
     for url in server.system.client_urls:
-        with Connection(url) as connection:
+        with Connection(url, tls=server.system.cluster.program.client_tls) as connection:
             found = re.search(rb'"watchers":(\d+)', connection.ask(Request("GET", b"/v2/stats/store")).body)
         assert found is not None
         count += int(found[1])

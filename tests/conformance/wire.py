@@ -8,6 +8,7 @@ import contextlib
 import re
 import select
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -132,12 +133,22 @@ class Answer:
 class Connection:
     """One keep-alive connection. Not for two threads at once."""
 
-    def __init__(self, url: str, *, timeout: float = ANSWER_SECONDS, receive_buffer_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = ANSWER_SECONDS,
+        receive_buffer_bytes: int | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """To `http://host:port`, or `https` with whom to believe and what to show."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
         self.host: Final = f"{parts.hostname}:{parts.port}"
         self.timeout: Final = timeout
+        assert (parts.scheme == "https") == (tls is not None)
+        self._tls = tls
         self._receive_buffer_bytes = receive_buffer_bytes
         self._address = (parts.hostname, parts.port)
         self._socket: socket.socket | None = None
@@ -188,10 +199,12 @@ class Connection:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
         try:
             connected.connect(self._address)
+            return (
+                connected if self._tls is None else self._tls.wrap_socket(connected, server_hostname=self._address[0])
+            )
         except OSError:
             connected.close()
             raise
-        return connected
 
     def receive(self, method: str) -> Answer:
         """The answer to the oldest request that is not answered."""
@@ -297,11 +310,11 @@ def basic(login: str) -> tuple[str, str]:
     return "Authorization", "Basic " + base64.b64encode(login.encode()).decode()
 
 
-def ask_all(url: str, requests: Sequence[Request]) -> list[Answer]:
+def ask_all(url: str, requests: Sequence[Request], tls: ssl.SSLContext | None = None) -> list[Answer]:
     """Answers to many requests, `LANES` under way at once, so in no particular order of effect."""
     answers = []
     with contextlib.ExitStack() as stack:
-        lanes = [stack.enter_context(Connection(url)) for _ in range(min(LANES, len(requests)))]
+        lanes = [stack.enter_context(Connection(url, tls=tls)) for _ in range(min(LANES, len(requests)))]
         for start in range(0, len(requests), LANES):
             wave = list(zip(lanes, requests[start : start + LANES], strict=False))
             for lane, request in wave:

@@ -30,7 +30,8 @@ class Server:
         self.system: Final = system
         self.index = 0
         """The highest index seen, which a member must have applied before a local read through it says anything."""
-        self._connections = [Connection(url, timeout=ANSWER_WITHIN_S) for url in system.client_urls]
+        self._tls = system.cluster.program.client_tls
+        self._connections = [Connection(url, timeout=ANSWER_WITHIN_S, tls=self._tls) for url in system.client_urls]
 
     def url(self, member: int) -> str:
         """Client URL of a member, counted round."""
@@ -79,7 +80,7 @@ class Server:
 
     def pad(self, index: int) -> None:
         """Write until the store's index is `index`."""
-        ask_all(self.url(0), [PADDING] * (index - self.index))
+        ask_all(self.url(0), [PADDING] * (index - self.index), self._tls)
         assert self.ask(_QUORUM).etcd_index == index
 
     def close(self) -> None:
