@@ -12,7 +12,7 @@ from kvraft.security.files import SecurityError
 from kvraft.settings import flags, old_flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.start import config_file, data_directory, versions
-from kvraft.start.running import EXIT_FAILURE, EXIT_SIGNAL
+from kvraft.start.exit_codes import EXIT_FAILURE, EXIT_SIGNAL
 from kvraft.start.start import start
 from kvraft.storage.errors import StorageError
 from kvraft.transport.listening import ListenError

@@ -11,9 +11,10 @@ Around it:
 - `go_json_reader` and `go_urls` read the bodies of the other endpoints, and refuse them, as Go and etcd do;
 - `watches` keeps open watches; `unread` bounds what slow clients leave in front of their sockets;
 - `members`, `stats`, `auth`, `backup` and `misc` are the other endpoints;
+- `cors` lets pages of other sites in;
 - `errors` makes the answers that are not the keyspace's;
-- `settings` what can be set; `backend` what a member must offer.
+- `settings` what can be set; `backend` what a member must offer; `listening` where clients connect.
 
 Pure, and to be read first: `key_requests`, `key_responses`, `targets`, `go_forms`, `answers`, `request_splitter`.
-Left out: auth (answered 501), HTTP/2, etcd's proxy mode.
+Left out: HTTP/2; etcd's proxy mode is `kvraft/proxy/`.
 """

@@ -14,6 +14,7 @@ from kvraft.api_v2.audit import Audit
 from kvraft.api_v2.auth import Auth
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.backup import Sending
+from kvraft.api_v2.cors import Cors
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_responses import error_answer
@@ -68,7 +69,7 @@ class App:
             backend, settings, metrics, guard, self.keys, Auth(backend, guard, passwords), health, self._backups
         )
         self.audit: Final = Audit(audit_log.write) if settings.is_audited else None
-        self._any_origin = b"*" in settings.cors_origins
+        self._cors = Cors(settings.cors_origins)
         self._any_host = b"*" in settings.hosts
         self._metrics_only = metrics_only
         self._routes = METRICS_ROUTES if metrics_only else (*ROUTES, *([PROFILES] if settings.profiles else []))
@@ -83,11 +84,7 @@ class App:
 
     def cors_headers(self, origin: bytes | None) -> bytes:
         """The header lines that let a browser's page use the answer; empty for pages of other origins."""
-        if self._any_origin:
-            return _cors_lines(b"*")
-        if origin is not None and origin in self.settings.cors_origins:
-            return _cors_lines(origin)
-        return b""
+        return self._cors.lines(origin)
 
     def handle(self, request: Request, exchange: Exchange) -> None:
         """Answer a request, now or later."""
@@ -170,9 +167,7 @@ class App:
 
     def _is_foreign_write(self, request: Request) -> bool:
         origin = request.origin
-        if origin is None or request.method not in _WRITE_METHODS or self._any_origin:
-            return False
-        if origin in self.settings.cors_origins:
+        if origin is None or request.method not in _WRITE_METHODS or self._cors.allows(origin):
             return False
         return origin.partition(b"://")[2].lower() != request.host.lower()
 
@@ -190,11 +185,3 @@ def _moved(method: bytes, url: bytes) -> Answer:
         return Answer(301, location, b"")
     headers = b"Content-Type: text/html; charset=utf-8\r\n" + location
     return Answer(301, headers, redirect_body(url) if method == b"GET" else b"")
-
-
-def _cors_lines(origin: bytes) -> bytes:
-    return (
-        b"Access-Control-Allow-Headers: accept, content-type, authorization\r\n"
-        b"Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n"
-        b"Access-Control-Allow-Origin: " + origin + b"\r\n"
-    )

@@ -2,12 +2,13 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import final
 
 from kvraft import sockets
-from kvraft.api_v2.server import Listener, bind
+from kvraft.api_v2.listening import Listener, bind
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
 from kvraft.settings.urls import Url
@@ -29,29 +30,34 @@ class Listeners:
         return [*self.clients, *self.metrics]
 
 
+def bound_listeners(wanted: Settings) -> AbstractContextManager[Listeners]:
+    """The ports of a member."""
+    return bound(wanted.listen_client_urls, wanted.listen_metrics_urls, wanted.listen_peer_urls)
+
+
 @contextlib.contextmanager
-def bound_listeners(wanted: Settings) -> Iterator[Listeners]:
+def bound(clients: Iterable[Url], metrics: Iterable[Url] = (), peers: Iterable[Url] = ()) -> Iterator[Listeners]:
     """The ports, bound before any file is touched: a taken port must not leave a directory behind."""
-    bound = Listeners()
+    there = Listeners()
     try:
         for flag, listen, listeners in (
-            ("--listen-client-urls", wanted.listen_client_urls, bound.clients),
-            ("--listen-metrics-urls", wanted.listen_metrics_urls, bound.metrics),
+            ("--listen-client-urls", clients, there.clients),
+            ("--listen-metrics-urls", metrics, there.metrics),
         ):
             for url in listen:
                 try:
                     listeners.append(bind(url.bind_host, url.port))
                 except OSError as error:
                     raise _cannot_listen(flag, url, error) from error
-        for url in wanted.listen_peer_urls:
+        for url in peers:
             # The transport binds these for itself, later: here it is only seen whether it will be able to.
             try:
                 sockets.listen(url.bind_host, url.port).close()
             except OSError as error:
                 raise _cannot_listen("--listen-peer-urls", url, error) from error
-        yield bound
+        yield there
     finally:
-        for listener in bound.all:
+        for listener in there.all:
             listener.socket.close()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import signal
 from collections.abc import Awaitable
-from typing import Final, final
+from typing import final
 
 import uvloop
 
@@ -15,6 +15,7 @@ from kvraft.member.member import Member
 from kvraft.raft.configuration import Configuration
 from kvraft.settings.settings import Settings
 from kvraft.start import composition, data_directory, newcomers, service_manager, signals
+from kvraft.start.exit_codes import EXIT_FAILURE, EXIT_SIGNAL
 from kvraft.start.giving_up import may_set_aside
 from kvraft.start.listeners import Listeners, bound_listeners
 from kvraft.start.members_of_the_day import learn_members
@@ -24,10 +25,6 @@ from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
 
 log = logs.get(__name__)
-
-EXIT_FAILURE: Final = 1
-EXIT_SIGNAL: Final = 128
-"""With the number of the signal, as a shell shows it."""
 
 
 @final

@@ -4,31 +4,22 @@ What does the work is imported when it is first needed: a member without TLS doe
 """
 
 import asyncio
-import pathlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from kvraft.metrics import Metrics
 from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
-from kvraft.security.files import TlsFiles
 from kvraft.settings.settings import Settings
-from kvraft.settings.urls import Url
 from kvraft.start import composition
+from kvraft.start.keepers import CLIENT_ALPN, PEER_ALPN, Keeper
 from kvraft.start.listeners import Listeners
 from kvraft.transport.envelope import encode_answer
 from kvraft.transport.framing import MAGIC, seal
 
 if TYPE_CHECKING:
-    from kvraft.security.credentials import Credentials
     from kvraft.security.tls_door import TlsDoor
-
-_CLIENT_ALPN: Final = ("http/1.1",)
-"""`h2` comes before it when it is spoken; a client that offers only that is then served as if it offered nothing."""
-_PEER_ALPN: Final = ("http/1.1", "h2")
-"""Who speaks both gets pages; gRPC offers `h2` alone."""
 
 
 @final
@@ -42,8 +33,8 @@ class Security:
             SecurityError: one of them cannot be used.
         """
         served = wanted.listen_client_urls + wanted.listen_metrics_urls
-        self.clients: Final = Keeper(wanted.client_tls, served, _CLIENT_ALPN)
-        peer_keeper = Keeper(wanted.peer_tls, wanted.listen_peer_urls, _PEER_ALPN)
+        self.clients: Final = Keeper(wanted.client_tls, served, CLIENT_ALPN)
+        peer_keeper = Keeper(wanted.peer_tls, wanted.listen_peer_urls, PEER_ALPN)
         self.peers: Final = Peers(peer_keeper, composition.transport_settings(wanted).strangers_max)
         self._wanted = wanted
         for keeper in (self.clients, peer_keeper):
@@ -91,43 +82,6 @@ class Security:
                 end = metrics.certificate_end.labels(name)
                 credentials = keeper.credentials()
                 metrics.before_scrape.append(lambda end=end, of=credentials: end.set(of.ends_s or 0))  # type: ignore[misc]  # bound at once
-
-
-@final
-class Keeper:
-    """Credentials of one kind of URL, read when they are first asked for."""
-
-    def __init__(self, files: TlsFiles, listen: Sequence[Url], alpn: tuple[str, ...]) -> None:
-        self.files = files
-        self.is_served: Final = any(url.is_secure for url in listen)
-        self._listen: Final = listen
-        self._alpn: Final = alpn
-        self._credentials: Credentials | None = None
-
-    def credentials(self) -> "Credentials":
-        """What the files hold; without any, the system's CAs are believed and nothing is shown.
-
-        Raises:
-            SecurityError: a file cannot be used. Not after it could once.
-        """
-        if self._credentials is None:
-            from kvraft.security.credentials import Credentials  # noqa: PLC0415 -- see the module
-
-            self._credentials = Credentials(self.files, self._alpn)
-        return self._credentials
-
-    def make_missing(self, directory: pathlib.Path) -> None:
-        """Make a certificate that is signed by itself, if one is to be served and there is none.
-
-        Raises:
-            SecurityError: it cannot be written.
-        """
-        if self.files.is_self_signed and self.is_served:
-            from kvraft.security.self_signed import make_if_missing  # noqa: PLC0415 -- see the module
-
-            cert, key = make_if_missing(directory, [url.host for url in self._listen])
-            self.files = replace(self.files, cert_file=cert, key_file=key)
-            self._credentials = None
 
 
 @final

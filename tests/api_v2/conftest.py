@@ -8,7 +8,8 @@ from typing import final
 import pytest
 import pytest_asyncio
 
-from kvraft.api_v2.server import ApiServer, bind, serve
+from kvraft.api_v2.listening import bind
+from kvraft.api_v2.server import ApiServer, serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.metrics import Metrics
 from kvraft.testing.raw_http import Connection

@@ -11,7 +11,8 @@ import sys
 import uvloop
 
 from kvraft import logs
-from kvraft.api_v2.server import bind, serve
+from kvraft.api_v2.listening import bind
+from kvraft.api_v2.server import serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.metrics import Metrics
 from tests.api_v2.memory_backend import MemoryBackend

@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from kvraft.api_v2.asker import VERIFIED_CERTIFICATE, Asker, asker_on, authorization_in, says_forwarded
 from kvraft.api_v2.guard import Guard, Unknown
-from kvraft.api_v2.server import bind, serve_metrics
+from kvraft.api_v2.listening import bind
+from kvraft.api_v2.server import serve_metrics
 from kvraft.api_v2.settings import ApiSettings, AuthSettings
 from kvraft.keyspace.account_commands import (
     AccountCommand,

@@ -13,7 +13,8 @@ import pytest
 import uvloop
 
 from kvraft.api_v2.aiohttp_connection import Handler
-from kvraft.api_v2.server import bind, serve
+from kvraft.api_v2.listening import bind
+from kvraft.api_v2.server import serve
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.keyspace.commands import Set
 from kvraft.metrics import Metrics

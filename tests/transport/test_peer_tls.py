@@ -15,7 +15,8 @@ from kvraft.peer_frames import GreetingRefused, PeerHello
 from kvraft.raft.messages import Heartbeat
 from kvraft.security.files import TlsFiles
 from kvraft.settings import urls
-from kvraft.start.tls import Keeper, Peers
+from kvraft.start.keepers import Keeper
+from kvraft.start.tls import Peers
 from kvraft.testing import ports
 from kvraft.testing.certificates import Authority, Pair, append_odd
 from kvraft.transport.dialler import UnreachableError
