@@ -43,6 +43,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "member": PURE | FOUNDATION | SHARED_VALUES,
     "api_v2": {"keyspace", "security"} | FOUNDATION | SHARED_VALUES,
     "backup": PURE | FOUNDATION | SHARED_VALUES | {"storage"},
+    "proxy": {"api_v2", "transport.names"} | FOUNDATION,
     "security": FOUNDATION,
     "client": set(),
     "discovery": {"founding", "ids", "logs", "settings"},
@@ -51,7 +52,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "start": PURE
     | FOUNDATION
     | SHARED_VALUES
-    | {"api_v2", "discovery", "member", "security", "settings", "storage", "transport"},
+    | {"api_v2", "discovery", "member", "proxy", "security", "settings", "storage", "transport"},
     "commands": {"client", "logs", "settings"},
     "commands.table": set(),
     "cli": {"commands.table", "logs", "security.files", "settings", "start", "storage", "transport"},
@@ -87,6 +88,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/migration/": {"google_crc32c"},
     "kvraft/commands/": {"click", "rich"},
     "kvraft/metrics.py": {"prometheus_client"},
+    "kvraft/proxy/counts.py": {"prometheus_client"},
     "kvraft/testing/certificates.py": {"cryptography"},
     "kvraft/testing/plugin.py": {"pytest"},
     "kvraft/discovery/name_server.py": {"dns"},
@@ -94,6 +96,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "kvraft/security/passwords.py": {"bcrypt"},
     "kvraft/security/": {"cryptography"},
     "kvraft/start/running.py": {"uvloop"},
+    "kvraft/start/proxying.py": {"uvloop"},
 }
 """Where each library may be imported. The first matching prefix counts."""
 STANDARD: Final = sys.stdlib_module_names

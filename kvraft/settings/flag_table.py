@@ -37,11 +37,6 @@ ETCD_DEFAULTS: Final = {
     "max-txn-ops": "128",
     "max-wals": "5",
     "metrics": "basic",
-    "proxy-dial-timeout": "1000",
-    "proxy-failure-wait": "5000",
-    "proxy-read-timeout": "0",
-    "proxy-refresh-interval": "30000",
-    "proxy-write-timeout": "5000",
     "quota-backend-bytes": "0",
 }
 """What etcd 3.4 does without the flag: of settings only where kvraft does something else. A flag without effect passes
@@ -230,6 +225,30 @@ _SETTINGS: Final = (
             "needs a right or changes something (kvraft's own)"
         ),
     ),
+    (
+        "proxy",
+        "off",
+        (
+            "on: be no member, and forward what clients ask to the members; readonly: only what reads; a data "
+            "directory that holds a member's data, or a proxy's, decides at later starts"
+        ),
+    ),
+    ("proxy-failure-wait", "5000", "milliseconds for which a proxy asks an endpoint no more that has failed"),
+    ("proxy-refresh-interval", "30000", "milliseconds between a proxy's questions to the members who they are now"),
+    ("proxy-dial-timeout", "1000", "milliseconds that a proxy's connection to an endpoint may take; 0 for any time"),
+    (
+        "proxy-write-timeout",
+        "5000",
+        "milliseconds for which an endpoint may take nothing of what a proxy sends; 0 for any time",
+    ),
+    (
+        "proxy-read-timeout",
+        "0",
+        (
+            "milliseconds for which an endpoint may say nothing to a proxy that waits; 0 for any time, without which "
+            "no watch lives long"
+        ),
+    ),
     ("listen-metrics-urls", "", "where /metrics and /health are served too, and nothing else; IP addresses"),
     (
         "logger",
@@ -377,11 +396,6 @@ def _accepted() -> Iterator[Flag]:
         ("max-txn-ops", v3),
         ("max-wals", "the log is one environment, compacted by --snapshot-count"),
         ("metrics", "/metrics shows everything"),
-        ("proxy-dial-timeout", "there is no proxy mode"),
-        ("proxy-failure-wait", "there is no proxy mode"),
-        ("proxy-read-timeout", "there is no proxy mode"),
-        ("proxy-refresh-interval", "there is no proxy mode"),
-        ("proxy-write-timeout", "there is no proxy mode"),
         ("quota-backend-bytes", v3),
     ):
         yield Flag(name, Use.ACCEPTED, why, fine=frozenset(filter(None, [ETCD_DEFAULTS.get(name)])))
@@ -420,7 +434,6 @@ def _silent() -> Iterator[Flag]:
 def _refused() -> Iterator[Flag]:
     for name, remedy, fine in (
         ("experimental-enable-v2v3", "the v2 API is kvraft's own: leave it out", ""),
-        ("proxy", "there is no proxy mode: leave it out, or run an HTTP proxy in its place", "off"),
         ("peers-file", "it was etcd 0.4's, and no longer etcd 2.3's: name the members with --initial-cluster", ""),
     ):
         yield Flag(name, Use.REFUSED, remedy, fine=frozenset({fine} - {""}))

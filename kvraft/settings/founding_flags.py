@@ -59,6 +59,15 @@ def new_cluster(given: Given, name: str, token: str) -> Founded:
     return Founded(cluster, cluster, _own_entry(given, cluster, name), cluster_id, token, name)
 
 
+def named_peer_urls(given: Given, name: str) -> tuple[str, ...]:
+    """Every peer URL that `--initial-cluster` names, sorted: to a proxy, which is no member, they are all that counts.
+
+    Raises:
+        SettingsError: it names none.
+    """
+    return tuple(sorted(url for member in _initial_cluster(given, name, "") for url in member.peer_urls))
+
+
 def stored_cluster(given: Given, name: str, directory: pathlib.Path, stored: Identity) -> Founded:
     """The cluster whose data the directory holds. A host may have a new name; without `--name` it keeps its own.
 

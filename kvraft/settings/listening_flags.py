@@ -51,6 +51,23 @@ def listening(
     return Listening(clients, advertised, peers, metrics)
 
 
+def proxy_urls(given: Given) -> tuple[Url, ...]:
+    """Where a proxy serves clients. It advertises nothing, so nothing has to be said of that.
+
+    Raises:
+        SettingsError: a URL is none to listen at, or two of them are one.
+    """
+    listen: tuple[Url, ...] = ()
+    for flag in ("listen-client-urls", "listen-client-http-urls"):
+        urls_there = urls_of(given, flag)
+        if urls_there:
+            _refuse_names(urls_there, given.values[flag], f"--{flag}")
+        listen += urls_there
+    listen = _once(listen) or tuple(urls.parse(f"http://127.0.0.1:{port}") for port in _CLIENT_PORTS)
+    _refuse_overlaps(listen, (), (), given)
+    return listen
+
+
 def _listen_peer_urls(
     given: Given, cluster: tuple[Founder, ...], own: tuple[Url, ...], *, is_stored: bool
 ) -> tuple[Url, ...]:

@@ -244,7 +244,7 @@ def data_dir(given: Given) -> pathlib.Path:
         SettingsError: it is relative to a directory that is gone, or the name that it is made of is none.
     """
     value = given.values.get("data-dir")
-    return _absolute(given, "data-dir", f"{_name(given)}.etcd" if value is None else value.text)
+    return _absolute(given, "data-dir", f"{name_of(given)}.etcd" if value is None else value.text)
 
 
 def from_flags(given: Given, stored: Identity | None = None) -> Settings:
@@ -258,7 +258,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         SettingsError: they contradict each other or are no values of their kind, or the data is another member's. One
             line with the remedy.
     """
-    name = _name(given)
+    name = name_of(given)
     heartbeat_ms, election_ms = _timeouts(given)
     discovery = discovery_flags.discovery(given, has_data=stored is not None)
     founded = _founded(given, name, discovery, stored)
@@ -292,13 +292,13 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         initial_cluster_token=founded.token,
         heartbeat_interval_ms=heartbeat_ms,
         election_timeout_ms=election_ms,
-        snapshot_count=_number(given, "snapshot-count", 0, 0, 1 << 62) or SNAPSHOT_COUNT,
-        history_size=_number(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
-        cors=_cors(given),
-        hosts=_hosts(given),
+        snapshot_count=number_of(given, "snapshot-count", 0, 0, 1 << 62) or SNAPSHOT_COUNT,
+        history_size=number_of(given, "history-size", 100_000, 1_000, HISTORY_SIZE_MAX),
+        cors=cors_of(given),
+        hosts=hosts_of(given),
         access=access_flags.access(
             given,
-            _number(given, "auth-failures-max", 0, 0, access_flags.FAILURES_MAX),
+            number_of(given, "auth-failures-max", 0, 0, access_flags.FAILURES_MAX),
             (*listening.clients, *listening.peers, *listening.metrics),
         ),
         listen_metrics_urls=listening.metrics,
@@ -345,7 +345,8 @@ def _absolute(given: Given, flag: str, text: str) -> pathlib.Path:
         raise given.error(reason, flag) from None
 
 
-def _name(given: Given) -> str:
+def name_of(given: Given) -> str:
+    """`--name`. Raises SettingsError."""
     value = given.values.get("name")
     name = "default" if value is None else value.text.strip(" ")
     if not name.isprintable() or any(c in name for c in ",="):
@@ -354,8 +355,8 @@ def _name(given: Given) -> str:
 
 
 def _timeouts(given: Given) -> tuple[int, int]:
-    heartbeat_ms = _number(given, "heartbeat-interval", 100, 1, ELECTION_TIMEOUT_MS_MAX)
-    election_ms = _number(given, "election-timeout", 1000, 1, ELECTION_TIMEOUT_MS_MAX)
+    heartbeat_ms = number_of(given, "heartbeat-interval", 100, 1, ELECTION_TIMEOUT_MS_MAX)
+    election_ms = number_of(given, "election-timeout", 1000, 1, ELECTION_TIMEOUT_MS_MAX)
     least = HEARTBEATS_IN_ELECTION_TIMEOUT_MIN * heartbeat_ms
     if election_ms < least:
         raise given.error(
@@ -367,7 +368,8 @@ def _timeouts(given: Given) -> tuple[int, int]:
     return heartbeat_ms, election_ms
 
 
-def _number(given: Given, name: str, default: int, least: int, most: int) -> int:
+def number_of(given: Given, name: str, default: int, least: int, most: int) -> int:
+    """A whole number within bounds. Raises SettingsError."""
     value = given.values.get(name)
     if value is None:
         return default
@@ -389,13 +391,15 @@ def _go_number(text: str) -> int | None:
         return None
 
 
-def _hosts(given: Given) -> frozenset[str]:
+def hosts_of(given: Given) -> frozenset[str]:
+    """`--host-whitelist`."""
     value = given.values.get("host-whitelist")
     hosts = frozenset(host.strip() for host in value.text.split(",")) - {""} if value is not None else frozenset()
     return hosts or frozenset({"*"})
 
 
-def _cors(given: Given) -> frozenset[str]:
+def cors_of(given: Given) -> frozenset[str]:
+    """`--cors`. Raises SettingsError."""
     value = given.values.get("cors")
     if value is None:
         return frozenset()

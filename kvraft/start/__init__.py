@@ -7,8 +7,10 @@
   itself (`--join`, `--replace`); `told_members` reads what they are told, `http_door` asks;
 - `discovering`: who founds the cluster with a member, where no flag names them; `service_door` asks the service;
 - `members_of_the_day`: whom a member asks that rebuilds; `giving_up`: whether it may set its data aside;
-- `running`: a member from its ports to its end, and once more if it rebuilds;
+- `running`: a member from its ports to its end, and once more if it rebuilds; `proxying`: the same of a proxy;
 - `composition`: puts a member together: what each room is given of the settings and of the others;
+- `tls`: TLS of a member, with `keepers` of its files;
+- `log_files`: the log, opened; `exit_codes`: what the process ends with;
 - `versions`: what `--version` prints.
 
 What the host says; these know nothing of a member:

@@ -8,7 +8,7 @@ from kvraft import logs
 from kvraft.founding import Identity
 from kvraft.settings.flags import SettingsError, one_line
 from kvraft.start import path_owners
-from kvraft.storage import aside, environment
+from kvraft.storage import environment
 
 log = logs.get(__name__)
 
@@ -25,6 +25,18 @@ def stored_identity(data_dir: pathlib.Path) -> Identity | None:
     """
     try:
         return environment.stored_identity(data_dir)
+    except OSError as error:
+        raise unusable(data_dir, error) from error
+
+
+def holds_proxy(data_dir: pathlib.Path) -> bool:
+    """Whether a proxy has run there, kvraft's or etcd's.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return (data_dir / "proxy").is_dir()
     except OSError as error:
         raise unusable(data_dir, error) from error
 
@@ -57,6 +69,8 @@ def put_back(data_dir: pathlib.Path) -> str:
         SettingsError: it cannot be written.
         StorageError: nothing was set aside, or a member runs there.
     """
+    from kvraft.storage import aside  # noqa: PLC0415 -- hardly any start needs it, and it needs much
+
     try:
         back, replaced = aside.put_back(data_dir)
     except OSError as error:

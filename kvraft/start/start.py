@@ -4,15 +4,15 @@ import sys
 from dataclasses import replace
 from typing import Final
 
-from kvraft import audit_log, logs
+from kvraft import logs
 from kvraft.discovery.interfaces import FullClusterError
-from kvraft.settings import settings
-from kvraft.settings.flags import Given, SettingsError
+from kvraft.settings import proxy_flags, settings
+from kvraft.settings.flags import Given, SettingsError, one_line
 from kvraft.settings.settings import Settings
 from kvraft.start import data_directory, file_limit
-from kvraft.start.running import run_once_or_twice
+from kvraft.start.log_files import begin_audit, begin_log
 from kvraft.storage.codec import REMEDY
-from kvraft.storage.errors import CorruptStorageError
+from kvraft.storage.errors import CorruptStorageError, StorageError
 
 log = logs.get(__name__)
 
@@ -22,7 +22,7 @@ of 100 entries beside a busy loop took 11 ms instead of 2 (design decision 11)."
 
 
 def start(given: Given) -> int:
-    """Run the member that these flags mean until SIGTERM or SIGINT; the exit code.
+    """Run the member, or the proxy, that these flags mean until SIGTERM or SIGINT; the exit code.
 
     Raises:
         SettingsError: a setting is wrong, or a port or directory cannot be used.
@@ -30,6 +30,10 @@ def start(given: Given) -> int:
         SecurityError: a file of TLS cannot be used.
         ListenError: a peer port cannot be had after all.
     """
+    if _is_proxy(given):
+        from kvraft.start import proxying  # noqa: PLC0415 -- neither a member nor a proxy loads what the other needs
+
+        return proxying.run(given)
     rebuild, stored = "", None
     try:
         stored = data_directory.stored_identity(settings.data_dir(given))
@@ -39,8 +43,8 @@ def start(given: Given) -> int:
         # The flags say again whose data it is, as on the first start.
         rebuild = str(error).removesuffix(f"; {REMEDY}")
     wanted = settings.from_flags(given, stored)
-    _begin_log(given, wanted)
-    _begin_audit(given, wanted)
+    begin_log(given, wanted.log)
+    begin_audit(given, wanted.access.audit_log)
     for detail in (*given.notices, *wanted.warnings):
         log.warning("settings", detail=detail)
     for directory in filter(None, (wanted.data_dir, wanted.wal_dir)):
@@ -55,36 +59,52 @@ def start(given: Given) -> int:
             f"--force-new-cluster: {wanted.data_dir} holds no member's data: give the directory of the member that is "
             "to go on, or leave it out to begin a new cluster"
         )
+    from kvraft.start.running import run_once_or_twice  # noqa: PLC0415 -- as above
+
     try:
         return run_once_or_twice(wanted, rebuild)
     except FullClusterError as error:
-        return _fall_back(wanted, error)
+        return _fall_back(given, wanted, error)
 
 
-def _fall_back(wanted: Settings, full: FullClusterError) -> int:
+def _fall_back(given: Given, wanted: Settings, full: FullClusterError) -> int:
     """A member for which there is no place in the cluster serves as a proxy of those that have one, as in etcd."""
-    raise SettingsError(
-        f"{wanted.discovery.source}: {full}, and there is no proxy mode: its members are at "
-        f"{','.join(full.peer_urls)}: add this one with --join or `member add`"
-    ) from full
+    from kvraft.start import proxying  # noqa: PLC0415 -- as above
+
+    urls = ",".join(full.peer_urls)
+    log.warning("no place in the cluster: falling back to proxy", discovery=wanted.discovery.source, members=urls)
+    return proxying.run(given, full.peer_urls)
 
 
-def _begin_log(given: Given, wanted: Settings) -> None:
+def _is_proxy(given: Given) -> bool:
+    """Whether a start is that of a proxy: its directory decides; an empty one leaves that to `--proxy`.
+
+    As in etcd (v3.4.23 etcdmain/etcd.go, `identifyDataDirOrDie`): what was begun as the one does not become the other.
+
+    Raises:
+        SettingsError: `--proxy` has no value of its kind, or the directory has both.
+        StorageError: a member's data is damaged, or a newer kvraft's.
+    """
+    mode, directory = proxy_flags.mode(given), settings.data_dir(given)
+    holds_proxy = data_directory.holds_proxy(directory)
+    if not holds_proxy and mode == "off":
+        return False
     try:
-        logs.configure(wanted.log)
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}: give a file that this user can write, or stderr"
-        raise given.error(reason, "log-outputs") from error
-
-
-def _begin_audit(given: Given, wanted: Settings) -> None:
-    if not wanted.access.audit_log:
-        return
-    try:
-        audit_log.open_at(wanted.access.audit_log)
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}: give a file that this user can write, or stderr"
-        raise given.error(reason, "audit-log") from error
+        holds_member = data_directory.stored_identity(directory) is not None
+    except StorageError:
+        if not holds_proxy and (directory / "identity").exists():
+            return False  # a member's, whose start says what to do about it
+        raise
+    if holds_member and holds_proxy:
+        raise SettingsError(
+            f"--data-dir={one_line(str(directory))}: invalid datadir: both a member's data and a proxy's are in it: "
+            f"give each its own, or remove {one_line(str(directory / 'proxy'))}"
+        )
+    if holds_member:
+        log.warning("the directory holds a member's data: started as a member, whatever --proxy says", proxy=mode)
+    elif mode == "off":
+        log.warning("the directory is a proxy's: started as a proxy, although --proxy is off", directory=directory)
+    return holds_proxy or not holds_member
 
 
 def within_open_files(wanted: Settings) -> Settings:
