@@ -7,7 +7,7 @@ elections and discovery read.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Any, Final, final
 
 from kvraft.migration.contents import NS_PER_S, Node, depth_of, parent_of
 
@@ -29,6 +29,8 @@ class Put:
     """The source's createdIndex."""
     in_place: bool = False
     """It was there before and keeps its createdIndex, if it can."""
+    only_if_absent: bool = False
+    """Whatever stands there is right."""
 
 
 @final
@@ -70,21 +72,43 @@ class Seen:
 
 
 def coalesced(events: Iterable[Seen]) -> Batch:
-    """What a run of events comes to: only how each node ends is done."""
+    """What a run of events comes to: only how each node ends is done.
+
+    Directories that were made on the way to a node have no event of their own, and stay when it goes.
+    """
     removed: dict[bytes, None] = {}
     puts: dict[bytes, Put] = {}
+    implied: dict[bytes, int] = {}
     for event in events:
         if event.is_gone:
-            below = event.path + b"/"
-            for path in [path for path in puts if path == event.path or path.startswith(below)]:
-                del puts[path]
+            _forget(event, puts)
+            _forget(event, implied)
             removed[event.path] = None
             continue
+        parent = parent_of(event.path)
+        while event.is_new and parent != b"/" and parent not in implied:
+            implied[parent] = event.created_index
+            parent = parent_of(parent)
         before = puts.get(event.path)
         in_place = not event.is_new and event.path not in removed and (before is None or before.in_place)
         value = None if event.is_directory else event.value
         puts[event.path] = Put(event.path, value, event.expiration_ns, event.created_index, in_place)
+    for path in list(puts):
+        while (path := parent_of(path)) != b"/" and implied.pop(path, None) is not None:
+            continue
+    for path, order in implied.items():
+        if path not in puts:
+            puts[path] = Put(path, None, 0, order, only_if_absent=True)
     return Batch(list(removed), list(puts.values()))
+
+
+def _forget(event: Seen, nodes: dict[bytes, Any]) -> None:
+    """What stood at a node that is gone, and below it."""
+    nodes.pop(event.path, None)
+    if event.is_directory:
+        below = event.path + b"/"
+        for path in [path for path in nodes if path.startswith(below)]:
+            del nodes[path]
 
 
 @final
@@ -142,17 +166,18 @@ def _difference(node: Node, other: Node | None) -> str:
 
 
 def _out_of_order(pairs: list[tuple[Node, Node]]) -> list[Difference]:
-    """Files of a directory that have to be made again, so that all stand in the order of creation.
+    """Files of a directory that have to be made again, so that all its files stand in the order of creation.
 
     From the first that is out of order on, since whatever is made again becomes the newest. Directories stay: making
     one again would take what is in it away for a moment.
     """
     newest, is_broken = 0, False
     found = []
-    for node, other in sorted(pairs, key=lambda pair: (pair[0].created_index, pair[1].created_index)):
+    files = [pair for pair in pairs if not pair[0].is_directory]
+    for node, other in sorted(files, key=lambda pair: (pair[0].created_index, pair[1].created_index)):
         is_broken = is_broken or other.created_index < newest
         newest = max(newest, other.created_index)
-        if is_broken and not node.is_directory:
+        if is_broken:
             found.append(Difference(node.path, "order", node, other))
     return found
 

@@ -20,6 +20,7 @@ WRITE_WITHIN_S: Final = 30.0
 """For one answer: longer than etcd's own 7 s."""
 _FIRST_PAUSE_S: Final = 0.05
 _LAST_PAUSE_S: Final = 1.0
+_NODE_EXISTS: Final = 105
 _NOT_FILE: Final = 102
 _NOT_DIRECTORY: Final = 104
 _INVALID_FIELD: Final = 209
@@ -109,6 +110,12 @@ class Writer:
             if left_ns <= 0:
                 return
             form["ttl"] = -(-left_ns // NS_PER_S)
+        if put.only_if_absent:
+            form["prevExist"] = False
+            if await self._asked("PUT", put.path, form, {_NODE_EXISTS, _NOT_DIRECTORY}) == _NOT_DIRECTORY:
+                await self._remove_files_above(put.path)
+                await self._asked("PUT", put.path, form, {_NODE_EXISTS})
+            return
         in_place = form | {"prevExist": True}
         if put.in_place and not await self._asked("PUT", put.path, in_place, {KEY_NOT_FOUND, _NOT_FILE}):
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import hypothesis
 from hypothesis import strategies as st
 
-from kvraft.keyspace.commands import Command, CreateInOrder, Delete, Set, Update
+from kvraft.keyspace.commands import Command, Create, CreateInOrder, Delete, Set, Update
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.events import Action, Event
 from kvraft.keyspace.json_text import decode_value
@@ -75,6 +75,9 @@ def _do(keyspace: Keyspace, batch: Batch) -> None:
 def _put(keyspace: Keyspace, put: Put) -> None:
     ttl_s = 100 if put.expiration_ns else -1
     is_directory = put.value is None
+    if put.only_if_absent:
+        keyspace.apply(Create(put.path, b"", is_directory), 0)
+        return
     if put.in_place:
         answer = keyspace.apply(Update(put.path, put.value or b"", ttl_s, put.expiration_ns), 0)
         if not isinstance(answer, EtcdError):
