@@ -9,6 +9,7 @@ _NOT_FOR_A_START: Final = {
     "click",
     "cryptography",
     "dns",
+    "google_crc32c",
     "multiprocessing",
     "rich",
     "sqlite3",

@@ -53,7 +53,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     | FOUNDATION
     | SHARED_VALUES
     | {"api_v2", "discovery", "member", "proxy", "security", "settings", "storage", "transport"},
-    "commands": {"client", "logs", "settings"},
+    "commands": {"client", "clock", "logs", "migration", "settings"},
     "commands.table": set(),
     "cli": {"commands.table", "logs", "security.files", "settings", "start", "storage", "transport"},
     "__main__": {"cli", "commands.main", "commands.table", "start.signals"},

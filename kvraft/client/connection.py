@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import errno
+import io
 import os
 import socket
 import ssl
@@ -214,7 +215,8 @@ class Connection:
             request.method,
             yarl.URL(endpoint + request.target, encoded=True),  # as it stands: `//` and `..` are the server's business
             headers=request.headers,
-            data=request.body,
+            # aiohttp writes a file in pieces; bytes of more than a megabyte it warns of.
+            data=None if request.body is None else io.BytesIO(request.body),
             timeout=deadline,
             allow_redirects=False,
         )

@@ -22,6 +22,8 @@ SUBCOMMANDS: Final = {
     entry.name: entry
     for entry in (
         Subcommand("member", "member", "List, add, remove, move and replace members."),
+        Subcommand("import", "import_", "Bring in keys, users and roles of an etcd, a kvraft, or a file."),
+        Subcommand("export", "export", "Write keys, users and roles as JSON lines."),
         Subcommand("completion", "completion", "Print what makes a shell complete kvraft's command line."),
     )
 }

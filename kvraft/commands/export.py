@@ -1,0 +1,60 @@
+"""`kvraft export`: a cluster's keys, users and roles as JSON lines, for `kvraft import` and for whoever reads JSON."""
+
+import os
+from pathlib import Path
+
+import click
+
+from kvraft.commands.calls import Call, subcommand
+from kvraft.commands.exits import Failure
+from kvraft.commands.import_ import failing, hidden_path
+from kvraft.migration import json_lines
+from kvraft.migration.contents import Contents
+from kvraft.migration.etcd_directory import read_directory
+from kvraft.migration.reading import read_cluster
+
+
+@subcommand()
+@click.argument("file", default="-")
+@click.option(
+    "--from-data-dir", "directory", metavar="DIR", help="Of a stopped etcd (2.x or 3.x), instead of a cluster."
+)
+@click.option("--wal-dir", metavar="DIR", help="Where that etcd had its log, if it had --wal-dir.")
+@click.option("--hidden", multiple=True, metavar="KEY", help="This hidden key too, with all below it. Repeatable.")
+async def command(call: Call, file: str, directory: str | None, wal_dir: str | None, hidden: tuple[str, ...]) -> None:
+    """Write a tree as JSON lines, to FILE or, with - or without FILE, to stdout.
+
+    The first line names the format's version and the index, the last one the number of lines; between them stands one
+    key, role or user a line. FILE appears when it is whole.
+    """
+    with failing():
+        if directory is not None:
+            contents = read_directory(Path(directory), Path(wal_dir) if wal_dir else None)
+        else:
+            tops = tuple(hidden_path(name) for name in hidden)
+            async with call.client() as client:
+                contents = await read_cluster(client, tops)
+    for note in contents.notes:
+        call.out.note(f"note: {note}")
+    if file == "-":
+        for line in json_lines.lines_of(contents):
+            click.echo(line, nl=False)
+        return
+    try:
+        _write(Path(file), contents)
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror or error}") from error
+    if call.out.is_json:
+        call.out.json({"file": file, "keys": len(contents.nodes), "etcd_index": contents.etcd_index})
+    else:
+        call.out.line(f"{file}: {len(contents.nodes)} keys at index {contents.etcd_index}")
+
+
+def _write(path: Path, contents: Contents) -> None:
+    """Whole or not at all; it may hold hashes, so that nobody else may read it."""
+    new = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as lines:
+        lines.writelines(json_lines.lines_of(contents))
+        lines.flush()
+        os.fsync(lines.fileno())
+    new.replace(path)

@@ -1,0 +1,238 @@
+"""`kvraft import` and `kvraft export` against an API in this process: what moves, what is told, what is refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from kvraft.api_v2.settings import ApiSettings
+from kvraft.commands.exits import Exit
+from kvraft.testing import raw_http
+from tests.api_v2.conftest import Served, start
+from tests.commands.conftest import Background, Run
+from tests.migration.etcd_files import Wal, request
+
+_JSON = [("Content-Type", "application/json")]
+
+
+@pytest.fixture
+def other(background: Background) -> Iterator[Served]:
+    """A second API, to move to."""
+    running: Served = background.do(start(ApiSettings(stop_s=5.0)))
+    yield running
+    background.do(running.server.stop())
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> str:
+    """`--state`, so that nothing is left where the tests are run."""
+    return f"--state={tmp_path / 'state'}"
+
+
+def _put(served: Served, key: str, value: bytes | None = b"v", **form: str) -> None:
+    fields: dict[str, str | bytes] = {"dir": "true"} if value is None else {"value": value}
+    answer = raw_http.exchange(served.url, "PUT", f"/v2/keys{quote(key)}", form=fields | form)
+    assert answer.status == 201, answer
+
+
+def _tree(served: Served, *hidden: str) -> dict[str, tuple[object, ...]]:
+    """Each key with its value and whether it expires."""
+    found: dict[str, tuple[object, ...]] = {}
+    for top in ("/", *hidden):
+        stack: list[dict[str, Any]] = [
+            raw_http.exchange(served.url, "GET", f"/v2/keys{top}?recursive=true").json().get("node", {})
+        ]
+        while stack:
+            node = stack.pop()
+            stack += node.get("nodes", [])
+            if "key" in node:
+                found[node["key"]] = (node.get("value"), "expiration" in node)
+    return found
+
+
+def _fill(served: Served) -> None:
+    _put(served, "/plain")
+    _put(served, '/ü "q"\n', b'two\nlines "q" <&>\t')
+    _put(served, "/empty", None)
+    _put(served, "/d" * 100, b"deep")
+    _put(served, "/large", b"x" * (1 << 20))
+    _put(served, "/ttl", b"t", ttl="1000")
+    _put(served, "/leases", None, ttl="1000")
+    _put(served, "/leases/one")
+    _put(served, "/_hidden/k", b"h")
+
+
+def test_an_exported_tree_is_imported(run: Run, served: Served, other: Served, tmp_path: Path, state: str) -> None:
+    """Odd keys, large values, deep ones, TTLs, what is hidden and named; and the exit code says that all is there."""
+    _fill(served)
+    file = str(tmp_path / "tree.jsonl")
+    ran = run("export", "--endpoints", served.url, "--hidden=/_hidden", file)
+    assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
+    assert ran.stdout.startswith(f"{file}: 109 keys at index ")
+    ran = run("import", file, "--to", other.url, state)
+    assert (ran.exit_code, ran.stdout) == (Exit.DONE, "109 keys, no difference\n"), ran.stderr
+    assert _tree(other, "/_hidden") == _tree(served, "/_hidden")
+    assert len(_tree(other, "/_hidden")) == 109
+
+
+def test_a_running_source_is_copied_once(run: Run, served: Served, other: Served, state: str) -> None:
+    """Without what is hidden and not named."""
+    _fill(served)
+    ran = run("import", "--from", served.url, "--to", other.url, "--once", "--json", state)
+    assert ran.exit_code == Exit.DONE, ran.stderr
+    assert json.loads(ran.stdout) == {"keys": 107, "repaired": 0, "differences": [], "notes": []}
+    assert _tree(other, "/_hidden") == _tree(served)
+
+
+def test_export_writes_to_stdout(run: Run, served: Served) -> None:
+    """For a pipe."""
+    _put(served, "/k")
+    lines = [json.loads(line) for line in run("export", "--endpoints", served.url).stdout.splitlines()]
+    assert [line.get("key") for line in lines] == [None, "/k", None]
+    assert lines[-1] == {"end": True, "lines": 2}
+
+
+def test_a_target_that_holds_keys_is_refused_unless_told(run: Run, served: Served, other: Served, state: str) -> None:
+    """And then what the source has not goes, kinds change, and values are those of the source."""
+    _put(served, "/same")
+    _put(served, "/file", b"f")
+    _put(served, "/dir/k")
+    _put(other, "/same")
+    _put(other, "/extra/k")
+    _put(other, "/file/was/dir")
+    _put(other, "/dir", b"was a file")
+    arguments = ("import", "--from", served.url, "--to", other.url, "--once", state)
+    before = _tree(other)
+    ran = run(*arguments)
+    assert (ran.exit_code, ran.stdout) == (Exit.REFUSED, "")
+    assert "the target holds 7 keys already; name an empty cluster, or give --overwrite" in ran.stderr
+    assert _tree(other) == before
+    assert run(*arguments, "--overwrite").exit_code == Exit.DONE
+    assert _tree(other) == _tree(served)
+
+
+def test_a_dead_etcds_directory_is_imported(run: Run, other: Served, tmp_path: Path, state: str) -> None:
+    """What it hid too, and what the target will not take is told, and is a difference."""
+    wal = Wal()
+    wal.cut(0)
+    for index, data in enumerate(
+        (
+            request("PUT", "/1/a/k", "1"),
+            request("PUT", "/1/_hidden/_below/k", "2"),
+            request("PUT", b"/1/\xff", "3"),
+            request("PUT", "/1/expired", "4", expiration=1_500_000_000 * 10**9),
+            request("PUT", "/1/lives", "5", expiration=4_000_000_000 * 10**9),
+        ),
+        1,
+    ):
+        wal.entry(index, data)
+    wal.state(5)
+    wal.write(tmp_path / "member" / "wal")
+    ran = run("import", "--from-data-dir", str(tmp_path), "--to", other.url, "--json", state)
+    told = json.loads(ran.stdout)
+    assert ran.exit_code == Exit.NOT_WELL
+    assert [(each["key"], each["difference"].partition(":")[0]) for each in told["differences"]] == [
+        ("/\\xff", "refused")
+    ]
+    assert told["notes"] == ["1 keys have expired by now, and are left"]
+    assert _tree(other, "/_hidden", "/_hidden/_below") == {
+        "/a": (None, False),
+        "/a/k": ("1", False),
+        "/_hidden": (None, False),
+        "/_hidden/_below": (None, False),
+        "/_hidden/_below/k": ("2", False),
+        "/lives": ("5", True),
+    }
+
+
+def test_users_and_roles_come_along(run: Run, served: Served, other: Served, tmp_path: Path, state: str) -> None:
+    """Users whose passwords are given; the others are named, and so is auth that is to be turned on."""
+
+    def auth(method: str, path: str, body: object = None, user: str = "") -> raw_http.Answer:
+        headers = [*_JSON, *([("Authorization", user)] if user else [])]
+        return raw_http.exchange(
+            served.url, method, f"/v2/auth/{path}", body=json.dumps(body).encode() if body else None, headers=headers
+        )
+
+    auth("PUT", "roles/r", {"role": "r", "permissions": {"kv": {"read": ["/a/*"], "write": ["/b"]}}})
+    auth("PUT", "users/root", {"user": "root", "password": "secret"})
+    auth("PUT", "users/u", {"user": "u", "password": "word", "roles": ["r"]})
+    auth("PUT", "users/w", {"user": "w", "password": "other"})
+    assert auth("PUT", "enable").status == 200
+    passwords = tmp_path / "passwords"
+    passwords.write_text("root:secret\n\nu:wo:rd\n")
+    arguments = ("import", "--from", served.url, "--to", other.url, "--once", state, f"--passwords={passwords}")
+    ran = run(*arguments, "--from-user", "root:secret", "--json")
+    assert ran.exit_code == Exit.DONE, ran.stderr
+    assert json.loads(ran.stdout)["notes"] == [
+        "not made for want of their passwords: w; --passwords FILE has lines of NAME:PASSWORD",
+        "auth is on in the source and off in the target: once its users are right, `etcdctl auth enable`",
+    ]
+    users = raw_http.exchange(other.url, "GET", "/v2/auth/users").json()["users"]
+    assert [(user["user"], [role["role"] for role in user["roles"]]) for user in users] == [
+        ("root", ["root"]),
+        ("u", ["r"]),
+    ]
+    kv = raw_http.exchange(other.url, "GET", "/v2/auth/roles/r").json()["permissions"]["kv"]
+    assert kv == {"read": ["/a/*"], "write": ["/b"]}
+
+
+def test_a_source_that_wants_a_user_is_told_of(run: Run, served: Served, other: Served, state: str) -> None:
+    """With the exit code of etcdctl."""
+    for path, body in (("users/root", b'{"user":"root","password":"p"}'), ("enable", None), ("roles/guest", None)):
+        method = "DELETE" if path == "roles/guest" else "PUT"
+        headers = [*_JSON, ("Authorization", "Basic cm9vdDpw")]
+        assert raw_http.exchange(served.url, method, f"/v2/auth/{path}", body=body, headers=headers).status in {
+            200,
+            201,
+        }
+    ran = run("import", "--from", served.url, "--to", other.url, "--once", state)
+    assert ran.exit_code == Exit.NOT_ALLOWED
+    assert "user" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "exit_code"),
+    [
+        ((), "give one source: --from, --from-data-dir or FILE", Exit.WRONG_ARGUMENTS),
+        (("--from", "http://h:1", "f"), "give one source", Exit.WRONG_ARGUMENTS),
+        (("--from", "nonsense://x"), "no endpoint", Exit.WRONG_ARGUMENTS),
+        (("missing.jsonl",), "missing.jsonl: No such file or directory", Exit.WRONG_ARGUMENTS),
+        (("--from-data-dir", "missing"), "missing: no such directory", Exit.REFUSED),
+        (("--from", "http://h:1", "--hidden", "/"), "name a key, such as", Exit.WRONG_ARGUMENTS),
+        (
+            ("--from", "http://h:1", "--passwords", "missing"),
+            "--passwords=missing: cannot be read",
+            Exit.WRONG_ARGUMENTS,
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    run: Run, arguments: tuple[str, ...], said: str, exit_code: Exit, state: str
+) -> None:
+    """That says what to do; nobody is asked."""
+    ran = run("import", *arguments, state)
+    assert (ran.exit_code, ran.stdout) == (exit_code, "")
+    assert said in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_the_state_of_another_import_is_refused(run: Run, served: Served, other: Served, tmp_path: Path) -> None:
+    """Before anything is written."""
+    (tmp_path / "state").write_text('{"source":"s","target":"t","indices":{},"format":1}')
+    _put(served, "/k")
+    ran = run("import", "--from", served.url, "--to", other.url, "--once", f"--state={tmp_path / 'state'}")
+    assert ran.exit_code == Exit.REFUSED
+    assert "the state of an import from s to t" in ran.stderr
+    assert _tree(other) == {}
+
+
+def test_a_source_without_the_v2_api_is_told_of(run: Run, served: Served, tmp_path: Path, state: str) -> None:
+    """As an etcd 3.4 without --enable-v2 answers, or something else altogether."""
+    file = tmp_path / "tree.jsonl"
+    file.write_text('{"kvraft_export":1,"etcd_index":0}\n{"end":true,"lines":1}\n')
+    ran = run("import", str(file), "--to", served.url, state)
+    assert (ran.exit_code, ran.stdout) == (Exit.DONE, "0 keys, no difference\n")
