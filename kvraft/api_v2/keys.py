@@ -147,6 +147,10 @@ class Keys:
         judgements_left: int = JUDGEMENTS_MAX,
     ) -> None:
         """Do what `login` may do; None while auth is off. Judge again if accounts change before it is done."""
+        if isinstance(request, Write):
+            self._metrics.http_received.add(1, label)
+            self._write(label, request, path, exchange, login, judgements_left)
+            return
         backend = self._backend
         revision = self._guard.accounts.revision
 
@@ -160,28 +164,18 @@ class Keys:
             else:
                 self._metrics.http_received.add(1, label)
                 self._read(label, request, exchange)
-        elif isinstance(request, Watch):
+        else:
             self._metrics.store_watch_requests.add()
             grant = Grant(login or GUEST, path[len(KEYS_PREFIX) :])
             if request.wait_index > backend.keyspace.etcd_index + WAIT_AHEAD_MAX:
                 self._watch_after_barrier(label, request, exchange, grant, revision, again)
             else:
                 self._watch(label, request, exchange, grant)
-        else:
-            self._metrics.http_received.add(1, label)
-            self._write(label, request, path, exchange, login, again)
 
     def _write(
-        self,
-        label: str,
-        request: Write,
-        path: bytes,
-        exchange: Exchange,
-        login: Login | None,
-        again: Callable[[], None],
+        self, label: str, request: Write, path: bytes, exchange: Exchange, login: Login | None, judgements_left: int
     ) -> None:
         backend = self._backend
-        quiet = request.quiet
         command: Command = request.command
         # Who may write a key and not read it is not told by his write what stood there.
         blind = False
@@ -194,9 +188,9 @@ class Keys:
                 if isinstance(outcome, EtcdError):
                     self._fail(label, outcome, exchange)
                 elif type(outcome.event) is AccountsChanged:
-                    again()
+                    self._judge(label, request, path, exchange, judgements_left)
                 else:
-                    answer = written_answer(outcome, backend.cluster_id, quiet=quiet, blind=blind)
+                    answer = written_answer(outcome, backend.cluster_id, quiet=request.quiet, blind=blind)
                     self._answer(label, answer, exchange)
             except Exception:
                 exchange.abort()  # its client must not wait for an answer that cannot be made

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import final
+from typing import Final, final, get_args
 
 from kvraft import clock, logs
 from kvraft.keyspace.account_commands import AccountCommand
@@ -26,6 +26,9 @@ from kvraft.raft.effects import Role
 from kvraft.raft.inputs import SnapshotInstalled
 from kvraft.raft.restored import LogPosition
 from kvraft.records import MemberRecord, Written
+
+_UNKNOWN_TO_OLDER: Final = frozenset((*get_args(MembershipCommand), *get_args(AccountCommand)))
+"""The types of what members of the first protocol stop at: every write is asked whether it is one."""
 
 log = logs.get(__name__)
 
@@ -93,7 +96,7 @@ class ClientPort:
             return outcomes.TOO_MANY_REQUESTS
         if self._disk.refuses(command):
             return outcomes.NO_SPACE
-        if isinstance(command, MembershipCommand | AccountCommand):
+        if type(command) in _UNKNOWN_TO_OLDER:
             older = self._cluster.older_members(self._newest_protocol)
             if older:
                 names = ",".join(map(self._cluster.peer_name, older))
