@@ -5,6 +5,7 @@ a function of the log.
 The newest events and those not yet durable are in memory; the rest is read back through a `HistoryReader`.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, final
 
@@ -99,6 +100,8 @@ class EventHistory:
         """Of all events since the start of this object; what was dropped is not taken off."""
         self._total_bytes = 0
         self._events: dict[int, Event] = {}
+        self._sizes: deque[int] = deque()
+        """`event_bytes` of each of these."""
         self._memory_first = 1
         self._memory_bytes = 0
 
@@ -109,6 +112,7 @@ class EventHistory:
         self._events[index] = event
         self.last_index = index
         size = event_bytes(event)
+        self._sizes.append(size)
         block = index // BLOCK_EVENTS
         self.block_bytes[block] = self.block_bytes.get(block, 0) + size
         self._total_bytes += size
@@ -116,9 +120,10 @@ class EventHistory:
         self._memory_bytes += size
         if self._total_bytes > self.bytes_max or index - self.floor >= self.events_max or not self.floor:
             self._raise_floor()
-        # Twice, so that what a flush has made durable leaves faster than new events come.
-        self._forget_oldest()
-        self._forget_oldest()
+        if self._memory_first <= self.durable_index or self._memory_first < self.floor:
+            # Twice, so that what a flush has made durable leaves faster than new events come.
+            self._forget_oldest()
+            self._forget_oldest()
 
     def set_events_max(self, events_max: int) -> None:
         """Keep this many events from now on."""
@@ -174,7 +179,8 @@ class EventHistory:
         self._total_bytes = sum(block_bytes.values())
         self._events = {event.node.modified_index: event for event in newest}
         self._memory_first = last_index - len(self._events) + 1
-        self._memory_bytes = sum(event_bytes(event) for event in self._events.values())
+        self._sizes = deque(map(event_bytes, self._events.values()))
+        self._memory_bytes = sum(self._sizes)
         needed = max(floor if self.reader is None else last_index, 1)
         if self._memory_first > needed or list(self._events) != list(range(self._memory_first, last_index + 1)):
             message = f"stored history of {len(self._events)} events does not lead up to index {last_index}"
@@ -198,5 +204,6 @@ class EventHistory:
                 return
             if self.last_index - first < MEMORY_EVENTS and self._memory_bytes <= MEMORY_BYTES_MAX:
                 return
-        self._memory_bytes -= event_bytes(self._events.pop(first))
+        del self._events[first]
+        self._memory_bytes -= self._sizes.popleft()
         self._memory_first = first + 1
