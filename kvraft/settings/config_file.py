@@ -85,6 +85,8 @@ class _Reading:
         if node.tag == f"{_TAG}null":
             return
         text = self._text(flag, key, node)
+        if any("\ud800" <= character <= "\udfff" for character in text):  # which JSON's escapes can say
+            raise self._error(node, key, "half of a character, which nothing can be called: write all of it")
         if flag.name in self.values:
             self.notices.append(f"{self.values[flag.name].shown} has no effect: {key} comes again below it")
         self.values[flag.name] = checked(flag, Value(text, f"{self._place(node, key)}: {text}"))

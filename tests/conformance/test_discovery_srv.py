@@ -5,7 +5,10 @@ Each member has a network namespace, and an /etc/resolv.conf that names that ser
 
 import contextlib
 import os
+import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Final, Literal, final
 
 import pytest
 
+from kvraft.testing import leash
 from kvraft.testing.cluster import Cluster, Kind, Member, Program
 from tests.cluster import operating
 from tests.conformance.zone_server import ZoneServer
@@ -22,6 +26,8 @@ from tests.jepsen_like.network import CLIENT_PORT, CLIENTS, PEER_PORT, Network, 
 pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 NAMES: Final = ("n1", "n2", "n3")
+SERVICE: Final = "n4"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
 DOMAIN: Final = "example.com"
 SERVERS: Final = "_etcd-server._tcp.example.com."
 
@@ -45,7 +51,7 @@ class Place:
             program=Program(kind, peer_scheme=scheme),
             client_ports=[CLIENT_PORT] * 3,
             peer_ports=[PEER_PORT] * 3,
-            hosts=list(self.network.addresses.values()),
+            hosts=[self.network.addresses[name] for name in NAMES],
         )
         cluster.directory.mkdir(parents=True)
         for member in cluster.members:
@@ -63,11 +69,11 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Three hosts, and this process among their clients."""
+    """Four hosts, and this process among their clients."""
     remove_leftovers()
-    with Network(NAMES) as network:
+    with Network((*NAMES, SERVICE)) as network:
         files = SystemFiles(tmp_path / "names")
-        for name in NAMES:
+        for name in network.members:
             files.set_hosts(name, {})
             files.set_name_server(name, CLIENTS)
         hosts = {(f"{name}.{DOMAIN}.", "A"): [network.addresses[name]] for name in NAMES}
@@ -210,3 +216,65 @@ def test_name_server_that_is_not_there_is_one_line(place: Place) -> None:
             "kvraft: --discovery-srv=example.com: error querying DNS SRV records for _etcd-server" in member.log_text()
         )
         assert not member.data_dir.exists()
+
+
+def _typed(place: Place, name: str, block: str) -> list[str]:
+    """A block of the page as it is typed on a host: its addresses, its directories, its name."""
+    for number, host in ((9, SERVICE), (1, "n1"), (2, "n2"), (3, "n3")):
+        block = block.replace(f"10.0.0.{number}:", f"{place.network.addresses[host]}:")
+    block = block.replace("/var/lib/kvraft", str(place.directory))
+    command = f'kvraft() {{ exec {shlex.quote(sys.executable)} -m kvraft "$@"; }}\n'
+    given = f"NAME={name} HOST={place.network.addresses[name]}\n"
+    return [*place.network.wrapper(name), *place.files.wrapper(name), "sh", "-ec", command + given + block]
+
+
+def _blocks(heading: str) -> list[str]:
+    """The shell blocks below a heading."""
+    _, found, rest = PAGE.read_text().partition(f"\n{heading}\n")
+    assert found, f"the page has no section {heading!r}"
+    return re.findall(r"```sh\n(.*?)```", re.split(r"^##+ ", rest, maxsplit=1, flags=re.MULTILINE)[0], re.DOTALL)
+
+
+def _run(words: list[str]) -> str:
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def _start_as_typed(place: Place, cluster: Cluster, block: str) -> None:
+    """Type a block that is one `kvraft` on each host, and wait until all serve as one cluster."""
+    for member in cluster.members:
+        with member.log_path.open("ab") as log:
+            words = _typed(place, member.name, block)
+            process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+        leash.hold(process.pid)
+        member._process = process
+    for member in cluster.members:
+        member.wait_ready()
+    assert _known(cluster.members[0]) == _known(cluster.members[2])
+
+
+def test_commands_of_the_page_find_members_by_a_token(place: Place) -> None:
+    """With a member of another cluster as the service."""
+    makes, starts, shows = _blocks("### By a token")
+    with (
+        Cluster(
+            place.directory / "service",
+            size=1,
+            program=Program(wrapper=place.network.wrapper(SERVICE)),
+            client_ports=[CLIENT_PORT],
+            peer_ports=[PEER_PORT],
+            hosts=[place.network.addresses[SERVICE]],
+        ),
+        place.cluster("kvraft") as cluster,
+    ):
+        _run(_typed(place, SERVICE, makes))
+        _start_as_typed(place, cluster, starts)
+        assert _run(_typed(place, SERVICE, shows)).count("=http://") == 3
+
+
+def test_commands_of_the_page_find_members_by_dns(place: Place) -> None:
+    """With the records that the page shows."""
+    (starts,) = _blocks("### By DNS")
+    with place.cluster("kvraft") as cluster:
+        _start_as_typed(place, cluster, starts)

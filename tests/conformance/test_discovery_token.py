@@ -1,6 +1,8 @@
 """Members that find each other by a token: etcd's and kvraft's, through etcd's service and through kvraft's."""
 
 import contextlib
+import shutil
+import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +71,33 @@ def test_three_members_found_a_cluster_and_a_fourth_has_no_place(asked: Kind, ki
             assert fourth.log_text().count("\n") == 1
             second.restart()
             assert f"--discovery={url} is ignored since a cluster has already been initialized" in second.log_text()
+
+
+def test_member_that_lost_its_disk_finds_the_others_again(tmp_path: Path) -> None:
+    """With --rebuild: it is known by its id, and gets everything back from them."""
+    with service(tmp_path, "kvraft", "2") as (_, url), newcomers(tmp_path, "kvraft", url, 2) as cluster:
+        for member in cluster.members:
+            member.cluster_flags["rebuild"] = "true"
+        cluster.start()
+        first, second = cluster.members
+        assert first.http("PUT", "/v2/keys/a", form={"value": "1"}).status == 201
+        second.kill()
+        shutil.rmtree(second.data_dir)
+        second.start()
+        second.wait_ready()
+        assert second.http("GET", "/v2/keys/a").json()["node"]["value"] == "1"
+        assert "rebuild" in second.log_text()
+
+
+def test_member_that_waits_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
+    """It has made nothing, and keeps its place."""
+    with service(tmp_path, "kvraft", "2") as (server, url), newcomers(tmp_path, "kvraft", url, 1) as cluster:
+        [member] = cluster.members
+        member.start()
+        member.wait_for("its wait", lambda: "waiting for more" in member.log_text(), 20)
+        assert member.terminate() == -signal.SIGTERM
+        assert not member.data_dir.exists()
+        assert len(server.http("GET", TOKEN).json()["node"]["nodes"]) == 1
 
 
 def test_member_waits_for_a_service_that_is_away(tmp_path: Path) -> None:

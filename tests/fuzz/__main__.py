@@ -38,7 +38,7 @@ def run(target: Target, seconds: float, seed: int, *, member: bool) -> bool:
             return False
         print(f"FOUND: never reached: {', '.join(sorted(result.missed))}", flush=True)
         return True
-    print(result.finding)
+    print(result.finding.encode("utf-8", "backslashreplace").decode())
     flag = " --member" if member else ""
     print(f"FOUND; again with: python -m tests.fuzz {target.name} --seconds 600 --seed {result.seed}{flag}", flush=True)
     return True

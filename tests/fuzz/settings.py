@@ -71,7 +71,7 @@ NUMBERS: Final = st.sampled_from(
     ("0", "1", "100", "1000", "-1", "50001", "1e3", "9" * 5000, "0x10", " 1", "1_000", "\u0663")
 )
 WORDS: Final = st.sampled_from(
-    ("", "new", "existing", "true", "false", "n1", "*", "a\nb", "\x1b[31m", "data", "/", "..", "info")
+    ("", "new", "existing", "true", "false", "n1", "*", "a\nb", "\x1b[31m", "data", "/", "..", "info", "exit", "proxy")
 )
 VALUES: Final = st.one_of(URLS, LISTS, CLUSTERS, NUMBERS, WORDS, DOMAINS, st.text(max_size=10))
 NAMES: Final = st.sampled_from([*FLAGS, "peers", "unknown", "n", ""])

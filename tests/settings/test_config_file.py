@@ -112,6 +112,8 @@ WRONG = [
     (b"a: 1\nname: \xff", "c.yml:2: it is not UTF-8"),
     ("name: a\n\nb: \x01", "c.yml:3: a control character"),
     ("[" * 5000, "c.yml: it is nested too deeply"),
+    ('data-dir: "\\ud800"', "c.yml:1: data-dir: \\ud800: half of a character"),
+    ('log-outputs: ["\\udfff"]', "c.yml:1: log-outputs: half of a character"),
     ("name: x\nname: ''", "c.yml:2: name: : it is empty"),
     ("#" * (1 << 17), "it has more than 64 KiB"),
     ("election-timeout: 400", "c.yml:1: election-timeout: 400: --election-timeout[400ms] should be at least"),
