@@ -42,7 +42,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "transport": PURE | FOUNDATION | SHARED_VALUES | {"settings"},
     "member": PURE | FOUNDATION | SHARED_VALUES,
     "api_v2": {"keyspace", "security"} | FOUNDATION | SHARED_VALUES,
-    "backup": PURE | FOUNDATION | SHARED_VALUES | {"storage"},
+    "backup": PURE | FOUNDATION | SHARED_VALUES | {"client", "storage"},
     "proxy": {"api_v2", "transport.names"} | FOUNDATION,
     "security": FOUNDATION,
     "client": set(),
@@ -53,7 +53,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     | FOUNDATION
     | SHARED_VALUES
     | {"api_v2", "discovery", "member", "proxy", "security", "settings", "storage", "transport"},
-    "commands": {"client", "clock", "logs", "migration", "settings"},
+    "commands": {"backup", "client", "clock", "ids", "logs", "migration", "settings", "storage.errors"},
     "commands.table": set(),
     "cli": {"commands.table", "logs", "security.files", "settings", "start", "storage", "transport"},
     "__main__": {"cli", "commands.main", "commands.table", "start.signals"},

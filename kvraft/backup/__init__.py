@@ -7,6 +7,7 @@ A member makes the file (`kvraft/storage/backup_file.py` has its form, docs/back
     verification    every record of either, read and checked
     new_cluster     the cluster that a restore founds: its ids, and where its log begins
     restore         the directory of one of its members
+    fetching        a backup on its way from a cluster into a file
 
-Left out: how a backup is fetched (`kvraft/commands/backup.py`), and when: that is cron's business.
+Left out: when it is fetched: that is cron's business.
 """

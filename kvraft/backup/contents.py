@@ -22,6 +22,7 @@ class Contents:
     """Of both, those that no listing shows: below a name that begins with `_`."""
     with_ttl: int
     value_bytes: int
+    """As JSON, in which they are held."""
     users: int
     roles: int
     auth_enabled: bool

@@ -22,6 +22,9 @@ SUBCOMMANDS: Final = {
     entry.name: entry
     for entry in (
         Subcommand("member", "member", "List, add, remove, move and replace members."),
+        Subcommand("backup", "backup", "Fetch a copy of everything while the cluster runs."),
+        Subcommand("verify", "verify", "Check every record of a backup or of a stopped member's data directory."),
+        Subcommand("restore", "restore", "Write the data directories of new members that begin with a backup."),
         Subcommand("import", "import_", "Bring in keys, users and roles of an etcd, a kvraft, or a file."),
         Subcommand("export", "export", "Write keys, users and roles as JSON lines."),
         Subcommand("completion", "completion", "Print what makes a shell complete kvraft's command line."),

@@ -1,0 +1,244 @@
+"""`kvraft backup`, `verify` and `restore`, as they are typed."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from kvraft.api_v2 import backup as served_backup
+from kvraft.backup import fetching
+from kvraft.commands.exits import Exit
+from kvraft.keyspace.commands import Set
+from kvraft.records import BackupCopy, BackupRefused
+from kvraft.storage.environment import stored_identity
+from tests.api_v2.conftest import Served
+from tests.backup.support import FACTS, backup_of, old_keyspace
+from tests.commands.conftest import Run
+
+CONTENT: Final = backup_of(
+    old_keyspace(*(Set(b"/big/%d" % number, b"v" * 300_000) for number in range(8))),
+    dataclasses.replace(FACTS, with_history=False),
+)
+PEERS: Final = "n1=http://10.1.0.1:2380,n2=http://10.1.0.2:2380"
+
+
+class Offered:
+    """A copy that the served member makes."""
+
+    def __init__(self, served: Served, path: pathlib.Path) -> None:
+        self.served = served
+        self.path = path
+        self.backups = served.backend.backups
+        self.url = served.url
+        self.make(CONTENT)
+
+    def make(self, content: bytes) -> None:
+        """What it sends from now on, under the name that belongs to it."""
+        self.path.write_bytes(content)
+        self.copy = BackupCopy(f"28-3-{CONTENT[-16:].hex()}", str(self.path), len(CONTENT))
+        self.backups.outcome = self.copy
+        self.backups.copies = {self.copy.copy_id: self.copy}
+
+
+@pytest.fixture
+def offered(served: Served, tmp_path: pathlib.Path) -> Offered:
+    """Made at the member's."""
+    return Offered(served, tmp_path / "at the member")
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One more attempt, soon."""
+    monkeypatch.setattr(fetching, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(fetching, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(served_backup, "PIECES_PER_S_MAX", 100_000)
+    return iter([None])
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Where the backup goes."""
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "nightly"
+
+
+def left(place: pathlib.Path) -> list[str]:
+    """All that stands in its directory."""
+    return sorted(each.name for each in place.parent.iterdir())
+
+
+def test_backup_is_fetched_whole(run: Run, offered: Offered, place: pathlib.Path) -> None:
+    """With the URL in front, or by --endpoints; an older file is replaced, and only its owner can read it."""
+    place.write_bytes(b"of yesterday")
+    ran = run("backup", offered.url, str(place))
+    assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
+    assert ran.stdout == (f"{place}: {len(CONTENT)} bytes of n1 at index 40, taken 2025-11-29T07:06:40Z\n")
+    assert (place.read_bytes(), left(place), offered.backups.asked) == (CONTENT, ["nightly"], [False])
+    assert place.stat().st_mode & 0o777 == 0o600
+    ran = run("--json", "backup", "--endpoints", f"http://127.0.0.1:1,{offered.url}", str(place))
+    assert json.loads(ran.stdout) == {
+        "file": str(place),
+        "copy": offered.copy.copy_id,
+        "bytes": len(CONTENT),
+        "endpoint": offered.url,
+        "taken": "2025-11-29T07:06:40Z",
+        "taken_by": "n1",
+        "raft_index": 40,
+        "raft_term": 3,
+        "with_history": False,
+    }
+
+
+def test_what_broke_off_goes_on(run: Run, offered: Offered, place: pathlib.Path) -> None:
+    """At the member that has the copy, from the byte that is missing; nothing is fetched twice."""
+    part = place.with_name(f"nightly.{offered.copy.copy_id}.part")
+    part.write_bytes(CONTENT[:1_000_000])
+    offered.path.write_bytes(b"\0" * 1_000_000 + CONTENT[1_000_000:])
+    ran = run("backup", offered.url, str(place))
+    assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
+    assert (place.read_bytes(), left(place), offered.backups.asked) == (CONTENT, ["nightly"], [])
+
+
+def test_copy_that_is_gone_is_taken_anew(run: Run, offered: Offered, place: pathlib.Path) -> None:
+    """It waits for a while only."""
+    place.with_name(f"nightly.1-1-{'ab' * 16}.part").write_bytes(CONTENT[:1000])
+    place.with_name(f"nightly.2-1-{'ab' * 16}.part").write_bytes(CONTENT[:500])
+    assert run("backup", offered.url, str(place)).exit_code == Exit.DONE
+    assert (place.read_bytes(), left(place)) == (CONTENT, ["nightly"])
+
+
+def test_part_of_a_backup_without_history_is_no_beginning_of_one_with_it(
+    run: Run, offered: Offered, place: pathlib.Path
+) -> None:
+    """It is another copy that is wanted."""
+    place.with_name(f"nightly.{offered.copy.copy_id}.part").write_bytes(CONTENT[:1_000_000])
+    assert run("backup", offered.url, str(place), "--history").exit_code == Exit.DONE
+    assert offered.backups.asked == [True]
+
+
+def test_connection_that_ends_leaves_a_part_to_go_on_with(run: Run, offered: Offered, place: pathlib.Path) -> None:
+    """When patience is over: what has come stays."""
+    offered.path.write_bytes(CONTENT[:1_500_000])
+    ran = run("backup", offered.url, str(place))
+    assert ran.exit_code == Exit.NO_SERVER
+    assert "the connection ended in the middle of an answer" in ran.stderr
+    [name] = left(place)
+    assert name == f"nightly.{offered.copy.copy_id}.part"
+    assert CONTENT.startswith(place.with_name(name).read_bytes())
+    offered.make(CONTENT)
+    assert run("backup", offered.url, str(place)).exit_code == Exit.DONE
+    assert place.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("at", [3, 40, 90, 1_000_000, len(CONTENT) - 1])
+def test_bit_that_flips_on_the_way_leaves_nothing(run: Run, offered: Offered, place: pathlib.Path, at: int) -> None:
+    """Found as soon as it comes, or at the end; there is no file to be trusted by mistake."""
+    offered.make(CONTENT[:at] + bytes([CONTENT[at] ^ 4]) + CONTENT[at + 1 :])
+    ran = run("backup", offered.url, str(place))
+    assert ran.exit_code == Exit.REFUSED
+    assert ran.stderr.startswith(f"kvraft: {place} ")
+    assert left(place) == []
+
+
+@pytest.mark.parametrize("is_room", [True, False])
+def test_refusal_is_told_when_it_does_not_pass(run: Run, offered: Offered, place: pathlib.Path, is_room: bool) -> None:
+    """With the member's own words."""
+    offered.backups.outcome = BackupRefused("no room for 5 bytes: ask another member", is_room)
+    ran = run("backup", offered.url, str(place))
+    assert (ran.exit_code, left(place)) == (Exit.REFUSED, [])
+    assert ran.stderr == f"kvraft: {offered.url}: no room for 5 bytes: ask another member\n"
+    assert len(offered.backups.asked) > 1
+
+
+def test_wrong_places_are_told(run: Run, offered: Offered, place: pathlib.Path) -> None:
+    """Before anybody is asked."""
+    for words, said in (
+        (["a", "b", "c"], "give a URL and a file, or a file alone"),
+        ([str(place.parent)], "give the name of a file in a directory that is there"),
+        ([str(place / "no" / "file")], "give the name of a file in a directory that is there"),
+        (["nonsense", str(place)], "'nonsense': no endpoint: write http://HOST:PORT"),
+        ([], "Missing argument"),
+    ):
+        ran = run("backup", *words)
+        assert ran.exit_code == Exit.WRONG_ARGUMENTS
+        assert said in ran.stderr
+    assert offered.backups.asked == []
+
+
+def test_verify_prints_what_is_in_it(run: Run, place: pathlib.Path) -> None:
+    """For people, and for programs."""
+    place.write_bytes(CONTENT)
+    ran = run("verify", str(place))
+    assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
+    assert ran.stdout.startswith(f"{place}: every record of this backup is whole\n")
+    lines = {" ".join(line.split()) for line in ran.stdout.splitlines()}
+    assert {"keys 11", "auth yes", "members n1 (a1), n2 (a2), n3 (a3)", "taken 2025-11-29T07:06:40Z"} <= lines
+    found = json.loads(run("verify", str(place), "--json").stdout)
+    assert (found["whole"], found["keys"]) == (True, 11)
+    assert 2_400_000 < found["value_bytes"] < 2_400_100
+
+
+def test_verify_says_what_is_wrong(run: Run, place: pathlib.Path) -> None:
+    """One line, and an exit code of its own."""
+    place.write_bytes(CONTENT[:-5])
+    ran = run("verify", str(place))
+    assert (ran.exit_code, ran.stdout) == (Exit.NOT_WELL, "")
+    assert "is cut off" in ran.stderr
+    assert run("verify", str(place.with_name("nothing"))).exit_code == Exit.WRONG_ARGUMENTS
+    assert run("verify", str(place.parent)).exit_code == Exit.WRONG_ARGUMENTS
+
+
+def test_restore_writes_one_directory_or_all(run: Run, place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The same cluster by one call, or by one for each member; and each directory verifies."""
+    place.write_bytes(CONTENT)
+    ran = run("restore", str(place), "--peers", PEERS, "--data-dir", str(tmp_path / "all"), "--json")
+    assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
+    told = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [each["name"] for each in told] == ["n1", "n2"]
+    for name in ("n1", "n2"):
+        one = tmp_path / f"one-{name}"
+        assert run("restore", str(place), "--peers", PEERS, "--name", name, "--data-dir", str(one)).exit_code == 0
+        assert stored_identity(one) == stored_identity(tmp_path / "all" / name)
+        assert json.loads(run("verify", str(one), "--json").stdout)["keys"] == 11
+    ran = run("restore", str(place), "--peers", PEERS, "--data-dir", str(tmp_path / "all"))
+    assert (ran.exit_code, ran.stdout) == (Exit.REFUSED, "")
+    assert "is not empty" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--peers", "n1"], "--peers: 'n1': write every member as name=http://host:port"),
+        (["--peers", "n1=ftp://h:1"], "--peers: n1: "),
+        (["--peers", ","], "--peers: name every new member, as n1=http://host:2380"),
+        (["--peers", "../n1=http://h:1"], "--peers: name every new member, as n1=http://host:2380"),
+        (["--peers", "a=http://h:1,b=http://h:1"], "--peers: duplicate url http://h:1: give each member its own"),
+        (["--peers", PEERS, "--name", "n3"], "--name=n3 is not among --peers: use one of n1, n2"),
+        (["--peers", PEERS, "--ttl-from", "now"], "--ttl-from=now: write a moment, the same on every machine"),
+        (["--peers", PEERS, "--ttl-from", "2025-11-29T07:06:39Z"], "--ttl-from is before the backup was taken"),
+        (["--peers", PEERS, "--bump-index", "-1"], "Invalid value for '--bump-index'"),
+    ],
+)
+def test_wrong_arguments_of_a_restore_write_nothing(
+    run: Run, place: pathlib.Path, tmp_path: pathlib.Path, words: list[str], said: str
+) -> None:
+    """Each in one line that says what to give."""
+    place.write_bytes(CONTENT)
+    ran = run("restore", str(place), "--data-dir", str(tmp_path / "new"), *words)
+    assert ran.exit_code in {Exit.WRONG_ARGUMENTS, Exit.REFUSED}
+    assert said in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_times_are_utc_unless_they_say_otherwise(run: Run, place: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The same moment gives the same cluster, however it is written."""
+    place.write_bytes(CONTENT)
+    clusters = set()
+    for number, text in enumerate(("2025-11-29T08:00:00Z", "2025-11-29T08:00:00", "2025-11-29T09:00:00+01:00")):
+        words = ("--peers", PEERS, "--name", "n1", "--data-dir", str(tmp_path / str(number)), "--ttl-from", text)
+        clusters.add(json.loads(run("restore", str(place), *words, "--json").stdout)["cluster"])
+    assert len(clusters) == 1
