@@ -1,6 +1,7 @@
 """Members that find each other by a token: etcd's and kvraft's, through etcd's service and through kvraft's."""
 
 import contextlib
+import http.client
 import shutil
 import signal
 import urllib.request
@@ -71,6 +72,35 @@ def test_three_members_found_a_cluster_and_a_fourth_has_no_place(asked: Kind, ki
             assert fourth.log_text().count("\n") == 1
             second.restart()
             assert f"--discovery={url} is ignored since a cluster has already been initialized" in second.log_text()
+
+
+@pytest.mark.parametrize("kind", ["etcd", "kvraft"])
+def test_one_too_many_serves_as_a_proxy(kind: Kind, tmp_path: Path) -> None:
+    """By default, of either program in front of kvraft's member; kvraft's stays one when it is started again."""
+    with service(tmp_path, "kvraft", "1") as (_, url), newcomers(tmp_path, "kvraft", url, 1) as cluster:
+        cluster.start()
+        [member] = cluster.members
+        assert member.http("PUT", "/v2/keys/a", form={"value": "1"}).status == 201
+        with newcomers(tmp_path / "late", kind, url, 1) as others:
+            [late] = others.members
+            late.cluster_flags = {"discovery": url, "name": "late"}
+            # etcd refuses to start again where it has begun both a member and a proxy.
+            for value in ("2",) if kind == "etcd" else ("2", "3"):
+                late.start()
+                late.wait_for("an answer", lambda: _answers(late), 20)
+                assert late.http("PUT", "/v2/keys/a", form={"value": value}).status == 200
+                assert member.http("GET", "/v2/keys/a").json()["node"]["value"] == value
+                assert late.http("GET", "/v2/config/local/proxy").json() == {"endpoints": [member.client_url]}
+                late.terminate()
+            assert (late.data_dir / "proxy" / "cluster").exists()
+            assert "falling back to proxy" in late.log_text()
+        assert len(member.http("GET", "/v2/members").json()["members"]) == 1
+
+
+def _answers(member: Member) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return member.http("GET", "/v2/keys/a").status == 200
+    return False
 
 
 def test_member_that_lost_its_disk_finds_the_others_again(tmp_path: Path) -> None:
