@@ -160,11 +160,11 @@ def failing() -> Iterator[None]:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, Outcome], teller: "_Teller", stop: asyncio.Event | None) -> Outcome:
-    """Ctrl-C while it follows ends that; at any other time, and SIGTERM, break it off."""
+    """Ctrl-C once it has followed ends that; before, a second time, and SIGTERM, break it off."""
     task = asyncio.ensure_future(work)
 
     def interrupted() -> None:
-        if stop is not None and teller.is_following and not stop.is_set():
+        if stop is not None and teller.has_followed and not stop.is_set():
             stop.set()
         else:
             task.cancel()
@@ -190,7 +190,8 @@ class _Teller:
         self._bar: TaskID | None = None
         self._name, self._total, self._count = "", 0, 0
         self._began_ms = self._told_ms = self._waited_ms = 0
-        self.is_following = False
+        self.has_followed = False
+        """Whether the first copy is made, so that Ctrl-C means to switch."""
 
     def __enter__(self) -> "_Teller":
         bars = self._stack.enter_context(self._out.progress())
@@ -202,14 +203,15 @@ class _Teller:
 
     def phase(self, name: str, total: int | None) -> None:
         """See `Report.phase`."""
-        self.is_following = name == "following"
+        has_followed = self.has_followed
+        self.has_followed = has_followed or name == "following"
         self._name, self._total, self._count = name, total or 0, 0
         self._began_ms = self._told_ms = clock.monotonic_ms()
         if self._bars is not None:
             if self._bar is not None:
                 self._bars.remove_task(self._bar)
             self._bar = self._bars.add_task(self._text(), total=total)
-            if self.is_following:
+            if self.has_followed and not has_followed:
                 self._bars.print("The copy is made. Stop the source's writers, then press Ctrl-C to switch over.")
         else:
             self._out.note(f"{name}: {total} changes" if total else name)
