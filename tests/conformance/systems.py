@@ -51,12 +51,16 @@ def subject_name() -> Subject:
 class System:
     """A running etcd or kvraft of one or more members. A context manager that stops it and removes its files."""
 
-    def __init__(self, program: Program, size: int) -> None:
+    def __init__(self, program: Program, size: int, further_url: str | None = None) -> None:
+        """Start it; a member alone may have a second URL for clients."""
         self.kind: Final[Kind] = program.kind
         root = REPOSITORY / "build" / "conformance"
         root.mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix=f"{program.kind}-", dir=root))
         self.cluster: Final = Cluster(self._directory, size=size, program=program)
+        if further_url is not None:
+            (member,) = self.cluster.members
+            member.cluster_flags["listen-client-urls"] = f"{member.client_url},{further_url}"
         try:
             self.cluster.start()
             self.cluster.wait_for("decided cluster version", self._is_decided, DECIDED_WITHIN_S)
@@ -105,22 +109,25 @@ class Secured:
 
     flags: Mapping[str, str]
     client: ssl.SSLContext
+    further_url: str | None = None
+    """Where that is so; the usual URL is then in the open. None: there is the usual one alone."""
 
 
 def etcd(members: int = 1, secured: Secured | None = None) -> System:
     """A started etcd 3.4 with its v2 API."""
-    return System(_program("etcd", {"log-level": "error"}, secured), members)
+    return _system("etcd", {"log-level": "error"}, members, secured)
 
 
 def kvraft(members: int = 1, secured: Secured | None = None) -> System:
     """A started kvraft with etcd's window of events."""
-    return System(_program("kvraft", _WINDOW, secured), members)
+    return _system("kvraft", _WINDOW, members, secured)
 
 
-def _program(kind: Kind, flags: Mapping[str, str], secured: Secured | None) -> Program:
+def _system(kind: Kind, flags: Mapping[str, str], members: int, secured: Secured | None) -> System:
     if secured is None:
-        return Program(kind, flags)
-    return Program(kind, {**flags, **secured.flags}, client_tls=secured.client)
+        return System(Program(kind, flags), members)
+    client = secured.client if secured.further_url is None else None
+    return System(Program(kind, {**flags, **secured.flags}, client_tls=client), members, secured.further_url)
 
 
 def memory(*, mutant: int | None = None) -> System:

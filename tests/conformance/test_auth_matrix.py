@@ -5,10 +5,9 @@ from typing import Final
 
 import pytest
 
-from tests.conformance import systems
-from tests.conformance.auth_matrix.cells import LOGINS, ROLES, Cell, Roles, all_cells, drawn_roles
+from tests.conformance.auth_matrix.cells import CERTIFICATES, LOGINS, ROLES, Cell, Roles, all_cells, drawn_roles
 from tests.conformance.auth_matrix.run import Matrix, is_blind
-from tests.conformance.differential.pair import pair
+from tests.conformance.auth_matrix.servers import doors
 
 pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
@@ -33,9 +32,8 @@ def drawn() -> list[Cell]:
 )
 def test_everybody_gets_from_every_route_what_etcd_gives_him(*, auth: bool, roles: Roles) -> None:
     """Statuses, headers and bodies, but for what a write tells him who may not read."""
-    with systems.etcd() as oracle, systems.subject() as subject, pair(oracle, subject) as servers:
-        servers.align()
-        found = Matrix(servers, auth=auth, roles=roles).run(drawn())
+    with doors() as opened:
+        found = Matrix(opened, auth=auth, roles=roles).run(drawn())
     assert not found.differences, "\n".join(found.differences)
     assert (found.closed > CLOSED_SHARE * found.cells) is auth, "the matrix has open and closed cells"
 
@@ -45,5 +43,7 @@ def test_matrix_has_everybody_in_every_kind_of_request() -> None:
     cells = list(all_cells())
     assert len(cells) == len(set(cells))
     assert len(cells) > 400 * len(LOGINS)
-    assert {cell.login for cell in cells} == set(LOGINS)
+    assert {cell.login for cell in cells if cell.certificate is None} == set(LOGINS)
+    assert {cell.certificate for cell in cells} == {None, *CERTIFICATES}
+    assert sum(cell.certificate is not None and bool(cell.login) for cell in cells) > 3000, "and a header beside it"
     assert any(is_blind(cell, ROLES) for cell in cells)

@@ -298,7 +298,14 @@ class Connection:
         if not readable:
             msg = f"nothing came from {self.host}; so far {self._buffer[:200]!r}"
             raise NothingCameError(msg)
-        data = self._socket.recv(1 << 20)
+        if self._tls is not None:
+            self._socket.settimeout(max(0.001, deadline - monotonic()))
+        try:
+            data = self._socket.recv(1 << 20)
+        except TimeoutError:
+            # What came was TLS's own, such as a session ticket.
+            msg = f"nothing but TLS came from {self.host}"
+            raise NothingCameError(msg) from None
         if not data:
             msg = f"{self.host} closed after {self._buffer[:200]!r}"
             raise WireError(msg)

@@ -3,8 +3,10 @@
 Auth is on or off, and roles are as somebody thought of them, or by chance.
 
 - `cells`: what a cell is, and all of them;
+- `servers`: both servers, with a second door for whoever shows a certificate;
 - `run`: a matrix on both servers, and what differs;
-- `python -m tests.conformance.auth_matrix [--cells N] [--seed S]`: all of them, or so many drawn from a seed.
+- `python -m tests.conformance.auth_matrix [--cells N] [--seconds S] [--seed S]`: all of them, or as many as that.
 
-A cell whose password is not remembered costs etcd a hash, so `make test` draws some and `make torture` draws more.
+A password costs etcd a hash each time, a certificate does not: `make conformance` draws some of both, `make torture`
+begins with all cells without a hash and goes on for as long as its share lasts.
 """

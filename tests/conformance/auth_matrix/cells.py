@@ -45,6 +45,17 @@ LOGINS: Final = (
 )
 """Who asks: nobody, headers as they are, and `user:password`. `two` reads and writes by two roles, `none` has none,
 `gone` one that does not exist."""
+CERTIFICATES: Final = (
+    *("root", "reads", "writes", "both", "key", "loose", "neighbour", "directory", "all", "two", "none", "gone"),
+    *("nobody", "guest"),
+)
+"""Common names of certificates; nobody and the guest are no users."""
+BESIDE_A_CERTIFICATE: Final = (
+    *(("root", login) for login in ("", "Bearer x", "both:wrong", f"nobody:{PASSWORD}", f"both:{PASSWORD}")),
+    *(("both", login) for login in (ROOT, f"reads:{PASSWORD}")),
+    *(("nobody", login) for login in ("Basic !", f"both:{PASSWORD}")),
+)
+"""Who shows a certificate and sends a header as well: the header counts, unless it is empty."""
 TREE: Final = ("/m/a/k", "/m/a/open", "/m/a/d/x", "/m/ab/k", "/m/open/k", "/m/_hidden/k")
 TARGETS: Final = (
     "",
@@ -132,6 +143,15 @@ class Cell:
     """With `$history` where the index of an old event belongs."""
     body: str | None
     login: str | None
+    certificate: str | None = None
+    """The common name of the certificate that is shown; None in the open."""
+
+    @property
+    def user(self) -> str:
+        """Whoever asks, if he is believed; the guest if it is nobody."""
+        if self.login:
+            return self.login.partition(":")[0]
+        return self.certificate if self.certificate not in (None, "nobody") else "guest"
 
     @property
     def is_key(self) -> bool:
@@ -164,17 +184,25 @@ def authorization(login: str) -> tuple[str, str]:
 
 def all_cells() -> Iterator[Cell]:
     """Every route and method by everybody; reads before writes."""
-    for login in LOGINS:
-        for target in TARGETS:
-            for query in READS:
-                yield Cell("GET", _url(target, query), None, login)
-            yield Cell("HEAD", _url(target, ""), None, login)
-            yield Cell("HEAD", _url(target, "recursive=true"), None, login)
-            for method, query, body in WRITES:
-                yield Cell(method, _url(target, query), body, login)
-            yield Cell("PATCH", _url(target, ""), None, login)
-        for method, path, body in OTHERS:
-            yield Cell(method, path, body, login)
+    for certificate, login in (
+        *((None, login) for login in LOGINS),
+        *((certificate, None) for certificate in CERTIFICATES),
+        *BESIDE_A_CERTIFICATE,
+    ):
+        for method, target, body in _requests():
+            yield Cell(method, target, body, login, certificate)
+
+
+def _requests() -> Iterator[tuple[str, str, str | None]]:
+    for target in TARGETS:
+        for query in READS:
+            yield "GET", _url(target, query), None
+        yield "HEAD", _url(target, ""), None
+        yield "HEAD", _url(target, "recursive=true"), None
+        for method, query, body in WRITES:
+            yield method, _url(target, query), body
+        yield "PATCH", _url(target, ""), None
+    yield from OTHERS
 
 
 def _url(target: str, query: str) -> str:

@@ -1,7 +1,9 @@
 """A matrix on both servers: every answer equal, and none of ours open where etcd's is closed."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Final, final
 from urllib.parse import unquote
 
@@ -9,15 +11,13 @@ from tests.conformance.auth_matrix.cells import (
     MEASURED,
     ROLES,
     ROLES_OF,
-    ROOT,
     TREE,
     Cell,
     Roles,
-    authorization,
     preparation,
 )
+from tests.conformance.auth_matrix.servers import Doors
 from tests.conformance.comparison import comparable, difference, recoded, without_previous
-from tests.conformance.differential.pair import Pair
 from tests.conformance.scene import SILENCE_S
 from tests.conformance.wire import Answer, Connection, NothingCameError, Request, keys_request
 
@@ -41,9 +41,10 @@ class Findings:
 class Matrix:
     """Two servers whose users and roles are the same."""
 
-    def __init__(self, servers: Pair, *, auth: bool, roles: Roles = ROLES) -> None:
+    def __init__(self, doors: Doors, *, auth: bool, roles: Roles = ROLES) -> None:
         """Make the users; turn auth on if so asked. Both servers are at the same index."""
-        self._servers = servers
+        self._doors = doors
+        servers = self._servers = doors.servers
         self._auth = auth
         self._roles = roles
         self._history = 0
@@ -55,8 +56,11 @@ class Matrix:
             assert [answer.status for answer in servers.ask(Request("PUT", b"/v2/auth/enable"))] == [200, 200]
 
     def _as_root(self, method: str, path: str, body: bytes | None = None) -> tuple[Answer, Answer]:
+        """By his certificate, which costs no hash."""
         content_type = "application/x-www-form-urlencoded" if body is not None else None
-        return self._servers.ask(Request(method, path.encode(), body, content_type, (authorization(ROOT),)))
+        request = Request(method, path.encode(), body, content_type)
+        one, other = self._doors.connections("root")
+        return one.ask(request), other.ask(request)
 
     def _sow(self) -> None:
         """The tree as it should be; `history` is the index of its first write."""
@@ -68,10 +72,13 @@ class Matrix:
             if number == 0:
                 self._history = answers[0].etcd_index
 
-    def run(self, cells: Iterable[Cell]) -> Findings:
-        """Ask every cell of both."""
+    def run(self, cells: Iterable[Cell], seconds: float = math.inf) -> Findings:
+        """Ask every cell of both, as many as time allows."""
         found = Findings()
+        until = monotonic() + seconds
         for cell in cells:
+            if monotonic() > until:
+                break
             found.cells += 1
             expected, actual = self._ask(cell)
             found.closed += expected.status == actual.status == 401
@@ -84,10 +91,13 @@ class Matrix:
     def _ask(self, cell: Cell) -> tuple[Answer, Answer]:
         request = cell.request(self._history)
         if not cell.opens_a_watch:
-            return self._servers.ask(request)
+            if cell.certificate is None:
+                return self._servers.ask(request)
+            one, other = self._doors.connections(cell.certificate)
+            return one.ask(request), other.ask(request)
         answers = []
-        for url in self._servers.next_urls_of_guests(_LOOK):
-            with Connection(url) as connection:
+        for connection in self._for_a_watch(cell):
+            with connection:
                 connection.send(request)
                 head = connection.receive_head()
                 if head.status != 200:
@@ -97,6 +107,12 @@ class Matrix:
                 else:
                     answers.append(Answer(head, b""))
         return answers[0], answers[1]
+
+    def _for_a_watch(self, cell: Cell) -> tuple[Connection, Connection]:
+        if cell.certificate is not None:
+            return self._doors.new_connections(cell.certificate)
+        one, other = map(Connection, self._servers.next_urls_of_guests(_LOOK))
+        return one, other
 
 
 def _first_event(connection: Connection) -> bytes:
@@ -125,7 +141,7 @@ def is_blind(cell: Cell, roles: Roles) -> bool:
     """Whether it is a write of a key that whoever asks may not read: kvraft tells him less (docs/differences.md)."""
     if not cell.is_key or cell.method not in {"PUT", "POST", "DELETE"}:
         return False
-    user = "guest" if cell.login is None or cell.login == "" else cell.login.partition(":")[0]
+    user = cell.user
     if user == "root":
         return False
     key = unquote(cell.target.partition("?")[0].removeprefix("/v2/keys"))
