@@ -80,7 +80,10 @@ class JobsAtOnce:
 
 
 class _NoSpool:
-    """Snapshots are handed over in memory."""
+    """Snapshots are handed over in memory, and nobody asks for a backup."""
+
+    directory: Final = Path("no spool")
+    """Nothing is ever there."""
 
     def remove(self, snapshot_id: str) -> None:
         """There is no file."""
