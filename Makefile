@@ -43,6 +43,7 @@ mutants: deps ## Plant each bug of the core; every one must be found.
 mutants-http: deps ## Plant each deviation of the HTTP API; every one must be found.
 	$(PYTHON) -m tests.conformance.mutants
 	$(PYTHON) -m tests.conformance.mutants.auth
+	$(PYTHON) -m tests.conformance.mutants.by_differential
 
 torture: deps ## Longer, with fresh seeds: MINUTES=30. Leaves seeds and histories in torture-results/.
 	$(PYTHON) -m tests.torture --minutes $(MINUTES) --results $(RESULTS)

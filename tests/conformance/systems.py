@@ -26,6 +26,8 @@ HISTORY_SIZE: Final = 1000
 DECIDED_WITHIN_S: Final = 30.0
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _WINDOW: Final = {"history-size": str(HISTORY_SIZE)}
+AUTH_MUTANT_VARIABLE: Final = "CONFORMANCE_AUTH_MUTANT"
+_PLANTED_MEMBER: Final = Path(__file__).parent / "mutants" / "member.py"
 _MEMORY_SUBJECT: Final = Path(__file__).with_name("memory_subject.py")
 
 
@@ -128,6 +130,12 @@ def _system(kind: Kind, flags: Mapping[str, str], members: int, secured: Secured
         return System(Program(kind, flags), members)
     client = secured.client if secured.further_url is None else None
     return System(Program(kind, {**flags, **secured.flags}, client_tls=client), members, secured.further_url)
+
+
+def planted(mutant: int) -> System:
+    """A kvraft of one member with a bug of authorization planted, by its number of `mutants.by_differential`."""
+    environment = {AUTH_MUTANT_VARIABLE: str(mutant)}
+    return System(Program("kvraft", _WINDOW, environment, (sys.executable, str(_PLANTED_MEMBER))), 1)
 
 
 def memory(*, mutant: int | None = None) -> System:
