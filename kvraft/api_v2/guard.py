@@ -82,7 +82,10 @@ class Guard:
         return self._backend.keyspace.accounts.enabled
 
     def tell_what_is_open(self) -> None:
-        """Say in the log, now and whenever auth is turned on, what is open where an operator could close it."""
+        """Say in the log, now and whenever auth is turned on, what is open where an operator could close it.
+
+        Also get ready for passwords, which come then.
+        """
         self._backend.watchers.on_rights_changed.append(self._tell)
         self._tell()
 
@@ -90,6 +93,7 @@ class Guard:
         was_on, self._was_on = self._was_on, self.is_on
         if was_on or not self._was_on:
             return
+        self._passwords.get_ready()
         guest = self.accounts.roles.get(GUEST_ROLE)
         if guest is not None and not guest.permissions.is_empty and not self._settings.denies_guests:
             log.warning(

@@ -1,7 +1,7 @@
 """Passwords hashed and compared, on threads of their own: one takes some 60 ms of a core.
 
-bcrypt, as etcd does it: cost 10, and no more than the first 72 bytes count. The library is imported with the first one:
-a member without auth never has it.
+bcrypt, as etcd does it: cost 10, and no more than the first 72 bytes count. The library is imported when auth is on, or
+with the first one: a member without auth never has it.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, final
+
+from kvraft import clock
 
 COST: Final = 10
 """etcd's (bcrypt.DefaultCost): 2**10 rounds."""
@@ -20,6 +22,9 @@ WAITING_MAX: Final = 256
 _T = TypeVar("_T")
 _NICENESS: Final = 10
 """Whoever tries passwords must not slow down those who need none."""
+_PAUSES: Final = 10
+"""One that comes when none waits is not put behind the others' work, so that a first login is no slower than etcd's on
+a busy machine; then for so many times as long as it took they all are, so that guesses get a tenth of a core."""
 
 
 @final
@@ -30,6 +35,13 @@ class Passwords:
         self._cost = cost
         self._waiting = 0
         self._threads: ThreadPoolExecutor | None = None
+        self._quick: ThreadPoolExecutor | None = None
+        """One thread as urgent as all others."""
+        self._quick_from_ns = 0
+
+    def get_ready(self) -> None:
+        """Load the library beside the loop: passwords are about to come."""
+        self._quick_thread().submit(_load)
 
     def hash(self, password: bytes, done: Callable[[bytes | None], None]) -> None:
         """Hash a new password; `done` gets bcrypt's text, or None if too many wait."""
@@ -47,27 +59,46 @@ class Passwords:
         if self._waiting >= WAITING_MAX:
             loop.call_soon(done, None)
             return
-        if self._threads is None:
-            workers = max(1, (os.cpu_count() or 1) // 2)
-            self._threads = ThreadPoolExecutor(workers, "passwords", _step_back)
+        begun_ns = clock.monotonic_ns()
+        is_quick = not self._waiting and begun_ns >= self._quick_from_ns
         self._waiting += 1
 
         def finished(future: asyncio.Future[_T]) -> None:
             self._waiting -= 1
+            if is_quick:
+                ended_ns = clock.monotonic_ns()
+                self._quick_from_ns = ended_ns + _PAUSES * (ended_ns - begun_ns)
             if not future.cancelled():
                 done(future.result())
 
-        loop.run_in_executor(self._threads, work).add_done_callback(finished)
+        threads = self._quick_thread() if is_quick else self._other_threads()
+        loop.run_in_executor(threads, work).add_done_callback(finished)
+
+    def _quick_thread(self) -> ThreadPoolExecutor:
+        if self._quick is None:
+            self._quick = ThreadPoolExecutor(1, "passwords-quick")
+        return self._quick
+
+    def _other_threads(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            workers = max(1, (os.cpu_count() or 1) // 2)
+            self._threads = ThreadPoolExecutor(workers, "passwords", _step_back)
+        return self._threads
 
     def close(self) -> None:
         """Let go of the threads; what waits is dropped."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._quick, self._threads):
+            if threads is not None:
+                threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _step_back() -> None:
     """Give way to the other threads (on Linux a thread has a niceness of its own)."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
+def _load() -> None:
+    import bcrypt  # noqa: F401, PLC0415 -- see the module
 
 
 def _hash(password: bytes, cost: int) -> bytes:

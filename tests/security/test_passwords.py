@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from kvraft import clock
 from kvraft.security import passwords
 from kvraft.security.passwords import Passwords
 
@@ -83,6 +84,37 @@ async def test_what_waits_is_bounded_and_the_loop_goes_on(monkeypatch: pytest.Mo
     assert all(name.startswith("passwords") for name in working)
     assert await hashed(by, b"again") == b"again"
     by.close()
+
+
+async def test_one_that_comes_when_none_waits_is_not_put_behind_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next ones are, for ten times as long as it took; one beside another always is."""
+    now_ns = [1000]
+    monkeypatch.setattr(clock, "monotonic_ns", lambda: now_ns[0])
+    workers: list[str] = []
+
+    def noted(password: bytes, cost: int) -> bytes:
+        workers.append(threading.current_thread().name.rpartition("_")[0])
+        now_ns[0] += 100
+        return password
+
+    monkeypatch.setattr(passwords, "_hash", noted)
+    by = Passwords(COST)
+    for _ in range(2):
+        await hashed(by, b"pw")
+    now_ns[0] += 10 * 100
+    await asyncio.gather(hashed(by, b"one"), hashed(by, b"other"))
+    assert sorted(workers) == ["passwords", "passwords", "passwords-quick", "passwords-quick"]
+    by.close()
+
+
+def test_getting_ready_loads_the_library_on_a_thread() -> None:
+    """The first login does not wait for it."""
+    program = (
+        "import sys; from kvraft.security.passwords import Passwords; by = Passwords(); by.get_ready();"
+        "by._quick.shutdown(); print('bcrypt' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_a_member_without_auth_never_loads_the_library() -> None:
