@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from bench.footprint import footprint
 from bench.measured import Measured
 from bench.messages import messages
+from bench.proxied import through_proxy
 from bench.puts import idle, put
 from bench.reads import get, list_all
 from bench.secure import logins, secured
@@ -121,6 +122,16 @@ WORKLOADS: Final = (
             Row("wrong_logins", "refused per s", True, 1.0),
         ),
         secured(BUILD, logins, tls=False, auth=True),
+    ),
+    Workload(
+        (
+            Row("proxy_get_c64", "per s, before one etcd", True, 1.0),
+            Row("proxy_get_cpu", "us of CPU a read, the proxy's", False, 1.0),
+            Row("proxy_put_c64", "per s, before one etcd", True, 1.0),
+            Row("proxy_put_cpu", "us of CPU a write, the proxy's", False, 1.0),
+            Row("proxy_memory", "MB at most", False, 1.0),
+        ),
+        functools.partial(through_proxy, BUILD, connections=64),
     ),
     Workload((Row("footprint", "MB", False, 1.0),), on_cluster(footprint)),
     Workload((Row("start", "ms from exec to serving", False, 0.5),), on_cluster(start)),

@@ -1,14 +1,26 @@
 """Who founds the cluster, this member among them: the door of this room."""
 
 from collections import Counter
+from typing import Final
 
 from kvraft.discovery import srv_records
-from kvraft.discovery.interfaces import Addresses, DiscoveryError, Pause, Records, RegisteredBeforeError, Service
+from kvraft.discovery.interfaces import (
+    Addresses,
+    DiscoveryError,
+    FullClusterError,
+    Pause,
+    Records,
+    RegisteredBeforeError,
+    Service,
+)
 from kvraft.discovery.token import Token
 from kvraft.founding import Founder
 from kvraft.settings import founding_flags
 from kvraft.settings.discovery_flags import Discovery
 from kvraft.settings.flags import Value
+
+_NOBODY: Final = 0
+"""No member has this id."""
 
 
 def by_token(
@@ -46,6 +58,19 @@ def by_token(
         )
     source = f"{wanted.source}: discovery: invalid URL"
     return founding_flags.named_cluster(Value(",".join(values), source), wanted.url), was_registered
+
+
+def urls_by_token(wanted: Discovery, service: Service, pause: Pause) -> tuple[str, ...]:
+    """The peer URLs of those that have registered, once all have: for a proxy, which takes no place.
+
+    Raises:
+        DiscoveryError: the token is none.
+    """
+    try:
+        Token(wanted, _NOBODY, service, pause).look()
+    except FullClusterError as full:
+        return full.peer_urls
+    raise DiscoveryError("discovery: the token names a member with id 0, which none has: make a new token")
 
 
 def by_srv_records(

@@ -70,6 +70,15 @@ def cluster_of(wanted: Discovery, name: str, own_urls: Sequence[str], records: R
     return ",".join(f"{name if target.is_own else next(free)}={target.url}" for target in found)
 
 
+def urls_of(wanted: Discovery, records: Records, addresses: Addresses) -> tuple[str, ...]:
+    """Where the records lead, for whoever is not among them.
+
+    Raises:
+        DiscoveryError: there are none, or one leads nowhere.
+    """
+    return tuple(target.url for target in _targets(wanted, (), records, addresses))
+
+
 def _targets(wanted: Discovery, own_urls: Sequence[str], records: Records, addresses: Addresses) -> list[_Found]:
     """Sorted by URL, each once: name servers turn the order about."""
     own = {url: _addresses(url, addresses) for url in own_urls}

@@ -237,7 +237,7 @@ class ClientConnection(asyncio.Protocol):
                 own.close = True
             self.answer(own)
             return True
-        if self._body is not None and head.headers.expects and not head.http10 and not self._buffer:
+        if self._body is not None and head.headers.expects and not head.http10:
             transport.write(_CONTINUE)
         return True
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Final, final
 
 from kvraft.api_v2.answers import Answer
-from kvraft.api_v2.errors import bad_request, head_too_large, text_error
+from kvraft.api_v2.errors import PLAIN, bad_request, head_too_large
 from kvraft.api_v2.request_splitter import TOKEN
 
 CHUNKED: Final = -1
@@ -142,9 +142,7 @@ def read_request(buffer: bytes, end: int) -> RequestHead:
 
 def text_answer(status: int, text: bytes) -> Answer:
     """One that ends the connection."""
-    answer = text_error(status, text)
-    answer.close = True
-    return answer
+    return Answer(status, PLAIN, text, close=True)
 
 
 def check_size(buffer: bytes | bytearray, end: int, line_bytes_max: int, header_bytes_max: int) -> None:
@@ -200,7 +198,7 @@ def read_headers(block: bytes, headers_max: int = 1000) -> Headers:
             kept.append(text + b"\r\n")
     hosts = seen.get(b"host", [])
     if len(hosts) > 1:
-        raise RefusedError(bad_request(b"too many Host headers"))
+        raise RefusedError(bad_request())
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise RefusedError(bad_request(b"malformed Host header"))
     connection = b",".join(seen.get(b"connection", [])).lower()
@@ -228,7 +226,7 @@ def _body_length(seen: dict[bytes, list[bytes]]) -> int:
         return int(lengths[0])
     if codings:
         if codings[0].lower() != b"chunked":
-            raise RefusedError(text_answer(501, b"501 Not Implemented: unsupported transfer encoding"))
+            raise RefusedError(text_answer(501, b"Unsupported transfer encoding"))
         return CHUNKED
     return 0
 

@@ -23,6 +23,8 @@ log = logs.get(__name__)
 _CONFIG: Final = b"/v2/config/local/proxy"
 _METRICS: Final = b"/metrics"
 _METRICS_TYPE: Final = b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+_ANY_TARGET: Final = frozenset((b"CONNECT", b"OPTIONS"))
+"""Methods whose target is no path, or need be none."""
 _CONTINUE: Final = b"100-continue"
 
 
@@ -46,6 +48,12 @@ class Pages:
     def answer(self, head: RequestHead, *, is_secure: bool) -> Answer | None:
         """The proxy's own answer; None for a request that goes on."""
         path = head.target.partition(b"?")[0]
+        if (b"%" in path or not path.startswith(b"/")) and head.method not in _ANY_TARGET:
+            # Go reads no request with such a target, and the connection ends: not only the member's.
+            if head.target == b"*":
+                return Answer(400, b"", b"", close=True)
+            if parse_target(head.target) is None:
+                return errors.bad_request()
         if not (path.startswith(b"/v2/keys") and head.method == b"GET"):
             if head.target.endswith(_METRICS) and _path(head.target) == _METRICS:
                 return Answer(200, _METRICS_TYPE, self._counts.page())

@@ -7,8 +7,17 @@ from typing import Final, final
 
 from kvraft.logs import LogSettings
 from kvraft.security.files import TlsFiles
-from kvraft.settings import access_flags, founding_flags, listening_flags, log_settings, settings, tls_flags
+from kvraft.settings import (
+    access_flags,
+    discovery_flags,
+    founding_flags,
+    listening_flags,
+    log_settings,
+    settings,
+    tls_flags,
+)
 from kvraft.settings.access_flags import Access, is_open
+from kvraft.settings.discovery_flags import Discovery
 from kvraft.settings.flags import Given, Value
 from kvraft.settings.settings import Limits
 from kvraft.settings.urls import Url
@@ -40,6 +49,8 @@ class ProxyFlags:
     listen_client_urls: tuple[Url, ...]
     peer_urls: tuple[str, ...]
     """That `--initial-cluster` names, sorted: whom to ask while no others are known."""
+    discovery: Discovery
+    """How others become known, where it names none."""
     failure_wait_ms: int
     refresh_interval_ms: int
     dial_timeout_ms: int
@@ -109,6 +120,7 @@ def from_flags(given: Given) -> ProxyFlags:
         data_dir=settings.data_dir(given),
         is_readonly=mode(given) == "readonly",
         listen_client_urls=listen,
+        discovery=discovery_flags.discovery(given, has_data=False),
         peer_urls=founding_flags.named_peer_urls(given, settings.name_of(given)),
         failure_wait_ms=milliseconds("proxy-failure-wait", 5000),
         refresh_interval_ms=milliseconds("proxy-refresh-interval", 30_000),

@@ -4,10 +4,10 @@ import threading
 from dataclasses import replace
 
 from kvraft import ids
-from kvraft.discovery import founders
+from kvraft.discovery import founders, srv_records
 from kvraft.discovery.interfaces import DiscoveryError, FullClusterError, RegisteredBeforeError
 from kvraft.founding import Founder
-from kvraft.settings.discovery_flags import NO_DISCOVERY
+from kvraft.settings.discovery_flags import NO_DISCOVERY, Discovery
 from kvraft.settings.flags import SettingsError, one_line
 from kvraft.settings.settings import Settings
 from kvraft.start.service_door import ServiceDoor
@@ -53,6 +53,22 @@ def discover(wanted: Settings, *, has_been: bool) -> tuple[Settings, bool]:
     except DiscoveryError as error:
         raise SettingsError(f"{asked.source}: {one_line(str(error))}") from error
     return _founded(wanted, cluster, own), was_registered
+
+
+def members_urls(asked: Discovery) -> tuple[str, ...]:
+    """The peer URLs of the members, for a proxy, which is none of them (etcdmain/etcd.go, `startProxy`).
+
+    Raises:
+        SettingsError: they cannot be found out; one line with the remedy.
+    """
+    try:
+        if asked.url:
+            return founders.urls_by_token(asked, ServiceDoor(asked.url, asked.proxy), _pause)
+        from kvraft.discovery.name_server import NameServers  # noqa: PLC0415 -- for those who ask for SRV records
+
+        return srv_records.urls_of(asked, NameServers(), _addresses)
+    except DiscoveryError as error:
+        raise SettingsError(f"{asked.source}: {one_line(str(error))}") from error
 
 
 def _founded(wanted: Settings, cluster: tuple[Founder, ...], own: Founder) -> Settings:

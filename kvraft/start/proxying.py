@@ -71,9 +71,17 @@ def _known(wanted: ProxyFlags, file: ClusterFile, peer_urls: Sequence[str]) -> t
         raise SettingsError(str(error)) from error
     if stored is not None:
         log.info("peer URLs come from the cluster file, not from flags", path=file.path, urls=",".join(stored))
+        if wanted.discovery.is_wanted:
+            log.warning("discovery changes nothing: this proxy knows its members", discovery=wanted.discovery.source)
         return stored
-    known = tuple(peer_urls) or wanted.peer_urls
-    log.info("peer URLs come from flags", urls=",".join(known))
+    known = tuple(peer_urls)
+    if not known and wanted.discovery.is_wanted:
+        # A room that only those need who ask there, and only once.
+        from kvraft.start.discovering import members_urls  # noqa: PLC0415 -- see above
+
+        known = members_urls(wanted.discovery)
+    known = known or wanted.peer_urls
+    log.info("peer URLs that are asked", urls=",".join(known))
     try:
         file.write(known)
     except OSError as error:

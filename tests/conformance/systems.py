@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, final
 
-from kvraft.testing.cluster import Cluster, Kind, Program
+from kvraft.testing.cluster import Cluster, Kind, Member, Program
 from tests.conformance.memory_subject import MUTANT_VARIABLE
+from tests.proxy.running import MINUTES, running
 
 Subject = Literal["kvraft", "memory", "etcd"]
 HISTORY_SIZE: Final = 1000
@@ -53,12 +54,14 @@ def subject_name() -> Subject:
 class System:
     """A running etcd or kvraft of one or more members. A context manager that stops it and removes its files."""
 
-    def __init__(self, program: Program, size: int, further_url: str | None = None) -> None:
-        """Start it; a member alone may have a second URL for clients."""
+    def __init__(self, program: Program, size: int, further_url: str | None = None, *, proxied: bool = False) -> None:
+        """Start it; a member alone may have a second URL for clients, and all may be seen through a proxy only."""
         self.kind: Final[Kind] = program.kind
         root = REPOSITORY / "build" / "conformance"
         root.mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix=f"{program.kind}-", dir=root))
+        self._stack = contextlib.ExitStack()
+        self._proxy: Member | None = None
         self.cluster: Final = Cluster(self._directory, size=size, program=program)
         if further_url is not None:
             (member,) = self.cluster.members
@@ -66,6 +69,8 @@ class System:
         try:
             self.cluster.start()
             self.cluster.wait_for("decided cluster version", self._is_decided, DECIDED_WITHIN_S)
+            if proxied:
+                self._proxy = self._stack.enter_context(running(self.cluster, proxy_refresh_interval=MINUTES))
         except BaseException:
             self.stop()
             raise
@@ -83,7 +88,9 @@ class System:
 
     @property
     def client_urls(self) -> tuple[str, ...]:
-        """One URL a member, in the order of their names."""
+        """One URL a member, in the order of their names; or that of the proxy before them."""
+        if self._proxy is not None:
+            return (self._proxy.client_url,)
         return tuple(self.cluster.client_urls)
 
     @property
@@ -93,6 +100,7 @@ class System:
 
     def stop(self) -> None:
         """End every member and remove what they wrote."""
+        self._stack.close()
         self.cluster.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -136,6 +144,11 @@ def planted(mutant: int) -> System:
     """A kvraft of one member with a bug of authorization planted, by its number of `mutants.by_differential`."""
     environment = {AUTH_MUTANT_VARIABLE: str(mutant)}
     return System(Program("kvraft", _WINDOW, environment, (sys.executable, str(_PLANTED_MEMBER))), 1)
+
+
+def proxied(members: int = 1) -> System:
+    """A started kvraft behind a proxy of kvraft's, which is all that the tests see."""
+    return System(Program("kvraft", _WINDOW), members, proxied=True)
 
 
 def memory(*, mutant: int | None = None) -> System:
