@@ -20,10 +20,14 @@ from unittest import mock
 from hypothesis import strategies as st
 
 from kvraft import cli, logs
+from kvraft.founding import Identity
+from kvraft.logs import LogSettings
+from kvraft.settings import proxy_flags, settings
 from kvraft.settings.flag_table import FLAGS
 from kvraft.settings.flags import Given
+from kvraft.settings.proxy_flags import ProxyFlags
 from kvraft.settings.settings import Settings
-from kvraft.start import data_directory, start
+from kvraft.start import data_directory, proxying, start
 from tests.fuzz.engine import Check, Target
 
 HOSTS: Final = st.sampled_from(
@@ -93,6 +97,7 @@ GOOD: Final = st.sampled_from(
         ["--name=n1", "--initial-cluster=n1=http://127.0.0.1:2380"],
         ["--name", "n1", "--peers", "n1=http://127.0.0.1:2380,n2=http://127.0.0.1:2381"],
         ["--discovery=http://127.0.0.1:2379/v2/keys/d/t", "--listen-peer-urls=http://127.0.0.1:2380"],
+        ["--proxy=on", "--initial-cluster=default=http://127.0.0.1:2380"],
         ["--discovery-srv=example.com", "--initial-advertise-peer-urls=http://127.0.0.1:2380"],
     )
 )
@@ -185,15 +190,26 @@ def check(given: tuple[list[str], dict[str, str], bytes | None]) -> str:
         arguments = [*arguments, f"--config-file={path}"]
     lines: list[str] = []
     shown: list[str] = []
+    settings_of_member, settings_of_proxy = settings.from_flags, proxy_flags.from_flags
 
     def show(text: str) -> int:
         shown.append(text)
         return 0
 
-    def begin_log(read: Given, wanted: Settings) -> None:
-        assert all(notice.isprintable() for notice in (*read.notices, *wanted.warnings))
+    def of_member(read: Given, stored: Identity | None = None) -> Settings:
+        wanted = settings_of_member(read, stored)
+        assert all(warning.isprintable() for warning in wanted.warnings)
         assert wanted.member_id
         assert wanted.cluster_id
+        return wanted
+
+    def of_proxy(read: Given) -> ProxyFlags:
+        wanted = settings_of_proxy(read)
+        assert all(warning.isprintable() for warning in wanted.warnings)
+        return wanted
+
+    def begin_log(read: Given, _: LogSettings) -> None:
+        assert all(notice.isprintable() for notice in read.notices)
         raise _RightError
 
     def put_back(_path: pathlib.Path) -> str:
@@ -202,7 +218,10 @@ def check(given: tuple[list[str], dict[str, str], bytes | None]) -> str:
     with (
         mock.patch.object(logs, "last_words", lines.append),
         mock.patch.object(cli, "_print", show),
-        mock.patch.object(start, "_begin_log", begin_log),
+        mock.patch.object(settings, "from_flags", of_member),
+        mock.patch.object(proxy_flags, "from_flags", of_proxy),
+        mock.patch.object(start, "begin_log", begin_log),
+        mock.patch.object(proxying, "begin_log", begin_log),
         mock.patch.object(data_directory, "put_back", put_back),
     ):
         watch = _watch()
