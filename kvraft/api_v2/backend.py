@@ -138,6 +138,10 @@ class Backend(Clocked, Protocol):
         """
 
     @abc.abstractmethod
+    def status(self) -> dict[str, object]:
+        """/v2/kvraft/status: this member's place, its indices, and how it is."""
+
+    @abc.abstractmethod
     def self_stats(self) -> dict[str, object]:
         """/v2/stats/self, in etcd's field order."""
 

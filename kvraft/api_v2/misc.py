@@ -33,6 +33,11 @@ def metrics_answer(metrics: Metrics) -> Answer:
     return Answer(200, _METRICS_HEADERS, metrics.render())
 
 
+def status_answer(backend: Backend) -> Answer:
+    """GET /v2/kvraft/status: what `kvraft status` shows of this member."""
+    return Answer(200, JSON_HEADERS, render(backend.status()) + b"\n")
+
+
 def debug_vars_answer(backend: Backend) -> Answer:
     """GET /debug/vars: the parts of etcd's expvar page that mean the same here."""
     status = {

@@ -163,6 +163,10 @@ def _log_level(_served: Served, call: Call, _exchange: Exchange) -> Answer:
     return misc.log_level_answer(call.body)
 
 
+def _status(served: Served, _call: Call, _exchange: Exchange) -> Answer:
+    return misc.status_answer(served.backend)
+
+
 def _backup(served: Served, call: Call, exchange: Exchange) -> Answer | None:
     return served.backups.answer(call.query, exchange)
 
@@ -191,6 +195,7 @@ ROUTES: Final = (
     Route(b"/v2/auth/users/", _GET, Right.ROOT, Right.ROOT, _users),
     Route(b"/v2/auth/users", (), Right.NONE, Right.NONE, _too_deep, far_below=True),
     Route(b"/v2/auth/users", _ONE, Right.ROOT, Right.ROOT, _user, below=True),
+    Route(b"/v2/kvraft/status", _GET, Right.ROOT, Right.ROOT, _status),
     Route(b"/v2/kvraft/backup", _GET, Right.ROOT, Right.ROOT, _backup),
     Route(b"/version", _GET, Right.NONE, Right.NONE, _version),
     _HEALTH,

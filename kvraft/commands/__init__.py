@@ -8,6 +8,7 @@
 - `output`: lines, tables, JSON and progress, with colours on a terminal only;
 - `exits`: the exit codes, and the one line that each failure becomes;
 - `completion`, `manual`: shells' completion and the man page, of what `--help` shows;
+- `cluster_view`: what the members of a cluster say of themselves, and what is wrong;
 - `status`, `member`, `backup`, `verify`, `restore`: subcommands.
 
 To add one: a line in `table.SUBCOMMANDS`, and a file here like this:

@@ -21,6 +21,7 @@ class Subcommand:
 SUBCOMMANDS: Final = {
     entry.name: entry
     for entry in (
+        Subcommand("status", "status", "Show how each member of a cluster is."),
         Subcommand("member", "member", "List, add, remove, move and replace members."),
         Subcommand("backup", "backup", "Fetch a copy of everything while the cluster runs."),
         Subcommand("verify", "verify", "Check every record of a backup or of a stopped member's data directory."),

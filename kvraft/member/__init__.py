@@ -35,7 +35,7 @@ Files, in the order of a write where there is one:
     leader_watch, rebuild_watch, join_watch
                     what the operator hears while there is no leader, or data is missing, or a cluster is joined
     replacement     whom this member removes once it votes; known_members: who they are, for a start without a state
-    stats, figures  /v2/stats and /metrics
+    stats, status   /v2/stats and /v2/kvraft/status; figures: /metrics
     failure         why the member cannot go on
 
 Left out: sockets and files, which `transport` and `storage` have, and HTTP, which `api_v2` has.

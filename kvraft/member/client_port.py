@@ -20,6 +20,7 @@ from kvraft.member.disk_watch import DiskWatch
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.requests import Requests
 from kvraft.member.stats import ServerStats
+from kvraft.member.status import Status
 from kvraft.member.strict_check import StrictCheck
 from kvraft.member.waiters import Waiter
 from kvraft.raft.effects import Role
@@ -61,6 +62,8 @@ class ClientPort:
         self._stopped = False
         self.backups: Backups
         """Copies of the state; set once there is what makes them."""
+        self.status: Status
+        """Called for what it shows; set once there is what it shows."""
 
     # -- writes and reads ---------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from kvraft.member.replacement import Replacement
 from kvraft.member.requests import Requests
 from kvraft.member.settings import MemberSettings
 from kvraft.member.stats import ServerStats
+from kvraft.member.status import Status
 from kvraft.member.steps import Steps
 from kvraft.member.strict_check import StrictCheck
 from kvraft.metrics import Metrics
@@ -104,6 +105,7 @@ class Member:
             load_keyspace,
             disk.has_room,
         )
+        self.clients.status = Status(cluster, raft, applier, log_store, state_store, transport, disk, stats)
         self.clients.backups = Backups(cluster, self._durable, state_store, self.clients.log_clock_ms)
         self._chores = Chores(
             cluster,

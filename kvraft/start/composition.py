@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from kvraft import clock, logs
@@ -17,6 +17,7 @@ from kvraft.member.garbage import postpone_full_collections
 from kvraft.member.member import Member
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.settings import MemberSettings
+from kvraft.member.status import Status
 from kvraft.member.waiters import REQUEST_ID_BYTES
 from kvraft.metrics import Metrics
 from kvraft.raft.configuration import FOUNDING_BYTES
@@ -147,6 +148,22 @@ def measure_disk(storage: Storage, metrics: Metrics) -> None:
     metrics.before_scrape.append(lambda: metrics.log_written_bytes.set(measures.log_bytes))
     metrics.before_scrape.append(lambda: metrics.log_lines_lost.set(logs.lost_lines()))
     metrics.before_scrape.append(lambda: metrics.kvraft_version.labels(versions.kvraft_version()).set(1))
+
+
+def show_status(storage: Storage, endings: Callable[[], dict[str, int]], status: Status) -> None:
+    """What a member shows of itself and does not know: its program, its disk, when its certificates end."""
+
+    def more() -> dict[str, object]:
+        ends = [{"listener": name, "endsAt": f"{clock.utc_text(ends_s)}Z"} for name, ends_s in endings().items()]
+        return {
+            "version": versions.kvraft_version(),
+            "etcdVersion": ETCD_VERSION,
+            "diskUsedBytes": storage.log.size_bytes() + storage.state.size_bytes(),
+            "diskFreeBytes": storage.directory.free_bytes(),
+            "certificates": ends,
+        }
+
+    status.more.append(more)
 
 
 def transport_settings(wanted: Settings) -> TransportSettings:

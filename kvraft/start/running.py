@@ -97,6 +97,7 @@ async def _run(wanted: Settings, security: Security, listeners: Listeners, rebui
         member = await composition.make_member(wanted, storage, security.peers)
         composition.measure_disk(storage, member.metrics)
         security.measure(member.metrics)
+        composition.show_status(storage, security.endings, member.clients.status)
         storage.start(loop, member.loop.on_persisted, lambda error: member.failure.tell(str(error), error))
         loop.set_exception_handler(functools.partial(_on_unhandled, member))
         return await _serve(wanted, member, listeners, stop)

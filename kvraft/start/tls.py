@@ -75,6 +75,13 @@ class Security:
         """For asking members at their peer URLs."""
         return self.peers.keeper.credentials().client_context()
 
+    def endings(self) -> dict[str, int]:
+        """When the certificates end that are served, in Unix seconds, by the kind of URL."""
+        served = {
+            name: keeper for name, keeper in (("client", self.clients), ("peer", self.peers.keeper)) if keeper.is_served
+        }
+        return {name: ends for name, keeper in served.items() if (ends := keeper.credentials().ends_s) is not None}
+
     def measure(self, metrics: Metrics) -> None:
         """Show when certificates end."""
         for name, keeper in (("client", self.clients), ("peer", self.peers.keeper)):

@@ -68,6 +68,8 @@ class MemoryBackend:
         self.nobody_waits = asyncio.Event()
         """Set when the last of them has gone."""
         self.backups = MemoryBackups()
+        self.certificates: list[dict[str, object]] = []
+        """As the status shows them."""
         self.raft_index = 3
         self.raft_term = 2
         self._start_ns = clock.wall_ns()
@@ -145,6 +147,35 @@ class MemoryBackend:
         waiting, self.waiting = self.waiting, []
         for done in waiting:
             done(EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: request timed out"))
+
+    def status(self) -> dict[str, object]:
+        return {
+            "id": f"{MEMBER_ID:x}",
+            "name": self.name,
+            "clusterId": f"{CLUSTER_ID:x}",
+            "clusterVersion": self.cluster_version(),
+            "role": "leader" if self.leader_id == MEMBER_ID else "follower",
+            "leader": f"{self.leader_id:x}" if self.leader_id else "",
+            "term": self.raft_term,
+            "commitIndex": self.raft_index,
+            "appliedIndex": self.raft_index,
+            "firstIndex": 1,
+            "lastIndex": self.raft_index,
+            "etcdIndex": self.keyspace.etcd_index,
+            "historyStart": self.keyspace.history.floor,
+            "historyEvents": self.keyspace.history.last_index - self.keyspace.history.floor + 1,
+            "watchers": self.watchers.count,
+            "startTime": clock.utc_text(self._start_ns // 1_000_000_000) + "Z",
+            "logBytes": 4096,
+            "stateBytes": 1 << 20,
+            "alarms": ["NOSPACE"] if self.is_disk_full else [],
+            "followers": [],
+            "version": "0.1.0",
+            "etcdVersion": "3.4.23",
+            "diskUsedBytes": 3 << 20,
+            "diskFreeBytes": 5 << 30,
+            "certificates": self.certificates,
+        }
 
     def self_stats(self) -> dict[str, object]:
         start = clock.utc_text(self._start_ns // 1_000_000_000) + "Z"

@@ -402,3 +402,23 @@ def test_changes_of_members_and_users_wait_until_no_member_is_of_an_older_versio
         assert len(follower.forwarded()) == 2
 
     tell(tmp_path, story)
+
+
+def test_status_is_the_members_own(tmp_path: pathlib.Path) -> None:
+    """Role, leader, indices and sizes as they are now, and what others add to it."""
+
+    async def story(follower: Follower) -> None:
+        await follower.lead(2, 1, None)
+        await follower.lead(2, 1, payload_of(REGISTRATION), payload_of(Set(path=b"/a", value=b"1")))
+        follower.member.clients.status.more.append(lambda: {"version": "1.2.3"})
+        shown = follower.member.clients.status()
+        told = ("id", "name", "role", "leader", "term", "appliedIndex", "commitIndex", "lastIndex", "version")
+        assert [shown[name] for name in told] == ["1", "m1", "follower", "2", 1, 3, 3, 3, "1.2.3"]
+        assert (shown["alarms"], shown["followers"], shown["firstIndex"]) == ([], [], 1)
+        assert (shown["etcdIndex"], shown["historyStart"]) == (follower.member.clients.keyspace.etcd_index, 1)
+        assert isinstance(shown["logBytes"], int) and shown["logBytes"] > 0
+        follower.free_bytes = 0
+        follower.member._housekeeping.look_around(1000)
+        assert follower.member.clients.status()["alarms"] == ["NOSPACE"]
+
+    tell(tmp_path, story)
