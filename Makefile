@@ -24,7 +24,7 @@ check: deps ## ruff, mypy, tidy.
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest -q --durations=0 --durations-min=1 tests/test_tidy.py tests/test_fault_matrix.py \
-		tests/test_security_page.py
+		tests/test_security_page.py tests/commands/test_manual.py -m "not landing"
 
 conformance: ## What is slow but must hold for every landing: real programs, long stories; within 30 minutes on 2 cores.
 	@tools/deps programs

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kvraft import logs
-from kvraft.commands import table
+from kvraft.commands import codes, table
 from kvraft.security.files import SecurityError
 from kvraft.settings import flags, old_flags, settings
 from kvraft.settings.flags import SettingsError
@@ -49,6 +49,8 @@ def _help_text() -> str:
         "",
         "Subcommands, each with --help:",
         *table.help_lines(),
+        "",
+        f"Exit codes of subcommands: {codes.short()}.",
         "",
         "Without a subcommand kvraft is a member, and takes etcd's flags.",
     ]

@@ -6,7 +6,7 @@
 - `calls`: `subcommand`, which makes one of a function, and what that is given: `Call`;
 - `options`: what every subcommand takes (`--endpoints`, `--user`, ...), `ETCDCTL_*`, and a `Client` made of them;
 - `output`: lines, tables, JSON and progress, with colours on a terminal only;
-- `exits`: the exit codes, and the one line that each failure becomes;
+- `codes`: the exit codes; `exits`: the one line that each failure becomes;
 - `completion`, `manual`: shells' completion and the man page, of what `--help` shows;
 - `cluster_view`: what the members of a cluster say of themselves, and what is wrong;
 - `status`, `member`, `backup`, `verify`, `restore`: subcommands.

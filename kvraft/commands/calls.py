@@ -9,7 +9,7 @@ from typing import Any, Final, cast, final
 import click
 
 from kvraft.client import Client
-from kvraft.commands.exits import Exit
+from kvraft.commands.codes import Exit, short
 from kvraft.commands.options import Given, global_options
 from kvraft.commands.output import Output
 
@@ -45,7 +45,7 @@ def subcommand(name: str = "command", parent: click.Group | None = None) -> Call
             ended = function(call, *arguments, **options)
             return asyncio.run(ended) if inspect.iscoroutine(ended) else cast("Ended", ended)
 
-        made = click.command(name)(run)
+        made = click.command(name, epilog=f"Exit codes: {short()}.")(run)
         made.params += global_options()
         if parent is not None:
             parent.add_command(made)

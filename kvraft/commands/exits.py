@@ -1,40 +1,13 @@
-"""How a subcommand ends: its exit code, and for a failure one line that says what to do."""
+"""How a subcommand fails: its exit code, and one line that says what to do."""
 
-import enum
-from typing import Final, final
+from typing import Final
 
 import click
 
 from kvraft.client.errors import BadAnswer, BrokenOff, ClientError, EtcdError, UnknownOutcome, Unreachable
+from kvraft.commands.codes import Exit
 
-
-@final
-class Exit(enum.IntEnum):
-    """Exit codes. 0 to 5 are those of etcdctl for v2 (etcd v3.4.23: etcdctl/ctlv2/command/error.go)."""
-
-    DONE = 0
-    WRONG_ARGUMENTS = 1
-    NO_SERVER = 2
-    NOT_ALLOWED = 3
-    REFUSED = 4
-    NOT_WELL = 5
-    UNKNOWN = 6
-    INTERRUPTED = 130
-    NOBODY_READS = 141
-
-
-MEANINGS: Final = {
-    Exit.DONE: "It is done, and nothing is wrong.",
-    Exit.WRONG_ARGUMENTS: "The arguments are wrong, or a file that they name cannot be used.",
-    Exit.NO_SERVER: "No endpoint could be reached, TLS failed, or something else than etcd or kvraft answered.",
-    Exit.NOT_ALLOWED: "The user is missing, unknown, or may not do that.",
-    Exit.REFUSED: "The server refused, or the work failed.",
-    Exit.NOT_WELL: "The work is done, and what it looked at is not well: a sick cluster, a damaged file, a difference.",
-    Exit.UNKNOWN: "A change was sent and no answer came: look whether it was done before doing it again.",
-    Exit.INTERRUPTED: "Ctrl-C.",
-    Exit.NOBODY_READS: "Whoever reads the output stopped reading.",
-}
-"""As the help and the man page tell them."""
+__all__ = ["Exit", "Failure", "is_expected", "told"]
 
 
 class Failure(Exception):  # noqa: N818 -- it is what happened, as in the client's errors
@@ -92,6 +65,8 @@ def _remedy(reason: str) -> str:
 
 
 def _refusal(error: EtcdError) -> tuple[str, Exit]:
+    if "HTTP request to an HTTPS server" in error.message:  # as Go says it, hence etcd and kvraft
+        return "the server speaks TLS there: write https://", Exit.NO_SERVER
     if error.status == 401 or error.code == 110:
         text = f"{error}: give --user NAME:PASSWORD, or set ETCDCTL_USERNAME, of a user that may do that"
         return text, Exit.NOT_ALLOWED

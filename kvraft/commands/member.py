@@ -145,10 +145,10 @@ async def _change(client: Client, method: str, path: str, peer_urls: str = "") -
     except EtcdError as error:
         if error.status < _SERVER_ERROR:
             raise
-        reasons = (
-            "there is no majority, a member does not answer (--strict-reconfig-check), or members differ in version"
-        )
-        raise Failure(f"the cluster does not do it: {error}: {reasons}; its leader's log says which") from None
+        raise Failure(
+            f"the cluster does not do it: {error}: there is no majority, a member does not answer or was never started "
+            f"(--strict-reconfig-check), or members differ in version; the log of {client.endpoints[0]} says which"
+        ) from None
 
 
 def _find(members: Sequence[Record], wanted: str) -> Record:

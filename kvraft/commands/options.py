@@ -28,7 +28,7 @@ VARIABLES: Final = {
     "user": ("ETCDCTL_USERNAME", "ETCDCTL_USER"),
 }
 """The first that is set and not empty counts."""
-_PASSWORD: Final = "ETCDCTL_PASSWORD"  # noqa: S105 -- the name of a variable
+PASSWORD: Final = "ETCDCTL_PASSWORD"  # noqa: S105 -- the name of a variable
 
 
 @final
@@ -116,7 +116,7 @@ class Given:
             return None
         name, colon, password = text.partition(":")
         if not colon:
-            password = self._environment.get(_PASSWORD, "") or _ask_password(name, source)
+            password = self._environment.get(PASSWORD, "") or _ask_password(name, source)
         if not name:
             raise Failure(f"{source}: a name is missing: write NAME:PASSWORD", Exit.WRONG_ARGUMENTS)
         return name, password
@@ -157,7 +157,7 @@ def _no_passphrase() -> str:
 
 def _ask_password(name: str, source: str) -> str:
     if not sys.stdin.isatty():
-        text = f"{source}: the password of {name} is missing: write NAME:PASSWORD, or set {_PASSWORD}"
+        text = f"{source}: the password of {name} is missing: write NAME:PASSWORD, or set {PASSWORD}"
         raise Failure(text, Exit.WRONG_ARGUMENTS)
     return getpass.getpass(f"Password of {name}: ", sys.stderr)
 
@@ -185,7 +185,7 @@ def global_options() -> list[click.Parameter]:
         option("key", "Its key, in PEM.", metavar="FILE", type=file),
         option(
             "user",
-            f"Who asks. Without a password, {_PASSWORD} counts, or it is asked for on a terminal; other users of this "
+            f"Who asks. Without a password, {PASSWORD} counts, or it is asked for on a terminal; other users of this "
             "host can see what stands on a command line.",
             metavar="NAME[:PASSWORD]",
         ),

@@ -4,6 +4,7 @@ Hosts and directories of the page become ports and directories of the test. `kvr
 serve; everything else runs to its end.
 """
 
+import json
 import os
 import re
 import shlex
@@ -91,6 +92,15 @@ class _Operator:
         member._process = process
         member.wait_ready()
 
+    def starts_with(self, environment_file: Path, member: Member) -> None:
+        """Start a member with what `kvraft member` printed, and beside it what every member is started with."""
+        self.variables = dict(re.findall(r'^(ETCD_\w+)="(.*)"$', environment_file.read_text(), re.MULTILINE))
+        listening = f"--listen-peer-urls={member.peer_url} --listen-client-urls={member.client_url}"
+        self.starts(
+            f"kvraft --data-dir={member.data_dir} {listening} --advertise-client-urls={member.client_url}", member
+        )
+        self.variables = {}
+
     def comes(self, number: int, name: str = "") -> Member:
         """A machine that the page names."""
         member = self.places[number] = self.cluster.more(name or f"n{number}")
@@ -144,3 +154,28 @@ def test_every_command_about_members_does_what_the_page_says(tmp_path: Path) -> 
         operator.starts(forces, first)
         assert _names(first) == ["n1"]
         assert first.http("GET", "/v2/keys/kept").status == 200
+
+
+def test_every_command_of_the_command_line_does_what_the_page_says(tmp_path: Path) -> None:
+    """Looking, adding, moving, replacing and removing."""
+    with Cluster(tmp_path / "cluster") as cluster:
+        operator = _Operator(cluster, tmp_path)
+        first, second, third = cluster.members
+        looks, changes, replaces = _blocks("## The command line")
+        shown = operator.types(looks)
+        assert shown.endswith("\nall is well\n")
+        assert all(member.name in shown for member in cluster.members)
+
+        fourth, sixth = operator.comes(4), operator.comes(6)
+        printed = operator.types(f"cd {tmp_path}\n{changes}")
+        assert json.loads(printed.splitlines()[0])["problems"] == []
+        assert f"member {third.name} " in printed
+        assert re.search(rf"^removed member {first.name} \(", printed, re.MULTILINE)
+        assert first.wait_exit() == 0
+        cluster.without(first)
+        operator.starts_with(tmp_path / "n4.env", fourth)
+        operator.types(f"cd {tmp_path}\n{replaces}")
+        operator.starts_with(tmp_path / "n6.env", sixth)
+        assert second.wait_exit() == 0
+        cluster.without(second)
+        assert _names(sixth) == ["n3", "n4", "n6"]

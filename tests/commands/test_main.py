@@ -10,7 +10,7 @@ import click
 import pytest
 
 from kvraft.commands import root, table
-from kvraft.commands.exits import MEANINGS, Exit
+from kvraft.commands.codes import MEANINGS, Exit
 from kvraft.commands.options import global_options
 from kvraft.settings.flag_table import FLAGS
 from kvraft.testing import ports
