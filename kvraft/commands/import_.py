@@ -199,6 +199,8 @@ class _Teller:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._bars is not None and self._bar is not None:
+            self._bars.remove_task(self._bar)
         self._stack.close()
 
     def phase(self, name: str, total: int | None) -> None:
