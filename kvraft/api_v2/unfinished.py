@@ -3,7 +3,9 @@
 The counterpart of `unread` for input. A connection takes part while it holds more than a small request needs: a head or
 a body whose end has not come, or requests sent ahead of an answer. While all of them together hold too much, whoever
 sends more is read no further, but for the oldest, so that one after the other is done; and those that could go on and
-do not are given up, the oldest first. So a client that sends as fast as it is read is delayed, never refused.
+do not are given up, the oldest first. So a client that sends as fast as it is read is delayed, never refused. The
+newest are read, too, a little at each look: who comes behind hundreds that never end is not kept until all of these are
+given up.
 """
 
 import asyncio
@@ -18,10 +20,14 @@ log = logs.get(__name__)
 SMALL_BYTES: Final = 16 << 10
 """A connection that holds no more takes no part: most requests are smaller, and thousands of these are little."""
 
-_LEFT: Final = 0.75
-"""Giving up goes on down to this share of the limit, and so far everybody is read again."""
+_LEFT: Final = 0.25
+"""Giving up goes on down to this share of the limit."""
+_FILLED: Final = 0.75
+"""Up to this share of the limit those that were held back are read again."""
 _OLDEST: Final = 16
 """So many are read however much is held: each ends or is given up."""
+_NEWEST: Final = 4
+"""And a read each of so many at every look: they are not what keeps others waiting, and hundreds may be before them."""
 _READ_BYTES: Final = 256 << 10
 """What one read of a connection may bring."""
 _LOOK_S: Final = 0.25
@@ -153,11 +159,12 @@ class Unfinished:
             self._saying = asyncio.get_running_loop().call_later(_SAY_S, self._say)
 
     def _read_again(self) -> None:
-        """The oldest in any case, then as many as there is room for, if each brings a whole read."""
-        room = max(0, int(_LEFT * self._bytes_max) - self.bytes) // _READ_BYTES
-        may = [connection for connection, held in islice(self._held.items(), _OLDEST) if held.held_back]
-        rest = (connection for connection, held in islice(self._held.items(), _OLDEST, None) if held.held_back)
-        may += islice(rest, max(0, room - len(may)))
+        """The oldest and the newest in any case, then by age as many as there is room for, if each brings a read."""
+        room = max(0, int(_FILLED * self._bytes_max) - self.bytes) // _READ_BYTES
+        may = [connection for connection in islice(self._held, _OLDEST) if self._held[connection].held_back]
+        rest = [connection for connection in islice(self._held, _OLDEST, None) if self._held[connection].held_back]
+        may += rest[-_NEWEST:]
+        may += rest[:-_NEWEST][: max(0, room - len(may))]
         for connection in may:
             held = self._held.get(connection)
             if held is not None and held.held_back:

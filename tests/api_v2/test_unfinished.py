@@ -65,7 +65,7 @@ class Client:
 
 
 async def test_the_oldest_that_do_not_go_on_are_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    """Down to three quarters of the limit, told in one line."""
+    """Down to a quarter of the limit, told in one line; who is behind hundreds of them comes next."""
     unfinished = Unfinished(10 * MIB)
     clients = [Client() for _ in range(20)]
     for client in clients:
@@ -78,12 +78,38 @@ async def test_the_oldest_that_do_not_go_on_are_given_up(caplog: pytest.LogCaptu
     unfinished.hold(clients[3], MIB)
     unfinished._look()
     # The fourth has just gone on.
-    assert [client.is_given_up for client in clients] == [True] * 3 + [False] + [True] * 3 + [False] * 13
-    assert unfinished.bytes == 15 * MIB // 2
+    assert [client.is_given_up for client in clients] == [True] * 3 + [False] + [True] * 13 + [False] * 3
+    assert unfinished.bytes == 5 * MIB // 2
     assert not small.is_given_up
     with caplog.at_level(logging.WARNING):
         unfinished.close()
     assert caplog.text.count("unfinished requests given up") == 1
+
+
+async def test_the_newest_is_done_behind_hundreds_that_never_end() -> None:
+    """It is read again with the first room that there is, and not after all of those before it."""
+    unfinished = Unfinished(16 * MIB)
+    stuck, sent = [Client() for _ in range(400)], dict[Client, int]()
+
+    def send(client: Client) -> None:
+        while client.is_read and not client.is_given_up and sent[client] < MIB:
+            sent[client] += MIB // 4
+            unfinished.hold(client, sent[client])
+
+    newest = Client()
+    for client in (*stuck, newest):
+        sent[client] = 0
+        send(client)
+    looks = 0
+    while sent[newest] < MIB:
+        unfinished._look()
+        for client in (*stuck, newest):
+            send(client)
+        looks += 1
+        assert looks <= 6
+    assert sum(client.is_given_up for client in stuck) < 40
+    assert unfinished.bytes <= 16 * MIB + 400 * MIB // 4
+    unfinished.close()
 
 
 async def test_who_sends_as_fast_as_it_is_read_is_never_given_up() -> None:
