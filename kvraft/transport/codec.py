@@ -124,10 +124,11 @@ def decode_message(data: bytes) -> list[Frame] | Fragment | GreetingRefused | Wo
     """
     message = pb.SessionMessage()
     _parse(message, data)
-    if message.frames:
+    frames = message.frames[:]  # a list: to go through protobuf's own container costs as much as all the rest
+    if frames:
         if message.HasField("fragment") or message.word:
             raise WireError("frames beside something else")
-        return [_frame(frame) for frame in message.frames]
+        return [_frame(frame) for frame in frames]
     if message.HasField("fragment"):
         part = message.fragment
         if not 0 < len(part.data) <= part.frame_bytes:
@@ -334,7 +335,7 @@ def _append_entries(body: pb.AppendEntries) -> AppendEntries:
         raise WireError("append behind index 0 with a term or hash")
     if prev_log_term > term or (prev_log_index and not prev_log_term):
         raise WireError(f"append of term {term} behind an entry of term {prev_log_term}")
-    entries = _entries(body.entries, prev_log_index, prev_log_term, term)
+    entries = _entries(body.entries[:], prev_log_index, prev_log_term, term)
     if notice and entries:
         raise WireError("append with entries that is a notice")
     return AppendEntries(term, prev_log_index, prev_log_term, prev_log_hash, entries, leader_commit, clock_ms, notice)
