@@ -187,7 +187,10 @@ class ServerStats:
         self._follower(member_id).add_failure()
 
     def _follower(self, member_id: int) -> FollowerStats:
-        return self._followers.setdefault(member_id, FollowerStats())
+        found = self._followers.get(member_id)
+        if found is None:
+            found = self._followers[member_id] = FollowerStats()
+        return found
 
     def self_stats(self, role: Role, leader_id: int) -> dict[str, object]:
         """/v2/stats/self."""
