@@ -79,6 +79,10 @@ def key_headers(cluster_id: int, etcd_index: int, raft_index: int, raft_term: in
     )
 
 
+headers_of_reads: Final = lru_cache(maxsize=1)(key_headers)
+"""`key_headers` for whoever only reads: the same lines until the next write."""
+
+
 def error_answer(error: EtcdError, cluster_id: int) -> Answer:
     """An error on /v2/keys: its index is its X-Etcd-Index too, and the raft headers stay away (etcd v2error.go)."""
     headers = b"%bX-Etcd-Index: %d\r\n" % (json_headers(cluster_id), error.index)

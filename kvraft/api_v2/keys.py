@@ -14,7 +14,7 @@ from kvraft.api_v2.backend import Abandon, Backend, Written
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import BUSY, DENIED, JUDGEMENTS_MAX, RESTLESS, Guard, Unknown
 from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, Write, parse_key_request
-from kvraft.api_v2.key_responses import error_answer, key_headers, written_answer
+from kvraft.api_v2.key_responses import error_answer, headers_of_reads, written_answer
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.watches import Grant, Watches
 from kvraft.keyspace.accounts import AccountsChanged
@@ -306,7 +306,7 @@ class Keys:
         if isinstance(node, EtcdError):
             self._fail(label, node, exchange)
             return
-        headers = key_headers(backend.cluster_id, keyspace.etcd_index, backend.raft_index, backend.raft_term)
+        headers = headers_of_reads(backend.cluster_id, keyspace.etcd_index, backend.raft_index, backend.raft_term)
         if isinstance(node, bytes):
             exchange.answer(Answer(200, headers, b"%b%b}\n" % (_GET, node)))
         elif exchange.is_head:
