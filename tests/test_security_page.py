@@ -11,9 +11,18 @@ CHECKLIST: Final = (
 )
 KNOWN: Final = (
     *("CVE-2018-1098", "CVE-2018-1099", "CVE-2018-16886", "CVE-2020-15106", "CVE-2020-15112", "CVE-2020-15113"),
-    *("CVE-2020-15114", "CVE-2020-15115", "CVE-2020-15136", "TOB-009", "TOB-012", "TOB-013", "TOB-015", "TOB-016"),
+    *("CVE-2020-15114", "CVE-2020-15115", "CVE-2020-15136", "TOB-009", "TOB-010", "TOB-011", "TOB-012", "TOB-013"),
+    *("TOB-014", "TOB-015", "TOB-016"),
     *("TOB-017", "CVE-2021-28235", "ADA-03", "CVE-2023-44487", "CVE-2023-45288", "GHSA-6vch-q96h-7gc3"),
-    *("GHSA-3wh4-j44w-pg92", "CVE-2026-33413", "CVE-2026-33343", "GHSA-xg4h-6gfc-h4m8", "#14571", "CVE-2017-5637"),
+    *(
+        "GHSA-3wh4-j44w-pg92",
+        "CVE-2026-33413",
+        "CVE-2026-33343",
+        "CVE-2026-44283",
+        "GHSA-xg4h-6gfc-h4m8",
+        "#14571",
+        "CVE-2017-5637",
+    ),
     *("consul-scripts", "aiohttp"),
 )
 """Findings of others, in the order of the page."""

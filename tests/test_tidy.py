@@ -290,6 +290,34 @@ def test_pure_rooms_draw_no_global_randomness() -> None:
     none_of(wrong)
 
 
+def test_nothing_that_comes_in_becomes_code_or_a_program() -> None:
+    """No pickle, no eval, no YAML that makes objects; and only what is for tests starts programs."""
+    makes_objects = {"pickle", "marshal", "shelve", "dill", "code", "codeop", "runpy"}
+    starts_programs = {"subprocess", "multiprocessing", "pty"}
+    calls = {"eval", "exec", "compile", "__import__"}
+    of_os = r"system|popen|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|fork|forkpty"
+    wrong = []
+    for path in python_files("kvraft"):
+        forbidden = (
+            makes_objects if path.is_relative_to(ROOT / "kvraft" / "testing") else makes_objects | starts_programs
+        )
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            elif isinstance(node, ast.Call):
+                said = ast.unparse(node.func)
+                if said in calls or re.fullmatch(
+                    rf"(os\.({of_os})|.*\.create_subprocess_\w+|yaml\.((full_|unsafe_)?load|load_all|(Full|Unsafe)?Loader))",
+                    said,
+                ):
+                    wrong.append(f"{place(path, node.lineno)}: {said}")
+            wrong += [f"{place(path, node.lineno)}: {name}" for name in names if name.partition(".")[0] in forbidden]  # type: ignore[attr-defined] # imports have lines
+    none_of(wrong)
+
+
 def test_clocks_are_read_in_clock_py_only() -> None:
     """Two clocks, one room; `datetime` may format what it is given, and an event loop's time is a clock too."""
     wrong = []

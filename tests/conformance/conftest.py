@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conformance import systems
+from tests.conformance.differential.pair import pair
 from tests.conformance.long_runs import LongRuns, long_runs
 from tests.conformance.scene import WATCHER
+from tests.conformance.secure_place import SecurePlace
 from tests.conformance.systems import System
 
 
@@ -53,6 +55,21 @@ def subject_with_auth() -> Iterator[System]:
             systems.DECIDED_WITHIN_S,
         )
         yield system
+
+
+@pytest.fixture(scope="session")
+def secure_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecurePlace]:
+    """Three members of each with TLS and auth on, at the same index, their windows of history full."""
+    made = SecurePlace(tmp_path_factory.mktemp("certificates"))
+    with (
+        systems.etcd(3, made.secured) as oracle,
+        systems.subject(3, made.secured) as subject,
+        pair(oracle, subject) as opened,
+    ):
+        made.servers = opened
+        opened.reset(above=systems.HISTORY_SIZE)
+        made.enable()
+        yield made
 
 
 @pytest.fixture(scope="session", params=["etcd", "subject", "subject_of_three"])

@@ -4,21 +4,13 @@ Everything that the plain tests do with it is done again, over TLS, by root with
 with few rights, whom his certificate names. Outputs, errors and exit codes are etcd's.
 """
 
-import json
-import ssl
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from kvraft.testing.certificates import Authority
-from kvraft.testing.certificates import Pair as Certificate
-from tests.conformance import systems
-from tests.conformance.differential.pair import Pair, pair
 from tests.conformance.etcdctl import Etcdctl, agree
 from tests.conformance.membership import wait_addable
-from tests.conformance.systems import HISTORY_SIZE
+from tests.conformance.secure_place import LIMITED, ROOT, SecurePlace
 from tests.conformance.test_etcdctl import (
     AUTH,
     SCRIPTS,
@@ -31,7 +23,6 @@ from tests.conformance.test_etcdctl import (
     test_watch_prints_the_next_event_and_ends,
 )
 from tests.conformance.test_etcdctl_members import ADDS, REMOVALS, UPDATES
-from tests.conformance.wire import Request
 
 __all__ = [
     "test_a_command_prints_and_exits_as_with_etcd",
@@ -46,77 +37,15 @@ __all__ = [
 
 pytestmark = [pytest.mark.slow, pytest.mark.landing, pytest.mark.timeout(300)]
 
-ROOT: Final = "root:of-the-tree"
-LIMITED: Final = "gardener"
-RIGHTS: Final = {
-    "kv": {"read": ["/a*", "/d/*", "/queue*", "/e*", "/"], "write": ["/a", "/d/*", "/queue/*", "/e*", "/letterbox/*"]}
-}
-ACCOUNTS: Final[tuple[tuple[str, dict[str, object]], ...]] = (
-    ("users/root", {"user": "root", "password": ROOT.partition(":")[2]}),
-    ("roles/garden", {"role": "garden", "permissions": RIGHTS}),
-    (f"users/{LIMITED}", {"user": LIMITED, "password": "spade", "roles": ["garden"]}),
-    ("roles/guest", {"role": "guest", "permissions": {"kv": {"read": ["/public/*"], "write": []}}}),
-    ("enable", {}),
-)
 
-
-class Place:
-    """Three members of each, and the certificates."""
-
-    def __init__(self, directory: Path) -> None:
-        self.ca: Final = Authority(directory)
-        self.other: Final = Authority(directory / "other", "other")
-        self.certificate_of: Final = {
-            name: self.ca.issue(name, hosts=()) for name in ("root", LIMITED, "no user of this name")
-        }
-        server, root = self.ca.issue("server"), self.certificate_of["root"]
-        context = ssl.create_default_context(cafile=self.ca.ca_file)
-        context.load_cert_chain(root.cert_file, root.key_file)
-        flags = {"cert-file": server.cert_file, "key-file": server.key_file, "trusted-ca-file": self.ca.ca_file}
-        self.secured: Final = systems.Secured({**flags, "client-cert-auth": "true"}, context)
-        self.servers: Pair
-
-    def tools(self, shown: str = "no user of this name", login: str | None = None) -> tuple[Etcdctl, Etcdctl]:
-        """The command for each of the two."""
-        options = [*self.options(self.certificate_of[shown]), *(() if login is None else ("--username", login))]
-        return Etcdctl(self.servers.oracle, *options), Etcdctl(self.servers.subject, *options)
-
-    def options(self, certificate: Certificate) -> list[str]:
-        """What tells etcdctl of a certificate, and whom to believe."""
-        files = certificate.cert_file, certificate.key_file
-        return ["--ca-file", self.ca.ca_file, "--cert-file", files[0], "--key-file", files[1]]
-
-    def enable(self) -> None:
-        """Make the users and turn auth on."""
-        for path, body in ACCOUNTS:
-            sent = Request("PUT", f"/v2/auth/{path}".encode(), json.dumps(body).encode())
-            assert {answer.status for answer in self.servers.ask(sent)} <= {200, 201}, path
-        self.servers.align()
-
-    def disable(self) -> None:
-        """Turn auth off, and forget everybody."""
-        for path in ("enable", "users/root", f"users/{LIMITED}", "roles/garden", "roles/guest"):
-            answers = self.servers.ask(Request("DELETE", f"/v2/auth/{path}".encode()))
-            assert {answer.status for answer in answers} <= {200}, (path, answers)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Auth is on, and both are at the same index, their windows of history full."""
-    made = Place(tmp_path_factory.mktemp("certificates"))
-    with (
-        systems.etcd(3, made.secured) as oracle,
-        systems.subject(3, made.secured) as subject,
-        pair(oracle, subject) as opened,
-    ):
-        made.servers = opened
-        opened.reset(above=HISTORY_SIZE)
-        made.enable()
-        yield made
+@pytest.fixture
+def place(secure_place: SecurePlace) -> SecurePlace:
+    """Shared, with a shorter name."""
+    return secure_place
 
 
 @pytest.fixture
-def both(place: Place) -> tuple[Etcdctl, Etcdctl]:
+def both(place: SecurePlace) -> tuple[Etcdctl, Etcdctl]:
     """The command for each of the two, by root, on empty stores with equal indices."""
     place.servers.reset()
     tools = place.tools(login=ROOT)
@@ -134,7 +63,9 @@ BY_PASSWORD: Final = ("get", "rmdir", "cluster")
     [*((name, True) for name in SCRIPTS), *((name, False) for name in BY_PASSWORD)],
     ids=[*SCRIPTS, *(f"{name} by password" for name in BY_PASSWORD)],
 )
-def test_somebody_with_few_rights_is_told_what_etcd_tells_him(place: Place, name: str, by_certificate: bool) -> None:
+def test_somebody_with_few_rights_is_told_what_etcd_tells_him(
+    place: SecurePlace, name: str, by_certificate: bool
+) -> None:
     """Every command, allowed or not: by his password under a certificate of nobody, or by his certificate alone."""
     place.servers.reset()
     tools = place.tools(LIMITED) if by_certificate else place.tools(login=f"{LIMITED}:spade")
@@ -143,7 +74,7 @@ def test_somebody_with_few_rights_is_told_what_etcd_tells_him(place: Place, name
     assert refused or name == "cluster", "which asks for what everybody may, and by somebody else's name"
 
 
-def test_who_may_write_and_not_read_is_shown_no_value_and_etcdctl_lives(place: Place) -> None:
+def test_who_may_write_and_not_read_is_shown_no_value_and_etcdctl_lives(place: SecurePlace) -> None:
     """etcd shows him the value that he has removed; here the answer still is one that etcdctl can print."""  # noqa: D403 -- its name
     place.servers.reset()
     agree(place.tools(login=ROOT), "set /letterbox/k secret\nmkdir /letterbox/d")
@@ -154,7 +85,7 @@ def test_who_may_write_and_not_read_is_shown_no_value_and_etcdctl_lives(place: P
         assert (expected.exit_code, expected.stderr) == (0, "")
 
 
-def test_nobody_and_who_is_wrong_are_told_what_etcd_tells_them(place: Place) -> None:
+def test_nobody_and_who_is_wrong_are_told_what_etcd_tells_them(place: SecurePlace) -> None:
     """A wrong password, nobody's name, a certificate of nobody; and without a certificate, or with a wrong one."""
     place.servers.reset()
     script = "get /a\nset /public/x 1\nls /\nuser list\nauth disable\nmember list\ncluster-health\nmember remove 123"
@@ -176,7 +107,7 @@ def test_nobody_and_who_is_wrong_are_told_what_etcd_tells_them(place: Place) -> 
             assert outcome.exit_code != 0
 
 
-def test_users_and_roles_are_managed_over_tls_as_with_etcd(place: Place) -> None:
+def test_users_and_roles_are_managed_over_tls_as_with_etcd(place: SecurePlace) -> None:
     """`user`, `role`, `auth` from nothing on, auth being turned on and off on the way."""
     place.disable()
     try:
@@ -186,7 +117,7 @@ def test_users_and_roles_are_managed_over_tls_as_with_etcd(place: Place) -> None
         place.enable()
 
 
-def test_members_are_changed_over_tls_as_with_etcd(place: Place) -> None:
+def test_members_are_changed_over_tls_as_with_etcd(place: SecurePlace) -> None:
     """Every use of `member`, and every way in which it fails, by root; and by somebody who is not."""
     for server in place.servers.both:
         wait_addable(server)

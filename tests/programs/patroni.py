@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar, final
 
@@ -65,6 +65,8 @@ class Server:
     rest_port: int
     etcd_hosts: Sequence[str]
     """`address:port` of the members that it is told of; it learns of others by itself."""
+    etcd_options: Mapping[str, str]
+    """How it asks them, where that is not plain HTTP without a user; in Patroni's words."""
     _patroni: subprocess.Popen[bytes] | None = None
 
     @property
@@ -175,7 +177,7 @@ class Server:
             "scope": SCOPE,
             "name": self.name,
             "restapi": {"listen": f"{LOOPBACK}:{self.rest_port}", "connect_address": f"{LOOPBACK}:{self.rest_port}"},
-            "etcd": {"hosts": list(self.etcd_hosts)},
+            "etcd": {"hosts": list(self.etcd_hosts), **self.etcd_options},
             "bootstrap": {
                 "dcs": shared,
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
@@ -219,7 +221,13 @@ def as_postgres(home: pathlib.Path) -> list[str]:
 class Patroni:
     """Three servers that elect a primary through the members of a cluster under test. Killed on exit."""
 
-    def __init__(self, directory: pathlib.Path, ports: Sequence[int], etcd_hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        ports: Sequence[int],
+        etcd_hosts: Sequence[str],
+        etcd_options: Mapping[str, str] | None = None,
+    ) -> None:
         """Lay them out in a directory, with six ports.
 
         Raises:
@@ -228,7 +236,14 @@ class Patroni:
         if not PACKAGES.is_dir():
             raise PatroniError(f"{PACKAGES.name} is missing: run `make conformance`")
         self.servers: Final = tuple(
-            Server(f"pg{number}", directory / f"pg{number}", ports[number - 1], ports[number + 2], etcd_hosts)
+            Server(
+                f"pg{number}",
+                directory / f"pg{number}",
+                ports[number - 1],
+                ports[number + 2],
+                etcd_hosts,
+                etcd_options or {},
+            )
             for number in range(1, 4)
         )
 

@@ -1,7 +1,9 @@
 """Patroni 4 minds three PostgreSQL servers through three members, while both are killed and replaced."""
 
+import json
 import pathlib
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import pytest
 
 from kvraft.testing import ports
-from kvraft.testing.cluster import Cluster
+from kvraft.testing.certificates import Authority
+from kvraft.testing.cluster import Cluster, Program
 from kvraft.testing.plugin import ClusterFactory
 from tests.jepsen_like.roster import Roster
 from tests.programs.patroni import TTL_S, Patroni, PrimaryWatch, Server, Writer
@@ -70,13 +73,70 @@ def test_patroni_never_has_two_leaders_while_everything_is_killed_and_moved(
     assert not watch.overlaps()
 
 
+def test_patroni_keeps_its_lock_over_tls_as_a_user_with_few_rights(
+    tmp_path: pathlib.Path, public_directory: pathlib.Path
+) -> None:
+    """By certificate, CA and password, where guests may do nothing: bootstrap, both leaders killed, a new primary."""
+    ca = Authority(tmp_path / "ca")
+    served, shown, root = ca.issue("server"), ca.issue("client", hosts=()), ca.issue("root", hosts=())
+    as_root = ssl.create_default_context(cafile=ca.ca_file)
+    as_root.load_cert_chain(root.cert_file, root.key_file)
+    flags = {
+        "cert-file": served.cert_file,
+        "key-file": served.key_file,
+        "trusted-ca-file": ca.ca_file,
+        "client-cert-auth": "true",
+        "auth-guest": "none",
+    }
+    user = {"user": "patroni", "password": "p:ss word", "roles": ["patroni"]}
+    reserved = ports.reserve(6)
+    with Cluster(tmp_path / "cluster", program=Program(flags=flags, client_tls=as_root)) as cluster:
+        rights = {"kv": {"read": ["/service/*"], "write": ["/service/*"]}}
+        for path, body in (
+            ("users/root", {"user": "root", "password": "of the certificate"}),
+            ("roles/patroni", {"role": "patroni", "permissions": rights}),
+            ("users/patroni", user),
+            ("enable", None),
+        ):
+            answer = cluster.members[0].http("PUT", f"/v2/auth/{path}", body=json.dumps(body).encode())
+            assert answer.status in {200, 201}, answer
+        options = {
+            "protocol": "https",
+            "cacert": ca.ca_file,
+            "cert": shown.cert_file,
+            "key": shown.key_file,
+            "username": "patroni",
+            "password": str(user["password"]),
+        }
+        hosts = [url.removeprefix("https://") for url in cluster.client_urls]
+        with (
+            Patroni(public_directory, reserved.ports, hosts, options) as patroni,
+            PrimaryWatch(patroni.servers) as watch,
+        ):
+            first = patroni.primary(BOOTSTRAP_S)
+            patroni.wait_for_replicas(2, BOOTSTRAP_S)
+            assert holder_of_lock(cluster) == first.name
+            first.sql("CREATE TABLE numbers (number bigint PRIMARY KEY)")
+            with Writer(patroni.servers) as writer:
+                wait_for_rows(patroni, writer, 20)
+                kill_both_leaders(cluster, first)
+                second = patroni.primary(FAILOVER_S, other_than=first)
+                wait_for_rows(patroni, writer, 20)
+            rows = {int(row) for row in second.sql("SELECT number FROM numbers").split()}
+            assert set(writer.acknowledged) - rows == set()
+        assert not watch.overlaps()
+        for member in cluster.running:
+            assert "rejected connection" not in member.log_text()
+    reserved.release()
+
+
 def holder_of_lock(cluster: Cluster) -> object:
     return lock(cluster)["value"]
 
 
 def lock(cluster: Cluster) -> dict[str, Any]:
     """The node that Patroni's primary renews, by a member that serves now."""
-    node: dict[str, Any] = cluster.members[0].http("GET", "/v2/keys/service/kvraft/leader?quorum=true").json()["node"]
+    node: dict[str, Any] = cluster.running[0].http("GET", "/v2/keys/service/kvraft/leader?quorum=true").json()["node"]
     return node
 
 

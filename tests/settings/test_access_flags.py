@@ -39,6 +39,10 @@ def test_each_of_them_can_be_asked_for() -> None:
             ("--insecure=false", "--listen-metrics-urls=http://0.0.0.0:7"),
             "--insecure=false: http://0.0.0.0:7: reached over a network, and without TLS: use https or loopback",
         ),
+        (
+            ("--insecure=false", "--listen-peer-urls=http://192.0.2.1:6"),
+            "--insecure=false: http://192.0.2.1:6: reached over a network, and without TLS: use https or loopback",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], line: str) -> None:
