@@ -20,6 +20,7 @@ failover.py         how long nobody's write is acknowledged after a leader's dea
 
 The kill rounds, many clients against one kind of fault on loopback:
 clients.py          64 clients that write and note down every outcome
+backups.py          backups of every member meanwhile, and clusters that go on from one
 watch_logs.py       one watcher a member that keeps every event it is sent
 kill_rounds.py      kill -9 while they write
 check.py            the judge: reads the directory and nothing else; imports nothing of kvraft or of the writers

@@ -53,12 +53,25 @@ Nemesis = Callable[[Cluster, Outcome], Awaitable[None]]
 """What is done to the members while clients write."""
 
 
-async def run(cluster: Cluster, directory: Path, nemesis: Nemesis, *, writes: int, seed: int) -> Outcome:
-    """Run clients and watchers beside the nemesis on a started cluster, until `writes` too, then dump every member."""
+async def run(
+    cluster: Cluster,
+    directory: Path,
+    nemesis: Nemesis,
+    *,
+    writes: int,
+    seed: int,
+    first_index: int = 0,
+    first_client: int = 0,
+) -> Outcome:
+    """Run clients and watchers beside the nemesis on a started cluster, until `writes` too, then dump every member.
+
+    On a cluster that goes on with what another one has left behind, watchers begin with its `first_index`, and clients
+    are numbered behind those of before, so that no value comes twice.
+    """
     outcome = Outcome()
     stop = asyncio.Event()
     began = time.monotonic()
-    first_index = cluster.members[0].http("GET", "/v2/keys/").etcd_index + 1
+    first_index = first_index or cluster.members[0].http("GET", "/v2/keys/").etcd_index + 1
     watch_logs = [
         WatchLog([member.client_url], directory / f"watch-{member.name}.jsonl", first_index)
         for member in cluster.members
@@ -66,7 +79,7 @@ async def run(cluster: Cluster, directory: Path, nemesis: Nemesis, *, writes: in
     watching = [asyncio.create_task(watch_log.run()) for watch_log in watch_logs]
     clients = [
         Client(number, cluster.client_urls, seed, outcome.tally, directory / f"history-{number}.jsonl")
-        for number in range(CLIENTS)
+        for number in range(first_client, first_client + CLIENTS)
     ]
     writing = [asyncio.create_task(client.run(stop)) for client in clients]
     try:
