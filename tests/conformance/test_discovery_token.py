@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import shutil
 import signal
+import ssl
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from kvraft import ids
 from kvraft.testing import ports
-from kvraft.testing.cluster import Cluster, Kind, Member
+from kvraft.testing.certificates import Authority
+from kvraft.testing.cluster import Cluster, Kind, Member, Program
 from tests.programs import etcd_discovery
 
 pytestmark = [pytest.mark.slow, pytest.mark.landing]
@@ -101,6 +103,31 @@ def _answers(member: Member) -> bool:
     with contextlib.suppress(OSError, http.client.HTTPException):
         return member.http("GET", "/v2/keys/a").status == 200
     return False
+
+
+@pytest.mark.parametrize("kind", ["etcd", "kvraft"])
+def test_service_of_https_is_believed_by_the_system_s_authorities(kind: Kind, tmp_path: Path) -> None:
+    """Or by those that SSL_CERT_FILE names, by Go's programs as by ours; by no flag of either."""
+    authority = Authority(tmp_path / "certificates")
+    pair = authority.issue("service")
+    trust = ssl.create_default_context(cafile=authority.ca_file)
+    program = Program("kvraft", {"cert-file": pair.cert_file, "key-file": pair.key_file}, client_tls=trust)
+    with (
+        Cluster(tmp_path / "service", size=1, program=program) as service_cluster,
+        contextlib.ExitStack() as stack,
+    ):
+        [server] = service_cluster.members
+        assert server.http("PUT", f"{TOKEN}/_config/size", form={"value": "1"}).status == 201
+        cluster = stack.enter_context(newcomers(tmp_path, kind, f"{server.client_url}{TOKEN}", 1))
+        [member] = cluster.members
+        if kind == "kvraft":
+            member.start()
+            member.wait_for("a retry", lambda: "retry connecting" in member.log_text(), 20)
+            assert "certificate verify failed" in member.log_text()
+            member.kill()
+        member.program = Program(kind, environment={"SSL_CERT_FILE": str(authority.ca_file)})
+        member.start()
+        member.wait_ready()
 
 
 def test_member_that_lost_its_disk_finds_the_others_again(tmp_path: Path) -> None:
