@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from kvraft import ids
-from kvraft.discovery import founders
+from kvraft.discovery import founders, registry
 from kvraft.discovery.interfaces import (
     Answer,
     DiscoveryError,
@@ -242,6 +242,15 @@ def test_two_registrations_of_one_name_end_the_start() -> None:
     service.put(key(2), "n1=http://10.0.0.2:2380")
     with pytest.raises(DiscoveryError, match=r"^discovery: found duplicate name: n1 has registered more than once"):
         found(service)
+
+
+def test_size_is_no_member_where_a_service_lists_it() -> None:
+    """Hidden keys are not listed by etcd, but may be by what answers in its place."""
+    nodes = [{"key": "/t/_config", "dir": True, "createdIndex": 3}, {"key": "/t/1f", "value": "a=b", "createdIndex": 4}]
+    answer = Answer(200, {"node": {"key": "/t", "nodes": nodes}}, is_empty=False, index=9)
+    seats = registry.read_seats(answer, 3)
+    assert [seat.member for seat in seats.taken] == ["1f"]
+    assert seats.index == 9
 
 
 @pytest.mark.parametrize(
