@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -30,6 +31,8 @@ _TITLES: Final = (
     "URL",
 )
 _NUMBERS: Final = ("INDEX", "LAG", "HISTORY FROM", "LOG", "DISK", "FREE")
+_DISPENSABLE: Final = ("URL", "HISTORY FROM", "VERSION", "CERTIFICATE", "DISK")
+"""What is left out where a terminal is too narrow for all, the first of them first."""
 _FAR_BEHIND: Final = 1000
 """Entries; a follower of a busy leader is a few dozen behind at any moment."""
 _SOON_DAYS: Final = 30
@@ -64,7 +67,7 @@ async def command(call: Call, *, watch: bool, interval: float) -> Exit:
     if call.out.is_json:
         call.out.json(as_json(cluster))
     else:
-        call.out.console.print(shown(cluster))
+        call.out.console.print(shown(cluster, call.out.console.width))
     return Exit.NOT_WELL if cluster.problems else Exit.DONE
 
 
@@ -89,7 +92,7 @@ async def _watch(call: Call, interval: float) -> None:
                 view: Any = {"problems": [told(error)[0]]}
                 picture: RenderableType = told(error)[0]
             else:
-                view, picture = as_json(cluster), shown(cluster)
+                view, picture = as_json(cluster), shown(cluster, call.out.console.width)
             if call.out.is_json:
                 call.out.json(view)
             elif live is not None:
@@ -112,7 +115,7 @@ def as_json(cluster: ClusterView) -> dict[str, Any]:
     }
 
 
-def shown(cluster: ClusterView) -> "RenderableType":
+def shown(cluster: ClusterView, columns: int) -> "RenderableType":
     """The view for people: a line about the cluster, a row a member, and what is wrong."""
     from rich.console import Group  # noqa: PLC0415 -- --json needs no rich
     from rich.text import Text  # noqa: PLC0415 -- the same
@@ -122,9 +125,24 @@ def shown(cluster: ClusterView) -> "RenderableType":
     problems = [Text(printable(problem), style="bold red") for problem in cluster.problems]
     well = Text("all is well", style="green")
     rows = [_row(cluster, member) for member in cluster.members]
-    return Group(
-        Text(printable(_summary(cluster))), "", table(_TITLES, rows, right=_NUMBERS), "", *(problems or [well])
-    )
+    left_out = too_wide(rows, columns)
+    kept = [at for at, title in enumerate(_TITLES) if title not in left_out]
+    made = table([_TITLES[at] for at in kept], [[row[at] for at in kept] for row in rows], right=_NUMBERS)
+    note = [Text(f"no room for {', '.join(left_out)}", style="dim")] * bool(left_out)
+    return Group(Text(printable(_summary(cluster))), "", made, *note, "", *(problems or [well]))
+
+
+def too_wide(rows: Sequence[Sequence[Cell]], columns: int) -> list[str]:
+    """The columns to be left out, so that a row stays a line on a terminal of so many columns."""
+    texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows]
+    widths = {title: max(map(len, (title, *column))) + 2 for title, *column in zip(_TITLES, *texts, strict=True)}
+    left_out: list[str] = []
+    for title in _DISPENSABLE:
+        if sum(widths.values()) - 2 <= columns:
+            break
+        del widths[title]
+        left_out.append(title)
+    return left_out
 
 
 def _summary(cluster: ClusterView) -> str:
@@ -132,7 +150,7 @@ def _summary(cluster: ClusterView) -> str:
     answering = [member.status for member in cluster.members if member.status]
     facts = answering[0] if cluster.leader is None or cluster.leader.status is None else cluster.leader.status
     leader = cluster.leader.title if cluster.leader else "nobody"
-    parts = [f"cluster {facts['clusterId']}", f"{len(answering)} of {len(cluster.members)} members answer"]
+    parts = [f"cluster {facts['clusterId']}", f"{len(answering)} of {len(cluster.members)} answer"]
     parts += [f"{leader} leads in term {facts.get('term', '?')}", f"etcd index {facts.get('etcdIndex', '?')}"]
     return ", ".join(parts)
 

@@ -23,12 +23,12 @@ COLUMNS: Final = 150
 PICTURE: Final = pathlib.Path(__file__).parents[2] / "docs" / "kvraft-status.svg"
 
 
-def shown_at_a_terminal(command: str, endpoints: str) -> str:
+def shown_at_a_terminal(command: str, endpoints: str, columns: int) -> str:
     """What a command prints where it may use colours."""
     ours, theirs = pty.openpty()
-    environment = {name: text for name, text in os.environ.items() if name != "NO_COLOR"} | {
+    environment = os.environ | {
         "TERM": "xterm-256color",
-        "COLUMNS": str(COLUMNS),
+        "COLUMNS": str(columns),
         "ETCDCTL_ENDPOINTS": endpoints,
     }
     words = [sys.executable, "-m", *command.split()]
@@ -48,12 +48,13 @@ def shown_at_a_terminal(command: str, endpoints: str) -> str:
 
 def main() -> None:
     """Record, and write the picture."""
+    os.environ.pop("NO_COLOR", None)
     with pathlib.Path(os.devnull).open("w", encoding="utf-8") as nowhere, tempfile.TemporaryDirectory() as directory:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, legacy_windows=False)
 
         def types(command: str) -> None:
             console.print(Text("$ ", style="bold") + Text(command))
-            console.print(Text.from_ansi(shown_at_a_terminal(command, endpoints)))
+            console.print(Text.from_ansi(shown_at_a_terminal(command, endpoints, COLUMNS)))
 
         with Cluster(pathlib.Path(directory) / "cluster") as cluster:
             endpoints = ",".join(member.client_url for member in cluster.members)

@@ -1,5 +1,6 @@
 """`kvraft status`, on a member without Raft and disk, on what is no kvraft, and on views that no test can have."""
 
+import html
 import json
 import signal
 import subprocess
@@ -10,12 +11,13 @@ import pytest
 
 from kvraft.commands.cluster_view import ClusterView, MemberView, _problems, days_left
 from kvraft.commands.exits import Exit
-from kvraft.commands.status import _certificate, _size, as_json
+from kvraft.commands.status import _TITLES, _certificate, _row, _size, as_json, too_wide
 from kvraft.testing import ports
 from tests.api_v2.conftest import Served
 from tests.api_v2.memory_backend import CLUSTER_ID, MEMBER_ID
 from tests.commands.conftest import Background, Run
 from tests.commands.fake_etcd import fake_etcd
+from tests.commands.recording import COLUMNS, PICTURE, shown_at_a_terminal
 
 DAY_S = 86_400
 
@@ -25,7 +27,7 @@ def test_healthy_cluster_is_a_table_and_exit_code_0(run: Run, served: Served) ->
     ran = run("status", "--endpoints", served.url)
     assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
     summary, _, titles, row, _, verdict = ran.stdout.splitlines()
-    assert summary == f"cluster {CLUSTER_ID:x}, 1 of 1 members answer, g leads in term 2, etcd index 3"
+    assert summary == f"cluster {CLUSTER_ID:x}, 1 of 1 answer, g leads in term 2, etcd index 3"
     assert titles.split()[:5] == ["NAME", "ROLE", "VERSION", "INDEX", "LAG"]
     assert row.split()[:6] == ["g", "leader", "kvraft", "0.1.0", "7", "0"]
     assert "4.0 KiB" in row and "3.0 MiB" in row and "5.0 GiB" in row and "none" in row
@@ -76,7 +78,7 @@ def test_member_that_does_not_answer_and_one_that_was_never_started(run: Run, ba
         shown = json.loads(run("status", "--json", "--endpoints", url).stdout)
     reservation.release()
     assert ran.exit_code == Exit.NOT_WELL
-    assert "1 of 3 members answer" in ran.stdout
+    assert "1 of 3 answer" in ran.stdout
     lines = ran.stdout.splitlines()
     assert lines[-2:] == ["3 has never been started", f"two does not answer: {dead}: connection refused"]
     assert any(line.split()[:3] == ["two", "no", "answer"] for line in lines)
@@ -194,3 +196,33 @@ def test_certificates_show_the_first_to_end() -> None:
     cell = _certificate({"certificates": ends})
     assert cell[0].startswith("2198-01-01, ") and cell[1] == ""
     assert _certificate({})[0] == "?"
+
+
+def test_narrow_terminal_gets_rows_of_one_line_each() -> None:
+    """Columns are left out, those first that are least missed, until a row fits; names and lags stay."""
+    sizes = {"logBytes": 1023 << 20, "diskUsedBytes": 1023 << 20, "diskFreeBytes": 1023 << 30, "historyStart": 123_456}
+    members = [_member("n1", role="leader", commitIndex=100, version="0.1.0", certificates=[], **sizes)] * 3
+    rows = [_row(ClusterView(members), member) for member in members]
+    assert too_wide(rows, 10_000) == []
+    assert too_wide(rows, 110) == ["URL"]
+    assert too_wide(rows, 80) == ["URL", "HISTORY FROM", "VERSION"]
+    assert too_wide(rows, 20) == ["URL", "HISTORY FROM", "VERSION", "CERTIFICATE", "DISK"]
+
+
+@pytest.mark.landing
+def test_colours_are_for_terminals_and_for_those_who_want_them(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal gets some, one with NO_COLOR none; and on 80 columns no row is folded."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[32mleader" in shown_at_a_terminal("kvraft status", served.url, COLUMNS)
+    narrow = shown_at_a_terminal("kvraft status", served.url, 80)
+    assert "no room for URL, HISTORY FROM" in narrow
+    assert len(narrow.splitlines()) == 7, narrow
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[32m" not in shown_at_a_terminal("kvraft status", served.url, COLUMNS)
+
+
+def test_picture_in_the_documents_is_of_this_table() -> None:
+    """If this fails: `tools/record`."""
+    picture = html.unescape(PICTURE.read_text()).replace("\xa0", " ")
+    assert [title for title in _TITLES if title not in picture] == []
+    assert "3 of 3 answer" in picture and "2 of 3 answer" in picture
