@@ -67,6 +67,9 @@ def _remedy(reason: str) -> str:
 def _refusal(error: EtcdError) -> tuple[str, Exit]:
     if "HTTP request to an HTTPS server" in error.message:  # as Go says it, hence etcd and kvraft
         return "the server speaks TLS there: write https://", Exit.NO_SERVER
+    if "404 page not found" in error.message:  # the same
+        text = "something without the v2 API answers there: give a member's client URL; etcd 3 needs --enable-v2"
+        return text, Exit.NO_SERVER
     if error.status == 401 or error.code == 110:
         text = f"{error}: give --user NAME:PASSWORD, or set ETCDCTL_USERNAME, of a user that may do that"
         return text, Exit.NOT_ALLOWED

@@ -47,6 +47,9 @@ def run(arguments: Sequence[str]) -> int:
     """`main` as a process: Ctrl-C ends what is under way in order, and a terminal that closes takes it along."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed, so whoever called wants nothing from it
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115 -- until the end
     return main(arguments)
 
 

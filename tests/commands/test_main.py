@@ -1,5 +1,6 @@
 """What all subcommands have in common: help, wrong arguments, failures, and who imports what."""
 
+import asyncio
 import json
 import pathlib
 import subprocess
@@ -15,7 +16,7 @@ from kvraft.commands.options import global_options
 from kvraft.settings.flag_table import FLAGS
 from kvraft.testing import ports
 from tests.api_v2.conftest import Served
-from tests.commands.conftest import Run
+from tests.commands.conftest import Background, Run
 
 
 def every_command() -> Iterator[tuple[str, ...]]:
@@ -173,3 +174,33 @@ def test_reader_that_stops_is_no_error() -> None:
         ["bash", "-c", f"({command}) | true"], capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.stderr.strip() in {"0", str(int(Exit.NOBODY_READS))}
+
+
+def test_server_without_the_api_is_told(run: Run, background: Background) -> None:
+    """As at a peer port, or at an etcd 3 without --enable-v2, which say so in Go's words."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n")
+        writer.close()
+
+    server = background.do(asyncio.start_server(refuse, "127.0.0.1", 0))
+    ran = run("member", "list", f"--endpoints=127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    background.loop.call_soon_threadsafe(server.close)
+    assert (ran.exit_code, ran.stdout) == (Exit.NO_SERVER, "")
+    assert "give a member's client URL; etcd 3 needs --enable-v2" in ran.stderr
+
+
+def test_closed_standard_streams_are_no_traceback(served: Served) -> None:
+    """A cron job may have none of the three."""
+    command = f"{sys.executable} -m kvraft member list --endpoints {served.url} <&- >&- 2>&-"
+    ended = subprocess.run(["bash", "-c", command], check=False, timeout=60)
+    assert ended.returncode == Exit.DONE
+
+
+def test_full_disk_is_told(served: Served) -> None:
+    """What could not be written is not called done."""
+    command = f"{sys.executable} -m kvraft member list --json --endpoints {served.url} > /dev/full"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == Exit.REFUSED
+    assert ended.stderr == "kvraft: stdout: No space left on device\n"
