@@ -8,12 +8,13 @@ from kvraft.logs import LogSettings
 from kvraft.settings.flags import Given, one_line
 
 _LEVELS: Final = {**logs.LEVELS, "panic": logging.ERROR, "fatal": logging.ERROR}
-_ROOMS: Final = ("*", "api_v2", "keyspace", "member", "raft", "settings", "start", "storage", "transport")
+_ROOMS: Final = ("*", "api_v2", "keyspace", "member", "proxy", "raft", "settings", "start", "storage", "transport")
 _ROOM_OF_PACKAGE: Final = {
     "embed": "start",
     "etcdhttp": "api_v2",
     "etcdmain": "start",
     "etcdserver": "member",
+    "httpproxy": "proxy",
     "raft": "member",
     "rafthttp": "transport",
     "snap": "storage",

@@ -29,6 +29,7 @@ def test_zap_is_json_and_outputs_may_be_several() -> None:
 def test_package_levels_of_etcd_2_are_those_of_the_rooms_that_do_the_same() -> None:
     """`etcdserver` is the member, `rafthttp` the transport; `*` is all of them; capnslog's names in any case."""
     wanted = read("--log-package-levels=etcdserver=DEBUG,rafthttp=w, etcdserver/api/v2http=error,*=NOTICE", "--debug")
+    assert read("--log-package-levels=proxy/httpproxy=DEBUG").room_levels == (("proxy", logging.DEBUG),)
     assert wanted.room_levels == (
         ("member", logging.DEBUG),
         ("transport", logging.WARNING),
