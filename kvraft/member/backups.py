@@ -19,6 +19,8 @@ KEPT_MS: Final = 600_000
 KEPT_READ_MS: Final = 30_000
 """And one that was sent to its end: its last bytes may not have arrived."""
 
+_STOPPING: Final = BackupRefused("this member is stopping: ask another one")
+
 log = logs.get(__name__)
 
 
@@ -102,7 +104,7 @@ class Backups:
 
     def _refusal(self) -> BackupRefused | None:
         if self._is_stopped:
-            return BackupRefused("this member is stopping: ask another one")
+            return _STOPPING
         if self._is_busy:
             return BackupRefused("this member is making a copy for somebody else: try again later")
         if len(self._held) >= COPIES_MAX:
@@ -126,6 +128,8 @@ class Backups:
             tell(BackupRefused("this member has stopped: ask another one"))
             return
         outcome = ended.result()
+        if self._is_stopped and isinstance(outcome, BackupRefused):
+            outcome = _STOPPING
         if isinstance(outcome, BackupCopy):
             log.info("copied for a backup", copy=outcome.copy_id, bytes=outcome.size_bytes)
             until_ms = clock.monotonic_ms() + KEPT_MS

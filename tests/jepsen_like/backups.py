@@ -4,10 +4,12 @@
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import random
 import sys
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -40,23 +42,30 @@ class Taken:
 
 def beside(nemesis: Nemesis, taken: Taken, directory: Path, seed: int) -> Nemesis:
     """The nemesis, with backups of every member until it is over."""
-    directory.mkdir()
 
     async def both(cluster: Cluster, outcome: Outcome) -> None:
-        taking = [
-            asyncio.create_task(_take_from(member, taken, directory, random.Random(f"{seed}/{member.name}")))
-            for member in cluster.members
-        ]
-        try:
+        async with taking(cluster.members, taken, directory, seed):
             await nemesis(cluster, outcome)
-        finally:
-            for task in taking:
-                task.cancel()
-            ended = await asyncio.gather(*taking, return_exceptions=True)
-        failed = [error for error in ended if isinstance(error, Exception)]
-        assert not failed, f"taking backups ended by itself: {failed}"
 
     return both
+
+
+@contextlib.asynccontextmanager
+async def taking(members: Sequence[Member], taken: Taken, directory: Path, seed: int) -> AsyncIterator[None]:
+    """Backups of every member for as long as the block takes."""
+    await asyncio.to_thread(directory.mkdir)
+    tasks = [
+        asyncio.create_task(_take_from(member, taken, directory, random.Random(f"{seed}/{member.name}")))
+        for member in members
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    failed = [error for error in ended if isinstance(error, Exception)]
+    assert not failed, f"taking backups ended by itself: {failed}"
 
 
 async def _take_from(member: Member, taken: Taken, directory: Path, chance: random.Random) -> None:
@@ -91,13 +100,11 @@ async def _backup(member: Member, path: Path, killed_after_s: float | None) -> s
         async with asyncio.timeout(killed_after_s):
             _, said = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return None
-    except asyncio.CancelledError:
-        process.kill()
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            process.kill()
         await process.wait()
-        raise
     return said.decode().strip() if process.returncode else ""
 
 

@@ -10,6 +10,7 @@ from kvraft.storage.errors import StorageError
 from kvraft.testing.cluster import Cluster
 from tests.backup.support import backup_of, old_keyspace
 from tests.jepsen_like import backups, check, kill_rounds
+from tests.jepsen_like.run import Settings, run
 
 SEED = 20_261_129
 
@@ -28,6 +29,30 @@ def test_backups_under_kills_are_whole_and_a_cluster_goes_on_from_one(tmp_path: 
 def test_many_backups_under_many_kills(tmp_path: Path, torture_seed: int, scaled: Callable[[int, str], int]) -> None:
     """The same for longer, with another seed each time."""
     _story(tmp_path, kills=scaled(20, "kills under backups"), seed=torture_seed)
+
+
+@pytest.mark.slow
+@pytest.mark.landing
+@pytest.mark.timeout(600)
+def test_backups_under_mixed_faults_are_whole_or_refused(tmp_path: Path) -> None:
+    """Members are killed and cut, disks fill up, clocks jump: no file is half, and each is true at its index."""
+    _mixed(tmp_path, seconds=20, seed=SEED)
+
+
+@pytest.mark.slow
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_many_backups_under_mixed_faults(tmp_path: Path, torture_seed: int, scaled: Callable[[int, str], int]) -> None:
+    """The same for longer."""
+    _mixed(tmp_path, seconds=scaled(180, "seconds of mixed faults under backups"), seed=torture_seed)
+
+
+def _mixed(directory: Path, *, seconds: float, seed: int) -> None:
+    settings = Settings(workload="backup", nemesis="mixed", seconds=seconds, seed=seed)
+    verdict = run(settings, directory / "run")
+    print(dict(verdict.counts))
+    assert verdict.problems == [], settings.words()
+    assert verdict.counts["backups"] > 0, settings.words()
 
 
 def _story(directory: Path, *, kills: int, seed: int) -> None:

@@ -7,11 +7,12 @@ watches.py    every event to every watcher, in order, once (the judge of the kil
 locks.py      compare-and-swap locks without a TTL: one holder at a time
 ttls.py       keys that expire: never early, not late, once, alike on all members
 directories.py  a tree that grows and is removed: every listing is the tree at its index
+backups.py    backups of every member, while elements are added
 """
 
 from typing import Final
 
-from tests.jepsen_like.workloads import base, directories, locks, register, sets, ttls, watches
+from tests.jepsen_like.workloads import backups, base, directories, locks, register, sets, ttls, watches
 
 WORKLOADS: Final[dict[str, base.Workload]] = {
     "register": register.Register(),
@@ -20,5 +21,6 @@ WORKLOADS: Final[dict[str, base.Workload]] = {
     "lock": locks.Locks(),
     "ttl": ttls.Ttls(),
     "directory": directories.Directories(),
+    "backup": backups.Backups(),
 }
 """What `--workload` takes."""
