@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import guided
 from tests.fuzz.engine import REACHED_WITHIN, Check, Target, fuzz
+from tests.fuzz.http import check_json
 from tests.fuzz.targets import targets
 
 SECONDS = 0.5
@@ -82,3 +83,19 @@ def test_examples_of_the_guided_fuzzer_pass_their_check(target: str) -> None:
     assert examples
     for example in examples:
         check(example)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [
+        ('{"nodes":[' * 2_000 + '{"key":"/a{[","n":1}' + "]}" * 2_000, True),
+        ('{"nodes":[' * 2_000 + "]}" * 1_999 + "]", False),
+        ('{"nodes":[' * 2_000 + '{"key":}' + "]}" * 2_000, False),
+        ('{"nodes":[' * 2_000 + '"\\x"' + "]}" * 2_000, False),
+    ],
+    ids=["whole", "no end", "no value", "no escape"],
+)
+def test_deep_answers_are_judged_like_others(text: str, is_json: bool) -> None:
+    """A listing of a deep tree is valid JSON, and damage in it is seen at any depth."""
+    with contextlib.nullcontext() if is_json else pytest.raises(ValueError, match=r"[Ee]xpecting|Invalid"):
+        check_json(text)
