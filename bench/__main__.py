@@ -22,7 +22,7 @@ from bench.messages import messages
 from bench.proxied import through_proxy
 from bench.puts import idle, put
 from bench.reads import get, list_all
-from bench.secure import logins, secured
+from bench.secure import beside_guesses, logins, secured
 from bench.staleness import staleness
 from bench.starts import start
 from kvraft.testing.cluster import Cluster, Program
@@ -133,6 +133,10 @@ WORKLOADS: Final = (
             Row("proxy_memory", "MB at most", False, 1.0),
         ),
         functools.partial(through_proxy, BUILD, connections=64),
+    ),
+    Workload(
+        (Row("beside_guesses", "times the p99 of writes without 200 wrong passwords a second", False, 1.0),),
+        secured(BUILD, beside_guesses, tls=False, auth=True),
     ),
     Workload((Row("footprint", "MB", False, 1.0),), on_cluster(footprint)),
     Workload((Row("start", "ms from exec to serving", False, 0.5),), on_cluster(start)),

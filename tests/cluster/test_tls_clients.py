@@ -411,32 +411,36 @@ def _open_files(member: Member) -> int:
 
 
 @pytest.mark.parametrize(
-    "handshakes",
-    [pytest.param(2000, id="2000"), pytest.param(10_000, id="10000", marks=pytest.mark.torture)],
+    ("handshakes", "rounds", "ratio_max"),
+    [
+        pytest.param(2000, 1, 4.0, id="2000"),
+        pytest.param(10_000, 5, 1.5, id="10000", marks=pytest.mark.torture),
+    ],
 )
-def test_stalled_handshakes_cost_those_who_write_nothing(tmp_path: Path, handshakes: int) -> None:
-    """Half of them silent, half in the midst: the oldest go, few are held, and writes take as long as before."""
+def test_stalled_handshakes_cost_those_who_write_nothing(
+    tmp_path: Path, handshakes: int, rounds: int, ratio_max: float
+) -> None:
+    """Half of them silent, half in the midst: the oldest go, few are held, and writes take as long as before.
+
+    What else the machine does makes some rounds slow, with handshakes and without: so they are taken in turn, and the
+    quietest of each are compared. One round of each tells no more than a great difference.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with serving(tmp_path, trusted_ca_file="", client_crl_file="") as served, contextlib.ExitStack() as stalled:
-            hello = _client_hello(trust(served.ca.ca_file))
-            usual = asyncio.run(_write_durations(served, 400))
-            for number in range(handshakes):
-                address = ("127.0.0.1", served.member.client_port)
-                source = (f"127.0.0.{2 + number % 8}", 0)
-                connection = stalled.enter_context(socket.create_connection(address, source_address=source))
-                if number % 2:
-                    with contextlib.suppress(ConnectionError):  # it was one too many, and is gone
-                        connection.sendall(hello)
-            assert _open_files(served.member) < 1024 + 200
-            served.logged("too many unfinished TLS handshakes: the oldest go")
-            beside = asyncio.run(_write_durations(served, 400))
-            ratio = beside[-5] / usual[-5]
-            print(
-                f"p99 of writes beside {handshakes} handshakes: {beside[-5] * 1000:.2f} ms, {ratio:.2f} times the usual"
-            )
-            assert ratio < 4, "a machine that does other things, too; measured alone it is about 1"
+            usual_ms, beside_ms = [], []
+            for _ in range(rounds):
+                stalled.close()
+                served.member.wait_for("nobody to stall", lambda: _open_files(served.member) < 200, 30)
+                usual_ms.append(asyncio.run(_p99_ms(served)))
+                _stall(served, handshakes, stalled)
+                assert _open_files(served.member) < 1024 + 200
+                served.logged("too many unfinished TLS handshakes: the oldest go")
+                beside_ms.append(asyncio.run(_p99_ms(served)))
+            ratio = min(beside_ms) / min(usual_ms)
+            print(f"p99 of writes: {usual_ms} ms, beside {handshakes} handshakes {beside_ms} ms, {ratio:.2f} times it")
+            assert ratio < ratio_max
             served.logged("no handshake within 10000 ms")
             served.member.wait_for("handshakes to be given up", lambda: _open_files(served.member) < 200, 30)
     finally:
@@ -450,12 +454,24 @@ def _client_hello(context: ssl.SSLContext) -> bytes:
     return outgoing.read()
 
 
-async def _write_durations(served: Served, count: int) -> list[float]:
-    """Of writes one after another on one connection, sorted."""
+def _stall(served: Served, handshakes: int, stalled: contextlib.ExitStack) -> None:
+    """Begin so many that nobody will end, from some addresses."""
+    hello = _client_hello(trust(served.ca.ca_file))
+    address = ("127.0.0.1", served.member.client_port)
+    for number in range(handshakes):
+        source = (f"127.0.0.{2 + number % 8}", 0)
+        connection = stalled.enter_context(socket.create_connection(address, source_address=source))
+        if number % 2:
+            with contextlib.suppress(ConnectionError):  # it was one too many, and is gone
+                connection.sendall(hello)
+
+
+async def _p99_ms(served: Served) -> float:
+    """Of writes one after another on one connection."""
     durations = []
     async with await served.member.connect() as connection:
-        for _ in range(count):
+        for _ in range(400):
             began = time.monotonic()
             assert (await connection.request("PUT", "/v2/keys/k", form=FORM)).status in {200, 201}
             durations.append(time.monotonic() - began)
-    return sorted(durations)
+    return round(1000 * sorted(durations)[-5], 2)

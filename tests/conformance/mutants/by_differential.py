@@ -9,6 +9,7 @@ Exits with 1 when one is not found, or when something is found where nothing is 
 import argparse
 import dataclasses
 import io
+import re
 import sys
 from collections.abc import Callable
 from time import monotonic
@@ -88,6 +89,8 @@ class Planted:
 
     name: str
     plant: Callable[[], None]
+    shows: str = r"status 401, not|not 401"
+    """What a difference that it makes says; on a busy machine there may be one of times before."""
 
 
 MUTANTS: Final = (
@@ -101,7 +104,7 @@ MUTANTS: Final = (
     Planted("a guest's recursion is judged, as etcd does not", _a_guest_is_asked_for_more_than_by_etcd),
     Planted("only the first of a user's roles counts", _one_role_counts),
     Planted("without a role guest all is open", _without_a_guest_role_all_is_open),
-    Planted("a revoked pattern stays", _a_revoked_pattern_stays),
+    Planted("a revoked pattern stays", _a_revoked_pattern_stays, r"/v2/auth/roles|401"),
     Planted("whoever has a password is root", _whoever_has_a_password_is_root),
 )
 
@@ -112,7 +115,14 @@ def hunt(number: int | None, seed: int) -> tuple[Finding | None, int]:
     requests = HEALTHY_REQUESTS if number is None else REQUESTS_MAX
     planted = systems.kvraft() if number is None else systems.planted(number)
     with systems.etcd() as oracle, planted as subject, pair(oracle, subject) as servers:
-        finding = run_campaign(servers, requests, seed, coverage, auth=True, shorten=False, log=io.StringIO())
+        first, finding = 0, None
+        while coverage.requests < requests:
+            finding = run_campaign(
+                servers, requests, seed, coverage, auth=True, first=first, shorten=False, log=io.StringIO()
+            )
+            if finding is None or number is None or re.search(MUTANTS[number].shows, finding.words):
+                break
+            first, finding = finding.number + 1, None
     return finding, coverage.requests
 
 
