@@ -2,7 +2,7 @@
 
 Users:
 
-- `passwords`: hashed and compared on threads of their own, bounded;
+- `passwords`: hashed and compared on threads of their own, bounded; `system_bcrypt`: by the system's library;
 - `logins`: what an Authorization header says, and which of them were found right;
 - `attempts`: how often somebody may be wrong;
 - `rights`: what patterns allow, pure.

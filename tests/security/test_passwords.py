@@ -4,11 +4,12 @@ import asyncio
 import subprocess
 import sys
 import threading
+from random import Random
 
 import pytest
 
 from kvraft import clock
-from kvraft.security import passwords
+from kvraft.security import passwords, system_bcrypt
 from kvraft.security.passwords import Passwords
 
 COST = 4
@@ -56,11 +57,35 @@ async def test_nobodys_password_is_compared_with_the_same_effort(monkeypatch: py
         return hashpw(password, salt)
 
     monkeypatch.setattr(bcrypt, "hashpw", noted)
+    monkeypatch.setattr(passwords, "_system", lambda: None)
     by = Passwords(COST)
     assert await checked(by, b"pw", None) is False
     assert [salt[:7] for salt in salts] == [b"$2b$04$"]
     assert await checked(by, b"pw", b"no hash") is False
+    assert [salt[:7] for salt in salts] == 2 * [b"$2b$04$"]
+    assert await checked(by, b"pw", b"$2b$99$" + 53 * b".") is False
     by.close()
+
+
+@pytest.mark.parametrize("has_system", [True, False])
+async def test_system_and_package_find_the_same_hash(monkeypatch: pytest.MonkeyPatch, *, has_system: bool) -> None:
+    """Of any bytes, and whatever Go, libxcrypt and OpenBSD call it."""
+    if not has_system:
+        monkeypatch.setattr(passwords, "_system", lambda: None)
+    by, random = Passwords(COST), Random(20261129)
+    odd = (b"", b"\0", b"a\0b", b"\xff" * 72, "\u00e9\u4e2d".encode(), b"x" * 100, bytes(range(1, 256)))
+    for password in (*odd, *(random.randbytes(random.randrange(80)) for _ in range(30))):
+        stored = await hashed(by, password)
+        assert stored is not None
+        for named in (stored, *(b"$2" + name + stored[3:] for name in (b"a", b"y"))):
+            assert await checked(by, password, named) is True, (password, named)
+            assert await checked(by, b"!" + password[1:], named) is (password[:1] == b"!"), (password, named)
+    by.close()
+
+
+def test_system_of_these_tests_has_the_function() -> None:
+    """Otherwise the above compares the package with itself."""
+    assert system_bcrypt.find() is not None
 
 
 async def test_what_waits_is_bounded_and_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,23 +112,26 @@ async def test_what_waits_is_bounded_and_the_loop_goes_on(monkeypatch: pytest.Mo
 
 
 async def test_one_that_comes_when_none_waits_is_not_put_behind_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next ones are, for ten times as long as it took; one beside another always is."""
+    """Those that take more than a second at once, or a tenth of the time for good, are, and any beside another."""
     now_ns = [1000]
     monkeypatch.setattr(clock, "monotonic_ns", lambda: now_ns[0])
     workers: list[str] = []
 
     def noted(password: bytes, cost: int) -> bytes:
         workers.append(threading.current_thread().name.rpartition("_")[0])
-        now_ns[0] += 100
+        now_ns[0] += 600_000_000
         return password
 
     monkeypatch.setattr(passwords, "_hash", noted)
     by = Passwords(COST)
-    for _ in range(2):
+    for _ in range(3):
         await hashed(by, b"pw")
-    now_ns[0] += 10 * 100
+    now_ns[0] += 3 * 10**9
+    await hashed(by, b"pw")
+    now_ns[0] += 60 * 10**9
     await asyncio.gather(hashed(by, b"one"), hashed(by, b"other"))
-    assert sorted(workers) == ["passwords", "passwords", "passwords-quick", "passwords-quick"]
+    assert workers[:4] == ["passwords-quick", "passwords-quick", "passwords", "passwords-quick"]
+    assert sorted(workers[4:]) == ["passwords", "passwords-quick"]
     by.close()
 
 
