@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import Any, Final, final
+from typing import Any, Final, TypeGuard, final
 
 from tests.conformance.differential.steps import Account, Ask, OpenWatch, Sequence, Step
 from tests.conformance.differential.vocabulary import PATHS
@@ -25,6 +25,8 @@ FOUNDING: Final = Request(
 )
 """Once for each pair of servers: nobody can turn auth on without root."""
 WITH_A_PASSWORD: Final = 0.12
+WITH_A_PASSWORD_BELOW: Final = 0.5
+"""Of requests for all below a directory, which etcd judges as such for users alone."""
 CHANGED: Final = 0.2
 """Of the steps are preceded by a change of users or roles."""
 BY_ROOT: Final = 0.5
@@ -33,16 +35,28 @@ BY_ROOT: Final = 0.5
 
 def secured(random: Random, sequence: Sequence) -> Sequence:
     """The same sequence with auth on from its beginning, by somebody in each step."""
-    drawn = _Accounts(random, sequence.prefix)
+    recursed = tuple(step.path for step in sequence.steps if _is_recursive(step))
+    drawn = _Accounts(random, sequence.prefix, recursed)
     watched = any(isinstance(step, OpenWatch) for step in sequence.steps)
     steps = drawn.founded()
     for step in sequence.steps:
         if not watched and random.random() < CHANGED:
             steps.append(drawn.changed())
         if isinstance(step, Ask | OpenWatch):
-            login = random.choice(LOGINS) if random.random() < WITH_A_PASSWORD else None
+            chance = WITH_A_PASSWORD_BELOW if _is_recursive(step) else WITH_A_PASSWORD
+            login = random.choice(LOGINS) if random.random() < chance else None
             steps.append(replace(step, login=login))
     return replace(sequence, steps=tuple(steps), auth=True)
+
+
+def _is_recursive(step: Step) -> TypeGuard[Ask | OpenWatch]:
+    match step:
+        case OpenWatch():
+            return step.recursive
+        case Ask():
+            return any(name == "recursive" for name, _ in step.query)
+        case _:
+            return False
 
 
 def forget(ask: Callable[[Request], Answer]) -> None:
@@ -58,9 +72,11 @@ def forget(ask: Callable[[Request], Answer]) -> None:
 class _Accounts:
     """Changes of users and roles, whose patterns meet the keys of one sequence."""
 
-    def __init__(self, random: Random, prefix: str) -> None:
+    def __init__(self, random: Random, prefix: str, recursed: tuple[str, ...]) -> None:
+        """`recursed`: directories below which the sequence asks for everything."""
         self._random = random
         self._prefix = prefix
+        self._recursed = recursed
 
     def founded(self) -> list[Step]:
         """Roles, users and auth, before anything else; at times without a role `guest`, which then may do all."""
@@ -115,6 +131,8 @@ class _Accounts:
         """Some keys and beginnings of keys; those of everything often enough that most requests are not refused."""
         if self._random.random() < 0.4:
             return ["/*"]
+        if self._recursed and self._random.random() < 0.3:
+            return [self._prefix + self._one(self._recursed)]
         return [self._prefix + path + self._one(("", "*", "/*")) for path in self._some(PATHS)]
 
     def _some(self, choices: tuple[str, ...]) -> list[str]:
