@@ -47,7 +47,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "security": FOUNDATION,
     "client": set(),
     "discovery": {"founding", "ids", "logs", "settings"},
-    "migration": {"client", "clock", "keyspace"},
+    "migration": PURE | {"client", "clock", "records", "storage"},
     "testing": {"clock", "start.port_holders"},
     "start": PURE
     | FOUNDATION

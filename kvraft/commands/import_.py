@@ -14,10 +14,11 @@ from kvraft import clock
 from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.exits import Exit, Failure
 from kvraft.commands.options import Given
-from kvraft.migration import json_lines
+from kvraft.migration import founding_backup, json_lines
 from kvraft.migration.contents import Contents, MigrationError, shown
 from kvraft.migration.etcd_directory import read_directory
-from kvraft.migration.moving import Import, Options, Outcome
+from kvraft.migration.moving import Import, Options, Outcome, still_alive
+from kvraft.migration.reading import read_cluster
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -36,6 +37,7 @@ _STANDARD_INPUT: Final = "-"
 @click.option("--wal-dir", metavar="DIR", help="Where that etcd had its log, if it had --wal-dir.")
 @click.option("--committed-only", is_flag=True, help="Leave entries of its log that it may not have committed.")
 @click.option("--to", "target", metavar="URL,...", help="The cluster to write to. Default: --endpoints.")
+@click.option("--to-backup", "backup", metavar="FILE", help="Write a file for kvraft restore, with the old indices.")
 @click.option("--hidden", multiple=True, metavar="KEY", help="Copy this hidden key too, with all below it. Repeatable.")
 @click.option("--once", is_flag=True, help="Copy and compare; do not follow.")
 @click.option("--overwrite", is_flag=True, help="The target may hold keys; those that the source has not, go.")
@@ -59,6 +61,7 @@ async def command(
     directory: str | None,
     wal_dir: str | None,
     target: str | None,
+    backup: str | None,
     hidden: tuple[str, ...],
     passwords: str | None,
     state: str,
@@ -77,6 +80,9 @@ async def command(
     Give one of --from, --from-data-dir, and FILE (of kvraft export; - for stdin). --user, --cacert and their like are
     for the target, which may be an etcd with its v2 API, too.
 
+    With --to-backup no cluster is written to: kvraft restore founds one with the file, which has the old indices and,
+    of a data directory, users with their passwords.
+
     With --from it goes on copying whatever changes until Ctrl-C: stop the source's writers, press Ctrl-C, and both
     trees are compared and made equal. Ended in any other way, the same command goes on where it was.
     """
@@ -89,6 +95,11 @@ async def command(
     given.values.update({name: value for name, value in facts.items() if value})
     with failing(), _Teller(call) as teller:
         still = _what_stands_still(file, directory, wal_dir, committed_only=committed_only)
+        if backup is not None:
+            if still is None:
+                async with given.client(_urls(source)) as from_client:
+                    still = (await read_cluster(from_client, tops), "")
+            return _write_backup(call, still[0], backup)
         async with call.client(_urls(target)) as to_client, contextlib.AsyncExitStack() as stack:
             moving = Import(to_client, options, teller)
             if still is not None:
@@ -98,6 +109,23 @@ async def command(
                 stop = None if once else asyncio.Event()
                 outcome = await _to_its_end(moving.of_cluster(from_client, stop), teller, stop)
     return _tell(call, outcome)
+
+
+def _write_backup(call: Call, contents: Contents, name: str) -> Exit:
+    """No cluster is written to."""
+    contents.nodes, gone = still_alive(contents.nodes, clock.wall_ns())
+    try:
+        founding_backup.write(contents, Path(name))
+    except OSError as error:
+        raise Failure(f"{name}: {error.strerror or error}") from error
+    for note in contents.notes:
+        call.out.note(f"note: {note}")
+    if call.out.is_json:
+        facts = {"file": name, "keys": len(contents.nodes), "etcd_index": contents.etcd_index, "expired": gone}
+        call.out.json(facts | {"notes": contents.notes})
+    else:
+        call.out.line(f"{name}: {len(contents.nodes)} keys at index {contents.etcd_index}, for kvraft restore")
+    return Exit.DONE
 
 
 def _what_stands_still(

@@ -7,6 +7,7 @@ What moves is `contents.Contents`, values that know neither side. Around it:
   `protobuf_fields.py` reads protobuf by field number;
 - a running cluster becomes one by `reading.py`, and is watched by `following.py`;
 - a file becomes one, and one a file, by `json_lines.py`;
+- `founding_backup.py` makes a backup of one, for `kvraft restore`: the way for indices, hashes and auth;
 - `changes.py` is what has to be done to one tree so that it is like another or follows it, pure; `writing.py` does it,
   `account_writing.py` makes users and roles;
 - `moving.py` tells the story from the first copy to the comparison at the end, `state_file.py` remembers how far it is.

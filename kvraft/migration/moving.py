@@ -91,7 +91,7 @@ class Import:
             MigrationError: it cannot be.
             ClientError: the target does not answer.
         """
-        contents.nodes, gone = _still_alive(contents.nodes, clock.wall_ns())
+        contents.nodes, gone = still_alive(contents.nodes, clock.wall_ns())
         if gone:
             contents.notes.append(f"{gone} keys have expired by now, and are left")
         hidden = hidden_tops(contents.nodes)
@@ -223,7 +223,7 @@ async def _until(stop: asyncio.Event, batches: AsyncIterator[list[Seen]]) -> Asy
         stopped.cancel()
 
 
-def _still_alive(nodes: list[Node], now_ns: int) -> tuple[list[Node], int]:
+def still_alive(nodes: list[Node], now_ns: int) -> tuple[list[Node], int]:
     """Without what has expired since, and how much that was; what is below goes with its directory."""
     gone: set[bytes] = set()
     alive = []

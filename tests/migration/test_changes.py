@@ -47,7 +47,7 @@ def _seen(event: Event) -> Seen:
     )
 
 
-def _nodes(keyspace: Keyspace) -> list[Node]:
+def nodes_of(keyspace: Keyspace) -> list[Node]:
     return [
         Node(
             view.path,
@@ -89,7 +89,7 @@ def _put(keyspace: Keyspace, put: Put) -> None:
 
 
 def _differ(source: Keyspace, target: Keyspace) -> list[tuple[bytes, str]]:
-    return [(each.path, each.what) for each in differences(_nodes(source), _nodes(target), 0)]
+    return [(each.path, each.what) for each in differences(nodes_of(source), nodes_of(target), 0)]
 
 
 @hypothesis.given(st.lists(st.lists(_commands(), max_size=12), max_size=4))
@@ -112,7 +112,7 @@ def test_a_repaired_tree_is_like_the_other(one: list[Command], other: list[Comma
     for command in other:
         target.apply(command, 0)
     for _ in range(3):
-        _do(target, repair(differences(_nodes(source), _nodes(target), 0)))
+        _do(target, repair(differences(nodes_of(source), nodes_of(target), 0)))
     assert _differ(source, target) == []
 
 
@@ -122,8 +122,8 @@ def test_a_copy_is_made_in_the_order_of_creation(commands: list[Command]) -> Non
     source, target = Keyspace(), Keyspace()
     for command in commands:
         source.apply(command, 0)
-    _do(target, repair(differences(_nodes(source), _nodes(target), 0)))
-    assert list(_order(_nodes(target))) == list(_order(_nodes(source)))
+    _do(target, repair(differences(nodes_of(source), nodes_of(target), 0)))
+    assert list(_order(nodes_of(target))) == list(_order(nodes_of(source)))
 
 
 def _order(nodes: Iterable[Node]) -> Iterator[tuple[bytes, ...]]:

@@ -95,8 +95,10 @@ async def test_every_command_about_moving_does_what_the_page_says(tmp_path: Path
 
         assert source.terminate() in {0, -signal.SIGTERM}
         other = _Operator(tmp_path / "third", source, third.members[0])
-        (dead,) = _blocks("### From the directory of a dead cluster")
+        dead, founds = _blocks("### From the directory of a dead cluster")
         assert "no difference" in await other.types(dead)
+        await other.types(founds.replace("/var/lib/kvraft", str(tmp_path / "founded")))
+        assert sorted(path.name for path in (tmp_path / "founded").iterdir()) == ["n1", "n2", "n3"]
         assert tree(third.members[0], "/_hidden") == tree(target, "/_hidden")
 
         await operator.types(migrate)
