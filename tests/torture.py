@@ -21,6 +21,8 @@ ROOT: Final = pathlib.Path(__file__).parents[1]
 OVERTIME_S: Final = 1200
 """A run may end so long after its share: the last round has to be judged too. What takes longer hangs."""
 MILLION_KEYS: Final = "tests/cluster/test_million_keys.py"
+MOVING_S: Final = 700
+"""What moving 100,000 keys twice takes."""
 STORAGE_S: Final = 4500
 """What the exhaustive tests of storage take with their usual counts."""
 
@@ -157,6 +159,12 @@ def million_keys(seed: int, _seconds: int, _directory: pathlib.Path) -> list[str
     return torture_tests(seed, MILLION_KEYS)
 
 
+def moving(seed: int, seconds: int, _directory: pathlib.Path) -> list[str]:
+    """An etcd of 100,000 keys, or of as many as the time allows, moved under writes and from its directory."""
+    scale = f"{min(1.0, seconds / MOVING_S):.3f}"
+    return [*torture_tests(seed, "tests/migration"), "--torture-scale", scale]
+
+
 def soak(seed: int, seconds: int, directory: pathlib.Path) -> list[str]:
     """Mixed load on three members for the whole share: nothing that they take may grow."""
     return ["-m", "tests.soak", "--minutes", f"{seconds / 60:.2f}", "--seed", str(seed), "--directory", str(directory)]
@@ -183,16 +191,17 @@ def all_parts() -> list[Part]:
         Part("differential-1", 0.04, differential(1)),
         Part("differential-3", 0.04, differential(3)),
         Part("differential-auth", 0.02, differential_with_auth),
-        Part("auth-matrix", 0.05, auth_matrix),
+        Part("auth-matrix", 0.04, auth_matrix),
         Part("kill-rounds", 0.07, kill_rounds),
         Part("mixed-faults", 0.07, mixed_faults),
         Part("mixed-secure", 0.04, mixed_faults_secure),
         Part("real-members", 0.05, real_members),
         Part("million-keys", 0.02, million_keys),
+        Part("moving", 0.02, moving),
         Part("failover", 0.04, failover),
         Part("storage", 0.07, storage),
         Part("soak", 0.20, soak),
-        Part("fuzz", 0.03, fuzzers),
+        Part("fuzz", 0.02, fuzzers),
         Part("guided-fuzz", 0.02, guided_fuzzers),
     ]
 
