@@ -16,8 +16,9 @@ from kvraft.keyspace.removal import RemovedSubtrees
 from kvraft.keyspace.state_records import StateChanges
 from kvraft.keyspace.tree import Directory
 
-SLICE_RECORDS: Final = 2000
-"""Records encoded in one slice by default, each KiB of them counting as one more: a few milliseconds."""
+SLICE_RECORDS: Final = 250
+"""Records encoded in one slice by default, each KiB of them counting as one more: a fraction of a millisecond, as every
+request that is under way waits for it in each turn of the loop."""
 
 
 @final
