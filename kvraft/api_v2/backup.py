@@ -19,6 +19,10 @@ from kvraft.records import BackupCopy, BackupRefused
 READ_BYTES: Final = 1 << 20
 """How much is read at a time, on a thread: the disk may take a while."""
 PIECE_BYTES: Final = 128 << 10
+SENDINGS_MAX: Final = 8
+"""At once: each holds a part of the file in memory, however slowly it is taken."""
+STALLED_S: Final = 60.0
+"""Who takes nothing for so long is broken off, and may ask for the rest; the copy is for others, too."""
 PIECES_PER_S_MAX: Final = 512
 """64 MiB a second at most: what a copy is sent with is taken from those who write."""
 
@@ -76,6 +80,11 @@ class Sending:
         """Send the rest of a copy; it stays as long as that takes."""
         if not exchange.is_open:
             return
+        if len(self._tasks) >= SENDINGS_MAX:
+            exchange.answer(
+                errors.message(503, b"this member sends %d backups already: try again later" % SENDINGS_MAX)
+            )
+            return
         self._backend.backups.opened(copy)
         task = asyncio.get_running_loop().create_task(self._stream(copy, offset, exchange), name="send a backup")
         self._tasks.add(task)
@@ -109,7 +118,7 @@ class Sending:
                 await asyncio.sleep((next_ns - now_ns) / 1e9)
                 while not exchange.is_writable():
                     writable.clear()
-                    await writable.wait()
+                    await _soon(writable)
         exchange.end()
 
     def _headers(self, copy: BackupCopy, offset: int) -> bytes:
@@ -119,6 +128,14 @@ class Sending:
             return cluster + named
         rest = b"Content-Range: bytes %d-%d/%d\r\n" % (offset, copy.size_bytes - 1, copy.size_bytes)
         return cluster + named + rest
+
+
+async def _soon(writable: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(STALLED_S):
+            await writable.wait()
+    except TimeoutError:
+        raise TimeoutError(f"the client has taken nothing for {STALLED_S:g} s") from None
 
 
 def _read_at(copy: BackupCopy, offset: int) -> bytes:

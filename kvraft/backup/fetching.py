@@ -28,6 +28,7 @@ COPY_WITHIN_S: Final = 3600.0
 PATIENCE_S: Final = 60.0
 """How long a fetch looks for a member that answers, or that has time: longer than a restart."""
 _PAUSE_S: Final = 0.5
+_SIZE: Final = re.compile(r"[0-9]{1,18}")
 _NAME: Final = re.compile(r"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{32}")
 
 Progress = Callable[[int, int], None]
@@ -177,7 +178,7 @@ def _finish(decoder: BackupDecoder, copy_id: str, endpoint: str) -> None:
 def _named(stream: Stream) -> tuple[str, int]:
     """Name and length of the copy that is sent."""
     copy_id, size = stream.headers.get("X-Kvraft-Backup", ""), stream.headers.get("X-Kvraft-Backup-Size", "")
-    if _NAME.fullmatch(copy_id) is None or not size.isdigit():
+    if _NAME.fullmatch(copy_id) is None or _SIZE.fullmatch(size) is None:
         raise BackupError(f"{stream.endpoint} answers, and not with a backup: is kvraft there?")
     return copy_id, int(size)
 

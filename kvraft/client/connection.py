@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import yarl
 
-from kvraft.client.errors import BrokenOff, UnknownOutcome, Unreachable
+from kvraft.client.errors import BadAnswer, BrokenOff, UnknownOutcome, Unreachable
 from kvraft.client.values import Answer, index_in
 
 _READS: Final = frozenset({"GET", "HEAD"})
@@ -37,6 +37,8 @@ _CONNECT_S: Final = 2.0
 that did not leave is known from one that did."""
 _CHUNK_BYTES_MAX: Final = 1 << 16
 """What a stream holds of its body before it stops reading: a slow disk of ours must not fill our memory."""
+ANSWER_BYTES_MAX: Final = 1 << 30
+"""Of an answer that is held whole: more than any store of etcd's v2 API holds, and what a hostile server may cost."""
 _CONNECTIONS_MAX: Final = 100
 """At once to one endpoint; further requests wait for one of them. Streams are not counted."""
 
@@ -90,8 +92,9 @@ class Stream:
 
         Raises:
             BrokenOff: it did not come to its end.
+            BadAnswer: it does not seem to have one.
         """
-        return b"".join([chunk async for chunk in self.chunks()])
+        return await _whole(self.endpoint, self.chunks())
 
 
 @final
@@ -154,6 +157,7 @@ class Connection:
         Raises:
             Unreachable: nobody could be asked, or a read got no answer from anybody.
             UnknownOutcome: a write left and no answer came.
+            BadAnswer: the answer is larger than any.
         """
         seconds = self._timeout_s if timeout_s is None else timeout_s
         async with self._slots, contextlib.AsyncExitStack() as stack:
@@ -195,7 +199,7 @@ class Connection:
                     async with asyncio.timeout(None if whole else seconds):
                         response = await self._send(endpoint, request, deadline)
                     stack.push_async_callback(_close, response)
-                    body = await response.read() if whole else b""
+                    body = await _whole(endpoint, response.content.iter_any()) if whole else b""
                 except (aiohttp.ClientError, OSError) as error:
                     # TimeoutError is an OSError.
                     reason = reason_of(error, seconds)
@@ -220,6 +224,15 @@ class Connection:
             timeout=deadline,
             allow_redirects=False,
         )
+
+
+async def _whole(endpoint: str, chunks: AsyncIterator[bytes]) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > ANSWER_BYTES_MAX:
+            raise BadAnswer(endpoint, f"answered with more than {ANSWER_BYTES_MAX} bytes")
+    return bytes(body)
 
 
 def _connect_s(seconds: float) -> float:

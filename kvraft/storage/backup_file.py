@@ -68,7 +68,7 @@ def _decode_facts(where: str, payload: bytes) -> BackupFacts:
             int(body["clock_ms"]),
             bool(body["history"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BackupError(f"{where} says of itself what no backup does ({error!r}): {_REMEDY}") from error
 
 
@@ -131,6 +131,8 @@ class BackupDecoder:
             NewerFormatError: written by a newer kvraft.
         """
         self.taken_bytes += len(piece)
+        if self.taken_bytes > self._size_bytes:  # whoever sends it might never end
+            raise BackupError(f"{self._where} has more than the {self._size_bytes} bytes of the backup: {_REMEDY}")
         self._buffer += piece
         try:
             while not self._is_over and len(self._buffer) >= self._wanted:

@@ -1,6 +1,8 @@
 """GET /v2/kvraft/backup: whole, in parts, refused, broken off."""
 
 import asyncio
+import dataclasses
+import os
 import pathlib
 import random
 
@@ -90,6 +92,41 @@ async def test_client_that_goes_away_lets_go_of_the_copy(served: Served, copy: B
         await served.backend.backups.is_read_no_more.wait()
     assert (served.backend.backups.readers, served.backend.backups.ends) == (0, [False])
     assert copy.copy_id
+
+
+async def test_only_so_many_copies_are_sent_at_once(
+    served: Served, copy: BackupCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a part of the file in memory: one too many is told to come later, whether it begins or goes on."""
+    monkeypatch.setattr(module, "SENDINGS_MAX", 1)
+    monkeypatch.setattr(module, "PIECES_PER_S_MAX", 0.001)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.server.ports[0])
+    writer.write(b"GET /v2/kvraft/backup HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    async with await served.connect() as client:
+        for query in ("", f"?copy={copy.copy_id}&offset=5"):
+            answer = await client.request("GET", f"/v2/kvraft/backup{query}")
+            assert answer.status == 503
+            assert answer.json() == {"message": "this member sends 1 backups already: try again later"}
+    writer.transport.abort()
+
+
+async def test_client_that_takes_nothing_is_broken_off(
+    served: Served, copy: BackupCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And may ask for the rest: its copy is kept as one that was not read to its end."""
+    monkeypatch.setattr(module, "STALLED_S", 0.05)
+    monkeypatch.setattr(module, "PIECES_PER_S_MAX", 100_000)
+    size_bytes = 64 << 20  # more than the kernel takes for somebody who reads nothing
+    await asyncio.to_thread(os.truncate, copy.path, size_bytes)
+    served.backend.backups.outcome = dataclasses.replace(copy, size_bytes=size_bytes)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.server.ports[0], limit=1 << 10)
+    writer.write(b"GET /v2/kvraft/backup HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(20):
+        await served.backend.backups.is_read_no_more.wait()
+    assert served.backend.backups.ends == [False]
+    writer.transport.abort()
 
 
 async def test_copy_that_is_shorter_than_it_was_is_no_whole_answer(served: Served, copy: BackupCopy) -> None:

@@ -84,6 +84,14 @@ def test_every_length_but_its_own_is_found() -> None:
         decoded(CONTENT + b"\0")
 
 
+def test_what_never_ends_is_refused_at_its_length() -> None:
+    """A server that goes on behind its backup fills neither memory nor disk."""
+    decoder = BackupDecoder("it", len(CONTENT))
+    decoder.feed(CONTENT)
+    with pytest.raises(BackupError, match=f"more than the {len(CONTENT)} bytes"):
+        decoder.feed(b"\0")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -94,6 +102,8 @@ def test_every_length_but_its_own_is_found() -> None:
         (CONTENT[:-17] + b"?" + CONTENT[-16:], "is damaged"),
         (MAGIC + spool.frame(b'{"format":2}') + CONTENT, "has format 2; this kvraft reads 1: use a newer kvraft"),
         (MAGIC + spool.frame(b'{"format":1}') + CONTENT, "says of itself what no backup does"),
+        (MAGIC + spool.frame(b"[" * 60_000) + CONTENT, "says of itself what no backup does"),
+        (MAGIC + spool.frame(b'{"format":1e999}') + CONTENT, "says of itself what no backup does"),
         (MAGIC + spool.frame(b"x" * 70_000) + CONTENT, "is cut off or damaged"),
     ],
 )

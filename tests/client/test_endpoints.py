@@ -2,13 +2,14 @@
 
 import asyncio
 import base64
+import contextlib
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
-from kvraft.client import BadAnswer, BrokenOff, Client, EtcdError, UnknownOutcome, Unreachable
+from kvraft.client import BadAnswer, BrokenOff, Client, EtcdError, UnknownOutcome, Unreachable, connection
 from kvraft.testing import ports
 from tests.api_v2.conftest import Served
 from tests.client.conftest import OK, Behaviour, hangs_up, misbehaving, waits
@@ -189,6 +190,25 @@ async def test_stream_that_ends_early_is_told() -> None:
     async with misbehaving(stops) as (url, _), Client([url]) as client, client.stream("GET", "/backup") as stream:
         with pytest.raises(BrokenOff, match="in the middle"):
             await stream.read()
+
+
+async def test_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may send for ever: what is held of it has a limit, asked at once or read as a stream."""
+    monkeypatch.setattr(connection, "ANSWER_BYTES_MAX", 1 << 20)
+
+    async def never_ends(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+                await writer.drain()
+
+    async with misbehaving(never_ends) as (url, _), Client([url]) as client:
+        with pytest.raises(BadAnswer, match="more than 1048576 bytes"):
+            await client.request("GET", "/v2/stats/self")
+        async with client.stream("GET", "/backup") as stream:
+            with pytest.raises(BadAnswer, match="more than 1048576 bytes"):
+                await stream.read()
 
 
 async def test_stream_whose_head_does_not_come_is_given_up() -> None:
