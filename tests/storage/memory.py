@@ -210,6 +210,11 @@ class MemoryLogStore:
     def give_back(self) -> None:
         """It holds nothing for nothing."""
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether batches wait for the next sync."""
+        return bool(self._waiting)
+
     def durable(self, position: LogPosition) -> bool:
         """Whether the log on the disk goes through `position`."""
         base, entries = self._disk.base, self._disk.entries
@@ -383,9 +388,11 @@ class MemoryStateStore:
         return header, [*nodes, *accounts, *((HISTORY, key, stored) for key, stored in chunks)]
 
     def install_snapshot(self, snapshot: InstallSnapshot, done: Callable[[], None]) -> None:
-        """Replace state and log."""
+        """Replace state and log, behind the batches that are queued, as the log thread does it."""
 
         def job() -> bool:
+            if self._log.is_queued:
+                return False
             path = self.spool.path_of(snapshot.snapshot_id)
             header, records = read_spool(path)
             position = header.position
