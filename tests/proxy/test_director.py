@@ -1,6 +1,9 @@
 """Which endpoint is asked, and which not."""
 
+from typing import cast
+
 from kvraft.proxy.director import Director
+from kvraft.proxy.upstream import Upstream
 
 A, B, C = "http://a:1", "http://b:1", "http://c:1"
 
@@ -46,4 +49,37 @@ async def test_endpoint_that_is_a_members_no_more_is_not_asked() -> None:
     assert _urls(director) == [B]
     director.refresh([A, B])
     assert sorted(_urls(director)) == [A, B]
+    director.close()
+
+
+class _Idle:
+    """A connection to an endpoint, as far as it is kept."""
+
+    def __init__(self) -> None:
+        self.is_usable = True
+        self.is_closed = False
+        self.idle_sweeps = 0
+
+    def close(self) -> None:
+        """It is not wanted any more."""
+        self.is_closed = True
+
+
+async def test_connection_to_what_is_a_members_no_more_is_not_kept() -> None:
+    """Neither one that waits, nor one whose request ends later; the others are kept until nobody uses them."""
+    director = Director(60_000, lambda: None)
+    director.refresh([A, B])
+    gone, stays = director.available()
+    waiting, late, kept = (cast("Upstream", _Idle()) for _ in range(3))
+    gone.keep(waiting)
+    stays.keep(kept)
+    director.refresh([stays.url])
+    gone.keep(late)
+    assert [gone.take(), stays.take()] == [None, kept]
+    assert [cast("_Idle", each).is_closed for each in (waiting, late, kept)] == [True, True, False]
+    stays.keep(kept)
+    for _ in range(3):
+        director.sweep()
+    assert cast("_Idle", kept).is_closed
+    assert stays.take() is None
     director.close()
