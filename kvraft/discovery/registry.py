@@ -109,6 +109,8 @@ def read_seats(answer: Answer, size: int) -> Seats:
     created = []
     nodes = _node(answer).get("nodes") or []
     for node in nodes if isinstance(nodes, list) else ():
+        if not isinstance(node, dict):
+            raise DiscoveryError("discovery: bad discovery endpoint: its directory lists no keys: correct the URL")
         key, value, index = node.get("key"), node.get("value", ""), node.get("createdIndex")
         if not isinstance(key, str) or not isinstance(value, str) or not isinstance(index, int):
             raise DiscoveryError("discovery: bad discovery endpoint: its keys have no indices: correct the URL")

@@ -41,7 +41,7 @@ class ClusterFile:
             ) from error
         try:
             value = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         urls = value.get("PeerURLs") if isinstance(value, dict) else None
         if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):

@@ -11,7 +11,7 @@ from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.cors import Cors
 from kvraft.api_v2.go_json import quote
-from kvraft.api_v2.targets import host_name, parse_target
+from kvraft.api_v2.targets import authority, host_name, parse_target
 from kvraft.proxy.counts import Counts
 from kvraft.proxy.director import Director
 from kvraft.proxy.heads import RequestHead
@@ -59,8 +59,8 @@ class Pages:
                 return Answer(200, _METRICS_TYPE, self._counts.page())
             if self._is_readonly and head.method != b"GET":
                 return Answer(501, b"", b"")
-        if not self._any_host and not is_secure and host_name(head.headers.host or b"") not in self._hosts:
-            host = host_name(head.headers.host or b"")
+        host = b"" if self._any_host or is_secure else host_name(authority(head.target, head.headers.host or b""))
+        if not self._any_host and not is_secure and host not in self._hosts:
             if self._repeats.is_news("host", host.decode("latin-1")):
                 log.warning("request refused for its Host: see --host-whitelist", host=host)
             return errors.unknown_host(host)

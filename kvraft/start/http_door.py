@@ -48,7 +48,7 @@ class Reply:
         """The body as JSON; None if it is none."""
         try:
             value: object = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for arrays nested without end
             return None
         return value
 
@@ -104,6 +104,8 @@ def exchange(
         connection.request(method, target, data, headers)
         response = connection.getresponse()
         return response, response.read(_BODY_BYTES_MAX)
+    except UnicodeError as error:
+        raise NoAnswerError(f"{shown}: its host is no name of DNS ({error})") from error
     except OSError as error:
         raise NoAnswerError(f"{shown}: {error.strerror or str(error) or 'no answer in time'}") from error
     except http.client.HTTPException as error:

@@ -64,7 +64,7 @@ class ServiceDoor:
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise UnreachableError(f"{self._shown(url)}: it answers {response.status}")
         parsed: object = None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             parsed = json.loads(data)
         index = response.getheader("X-Etcd-Index") or ""
         is_index = index.isascii() and index.isdecimal() and len(index) <= _INDEX_DIGITS_MAX

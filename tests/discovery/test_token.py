@@ -267,3 +267,10 @@ def test_paths_are_those_of_etcd_s_client(url: str, size: str, directory: str) -
     wanted = Discovery(url=url)
     assert wanted.token_path("_config", "size") == size
     assert wanted.token_path() == directory
+
+
+def test_directory_that_lists_no_keys_is_refused() -> None:
+    """Whatever a service lists there."""
+    answer = Answer(200, {"node": {"nodes": [5]}}, is_empty=False, index=1)
+    with pytest.raises(DiscoveryError, match="its directory lists no keys"):
+        registry.read_seats(answer, 3)

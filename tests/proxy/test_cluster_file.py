@@ -21,7 +21,9 @@ def test_file_is_etcds_and_nobody_elses_to_read(tmp_path: pathlib.Path) -> None:
     assert [path.name for path in file.directory.iterdir()] == ["cluster"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"PeerURLs":[]}', '{"PeerURLs":null}', '{"PeerURLs":[1]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "[" * 200_000, '{"PeerURLs":[]}', '{"PeerURLs":null}', '{"PeerURLs":[1]}']
+)
 def test_damaged_file_is_named_with_the_remedy(tmp_path: pathlib.Path, text: str) -> None:
     """One line, and the file stays as it is."""
     file = ClusterFile(tmp_path)

@@ -155,6 +155,11 @@ async def test_unknown_host_is_refused_with_etcds_page(proxied: Start) -> None:
         answer = await proxy.raw(b"GET / HTTP/1.1\r\nHost: evil:1\r\nConnection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 421 ")
         assert b"--host-whitelist" in answer
+        for target, host, refused in ((b"http://evil/", b"x", True), (b"http://x/", b"evil", False)):
+            answer = await proxy.raw(
+                b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+            )
+            assert answer.startswith(b"HTTP/1.1 421 ") == refused
 
 
 # -- bodies and answers of every kind ------------------------------------------------------------------------------

@@ -373,6 +373,7 @@ def test_flags_that_contradict_each_other_are_refused(arguments: list[str], line
         b'[{"id":null,"peerURLs":["http://a:1"]}]',
         b'[{"id":1,"peerURLs":"http://a:1"}]',
         b"[7]",
+        b"[" * 200_000,
         b'[{"id":1,"peerURLs":["http://a:1"],"clientURLs":[8]}]',
     ],
 )
@@ -380,3 +381,10 @@ def test_answers_that_no_member_gives_are_none(body: bytes) -> None:
     """Whatever stands at that port."""
     with pytest.raises(NoAnswerError, match="what answers there is no member of a cluster"):
         told_members.told(Reply("http://a:1", 200, CLUSTER_ID, body))
+
+
+@pytest.mark.parametrize("url", ["http://a..b:1", "http://" + "a" * 70 + ":1"])
+def test_member_at_what_is_no_name_does_not_answer(url: str) -> None:
+    """Other members may say so of themselves, and whoever asks goes on with the next."""
+    with pytest.raises(NoAnswerError, match="its host is no name of DNS"):
+        HttpDoor().ask(url, "/members")
