@@ -60,7 +60,7 @@ def read_snapshot(path: Path) -> EtcdSnapshot:
         store = json.loads(bytes_in(raft, 1))
         nodes = list(_nodes(store["Root"]))
         return EtcdSnapshot(number_in(metadata, 2), number_in(metadata, 3), int(store["CurrentIndex"]), nodes)
-    except (NotProtobufError, ValueError, KeyError, TypeError) as error:
+    except (NotProtobufError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise MigrationError(f"{path}: no snapshot of etcd's v2 store is in it ({error})") from error
 
 

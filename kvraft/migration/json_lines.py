@@ -79,7 +79,7 @@ def contents_of(lines: Iterable[bytes], name: str) -> Contents:
                 return contents
             else:
                 _take(facts, contents)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise MigrationError(
                 f"{name}, line {number}: not written by kvraft export, or damaged ({error})"
             ) from error
@@ -103,10 +103,12 @@ def _begun(facts: dict[str, Any], name: str) -> Contents:
 
 def _take(facts: dict[str, Any], contents: Contents) -> None:
     if "role" in facts:
-        permissions = Permissions(tuple(facts["read"]), tuple(facts["write"]))
-        contents.roles.append(Role(facts["role"], permissions))
+        permissions = Permissions(_names(facts["read"]), _names(facts["write"]))
+        contents.roles.append(Role(_name(facts["role"]), permissions))
     elif "user" in facts:
-        contents.users.append(User(facts["user"], facts.get("password_hash", "").encode(), tuple(facts["roles"])))
+        contents.users.append(
+            User(_name(facts["user"]), facts.get("password_hash", "").encode(), _names(facts["roles"]))
+        )
     else:
         path = _raw("key", facts)
         if not path.startswith(b"/") or path == b"/":
@@ -120,4 +122,16 @@ def _raw(name: str, facts: dict[str, Any]) -> bytes:
     text = facts.get(name)
     if text is None:
         return base64.b64decode(facts[f"{name}_base64"], validate=True)
-    return str(text).encode()
+    return _name(text).encode()
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.80} is no text")
+    return value
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is no list")
+    return tuple(map(_name, value))

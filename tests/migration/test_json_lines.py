@@ -1,7 +1,11 @@
 """The file of `kvraft export`: every kind of key and value comes back, and what is not whole is told of."""
 
+import pathlib
+import stat
+
 import pytest
 
+from kvraft.commands import export
 from kvraft.keyspace.account_commands import Permissions
 from kvraft.keyspace.account_records import Role, User
 from kvraft.migration.contents import Contents, MigrationError, Node
@@ -79,6 +83,20 @@ def test_a_file_that_lost_a_line_is_refused() -> None:
         (b'{"kvraft_export":1,"etcd_index":1}\n{"key":"no-slash","value":""}', "line 2: not written"),
         (b'{"kvraft_export":1,"etcd_index":1}\n{"key":"/k"}', "line 2: not written"),
         (b'{"kvraft_export":1,"etcd_index":1}\n{"key_base64":"?","value":""}', "line 2: not written"),
+        (b"[" * 200_000, "line 1: not written by kvraft export"),
+        (b'{"kvraft_export":1,"etcd_index":1e999}', "line 1: not written by kvraft export"),
+        *(
+            (b'{"kvraft_export":1,"etcd_index":1}\n' + line, "line 2: not written")
+            for line in (
+                b"[" * 200_000,
+                b'{"key":"/k","value":"","expiration_ns":1e999}',
+                b'{"key":"/k","value":{"a":1}}',
+                b'{"role":["r"],"read":[],"write":[]}',
+                b'{"role":"r","read":"/*","write":[]}',
+                b'{"role":"r","read":[1],"write":[]}',
+                b'{"user":"u","roles":"root"}',
+            )
+        ),
     ],
 )
 def test_other_files_are_refused_with_the_line(line: bytes, said: str) -> None:
@@ -86,3 +104,14 @@ def test_other_files_are_refused_with_the_line(line: bytes, said: str) -> None:
     with pytest.raises(MigrationError) as refused:
         contents_of(line.splitlines(), "f")
     assert said in str(refused.value)
+
+
+def test_file_that_may_hold_hashes_is_nobody_elses(tmp_path: pathlib.Path) -> None:
+    """Even where somebody has put one in its place, or a link to another."""
+    other = tmp_path / "other"
+    other.write_text("theirs")
+    (tmp_path / "f.new").symlink_to(other)
+    export._write(tmp_path / "f", _CONTENTS)
+    assert stat.S_IMODE((tmp_path / "f").lstat().st_mode) == 0o600
+    assert (tmp_path / "f").read_bytes() == b"".join(_lines())
+    assert other.read_text() == "theirs"
