@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
-from kvraft.client import Client, ClientError, EtcdError
+from kvraft.client import BadAnswer, Client, ClientError, EtcdError
 
 MEMBERS: Final = "/v2/members"
 _STATUS: Final = "/v2/kvraft/status"
@@ -106,14 +106,28 @@ async def look(client: Client, endpoints: Iterable[str], new_client: NewClient, 
 
 async def members_of(client: Client) -> list[dict[str, Any]]:
     """Everybody who belongs to the cluster, as /v2/members tells it."""
-    members: list[dict[str, Any]] = (await client.request("GET", MEMBERS)).checked().json()["members"]
+    answer = (await client.request("GET", MEMBERS)).checked()
+    told = answer.json()
+    members = told.get("members") if isinstance(told, dict) else None
+    if not isinstance(members, list) or not all(map(_is_record, members)):
+        raise BadAnswer(answer.endpoint, "answered what no list of members is")
     return members
+
+
+def _is_record(told: object) -> bool:
+    if not isinstance(told, dict) or not all(isinstance(told.get(key), str) for key in ("id", "name")):
+        return False
+    urls = [told.get(key) for key in ("peerURLs", "clientURLs")]
+    return all(isinstance(each, list) and all(isinstance(url, str) for url in each) for each in urls)
 
 
 async def leader_of(client: Client) -> str:
     """The leader's id; empty while there is none."""
     answer = await client.request("GET", f"{MEMBERS}/leader")
-    leader_id: str = answer.json()["id"] if answer.status == _OK else ""
+    told = answer.json() if answer.status == _OK else {"id": ""}
+    leader_id = told.get("id") if isinstance(told, dict) else None
+    if not isinstance(leader_id, str):
+        raise BadAnswer(answer.endpoint, "answered what no leader is")
     return leader_id
 
 
@@ -124,7 +138,9 @@ async def _ask(urls: Sequence[str], new_client: NewClient) -> dict[str, Any] | s
             answer = await client.request("GET", _STATUS)
             if answer.status == _NOT_FOUND:
                 return await _ask_etcd(client)
-            status: dict[str, Any] = answer.checked().json()
+            status = answer.checked().json()
+            if not isinstance(status, dict) or not isinstance(status.get("id"), str):
+                raise BadAnswer(answer.endpoint, "answered what no member tells of itself")
             return status
     except EtcdError as error:
         if error.status in {401, 403}:

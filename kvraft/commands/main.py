@@ -12,6 +12,7 @@ from kvraft import logs
 from kvraft.commands import root, table
 from kvraft.commands.calls import Call
 from kvraft.commands.exits import Exit, is_expected, told
+from kvraft.commands.output import printable
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         if not is_expected(error):
             raise
         text, exit_code = told(error)
-        logs.last_words(text)
+        logs.last_words(printable(text))  # a server may have said it
         return exit_code
     return ended if isinstance(ended, int) else Exit.DONE
 

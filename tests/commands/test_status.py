@@ -1,5 +1,6 @@
 """`kvraft status`, on a member without Raft and disk, on what is no kvraft, and on views that no test can have."""
 
+import asyncio
 import html
 import json
 import signal
@@ -226,3 +227,34 @@ def test_picture_in_the_documents_is_of_this_table() -> None:
     picture = html.unescape(PICTURE.read_text()).replace("\xa0", " ")
     assert [title for title in _TITLES if title not in picture] == []
     assert "3 of 3 answer" in picture and "2 of 3 answer" in picture
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"5", b'{"members":5}', b'{"members":[5]}', b'{"members":[{"id":"1","name":2}]}', b"\x1b[2J\xc2\x9b5n"],
+)
+def test_server_that_answers_anything_is_told_in_one_printable_line(
+    run: Run, background: Background, body: bytes
+) -> None:
+    """Neither a traceback nor what a terminal would obey."""
+    served: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.current_task())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+        await writer.wait_closed()
+
+    async def close() -> None:
+        server.close()
+        await asyncio.gather(*filter(None, served))
+
+    server = background.do(asyncio.start_server(serve, "127.0.0.1", 0))
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for command in (("status",), ("member", "list")):
+        ran = run(*command, "--endpoints", url)
+        assert ran.exit_code == Exit.NO_SERVER
+        assert ran.stderr.startswith("kvraft: ")
+        assert ran.stderr.removesuffix("\n").isprintable()
+    background.do(close())
