@@ -65,6 +65,8 @@ def _member_directory(directory: Path) -> Path:
     for member in (directory / "member", directory):
         if (member / "wal").is_dir() or (member / "snap").is_dir():
             return member
+    if (directory / "identity").is_file():
+        raise MigrationError(f"{directory}: of kvraft; start it and name its URL instead, or use `kvraft backup`")
     if (directory / "log").exists() or (directory / "snapshot").is_dir():
         raise MigrationError(f"{directory}: of etcd 0.4; start it once with etcd 2.x, which upgrades it")
     raise MigrationError(f"{directory}: no data of an etcd is there (member/wal and member/snap)")

@@ -313,8 +313,12 @@ def test_wrong_directories_are_refused_with_what_to_do(tmp_path: Path) -> None:
     late = Wal()
     late.cut(100)
     late.write(tmp_path / "late" / "wal")
+    ours = tmp_path / "ours"
+    (ours / "log").mkdir(parents=True)
+    (ours / "identity").touch()
     for directory, said in (
         (tmp_path / "missing", "no such directory"),
+        (ours, "of kvraft; start it and name its URL instead"),
         (file, "a file; the data directory of an etcd is wanted"),
         (empty, "no data of an etcd is there"),
         (without_log, "name it (--wal-dir)"),
