@@ -111,6 +111,9 @@ class Import:
             ClientError: one of them does not answer.
         """
         hidden = self._options.hidden
+        if both := set(source.endpoints) & set(self._target.endpoints):
+            # Each change copied would be a change to copy, without end.
+            raise MigrationError(f"source and target are both {min(both)}: name two clusters")
         progress = await self._begin(await cluster_name(source, self._patience), hidden)
 
         async def read() -> Contents:

@@ -220,6 +220,14 @@ def test_wrong_arguments_are_one_line(
     assert ran.stderr.count("\n") == 1
 
 
+def test_one_cluster_is_not_both_source_and_target(run: Run, served: Served, state: str) -> None:
+    """Followed, every change would be a change to copy."""
+    _put(served, "/k")
+    ran = run("import", "--from", served.url, "--to", served.url, "--once", "--overwrite", state)
+    assert ran.exit_code == Exit.REFUSED
+    assert f"source and target are both {served.url}" in ran.stderr
+
+
 def test_the_state_of_another_import_is_refused(run: Run, served: Served, other: Served, tmp_path: Path) -> None:
     """Before anything is written."""
     (tmp_path / "state").write_text('{"source":"s","target":"t","indices":{},"format":1}')
