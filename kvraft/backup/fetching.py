@@ -60,12 +60,15 @@ class Fetch:
         *,
         with_history: bool = False,
         on_progress: Progress = lambda _come, _of: None,
+        on_wait: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self._client_of = client_of
         self._endpoints = list(endpoints)
         self._path = path
         self._with_history = with_history
         self._on_progress = on_progress
+        self._on_wait = on_wait
+        self._told = ""
         self._came_ms = 0
 
     async def run(self) -> Fetched:
@@ -84,10 +87,17 @@ class Fetch:
             except (BrokenOff, Unreachable, _BusyError) as error:
                 if clock.monotonic_ms() - self._came_ms > PATIENCE_S * 1000:
                     raise (BackupError(str(error)) if isinstance(error, _BusyError) else error) from None
+                self._tell(str(error))
             else:
                 if fetched is not None:
                     return fetched
             await asyncio.sleep(_PAUSE_S)
+
+    def _tell(self, why: str) -> None:
+        """Say why it takes so long, once for each reason."""
+        if why != self._told:
+            self._told = why
+            self._on_wait(why)
 
     async def _prefer_followers(self) -> None:
         """Ask the leader last: it has the most to do."""

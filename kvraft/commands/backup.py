@@ -35,8 +35,12 @@ async def command(call: Call, places: tuple[str, ...], *, history: bool) -> None
         def show(come: int, total: int) -> None:
             bars.update(task, completed=come >> 20, total=max(total >> 20, 1))
 
+        def wait(why: str) -> None:
+            call.out.note(f"waiting: {why}")
+
+        fetch = Fetch(call.client, urls, path, with_history=history, on_progress=show, on_wait=wait)
         try:
-            fetched = await Fetch(call.client, urls, path, with_history=history, on_progress=show).run()
+            fetched = await fetch.run()
         except StorageError as error:
             raise Failure(str(error)) from error
     _print(call, path, fetched)

@@ -80,7 +80,7 @@ def _refusal(error: EtcdError) -> tuple[str, Exit]:
 
 def _usage(error: click.ClickException) -> str:
     """Click's sentence, and where the help is."""
-    sentence = error.format_message().rstrip(".").replace("\n", " ")
+    sentence = " ".join(error.format_message().rstrip(".").split())
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "kvraft"
     return f"{sentence}: see {path} --help"

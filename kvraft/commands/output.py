@@ -77,7 +77,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[Cell]], *, right: Seque
     from rich.table import Table  # noqa: PLC0415 -- --json needs no rich
     from rich.text import Text  # noqa: PLC0415 -- the same
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(titles))
     for title in titles:
         made.add_column(title, justify="right" if title in right else "left", overflow="fold")
     for row in rows:
@@ -94,5 +94,11 @@ def printable(text: str) -> str:
 def _console(file: Any) -> "Console":
     from rich.console import Console  # noqa: PLC0415 -- --json needs no rich
 
+    class Piped(Console):
+        """Lets the end of a pipe be told by our exit code; rich's own is 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     width = None if file.isatty() else _PIPE_COLUMNS
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    return Piped(file=file, width=width, highlight=False, markup=False, emoji=False)

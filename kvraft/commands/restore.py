@@ -60,6 +60,8 @@ def command(
     killed, what no member starts with. Be the user who will run the member.
     """
     path = Path(file)
+    if path.is_dir():
+        raise Failure(f"{path} is a directory: give a file that `kvraft backup` has written", Exit.WRONG_ARGUMENTS)
     if not path.is_file():
         raise Failure(f"{path}: there is no such file", Exit.WRONG_ARGUMENTS)
     wanted = Wanted(_peers(peers), token, bump_index, None if ttl_from is None else _moment_ns(ttl_from))
@@ -112,7 +114,9 @@ def _peers(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if doubled is not None:
         raise Failure(f"--peers: duplicate url {doubled}: give each member its own", Exit.WRONG_ARGUMENTS)
     unfit = next((name for name in by_name if "/" in name or name in {".", ".."}), None)
-    if not by_name or unfit is not None:
+    if unfit is not None:
+        raise Failure(f"--peers: {unfit!r} cannot be the name of a directory: use another name", Exit.WRONG_ARGUMENTS)
+    if not by_name:
         raise Failure("--peers: name every new member, as n1=http://host:2380", Exit.WRONG_ARGUMENTS)
     return tuple((name, tuple(peer_urls)) for name, peer_urls in by_name.items())
 

@@ -149,7 +149,8 @@ def test_refusal_is_told_when_it_does_not_pass(run: Run, offered: Offered, place
     offered.backups.outcome = BackupRefused("no room for 5 bytes: ask another member", is_room)
     ran = run("backup", offered.url, str(place))
     assert (ran.exit_code, left(place)) == (Exit.REFUSED, [])
-    assert ran.stderr == f"kvraft: {offered.url}: no room for 5 bytes: ask another member\n"
+    why = f"{offered.url}: no room for 5 bytes: ask another member\n"
+    assert ran.stderr == f"waiting: {why}kvraft: {why}"
     assert len(offered.backups.asked) > 1
 
 
@@ -214,7 +215,7 @@ def test_restore_writes_one_directory_or_all(run: Run, place: pathlib.Path, tmp_
         (["--peers", "n1"], "--peers: 'n1': write every member as name=http://host:port"),
         (["--peers", "n1=ftp://h:1"], "--peers: n1: "),
         (["--peers", ","], "--peers: name every new member, as n1=http://host:2380"),
-        (["--peers", "../n1=http://h:1"], "--peers: name every new member, as n1=http://host:2380"),
+        (["--peers", "../n1=http://h:1"], "--peers: '../n1' cannot be the name of a directory: use another name"),
         (["--peers", "a=http://h:1,b=http://h:1"], "--peers: duplicate url http://h:1: give each member its own"),
         (["--peers", PEERS, "--name", "n3"], "--name=n3 is not among --peers: use one of n1, n2"),
         (["--peers", PEERS, "--ttl-from", "now"], "--ttl-from=now: write a moment, the same on every machine"),
@@ -232,6 +233,13 @@ def test_wrong_arguments_of_a_restore_write_nothing(
     assert said in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_directory_is_no_backup(run: Run, tmp_path: pathlib.Path) -> None:
+    """It is there, so the line does not say that it is not."""
+    ran = run("restore", str(tmp_path), "--data-dir", str(tmp_path / "new"), "--peers", PEERS)
+    assert ran.exit_code == Exit.WRONG_ARGUMENTS
+    assert f"{tmp_path} is a directory" in ran.stderr
 
 
 def test_times_are_utc_unless_they_say_otherwise(run: Run, place: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -1,7 +1,9 @@
 """What all subcommands have in common: help, wrong arguments, failures, and who imports what."""
 
 import asyncio
+import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from kvraft.commands import root, table
 from kvraft.commands.codes import MEANINGS, Exit
 from kvraft.commands.options import global_options
+from kvraft.commands.output import Output
 from kvraft.settings.flag_table import FLAGS
 from kvraft.testing import ports
 from tests.api_v2.conftest import Served
@@ -174,6 +177,18 @@ def test_reader_that_stops_is_no_error() -> None:
         ["bash", "-c", f"({command}) | true"], capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.stderr.strip() in {"0", str(int(Exit.NOBODY_READS))}
+
+
+def test_reader_that_stops_is_told_from_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are rich's, which ends the process with 1, as wrong arguments do."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    nobody_reads = os.fdopen(writer, "w", encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", nobody_reads)
+    with pytest.raises(BrokenPipeError):
+        Output().line("a line that nobody reads")
+    with contextlib.suppress(BrokenPipeError):  # of what it still holds
+        nobody_reads.close()
 
 
 def test_server_without_the_api_is_told(run: Run, background: Background) -> None:
