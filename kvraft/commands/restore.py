@@ -71,12 +71,20 @@ def command(
         cluster.founder(names[0])
         for each in names:
             place = Path(data_dir) / each if name is None else Path(data_dir)
-            restore.restore(path, cluster, each, place)
+            _restore(path, cluster, each, place)
             _print(call, cluster, each, place)
     except BackupError as error:
         raise Failure(str(error)) from error
     except StorageError as error:
         raise Failure(f"--data-dir: {error}") from error
+
+
+def _restore(path: Path, cluster: NewCluster, name: str, place: Path) -> None:
+    """One directory; what the system refuses is told with the place, as most such errors name none."""
+    try:
+        restore.restore(path, cluster, name, place)
+    except OSError as error:
+        raise Failure(f"{error.filename or place}: {error.strerror or error}") from error
 
 
 def _print(call: Call, cluster: NewCluster, name: str, place: Path) -> None:

@@ -1,6 +1,7 @@
 """`kvraft backup`, `verify` and `restore`, as they are typed."""
 
 import dataclasses
+import errno
 import json
 import pathlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Final
 import pytest
 
 from kvraft.api_v2 import backup as served_backup
-from kvraft.backup import fetching
+from kvraft.backup import fetching, restore
 from kvraft.commands.exits import Exit
 from kvraft.keyspace.commands import Set
 from kvraft.records import BackupCopy, BackupRefused
@@ -233,6 +234,20 @@ def test_wrong_arguments_of_a_restore_write_nothing(
     assert said in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_full_disk_is_told_with_its_place(
+    run: Run, place: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system names no file when a write fails."""
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(restore, "restore", fill)
+    place.write_bytes(CONTENT)
+    ran = run("restore", str(place), "--data-dir", str(tmp_path / "new"), "--name", "n1", "--peers", PEERS)
+    assert (ran.exit_code, ran.stderr) == (Exit.REFUSED, f"kvraft: {tmp_path / 'new'}: No space left on device\n")
 
 
 def test_directory_is_no_backup(run: Run, tmp_path: pathlib.Path) -> None:
