@@ -54,8 +54,12 @@ def _write(path: Path, contents: Contents) -> None:
     """Whole or not at all; it may hold hashes, so that nobody else may read it."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)  # it might be somebody else's to read, or a link
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as lines:
-        lines.writelines(json_lines.lines_of(contents))
-        lines.flush()
-        os.fsync(lines.fileno())
-    new.replace(path)
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as lines:
+            lines.writelines(json_lines.lines_of(contents))
+            lines.flush()
+            os.fsync(lines.fileno())
+        new.replace(path)
+    except BaseException:  # Ctrl-C too
+        new.unlink(missing_ok=True)
+        raise

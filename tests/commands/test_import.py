@@ -1,6 +1,8 @@
 """`kvraft import` and `kvraft export` against an API in this process: what moves, what is told, what is refused."""
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,20 @@ def test_one_cluster_is_not_both_source_and_target(run: Run, served: Served, sta
     ran = run("import", "--from", served.url, "--to", served.url, "--once", "--overwrite", state)
     assert ran.exit_code == Exit.REFUSED
     assert f"source and target are both {served.url}" in ran.stderr
+
+
+def test_an_export_that_finds_no_room_leaves_nothing(
+    run: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it would take room, and hold hashes."""
+
+    def fill(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill)
+    ran = run("export", "--endpoints", served.url, str(tmp_path / "tree"))
+    assert (ran.exit_code, ran.stderr) == (Exit.REFUSED, f"kvraft: {tmp_path / 'tree'}: No space left on device\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_state_of_another_import_is_refused(run: Run, served: Served, other: Served, tmp_path: Path) -> None:
