@@ -1,7 +1,7 @@
 # The four commands are format, check, test, simulate; the same on a laptop and in CI. `make run` needs no other.
 SHELL := /bin/bash
 .DEFAULT_GOAL := test
-.PHONY: deps run test check conformance format simulate torture bench mutants mutants-http audit build clean
+.PHONY: deps run test check conformance format simulate torture bench mutants mutants-http audit build compiled pure clean
 
 PYTHON := .venv/bin/python
 PORT_BASE ?= 2379
@@ -54,8 +54,15 @@ bench: deps ## The same workloads against etcd and kvraft, with the goals beside
 audit: deps ## bandit on kvraft, PyPI's advisories on what it needs; a finding without a dated reason fails.
 	$(PYTHON) -m release.audit
 
-build: deps ## The wheel of the commit, and what it needs as a CycloneDX document, in dist/.
+build: deps ## The wheels of the commit, pure and compiled, and what they need as a CycloneDX document, in dist/.
 	$(PYTHON) -m release.build dist
+
+compiled: deps pure ## Run this checkout compiled from now on: compile the hot files in place (needs gcc). Again after each edit.
+	KVRAFT_COMPILED=1 $(PYTHON) setup.py -q build_ext --inplace --parallel 2
+
+pure: ## Run this checkout as it is written again.
+	rm -f kvraft__mypyc*.so
+	find kvraft -name '*.so' -delete
 
 clean: ## Remove what was built and what tests left; not data/.
 	rm -rf build dist .venv .programs kvraft.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -75,7 +75,9 @@ class Metrics:
         self.cluster_version: Final = gauge(
             "etcd_cluster_version", "The version that all members agreed on, without its patch.", ["cluster_version"]
         )
-        self.kvraft_version: Final = gauge("kvraft_version", "The version of this program.", ["version"])
+        self.kvraft_version: Final = gauge(
+            "kvraft_version", "The version of this program, and whether it is compiled.", ["version", "form"]
+        )
 
         # Disk. Observed once a batch, not once a write.
         self.log_sync_seconds: Final = histogram(

@@ -1,9 +1,9 @@
-"""Make the wheel of the commit that is checked out, and its bill of materials: `python -m release.build [directory]`.
+"""Make the wheels of the checked out commit, and their bill of materials: `python -m release.build [directory]`.
 
 The wheel is that of the commit, not of the files as they lie there: what is not committed is not in it. Times in it are
 the commit's, modes do not follow the umask, and setuptools is the pinned one, so that the same commit gives the same
-bytes on any machine. The bill of materials lists what a fresh installation by constraints.txt has on this machine's
-platform and Python.
+bytes on any machine. With a C compiler there is a second wheel, whose hot files are compiled by mypyc (`setup.py`).
+The bill of materials lists what a fresh installation by constraints.txt has on this machine's platform and Python.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ SPECIFICATION: Final = "1.6"
 
 
 def main(directory: pathlib.Path) -> None:
-    """Make both, and print their names with the hash of the wheel."""
+    """Make them, and print their names with the hash of the wheel."""
     commit = _git("rev-parse", "--short=12", "HEAD").decode().strip()
     if _git("status", "--porcelain", "--untracked-files=no"):
         print(
@@ -35,10 +35,14 @@ def main(directory: pathlib.Path) -> None:
     bill = bill_of_materials(built)
     print(f"{built}  commit {commit}  sha256 {hashlib.sha256(built.read_bytes()).hexdigest()}")
     print(bill)
+    if shutil.which("cc") is None:
+        print("build: no compiled wheel: there is no C compiler (Debian: gcc and python3-dev)", file=sys.stderr)
+    else:
+        print(wheel(ROOT, directory, compiled=True))
 
 
-def wheel(checkout: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
-    """Make the wheel of a checkout's commit in a directory.
+def wheel(checkout: pathlib.Path, directory: pathlib.Path, *, compiled: bool = False) -> pathlib.Path:
+    """Make the wheel of a checkout's commit in a directory; the compiled one is for this machine's kind and Python.
 
     Raises:
         subprocess.CalledProcessError: git or setuptools failed; what they said is on stderr.
@@ -56,7 +60,13 @@ def wheel(checkout: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
             check=True,
             stdout=subprocess.DEVNULL,
             umask=0o022,
-            env={**os.environ, "SOURCE_DATE_EPOCH": committed_at, "TZ": "UTC", "LC_ALL": "C.UTF-8"},
+            env={
+                **os.environ,
+                "SOURCE_DATE_EPOCH": committed_at,
+                "TZ": "UTC",
+                "LC_ALL": "C.UTF-8",
+                "KVRAFT_COMPILED": "1" if compiled else "0",
+            },
         )
         [made_wheel] = out.glob("*.whl")
         return pathlib.Path(shutil.copy(made_wheel, directory))

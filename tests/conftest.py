@@ -10,6 +10,8 @@ from typing import Final
 import hypothesis
 import pytest
 
+import kvraft
+from kvraft.start import versions
 from tests import tried
 from tests.simulation.background import begin_campaign, waits_for_campaign
 
@@ -39,7 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """A shell that runs us in the background ignores Ctrl-C, which every process under test would inherit."""
+    """No compiled file may be older than what it was made of, and Ctrl-C must end what is started here.
+
+    A shell that runs us in the background ignores it, which every process under test would inherit.
+    """
+    package = pathlib.Path(kvraft.__file__).parent
+    for group in package.parent.glob("kvraft__mypyc*.so"):
+        for compiled in package.rglob("*.so"):
+            source = compiled.with_name(f"{compiled.name.partition('.')[0]}.py")
+            if source.stat().st_mtime > group.stat().st_mtime:
+                pytest.exit(
+                    f"{source} was changed since it was compiled: `make compiled`, or `make pure`", returncode=3
+                )
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -65,8 +78,12 @@ def scaled(pytestconfig: pytest.Config, record_property: Callable[[str, object],
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The unit tests, and those of the cluster tier, have the machine alone; the rest runs beside the campaign."""
+    if versions.form() == "compiled":
+        pure = [item for item in items if item.get_closest_marker("pure")]
+        config.hook.pytest_deselected(items=pure)
+        items[:] = [item for item in items if not item.get_closest_marker("pure")]
 
     def place(item: pytest.Item) -> int:
         tier = tier_of(item.nodeid)

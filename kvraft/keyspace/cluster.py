@@ -31,7 +31,7 @@ _REMOVAL_INDICES: Final = 2
 _DIGEST_BYTES: Final = 16
 
 
-class Refusal(enum.IntEnum):
+class Refusal(enum.Enum):
     """Why the membership stays as it is. The numbers are in the state hash, for ever."""
 
     ID_REMOVED = 1

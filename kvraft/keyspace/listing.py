@@ -230,7 +230,11 @@ class Listing:
                 runs.append(sorted(children[start : start + SORT_RUN], key=_name_of))
                 yield b""
             merged = heapq.merge(*runs, key=_name_of)
-        return (child for child in merged if child.name[0] != _UNDERSCORE)
+        return filter(_is_shown, merged)
+
+
+def _is_shown(child: AnyNode) -> bool:
+    return child.name[0] != _UNDERSCORE
 
 
 Found = bytes | tuple[bytes, ...] | Listing

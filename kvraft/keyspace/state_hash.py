@@ -52,7 +52,7 @@ def after_error(state_hash: bytes, error: EtcdError, clock_ms: int) -> bytes:
 
 def after_refusal(state_hash: bytes, refused: MembershipRefused, clock_ms: int) -> bytes:
     """The hash once a change of the membership was refused."""
-    head = _ANSWER.pack(refused.reason, clock_ms, refused.etcd_index, 0)
+    head = _ANSWER.pack(refused.reason.value, clock_ms, refused.etcd_index, 0)
     return blake2b(state_hash + head, digest_size=STATE_HASH_BYTES).digest()
 
 

@@ -1,7 +1,7 @@
 """The four roles with the variables of each (section 5.1; PreCandidate: thesis 9.6), and becoming a follower."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 from kvraft.raft.effects import Role
 from kvraft.raft.messages import ReadIndexReply
@@ -14,7 +14,6 @@ from kvraft.raft.state import State
 class Follower:
     """Follows the leader of its term, if it knows one."""
 
-    kind: ClassVar[Role] = Role.FOLLOWER
     election_timeout_ms: int
     """This follower's randomized timeout (section 5.2)."""
     election_deadline_ms: int
@@ -26,6 +25,11 @@ class Follower:
     """Reads of this step, to be asked for together."""
     reads: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
     """Id of a ReadIndexRequest under way: (when it fails, the reads it stands for). Oldest first."""
+
+    @property
+    def kind(self) -> Role:
+        """Which role this is."""
+        return Role.FOLLOWER
 
     @property
     def deadline_ms(self) -> int:
@@ -46,10 +50,14 @@ class Follower:
 class PreCandidate:
     """Asks whether it would be elected, without disturbing anybody (thesis section 9.6)."""
 
-    kind: ClassVar[Role] = Role.PRE_CANDIDATE
     election_deadline_ms: int
     resend_ms: int
     votes: dict[int, bool] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Role:
+        """Which role this is."""
+        return Role.PRE_CANDIDATE
 
     @property
     def deadline_ms(self) -> int:
@@ -67,7 +75,6 @@ class PreCandidate:
 class Candidate:
     """Stands for election in the current term (section 5.2)."""
 
-    kind: ClassVar[Role] = Role.CANDIDATE
     election_deadline_ms: int
     resend_ms: int
     leadership_transfer: bool
@@ -78,6 +85,11 @@ class Candidate:
     best_rival: tuple[int, int, int] = (0, 0, 0)
     """Of those that stand in the same term the best (last term, last index, id); zeros while none is known."""
     votes: dict[int, bool] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Role:
+        """Which role this is."""
+        return Role.CANDIDATE
 
     @property
     def deadline_ms(self) -> int:
@@ -120,7 +132,6 @@ class ReadRound:
 class Leader:
     """Leads the current term."""
 
-    kind: ClassVar[Role] = Role.LEADER
     progress: dict[int, Progress]
     """Every other server of the configuration, in ascending order of ids."""
     noop_index: int
@@ -144,6 +155,11 @@ class Leader:
     read_round: ReadRound | None = None
     waiting_reads: list[tuple[int, int]] = field(default_factory=list)
     """Reads that wait for the next round, as in `ReadRound.reads`."""
+
+    @property
+    def kind(self) -> Role:
+        """Which role this is."""
+        return Role.LEADER
 
     @property
     def deadline_ms(self) -> int:

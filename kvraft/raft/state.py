@@ -5,7 +5,7 @@ Only `core.Raft` makes one. The other modules are functions over it: they change
 
 import random
 from collections import deque
-from typing import ClassVar, Protocol, final
+from typing import Protocol, final
 
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Divergence, Effects, HardState, Outgoing, Persist, Role, RoleChange
@@ -22,7 +22,10 @@ class RoleVariables(Protocol):
     Not a base class: `isinstance` of a class under `abc` runs Python code, and a step asks for the role many times.
     """
 
-    kind: ClassVar[Role]
+    @property
+    def kind(self) -> Role:
+        """Which role this is."""
+        ...
 
     @property
     def deadline_ms(self) -> int:

@@ -147,7 +147,9 @@ def measure_disk(storage: Storage, metrics: Metrics) -> None:
     measures.spool = metrics.snapshot_spool_seconds.observe
     metrics.before_scrape.append(lambda: metrics.log_written_bytes.set(measures.log_bytes))
     metrics.before_scrape.append(lambda: metrics.log_lines_lost.set(logs.lost_lines()))
-    metrics.before_scrape.append(lambda: metrics.kvraft_version.labels(versions.kvraft_version()).set(1))
+    metrics.before_scrape.append(
+        lambda: metrics.kvraft_version.labels(versions.kvraft_version(), versions.form()).set(1)
+    )
 
 
 def show_status(storage: Storage, endings: Callable[[], dict[str, int]], status: Status) -> None:

@@ -11,6 +11,7 @@ def version_text() -> str:
     return (
         f"etcd Version: {settings.ETCD_VERSION}\n"
         f"kvraft Version: {kvraft_version()}\n"
+        f"kvraft Form: {form()}\n"
         f"Python Version: {python}\n"
         f"OS/Arch: {platform.system().lower()}/{platform.machine()}\n"
     )
@@ -21,3 +22,10 @@ def kvraft_version() -> str:
     from importlib import metadata  # noqa: PLC0415 -- a start does not need it
 
     return metadata.version("kvraft")
+
+
+def form() -> str:
+    """`compiled`, if the hot files run as extension modules (`setup.py`), else `pure`."""
+    from kvraft.raft import core  # noqa: PLC0415 -- `--help` does not need it
+
+    return "pure" if core.__file__.endswith(".py") else "compiled"

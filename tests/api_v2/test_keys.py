@@ -184,6 +184,7 @@ async def test_answer_that_comes_after_its_client_has_left_is_dropped(served: Se
         assert (await client.request("GET", "/v2/keys/k")).status == 404
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("asked", [("PUT", "/v2/keys/k", b"value=1"), ("GET", "/v2/keys/k?quorum=true", b"")])
 async def test_answer_that_cannot_be_made_ends_its_connection_alone(
     served: Served, asked: tuple[str, str, bytes], monkeypatch: pytest.MonkeyPatch

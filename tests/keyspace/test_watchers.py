@@ -340,6 +340,7 @@ def test_a_callback_that_asks_for_more_gets_nothing_twice(keyspace: Keyspace) ->
     assert told == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.pure
 def test_an_event_costs_its_depth_not_the_number_of_watchers(keyspace: Keyspace) -> None:
     """Ten thousand watchers elsewhere are not looked at: counted by attribute reads, not by a clock."""
     for number in range(10_000):

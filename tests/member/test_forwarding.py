@@ -1,5 +1,7 @@
 """Commands of other members' clients: for the leader of their own term, refused otherwise, and no refusal is lost."""
 
+import pytest
+
 from kvraft.keyspace.command_codec import encode_command
 from kvraft.keyspace.commands import Command, Set, Sync
 from kvraft.member.forwarding import Forwarding
@@ -8,6 +10,8 @@ from kvraft.peer_frames import ForwardedCommand, ForwardRefused
 from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 from tests.member.fakes import ScriptedRaft
+
+pytestmark = pytest.mark.pure
 
 TIMEOUT_MS = 7000
 

@@ -3,6 +3,8 @@
 import asyncio
 from typing import cast, final
 
+import pytest
+
 from kvraft.member.failure import Failure
 from kvraft.member.interfaces import LogStore
 from kvraft.member.raft_loop import RaftLoop
@@ -13,6 +15,8 @@ from kvraft.raft.inputs import PeerUnreachable
 from kvraft.raft.messages import Heartbeat
 from tests.member import virtual_time
 from tests.member.fakes import ManualLog, RecordingTransport, ScriptedRaft, log_of
+
+pytestmark = pytest.mark.pure
 
 ENTRIES = log_of(*[b"x"] * 40)
 

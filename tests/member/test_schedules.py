@@ -32,6 +32,7 @@ def test_a_seed_gives_the_same_run_again(tmp_path: pathlib.Path) -> None:
     assert runs[0] == runs[1]
 
 
+@pytest.mark.pure
 @pytest.mark.slow
 def test_a_command_that_is_sent_twice_is_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The schedules see the bug that they were written for: a late refusal taken for the one of the present attempt."""

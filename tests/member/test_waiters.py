@@ -1,5 +1,7 @@
 """Writes that wait for their entry: each command goes to one leader, once; only what entered no log is sent again."""
 
+import pytest
+
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member.outcomes import STOPPED, TIMED_OUT, TOO_MANY_REQUESTS
 from kvraft.member.waiters import REQUEST_ID_BYTES, UNKNOWN, UNSENT, Waiter, Waiters
@@ -8,6 +10,8 @@ from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 from kvraft.records import Written
 from tests.member.fakes import RecordingTransport, ScriptedRaft
+
+pytestmark = pytest.mark.pure
 
 
 def make_waiters(timeout_ms: int = 7000) -> Waiters:

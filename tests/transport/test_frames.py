@@ -77,6 +77,7 @@ def _arrived(writer: asyncio.StreamWriter) -> bytes:
         return reading.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
+@pytest.mark.pure
 async def test_one_encoding_of_an_append_serves_all_followers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Followers that are level are sent the same, whether it is one object or several equal ones."""
     encoded = 0

@@ -74,6 +74,7 @@ def _assert_nothing_was_lost(sent: list[Frame], first: support.Peer, second: sup
     assert (left.dialled_here, right.dialled_here) == (True, False), "the higher id gave up what it had dialled"
 
 
+@pytest.mark.pure
 async def test_retired_session_delivers_what_was_on_its_way(
     ended: asyncio.Queue[Session],
 ) -> None:
@@ -108,6 +109,7 @@ async def test_last_lane_of_a_retired_session_ends_with_its_own_silence() -> Non
         assert not entries.is_open
 
 
+@pytest.mark.pure
 @pytest.mark.slow
 async def test_two_sessions_become_one_by_themselves(ended: asyncio.Queue[Session]) -> None:
     """Once both have stood for two silence limits; frames go on meanwhile."""
