@@ -54,6 +54,7 @@ def _asked(*words: str) -> list[str]:
     return ended.stdout.split()
 
 
+@pytest.mark.landing
 def test_words_options_and_flags_of_the_server_are_offered() -> None:
     """Whichever can stand there, and files after flags that name some."""
     assert _asked("sta") == ["plain,status"]

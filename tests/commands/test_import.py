@@ -150,6 +150,7 @@ def test_a_dead_etcds_directory_is_imported(run: Run, other: Served, tmp_path: P
     }
 
 
+@pytest.mark.landing
 def test_users_and_roles_come_along(run: Run, served: Served, other: Served, tmp_path: Path, state: str) -> None:
     """Users whose passwords are given; the others are named, and so is auth that is to be turned on."""
 
