@@ -162,6 +162,7 @@ def test_version_and_help_are_printed(capfd: pytest.CaptureFixture[str]) -> None
     assert [line.partition(": ")[0] for line in lines] == [
         "etcd Version",
         "kvraft Version",
+        "kvraft Form",
         "Python Version",
         "OS/Arch",
     ]

@@ -101,8 +101,24 @@ def exchange(
         connection.endheaders(payload)
         response = connection.getresponse()
         return Answer(response.status, response.reason, tuple(response.getheaders()), response.read())
+    except OSError as error:
+        _close_left(error)
+        raise
     finally:
         connection.close()
+
+
+def _close_left(error: OSError) -> None:
+    """Close what Python's `ssl.SSLSocket._create` leaves open if the connection is reset before the handshake begins.
+
+    Nobody else has it but the frames that the error has come through.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        left = trace.tb_frame.f_locals.get("self")
+        if isinstance(left, ssl.SSLSocket):
+            left.close()
+        trace = trace.tb_next
 
 
 @final
