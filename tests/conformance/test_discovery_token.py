@@ -56,7 +56,7 @@ def test_three_members_found_a_cluster_and_a_fourth_has_no_place(asked: Kind, ki
         for member in three:
             member.wait_ready()
         expected = {ids.text(ids.member_id([member.peer_url], url)): member for member in three}
-        listed = server.http("GET", TOKEN).json()["node"]["nodes"]
+        listed = server.http("GET", f"{TOKEN}?sorted=true").json()["node"]["nodes"]
         assert {node["key"].rpartition("/")[2]: node["value"] for node in listed} == {
             member_id: f"{member.name}={member.peer_url}" for member_id, member in expected.items()
         }
@@ -68,7 +68,7 @@ def test_three_members_found_a_cluster_and_a_fourth_has_no_place(asked: Kind, ki
         fourth.start()
         assert fourth.wait_exit() == 1
         assert "discovery: cluster is full" in fourth.log_text()
-        assert server.http("GET", TOKEN).json()["node"]["nodes"] == listed
+        assert server.http("GET", f"{TOKEN}?sorted=true").json()["node"]["nodes"] == listed
         if kind == "kvraft":
             assert not fourth.data_dir.exists()
             assert fourth.log_text().count("\n") == 1
@@ -154,7 +154,7 @@ def test_member_that_waits_ends_at_once_when_it_is_told_to(tmp_path: Path) -> No
         member.wait_for("its wait", lambda: "waiting for more" in member.log_text(), 20)
         assert member.terminate() == -signal.SIGTERM
         assert not member.data_dir.exists()
-        assert len(server.http("GET", TOKEN).json()["node"]["nodes"]) == 1
+        assert len(server.http("GET", f"{TOKEN}?sorted=true").json()["node"]["nodes"]) == 1
 
 
 def test_member_waits_for_a_service_that_is_away(tmp_path: Path) -> None:
