@@ -1,13 +1,16 @@
 # The four commands are format, check, test, simulate; the same on a laptop and in CI. `make run` needs no other.
 SHELL := /bin/bash
 .DEFAULT_GOAL := test
-.PHONY: deps run test check conformance format simulate torture bench mutants mutants-http audit build compiled pure clean
+.PHONY: deps run test check conformance format simulate torture bench mutants mutants-http audit build compiled pure test-compiled clean
 
 PYTHON := .venv/bin/python
 PORT_BASE ?= 2379
 SEEDS ?= 200
 MINUTES ?= 30
 RESULTS := torture-results
+
+# Most of a member's start is compiling what it imports, where a shell forbids to keep the bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 
 deps: ## Debian's etcd for the tests, .venv, Python packages. Fast when nothing is missing.
 	@tools/deps
@@ -16,8 +19,8 @@ run: export PORT_BASE := $(PORT_BASE)
 run: deps ## Three members on loopback, data kept under data/. PORT_BASE=3000 moves the ports.
 	@exec $(PYTHON) -m kvraft.testing.run
 
-test: deps check ## Everything that must hold; within 15 minutes on 2 cores.
-	$(PYTHON) -m pytest
+test: deps check ## What must hold after each change; within 15 minutes on 2 cores.
+	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 check: deps ## ruff, mypy, tidy.
 	$(PYTHON) -m ruff format --check .
@@ -58,11 +61,15 @@ build: deps ## The wheels of the commit, pure and compiled, and what they need a
 	$(PYTHON) -m release.build dist
 
 compiled: deps pure ## Run this checkout compiled from now on: compile the hot files in place (needs gcc). Again after each edit.
-	KVRAFT_COMPILED=1 $(PYTHON) setup.py -q build_ext --inplace --parallel 2
+	KVRAFT_COMPILED=1 $(PYTHON) setup.py -q build_ext --inplace
 
 pure: ## Run this checkout as it is written again.
 	rm -f kvraft__mypyc*.so
 	find kvraft -name '*.so' -delete
+
+test-compiled: compiled ## The tests of `make test` and `make conformance` on the compiled form, which is gone after it.
+	@tools/deps programs
+	$(PYTHON) -m pytest -m "not torture"; status=$$?; $(MAKE) pure; exit $$status
 
 clean: ## Remove what was built and what tests left; not data/.
 	rm -rf build dist .venv .programs kvraft.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,6 +17,11 @@ def monotonic_ns() -> int:
     return time.monotonic_ns()
 
 
+def thread_cpu_ns() -> int:
+    """Nanoseconds of a core that the calling thread has used."""
+    return time.thread_time_ns()
+
+
 def wall_ns() -> int:
     """Nanoseconds since 1970-01-01 UTC. May jump in either direction."""
     return time.time_ns()

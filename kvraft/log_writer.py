@@ -83,6 +83,8 @@ class LineWriter:
         self._queue: collections.deque[bytes | int] = collections.deque()
         """Lines; a number stands for so many that were lost there."""
         self._queued_bytes = 0
+        self._batch: list[tuple[bytes, bytes | int]] = []
+        """What the thread has in hand: each line with what it was in the queue."""
         self._repeats = Repeats()
         self._is_writing = False
         self._is_broken = False
@@ -149,6 +151,17 @@ class LineWriter:
         (self._queue.append if at_end else self._queue.appendleft)(lines)
 
     def _run(self) -> None:
+        """In the thread, which must live: no other writes, and what it raises would be told to itself alone."""
+        while True:
+            try:
+                self._write_until_closed()
+            except Exception:  # noqa: BLE001 -- out of memory, say: what it had in hand is lost, and told of later
+                with self._changed:
+                    self._account(self._batch, 0)
+            else:
+                return
+
+    def _write_until_closed(self) -> None:
         while True:
             with self._changed:
                 while not self._has_work():
@@ -156,17 +169,19 @@ class LineWriter:
                         return
                     self._changed.wait(self._repeats.wait_s(self._now_ms()))
                     self._tell_repeats(self._now_ms())
-                batch = self._take()
-            written = self._write(b"".join(line for line, _ in batch))
+                self._take()
+            written = self._write(b"".join(line for line, _ in self._batch))
             with self._changed:
-                self._account(batch, written)
+                self._account(self._batch, written)
 
     def _has_work(self) -> bool:
         return len(self._queue) > 1 or (bool(self._queue) and not (self._is_broken and isinstance(self._queue[0], int)))
 
-    def _take(self) -> list[tuple[bytes, bytes | int]]:
-        """What to write next, each with what it was in the queue."""
-        batch: list[tuple[bytes, bytes | int]] = [(b"\n", 0)] if self._is_torn else []
+    def _take(self) -> None:
+        """What to write next."""
+        batch = self._batch
+        if self._is_torn:
+            batch.append((b"\n", 0))
         size = 0
         while self._queue and size < _BATCH_BYTES:
             item = self._queue.popleft()
@@ -177,7 +192,6 @@ class LineWriter:
                 self._queued_bytes -= len(item)
             batch.append((line, item))
             size += len(line)
-        return batch
 
     def _write(self, data: bytes) -> int:
         """Write, for as long as it takes; how much of it was written before it failed."""
@@ -194,7 +208,7 @@ class LineWriter:
         return written
 
     def _account(self, batch: list[tuple[bytes, bytes | int]], written: int) -> None:
-        """Count what was not written to its end, and remember it for the next attempt."""
+        """Count what was not written to its end, and remember it for the next attempt; nothing is in hand then."""
         end = lost = told_again = 0
         is_torn = self._is_torn and not written
         for line, item in batch:
@@ -206,6 +220,7 @@ class LineWriter:
                 told_again += item
             else:
                 lost += 1
+        batch.clear()
         self._is_torn = is_torn
         self._is_broken = end > written
         self.lost_lines += lost

@@ -5,18 +5,21 @@ be touched for every request are kept as plain integers by whoever counts, and c
 callback: a scrape may cost something, a write must not.
 """
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, final
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 SECONDS_BUCKETS: Final = tuple(0.001 * 2**power for power in range(14))
 """1 ms to 8.192 s, doubling: etcd's buckets for disk durations (3.4 wal/metrics.go)."""
+ROUND_TRIP_BUCKETS: Final = tuple(0.0001 * 2**power for power in range(16))
+"""0.1 ms to 3.2768 s, doubling: etcd's for round trips (etcdserver/api/rafthttp/metrics.go, `rttSec`)."""
 
 # Otherwise each histogram has a `*_created` series beside it, which etcd does not have.
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library left this one without annotations
@@ -126,6 +129,9 @@ class Metrics:
         self.peer_sent_failures: Final = Total(
             registry, "etcd_network_peer_sent_failures", "Frames for a peer that were dropped.", "To"
         )
+        self.peer_round_trips: Final = Durations(
+            registry, "etcd_network_peer_round_trip_time_seconds", "Round trips to a peer.", ROUND_TRIP_BUCKETS, "To"
+        )
         self.active_peers: Final = gauge(
             "etcd_network_active_peers", "1 for a peer whose streams are up.", ["Local", "Remote"]
         )
@@ -190,4 +196,33 @@ class Total(Collector):
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, count in self._values.items():
             family.add_metric(labels, count)
+        yield family
+
+
+@final
+class Durations(Collector):
+    """A histogram whose counts are kept elsewhere as plain integers."""
+
+    __slots__ = ("_bounds", "_labels", "_name", "_seen", "_text")
+
+    def __init__(
+        self, registry: CollectorRegistry, name: str, text: str, buckets: Sequence[float], *labels: str
+    ) -> None:
+        """`buckets` are their upper ends in seconds; one without an end comes behind them."""
+        self._name = name
+        self._text = text
+        self._bounds = [*(f"{end:g}" for end in buckets), "+Inf"]
+        self._labels = labels
+        self._seen: Mapping[tuple[str, ...], tuple[Sequence[int], float]] = {}
+        registry.register(self)
+
+    def replace(self, seen: Mapping[tuple[str, ...], tuple[Sequence[int], float]]) -> None:
+        """Show this: by the values of the labels, how many fell into each bucket, and the sum in seconds."""
+        self._seen = seen
+
+    def collect(self) -> Iterable[Metric]:
+        """What the registry asks for."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, (counts, sum_s) in self._seen.items():
+            family.add_metric(labels, list(zip(self._bounds, itertools.accumulate(counts), strict=True)), sum_s)
         yield family

@@ -155,6 +155,16 @@ def test_empty_member_that_shall_rebuild_does_not_found_a_cluster_of_its_own(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("flag", ["--force-new-cluster", "--rebuild"])
+def test_what_an_empty_directory_cannot_do_is_refused_before_a_log_is_opened(flag: str, tmp_path: pathlib.Path) -> None:
+    """One line on stderr; neither of the logs is made."""
+    ended = run(flag, f"--data-dir={tmp_path}/d", f"--log-outputs={tmp_path}/log", f"--audit-log={tmp_path}/audit")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"kvraft: {flag}: {tmp_path}/d holds no member's data")
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_version_and_help_are_printed(capfd: pytest.CaptureFixture[str]) -> None:
     """Both end with 0 and touch nothing."""
     assert cli.main(["--version"], {}) == 0

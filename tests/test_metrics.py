@@ -55,3 +55,16 @@ def test_two_members_in_one_process_do_not_share_figures() -> None:
     one, other = Metrics(), Metrics()
     one.is_leader.set(1)
     assert "etcd_server_is_leader 0.0" in other.render().decode()
+
+
+def test_durations_kept_elsewhere_are_a_histogram_as_etcds() -> None:
+    """Each bucket has those below it, and the names of its ends are Go's."""
+    metrics = Metrics()
+    metrics.peer_round_trips.replace({("a",): ([1, 0, 2, *[0] * 12, 1, 3], 0.5)})
+    page = metrics.render().decode()
+    name = "etcd_network_peer_round_trip_time_seconds"
+    ends = "0.0001 0.0002 0.0004 0.0008 0.0016 0.0032 0.0064 0.0128 0.0256 0.0512 0.1024 0.2048 0.4096 0.8192 1.6384"
+    for end, count in zip([*ends.split(), "3.2768", "+Inf"], [1, 1, *[3] * 13, 4, 7], strict=True):
+        assert f'{name}_bucket{{To="a",le="{end}"}} {count}.0\n' in page
+    assert f'{name}_sum{{To="a"}} 0.5\n' in page
+    assert f'{name}_count{{To="a"}} 7.0\n' in page

@@ -15,6 +15,7 @@ GENERATED: Final = ROOT / "kvraft" / "transport" / "pb"
 
 FOUNDATION: Final = {
     "audit_log",
+    "background",
     "clock",
     "founding",
     "heap",

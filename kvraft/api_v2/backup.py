@@ -23,8 +23,8 @@ SENDINGS_MAX: Final = 8
 """At once: each holds a part of the file in memory, however slowly it is taken."""
 STALLED_S: Final = 60.0
 """Who takes nothing for so long is broken off, and may ask for the rest; the copy is for others, too."""
-PIECES_PER_S_MAX: Final = 512
-"""64 MiB a second at most: what a copy is sent with is taken from those who write."""
+PIECES_PER_S_MAX: Final = 256
+"""32 MiB a second at most: what a copy is sent with is taken from those who write."""
 
 log = logs.get(__name__)
 

@@ -1,4 +1,4 @@
-"""The short way: one asyncio.Protocol, callbacks only, one write an answer (design decisions 10 and 11).
+"""The short way: what asyncio.Protocol has and no more, one write an answer (design decisions 10 and 11).
 
 It serves plain HTTP/1.1 requests on /v2/keys, and plain GETs of every other path, whose head is beyond doubt
 (`request_heads`). At the first request that is anything else, the connection is given to aiohttp for good, together
@@ -74,7 +74,8 @@ class FastFront:
 
     def new_protocol(self) -> asyncio.Protocol:
         """A protocol for one connection."""
-        return FastProtocol(self)
+        # It has the methods of asyncio.Protocol without being one: a class that is compiled has no such base.
+        return cast("asyncio.Protocol", FastProtocol(self))
 
     def common_headers(self) -> bytes:
         """Header lines of every answer now."""
@@ -112,7 +113,7 @@ class FastFront:
 
 
 @final
-class FastProtocol(asyncio.Protocol):
+class FastProtocol:
     """One connection."""
 
     __slots__ = (

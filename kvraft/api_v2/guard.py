@@ -31,6 +31,8 @@ log = logs.get(__name__)
 
 JUDGEMENTS_MAX: Final = 16
 """How often a request is judged anew because users or roles change under it, before it is given up."""
+STANDINGS_MAX: Final = 10_000
+"""Different header lines, as many as logins are remembered; forgotten all at once when there are more."""
 DENIED: Final = EtcdError(ErrorCode.UNAUTHORIZED, b"Insufficient credentials")
 BUSY: Final = EtcdError(ErrorCode.RAFT_INTERNAL, b"etcdserver: too many requests")
 """So many passwords wait to be compared that one more would wait for too long."""
@@ -44,7 +46,28 @@ class Unknown(enum.Enum):
     WRONG = "wrong"
     """No such user, another password, or no Basic header."""
     BUSY = "busy"
-    """Nobody has looked."""
+    """Nobody has looked, or could."""
+
+
+@final
+class Standing:
+    """Somebody and what he may do, by the accounts of one revision."""
+
+    __slots__ = ("_rights", "login")
+
+    def __init__(self, login: Login, rights: Rights) -> None:
+        self.login: Final = login
+        self._rights: Final = rights
+
+    def may(self, key: bytes, *, write: bool, recursive: bool) -> bool:
+        """Whether he may read or write a key; `key` is what stands behind /v2/keys."""
+        # etcd does not ask whether the guest's request is recursive.
+        return self._rights.allows(key, write=write, recursive=recursive and self.login.name != "")
+
+    @property
+    def is_root(self) -> bool:
+        """Whether he may do everything."""
+        return self._rights.is_root
 
 
 Send = Callable[[Command, Callable[[Written | EtcdError], None]], Abandon]
@@ -68,6 +91,8 @@ class Guard:
         """Headers that are being compared with a hash, and who waits for it: one client's many connections cost one."""
         self._rights: dict[str, Rights] = {}
         """What users may do, by the accounts of `_revision`."""
+        self._standings: dict[bytes, Standing] = {}
+        """Who is known by his header lines and what he may do, by the same accounts: forgotten with their change."""
         self._revision = 0
         self._was_on = False
 
@@ -106,6 +131,19 @@ class Guard:
 
     # -- who asks -----------------------------------------------------------------------------------------------
 
+    def standing(self, exchange: Exchange) -> Standing | None:
+        """Who asks and what he may do, if he was found by these very lines since users or roles last changed.
+
+        None says nothing about him: see `identify`.
+        """
+        if self._backend.keyspace.accounts.revision != self._revision:
+            self._renew()
+        return self._standings.get(exchange.token())
+
+    def standing_of(self, login: Login) -> Standing:
+        """What somebody who was found may do now."""
+        return Standing(login, self._rights_of(login))
+
     def identify(self, exchange: Exchange, done: Identified) -> None:
         """Find out who asks; `done` is called now if that is remembered or plain, and later otherwise.
 
@@ -115,6 +153,9 @@ class Guard:
         token = exchange.token()
         known = self._by_lines.find(token) if token else None
         if known is not None and self._is_current(known):
+            if len(self._standings) >= STANDINGS_MAX:
+                self._standings.clear()
+            self._standings[token] = self.standing_of(known)
             done(known)
             return
         asker = exchange.asker()
@@ -125,7 +166,11 @@ class Guard:
             # Only who has proved it by these very lines: a certificate belongs to a connection.
             if token and isinstance(login, Login) and login.password_hash:
                 self._by_lines.remember(token, login)
-            done(login)
+            try:
+                done(login)
+            except Exception:
+                exchange.abort()  # its client must not wait for an answer that cannot be made
+                raise
 
         self.ask_who(asker, identified)
 
@@ -193,7 +238,11 @@ class Guard:
             is_wrong = is_right is not None and (user is None or not is_right)
             attempts.end(name, address, clock.monotonic_ms(), was_wrong=is_wrong)
             for told in waiting:
-                told(is_right)
+                try:
+                    told(is_right)
+                except Exception:
+                    # Of one request: the others wait for theirs.
+                    log.exception("answering a login failed")
 
         self._passwords.check(password, password_hash, tell)
 
@@ -206,26 +255,28 @@ class Guard:
 
     def may(self, login: Login, key: bytes, *, write: bool, recursive: bool) -> bool:
         """Whether he may read or write a key now; `key` is what stands behind /v2/keys."""
-        if not self.is_on:
-            return True
-        # etcd does not ask whether the guest's request is recursive.
-        return self._rights_of(login).allows(key, write=write, recursive=recursive and login.name != GUEST.name)
+        return not self.is_on or self.standing_of(login).may(key, write=write, recursive=recursive)
 
     def is_root(self, login: Login) -> bool:
         """Whether he may do everything now."""
-        return not self.is_on or self._rights_of(login).is_root
+        return not self.is_on or self.standing_of(login).is_root
 
     def _rights_of(self, login: Login) -> Rights:
         accounts = self.accounts
         if login.name and not self._is_current(login):
             return _NO_RIGHTS
         if accounts.revision != self._revision:
-            self._rights.clear()
-            self._revision = accounts.revision
+            self._renew()
         rights = self._rights.get(login.name)
         if rights is None:
             rights = self._rights[login.name] = self._work_out(login.name)
         return rights
+
+    def _renew(self) -> None:
+        """Users or roles have changed: what was worked out by those before counts no more."""
+        self._rights.clear()
+        self._standings.clear()
+        self._revision = self.accounts.revision
 
     def _work_out(self, name: str) -> Rights:
         accounts = self.accounts

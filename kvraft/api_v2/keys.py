@@ -12,7 +12,7 @@ from typing import Final, final
 from kvraft.api_v2.answers import DECLARED_LENGTH_MAX, Answer, Piece
 from kvraft.api_v2.backend import Abandon, Backend, Written
 from kvraft.api_v2.exchange import Exchange
-from kvraft.api_v2.guard import BUSY, DENIED, JUDGEMENTS_MAX, RESTLESS, Guard, Unknown
+from kvraft.api_v2.guard import BUSY, DENIED, JUDGEMENTS_MAX, RESTLESS, Guard, Standing, Unknown
 from kvraft.api_v2.key_requests import KeyRequest, Read, Watch, Write, parse_key_request
 from kvraft.api_v2.key_responses import error_answer, headers_of_reads, written_answer
 from kvraft.api_v2.settings import ApiSettings
@@ -106,10 +106,15 @@ class Keys:
 
     def _perform(self, label: str, request: KeyRequest, path: bytes, exchange: Exchange) -> None:
         """Do what was asked for. `label` is the method as it is counted."""
-        if self._guard.is_on:
+        guard = self._guard
+        if not guard.is_on:
+            self._carry_out(label, request, path, exchange, None)
+            return
+        known = guard.standing(exchange)
+        if known is None:
             self._judge(label, request, path, exchange)
         else:
-            self._carry_out(label, request, path, exchange, None)
+            self._admit(label, request, path, exchange, known, JUDGEMENTS_MAX - 1)
 
     def _judge(
         self, label: str, request: KeyRequest, path: bytes, exchange: Exchange, judgements_left: int = JUDGEMENTS_MAX
@@ -118,24 +123,33 @@ class Keys:
         if not judgements_left:
             self._fail(label, RESTLESS, exchange)
             return
-        is_write = isinstance(request, Write)
-        recursive = request.recursive
 
         def identified(login: Login | Unknown) -> None:
             if not exchange.is_open:
                 return  # gone while his password was compared
-            if isinstance(login, Login):
-                exchange.user = login.name
-            if login is Unknown.BUSY:
+            if not self._guard.is_on:
+                self._carry_out(label, request, path, exchange, None, judgements_left - 1)
+            elif isinstance(login, Login):
+                self._admit(label, request, path, exchange, self._guard.standing_of(login), judgements_left - 1)
+            elif login is Unknown.BUSY:
                 self._fail(label, BUSY, exchange)
-            elif isinstance(login, Unknown) or not self._guard.may(
-                login, path[len(KEYS_PREFIX) :], write=is_write, recursive=recursive
-            ):
-                exchange.answer(error_answer(DENIED, self._backend.cluster_id))
             else:
-                self._carry_out(label, request, path, exchange, login, judgements_left - 1)
+                exchange.answer(error_answer(DENIED, self._backend.cluster_id))
 
-        self._guard.identify(exchange, identified)
+        if self._guard.is_on:
+            self._guard.identify(exchange, identified)
+        else:
+            identified(GUEST)  # whoever he is: no password is compared
+
+    def _admit(
+        self, label: str, request: KeyRequest, path: bytes, exchange: Exchange, who: Standing, judgements_left: int
+    ) -> None:
+        """Do what was asked for if who asks may do it."""
+        exchange.user = who.login.name
+        if who.may(path[len(KEYS_PREFIX) :], write=isinstance(request, Write), recursive=request.recursive):
+            self._carry_out(label, request, path, exchange, who, judgements_left)
+        else:
+            exchange.answer(error_answer(DENIED, self._backend.cluster_id))
 
     def _carry_out(
         self,
@@ -143,13 +157,13 @@ class Keys:
         request: KeyRequest,
         path: bytes,
         exchange: Exchange,
-        login: Login | None,
+        who: Standing | None,
         judgements_left: int = JUDGEMENTS_MAX,
     ) -> None:
-        """Do what `login` may do; None while auth is off. Judge again if accounts change before it is done."""
+        """Do what `who` may do; None while auth is off. Judge again if accounts change before it is done."""
         if isinstance(request, Write):
             self._metrics.http_received.add(1, label)
-            self._write(label, request, path, exchange, login, judgements_left)
+            self._write(label, request, path, exchange, who, judgements_left)
             return
         backend = self._backend
         revision = self._guard.accounts.revision
@@ -166,22 +180,22 @@ class Keys:
                 self._read(label, request, exchange)
         else:
             self._metrics.store_watch_requests.add()
-            grant = Grant(login or GUEST, path[len(KEYS_PREFIX) :])
+            grant = Grant(GUEST if who is None else who.login, path[len(KEYS_PREFIX) :])
             if request.wait_index > backend.keyspace.etcd_index + WAIT_AHEAD_MAX:
                 self._watch_after_barrier(label, request, exchange, grant, revision, again)
             else:
                 self._watch(label, request, exchange, grant)
 
     def _write(
-        self, label: str, request: Write, path: bytes, exchange: Exchange, login: Login | None, judgements_left: int
+        self, label: str, request: Write, path: bytes, exchange: Exchange, who: Standing | None, judgements_left: int
     ) -> None:
         backend = self._backend
         command: Command = request.command
         # Who may write a key and not read it is not told by his write what stood there.
         blind = False
-        if login is not None:
+        if who is not None:
             command = self._guard.judged(command)
-            blind = not self._guard.may(login, path[len(KEYS_PREFIX) :], write=False, recursive=False)
+            blind = not who.may(path[len(KEYS_PREFIX) :], write=False, recursive=False)
 
         def done(outcome: Written | EtcdError) -> None:
             try:
@@ -250,8 +264,12 @@ class Keys:
         index comes round with everything before it missed. Without a quorum nobody can tell: it waits, as on etcd.
         """
 
-        def done(error: EtcdError | None) -> None:
+        def over() -> None:
             self._unopened.discard(exchange)
+            exchange.on_gone = exchange.on_last_request = None
+
+        def done(error: EtcdError | None) -> None:
+            over()
             last, wanted = self._backend.keyspace.etcd_index, request.wait_index
             try:
                 if self._guard.accounts.revision != revision:
@@ -269,12 +287,15 @@ class Keys:
         abandon = self._backend.read_barrier(done)
 
         def gone() -> None:
-            self._unopened.discard(exchange)
+            over()
             abandon()
 
         def last_request() -> None:
             gone()
-            self._watch(label, request, exchange, grant)  # it ends there, as every watch does then
+            if self._guard.accounts.revision != revision:
+                again()
+            else:
+                self._watch(label, request, exchange, grant)  # it ends there, as every watch does then
 
         exchange.on_gone = gone
         exchange.on_last_request = last_request

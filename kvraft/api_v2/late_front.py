@@ -5,9 +5,12 @@ requests. A connection that is handed over before that is done is kept, unread, 
 """
 
 import asyncio
+import errno
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
+from kvraft import logs
 from kvraft.api_v2.app import App
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.unfinished import Unfinished
@@ -16,11 +19,32 @@ from kvraft.api_v2.unread import Unread
 if TYPE_CHECKING:
     from kvraft.api_v2.aiohttp_front import AiohttpFront
 
+AGAIN_S: Final = 0.5
+_PASSES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""For want of which no file can be read now: the process has served clients by then, and they may hold them all."""
+_NO_THREAD: Final = "can't start new thread"
+"""Python's words."""
+
+log = logs.get(__name__)
+
 
 def _front_class() -> "type[AiohttpFront]":
     from kvraft.api_v2.aiohttp_front import AiohttpFront  # noqa: PLC0415 -- see the module
 
     return AiohttpFront
+
+
+def _passes(error: OSError | ImportError | MemoryError | RuntimeError) -> bool:
+    """Whether the import may succeed later; of a shared object, or of a thread, the words alone say why not now."""
+    match error:
+        case OSError():
+            return error.errno in _PASSES
+        case ImportError():
+            return any(os.strerror(number) in str(error) for number in _PASSES)
+        case RuntimeError():
+            return str(error) == _NO_THREAD
+        case MemoryError():
+            return True
 
 
 @final
@@ -78,7 +102,19 @@ class LateFront:
 
     async def load(self) -> None:
         """Import the front, and hand it what has come meanwhile. A new connection of its own needs this first."""
-        front_class = await asyncio.to_thread(_front_class)
+        front_class, is_told = None, False
+        while front_class is None:
+            try:
+                front_class = await asyncio.to_thread(_front_class)
+            except (OSError, ImportError, MemoryError, RuntimeError) as error:
+                if not _passes(error):
+                    raise
+                if self._stopping:
+                    return
+                if not is_told:
+                    log.warning("what rare requests need cannot be loaded, which is tried again", error=error)
+                    is_told = True
+                await asyncio.sleep(AGAIN_S)
         self._front = front_class(self._app, self._dates, self._unread, self.unfinished)
         if self._stopping:
             self._front.begin_stop()

@@ -1,9 +1,11 @@
 """Where clients connect, before anybody serves them there."""
 
 import asyncio
-import contextlib
+import os
+import select
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, final
@@ -36,17 +38,68 @@ class Listener:
     tls: Tls | None = None
     """None for plain HTTP."""
 
-    def turn_away(self) -> None:
-        """Reset who connects, from now on until the listener is served: clients then ask another member at once."""
-        self.socket.setblocking(False)
-        asyncio.get_running_loop().add_reader(self.socket, self._reset_all)
+    _turning_away: "_TurningAway | None" = None
 
-    def _reset_all(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                connection, _ = self.socket.accept()
+    def turn_away(self) -> None:
+        """Reset who connects, from now on until `open`: clients then ask another member at once."""
+        self._turning_away = _TurningAway(self.socket)
+
+    def open(self) -> None:
+        """Whoever connects from now on is served."""
+        if self._turning_away is not None:
+            self._turning_away.end()
+            self._turning_away = None
+
+    def close(self) -> None:
+        """Nobody can connect any more."""
+        self.open()
+        self.socket.close()
+
+
+@final
+class _TurningAway:
+    """Resets connections in a thread: a start may wait for others, and block, for as long as it takes them to come."""
+
+    _WITHOUT_FILES_MS: Final = 100
+    """Before the next attempt to accept where no file could be opened."""
+    _RESETS_MAX: Final = 100
+    """Before the next look at whether it is over: clients that connect again at once would have it go on for ever."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        listening.setblocking(False)
+        self._listening = listening
+        self._wake = os.eventfd(0)
+        self._thread = threading.Thread(target=self._run, name="turning away", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """No connection is touched after this."""
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        os.close(self._wake)
+
+    def _run(self) -> None:
+        is_over, both = select.poll(), select.poll()
+        is_over.register(self._wake, select.POLLIN)
+        both.register(self._wake, select.POLLIN)
+        both.register(self._listening, select.POLLIN)
+        wait_ms = 0
+        while not is_over.poll(wait_ms):
+            both.poll()
+            wait_ms = 0 if self._reset_some() else self._WITHOUT_FILES_MS
+
+    def _reset_some(self) -> bool:
+        """False if no file could be opened for the next one."""
+        for _ in range(self._RESETS_MAX):
+            try:
+                connection, _ = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return True
+            except OSError:
+                return False
+            with connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                connection.close()
+        return True
 
 
 def bind(host: str, port: int) -> Listener:

@@ -135,7 +135,7 @@ def _refusal_answer(command: AddMember | MoveMember | RemoveMember, reason: Refu
     member = f"{command.member_id:x}".encode()
     if reason is Refusal.ID_NOT_FOUND:
         return errors.message(404, b"No such member: " + member, headers)
-    if isinstance(command, RemoveMember):
+    if isinstance(command, RemoveMember) and reason is Refusal.ID_REMOVED:
         return errors.message(410, b"Member permanently removed: " + member, headers)
     return errors.message(500, b"Internal Server Error", headers)
 

@@ -2,12 +2,10 @@
 
 Go's profiles are of Go's runtime, so only the ones with a meaning here are served, under their names: `goroutine` is
 every thread and every task with its stack, `profile` samples all threads for a while and counts equal stacks, a line
-each, as flame graphs are made of. Neither is in pprof's own form, and `go tool pprof` reads neither. Imported when it
-is first asked for.
+each, as flame graphs are made of. Neither is in pprof's own form, and `go tool pprof` reads neither.
 """
 
 import asyncio
-import contextlib
 import io
 import sys
 import threading
@@ -17,10 +15,13 @@ from types import FrameType
 from typing import Final
 from urllib.parse import parse_qs
 
-from kvraft import clock
+from kvraft import clock, logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.exchange import Exchange
+from kvraft.background import in_a_thread
+
+log = logs.get(__name__)
 
 _HEADERS: Final = errors.PLAIN + b"X-Content-Type-Options: nosniff\r\n"
 _INDEX: Final = b"""/debug/pprof/ of kvraft, which is Python: text, nothing that go tool pprof reads
@@ -78,20 +79,19 @@ def _seconds(query: bytes) -> int:
 def _begin_profile(seconds: int, exchange: Exchange) -> Answer | None:
     if not _busy.acquire(blocking=False):
         return errors.text_error(500, b"Could not enable CPU profiling: cpu profiling already in use")
-    loop = asyncio.get_running_loop()
     over = threading.Event()
     exchange.on_gone = over.set
 
-    def sample() -> None:
-        try:
-            body = _sampled(seconds, over)
-        finally:
-            _busy.release()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the member has stopped, and its clients are gone
-            loop.call_soon_threadsafe(exchange.answer, Answer(200, _HEADERS, body))
+    def show(ended: asyncio.Future[bytes]) -> None:
+        _busy.release()
+        error = ended.exception()
+        if error is not None:
+            log.error("a profile failed", error=repr(error))
+            exchange.answer(errors.text_error(500, b"Could not sample: see the log"))
+        else:
+            exchange.answer(Answer(200, _HEADERS, ended.result()))
 
-    # Not to be waited for at the end of the process.
-    threading.Thread(target=sample, name="profile", daemon=True).start()
+    in_a_thread("profile", lambda: _sampled(seconds, over)).add_done_callback(show)
     return None
 
 

@@ -5,6 +5,8 @@ folded line, no odd character. Everything else is None, and aiohttp, which is th
 requests are refused in one place, and nothing is read differently here and there.
 
 Clients repeat their header lines to the byte, so parsed ones are remembered, those with a password by a keyed digest.
+A digest costs as much as all else that is done with a head, so a head with a password is known by its bytes as well,
+but only for the moment: `forget_lately` is called every so many seconds.
 """
 
 import re
@@ -53,20 +55,41 @@ _ONCE: Final = frozenset((b"content-length", b"content-type", b"host", b"authori
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 
 _remembered: dict[bytes, HeaderFacts | None] = {}
+_lately: dict[bytes, HeaderFacts] = {}
+"""Plain heads with credentials, as they came."""
+_NEW: Final = HeaderFacts(0, None, keep_alive=False)
 
 
 def header_facts(block: bytes) -> HeaderFacts | None:
     """The facts of a head's header lines, each with its CRLF; None if they are not plain."""
-    try:
-        return _remembered[block]
-    except KeyError:
-        key = block
-    token = b""
+    known = _remembered.get(block, _NEW)
+    if known is not _NEW:
+        return known
+    lately = _lately.get(block)
+    if lately is not None:
+        return lately
+    facts = _read(block)
+    if facts is not None and facts.has_credentials and len(block) <= _REMEMBERED_BYTES_MAX:
+        if len(_lately) >= _REMEMBERED_MAX:
+            _lately.clear()
+        _lately[block] = facts
+    return facts
+
+
+def forget_lately() -> None:
+    """Keep no password."""
+    _lately.clear()
+
+
+def _read(block: bytes) -> HeaderFacts | None:
+    """The facts of a block that has not come lately."""
+    key, token = block, b""
     if b"uthorization" in block or _CREDENTIALS.search(block):
-        # Nothing that is kept shows a password.
+        # Nothing that is kept for long shows a password.
         key = token = blake2b(block, key=_DIGEST_KEY, digest_size=32).digest()
-        if key in _remembered:
-            return _remembered[key]
+        known = _remembered.get(key, _NEW)
+        if known is not _NEW:
+            return known
     facts = parse_headers(block)
     if facts is not None and facts.has_credentials:
         facts = replace(facts, token=token)

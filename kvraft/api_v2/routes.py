@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from kvraft.api_v2 import errors, members, misc, stats
+from kvraft.api_v2 import errors, members, misc, profiles, stats
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.auth import Auth, pieces
 from kvraft.api_v2.backend import Backend
@@ -172,8 +172,6 @@ def _backup(served: Served, call: Call, exchange: Exchange) -> Answer | None:
 
 
 def _profiles(_served: Served, call: Call, exchange: Exchange) -> Answer | None:
-    from kvraft.api_v2 import profiles  # noqa: PLC0415 -- few ask
-
     return profiles.answer(call.path, call.query, exchange)
 
 

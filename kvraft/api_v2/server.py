@@ -15,15 +15,17 @@ from kvraft.api_v2.fast_protocol import FastFront
 from kvraft.api_v2.http_dates import DateLine
 from kvraft.api_v2.late_front import LateFront
 from kvraft.api_v2.listening import Listener
+from kvraft.api_v2.request_heads import forget_lately
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.api_v2.unfinished import Unfinished
 from kvraft.api_v2.unread import Unread
+from kvraft.background import Lasting
 from kvraft.metrics import Metrics
 
 log = logs.get(__name__)
 
 _SWEEP_S: Final = 30.0
-"""How often idle connections are looked for."""
+"""How often idle connections are looked for, and passwords in heads are forgotten."""
 
 
 @final
@@ -49,7 +51,7 @@ class ApiServer:
         self._unread = Unread(app.settings.unread_bytes_max)
         self._unfinished = Unfinished(app.settings.unfinished_bytes_max)
         self._aiohttp = LateFront(app, dates, self._unread, self._unfinished)
-        self._loading: asyncio.Task[None] | None = None
+        self._loading: Lasting | None = None
         self._fast: FastFront | None = None
         if app.settings.fast_front:
             self._fast = FastFront(app, dates, self._aiohttp, self._unread, self._unfinished)
@@ -65,12 +67,12 @@ class ApiServer:
     async def start(self) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
-        self._loading = loop.create_task(self._aiohttp.load())
+        self._loading = Lasting(self._aiohttp.load(), "loading of aiohttp", may_return=True)
         if self._fast is None:
-            await self._loading
+            await self._loading.task
         accept = partial(self._accept, self._fast or self._aiohttp)
         for listener in self._listeners:
-            loop.remove_reader(listener.socket)
+            listener.open()
             new_protocol = accept if listener.tls is None else listener.tls.behind(accept)
             server = await loop.create_server(new_protocol, sock=listener.socket, backlog=sockets.BACKLOG)
             self._servers.append(server)
@@ -101,11 +103,17 @@ class ApiServer:
         self._aiohttp.begin_stop()
         self._app.end_streams()
         if self._loading is not None:
-            await self._loading
+            await asyncio.wait((self._loading.task,))
         await asyncio.gather(self._stop_fast(timeout_s), self._aiohttp.stop(timeout_s))
+        forget_lately()
         self._unread.close()
         self._app.close()
         self._unfinished.close()
+
+    def give_up(self) -> None:
+        """The process ends without a stop: what is still being loaded is missed by nobody."""
+        if self._loading is not None:
+            self._loading.end()
 
     async def _stop_fast(self, timeout_s: float) -> None:
         fast = self._fast
@@ -120,6 +128,7 @@ class ApiServer:
 
     def _sweep(self) -> None:
         if self._fast is not None:
+            forget_lately()
             self._fast.close_idle(int(self._app.settings.keep_alive_s / _SWEEP_S))
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 

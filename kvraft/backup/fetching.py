@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, final
 
 from kvraft import clock
-from kvraft.client import BrokenOff, Client, ClientError, Unreachable
+from kvraft.client import BadAnswer, BrokenOff, Client, ClientError, Unreachable
 from kvraft.client.connection import Stream
 from kvraft.client.values import refusal
 from kvraft.records import BackupFacts
@@ -189,7 +189,7 @@ def _named(stream: Stream) -> tuple[str, int]:
     """Name and length of the copy that is sent."""
     copy_id, size = stream.headers.get("X-Kvraft-Backup", ""), stream.headers.get("X-Kvraft-Backup-Size", "")
     if _NAME.fullmatch(copy_id) is None or _SIZE.fullmatch(size) is None:
-        raise BackupError(f"{stream.endpoint} answers, and not with a backup: is kvraft there?")
+        raise BadAnswer(stream.endpoint, "answers, and not with a backup: is kvraft there?")
     return copy_id, int(size)
 
 

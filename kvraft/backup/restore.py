@@ -1,6 +1,7 @@
 """The data directory of a new member that begins with a backup."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
@@ -15,7 +16,7 @@ from kvraft.keyspace.records import Meta, RecordError, decode_event, decode_key,
 from kvraft.storage import codec
 from kvraft.storage.backup_file import open_backup
 from kvraft.storage.errors import BackupError
-from kvraft.storage.new_directory import write_directory
+from kvraft.storage.new_directory import NewDirectory, write_directory
 from kvraft.storage.spool import HISTORY, Record
 from kvraft.storage.state_tables import StateHead
 
@@ -33,23 +34,52 @@ def plan(path: Path, wanted: Wanted) -> NewCluster:
         return found_cluster(wanted, decoder.finish(), decoder.facts, decoder.header)
 
 
-def restore(path: Path, cluster: NewCluster, name: str, data_dir: Path) -> Identity:
-    """Write the directory of one member of a planned cluster; nothing is left of one that could not be written.
+def restore_all(path: Path, cluster: NewCluster, places: Mapping[str, Path]) -> None:
+    """Write the directories of these members of a planned cluster, or none of them.
+
+    No member can be started in one of them until all are whole: each is locked until then, and may yet be removed.
 
     Raises:
-        StorageError: the backup is damaged, or the directory cannot be used.
-        OSError: one of them cannot be read or written.
+        StorageError: the backup is damaged, or a directory cannot be used.
+        OSError: one of them cannot be read or written; it names the file, or the directory.
     """
+    with contextlib.ExitStack() as held:
+        written = []
+        for name, place in places.items():
+            directory = held.enter_context(NewDirectory(place))
+            _write(path, cluster, name, directory)
+            written.append(directory)
+        for directory in written:
+            with _naming(directory):
+                directory.finish()
+
+
+def restore(path: Path, cluster: NewCluster, name: str, data_dir: Path) -> None:
+    """Write the directory of one member. Raises as `restore_all` does."""
+    restore_all(path, cluster, {name: data_dir})
+
+
+def _write(path: Path, cluster: NewCluster, name: str, place: NewDirectory) -> None:
     founder = cluster.founder(name)
     identity = Identity(cluster.cluster_id, founder.member_id, name, cluster.token, cluster.founders)
     where = str(path)
     with open_backup(path) as (decoder, records):
         meta = state.meta_of(where, decoder.header)
         state_of = _NewState(where, cluster, meta, decoder.facts.with_history)
-        write_directory(
-            data_dir, identity, cluster.configuration, cluster.position, state_of.records(records), state_of.head
-        )
-    return identity
+        with _naming(place):
+            write_directory(
+                place, identity, cluster.configuration, cluster.position, state_of.records(records), state_of.head
+            )
+
+
+@contextlib.contextmanager
+def _naming(place: NewDirectory) -> Iterator[None]:
+    """A write that fails names nothing."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(place.path)
+        raise
 
 
 @final

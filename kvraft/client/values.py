@@ -1,12 +1,15 @@
 """Answers, events and nodes, as they come from JSON. The one file where HTTP's bytes become values and errors."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
 from kvraft.client.errors import EVENT_INDEX_CLEARED, BadAnswer, EtcdError, EventIndexCleared
 
+_INDEX: Final = re.compile(r"[0-9]{1,20}")
 _SHOWN_BYTES: Final = 200
 """Of an answer that is no JSON: enough to see who it is that answers."""
 
@@ -93,7 +96,7 @@ class Answer:
 def index_in(headers: Mapping[str, str]) -> int:
     """`X-Etcd-Index`; 0 without one."""
     text = headers.get("X-Etcd-Index", "")
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if _INDEX.fullmatch(text) else 0
 
 
 def parsed(endpoint: str, body: bytes) -> Any:
@@ -118,10 +121,45 @@ def refusal(status: int, body: bytes, index: int) -> EtcdError:
         told = None
     if not isinstance(told, dict):
         return EtcdError(status, 0, _shown(body) or f"HTTP status {status}", "", index)
-    code = told.get("errorCode", 0)
+    code = told.get("errorCode")
+    code = code if type(code) is int else 0
     known = EventIndexCleared if code == EVENT_INDEX_CLEARED else EtcdError
+    at = told.get("index")
     message = str(told.get("message", "")) or f"HTTP status {status}"
-    return known(status, code, message, str(told.get("cause", "")), told.get("index", index))
+    return known(status, code, message, str(told.get("cause", "")), at if type(at) is int else index)
+
+
+@contextlib.contextmanager
+def understood(endpoint: str, what: str) -> Iterator[None]:
+    """Whatever goes wrong with an answer that is JSON, and not as etcd writes it, is a `BadAnswer`."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadAnswer(endpoint, f"answered what no {what} is") from error
+
+
+def whole_number(told: Mapping[str, Any], name: str) -> int:
+    """A number that Go has room for; 0 where it is left out.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    value = told.get(name, 0)
+    if type(value) is not int or abs(value) >> 64:
+        raise TypeError(f"{name} is no number")
+    return value
+
+
+def text_in(told: Mapping[str, Any], name: str, default: str | None = None) -> str | None:
+    """A text, or `default` where it is left out.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    value = told.get(name, default)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
 
 
 def event_of(endpoint: str, told: Any, etcd_index: int) -> Event:
@@ -135,9 +173,7 @@ def event_of(endpoint: str, told: Any, etcd_index: int) -> Event:
         before = told.get("prevNode")
         return Event(told["action"], node, before and _node(before), etcd_index or node.modified_index)
     except (KeyError, TypeError, AttributeError):
-        raise BadAnswer(
-            endpoint, f"answered something else than an event: {_shown(json.dumps(told).encode())}"
-        ) from None
+        raise BadAnswer(endpoint, f"answered something else than an event: {_shown(repr(told).encode())}") from None
 
 
 def _node(told: dict[str, Any]) -> Node:
@@ -156,13 +192,13 @@ def _alone(told: dict[str, Any]) -> Node:
     """A node without what is below it. etcd leaves out what is zero, also the root's key."""
     is_directory = told.get("dir", False)
     return Node(
-        told.get("key", "/"),
-        None if is_directory else told.get("value"),
-        is_directory,
-        told.get("createdIndex", 0),
-        told.get("modifiedIndex", 0),
-        told.get("ttl"),
-        told.get("expiration"),
+        text_in(told, "key") or "/",
+        None if is_directory else text_in(told, "value"),
+        bool(is_directory),
+        whole_number(told, "createdIndex"),
+        whole_number(told, "modifiedIndex"),
+        whole_number(told, "ttl") if "ttl" in told else None,
+        text_in(told, "expiration"),
         (),
     )
 

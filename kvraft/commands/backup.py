@@ -8,7 +8,7 @@ import click
 from kvraft.backup.contents import moment
 from kvraft.backup.fetching import Fetch, Fetched
 from kvraft.commands.calls import Call, subcommand
-from kvraft.commands.exits import Exit, Failure
+from kvraft.commands.exits import Exit, Failure, of_file
 from kvraft.storage.errors import StorageError
 
 _BOTH: Final = 2
@@ -27,6 +27,7 @@ async def command(call: Call, places: tuple[str, ...], *, history: bool) -> None
     """
     if len(places) > _BOTH:
         raise click.UsageError("give a URL and a file, or a file alone")
+    call.interrupted = "interrupted: the same command goes on where it was"
     path = _file(places[-1])
     urls = [call.given.endpoint(url) for url in places[:-1]] or call.given.endpoints()
     with call.out.progress() as bars:
@@ -43,6 +44,8 @@ async def command(call: Call, places: tuple[str, ...], *, history: bool) -> None
             fetched = await fetch.run()
         except StorageError as error:
             raise Failure(str(error)) from error
+        except OSError as error:
+            raise of_file(error, str(path)) from error
     _print(call, path, fetched)
 
 

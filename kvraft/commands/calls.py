@@ -25,6 +25,8 @@ class Call:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.given: Final = Given(environment)
         self.out: Final = Output()
+        self.interrupted = "interrupted"
+        """What is said at Ctrl-C: what is left, how it goes on. Empty where that is the end that everybody wants."""
 
     def client(self, endpoints: Sequence[str] = (), timeout_s: float | None = None) -> Client:
         """A client of the cluster that the options name, or of these endpoints with the options' TLS and user.

@@ -5,17 +5,32 @@ etcd shows to everybody, and the rest stays unknown.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from kvraft.client import BadAnswer, Client, ClientError, EtcdError
+from kvraft.client.values import Answer, understood, whole_number
 
 MEMBERS: Final = "/v2/members"
 _STATUS: Final = "/v2/kvraft/status"
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _ROLES: Final = {"StateLeader": "leader", "StateFollower": "follower", "StateCandidate": "candidate"}
+
+_COUNTS: Final = (
+    "term",
+    "appliedIndex",
+    "commitIndex",
+    "etcdIndex",
+    "historyStart",
+    "logBytes",
+    "diskUsedBytes",
+    "diskFreeBytes",
+)
+"""What `status` calculates with."""
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
 
 NewClient = Callable[[Sequence[str]], Client]
 """A client of these endpoints, which asks as the same user."""
@@ -121,6 +136,19 @@ def _is_record(told: object) -> bool:
     return all(isinstance(each, list) and all(isinstance(url, str) for url in each) for each in urls)
 
 
+def record_in(answer: Answer) -> dict[str, Any]:
+    """The one member in an answer.
+
+    Raises:
+        BadAnswer: it is none.
+    """
+    told = answer.json()
+    if not _is_record(told):
+        raise BadAnswer(answer.endpoint, "answered what no member is")
+    record: dict[str, Any] = told
+    return record
+
+
 async def leader_of(client: Client) -> str:
     """The leader's id; empty while there is none."""
     answer = await client.request("GET", f"{MEMBERS}/leader")
@@ -139,9 +167,8 @@ async def _ask(urls: Sequence[str], new_client: NewClient) -> dict[str, Any] | s
             if answer.status == _NOT_FOUND:
                 return await _ask_etcd(client)
             status = answer.checked().json()
-            if not isinstance(status, dict) or not isinstance(status.get("id"), str):
-                raise BadAnswer(answer.endpoint, "answered what no member tells of itself")
-            return status
+            with understood(answer.endpoint, "status of a member"):
+                return _checked(status)
     except EtcdError as error:
         if error.status in {401, 403}:
             raise  # whoever may not ask one of them may ask none
@@ -156,21 +183,53 @@ async def _ask_etcd(client: Client) -> dict[str, Any]:
     version = (await client.request("GET", "/version")).checked().json()
     head = (await client.request("GET", "/v2/keys/")).headers
     health = (await client.request("GET", "/health")).status
-    shown = {
-        "id": own["id"],
-        "name": own["name"],
-        "clusterId": head.get("X-Etcd-Cluster-Id", ""),
-        "clusterVersion": version.get("etcdcluster", ""),
-        "role": _ROLES.get(own["state"], own["state"]),
-        "leader": own.get("leaderInfo", {}).get("leader", ""),
-        "startTime": own["startTime"],
-        "etcdVersion": version.get("etcdserver", ""),
-        "isHealthy": health == _OK,
-    }
-    for name, header in (("term", "X-Raft-Term"), ("appliedIndex", "X-Raft-Index"), ("etcdIndex", "X-Etcd-Index")):
-        if head.get(header, "").isdigit():
-            shown[name] = int(head[header])
-    return shown
+    with understood(client.endpoints[0], "status of a member"):
+        shown = {
+            "id": own["id"],
+            "name": own["name"],
+            "clusterId": head.get("X-Etcd-Cluster-Id", ""),
+            "clusterVersion": version.get("etcdcluster", ""),
+            "role": _ROLES.get(own["state"], own["state"]),
+            "leader": own.get("leaderInfo", {}).get("leader", ""),
+            "startTime": own["startTime"],
+            "etcdVersion": version.get("etcdserver", ""),
+            "isHealthy": health == _OK,
+        }
+        for name, header in (("term", "X-Raft-Term"), ("appliedIndex", "X-Raft-Index"), ("etcdIndex", "X-Etcd-Index")):
+            if _NUMBER.fullmatch(head.get(header, "")):
+                shown[name] = int(head[header])
+        return _checked(shown)
+
+
+def _checked(status: Any) -> dict[str, Any]:
+    """What a member tells of itself, where what is shown of it is of its kind; the rest is not looked at.
+
+    Raises:
+        TypeError: it is not.
+        ValueError: a certificate ends at no time.
+        LookupError: something is missing.
+    """
+    for name in ("id", "clusterId", "leader", "version" if "version" in status else "etcdVersion"):
+        _expect(status[name], str)
+    for name in ("role", "name"):
+        _expect(status.get(name, ""), str)
+    for name in _COUNTS:
+        whole_number(status, name)
+    for alarm in status.get("alarms", []):
+        _expect(alarm, str)
+    for follower in status.get("followers", []):
+        _expect(follower["id"], str)
+        _expect(follower["matchIndex"], int)
+    for certificate in status.get("certificates", []):
+        _expect(certificate["listener"], str)
+        days_left(certificate["endsAt"], 0)
+    told: dict[str, Any] = status
+    return told
+
+
+def _expect(value: object, kind: type) -> None:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.80} where {kind.__name__} belongs")
 
 
 def _problems(cluster: ClusterView, now_s: float) -> list[str]:

@@ -17,6 +17,7 @@ class Exit(enum.IntEnum):
     UNKNOWN = 6
     INTERRUPTED = 130
     NOBODY_READS = 141
+    TERMINATED = 143
 
 
 MEANINGS: Final = {
@@ -29,6 +30,7 @@ MEANINGS: Final = {
     Exit.UNKNOWN: "A change was sent and no answer came: look whether it was done before doing it again.",
     Exit.INTERRUPTED: "Ctrl-C.",
     Exit.NOBODY_READS: "Whoever reads the output stopped reading.",
+    Exit.TERMINATED: "SIGTERM.",
 }
 """As help and man page tell them."""
 

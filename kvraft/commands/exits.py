@@ -1,5 +1,6 @@
 """How a subcommand fails: its exit code, and one line that says what to do."""
 
+import errno
 from typing import Final
 
 import click
@@ -7,7 +8,7 @@ import click
 from kvraft.client.errors import BadAnswer, BrokenOff, ClientError, EtcdError, UnknownOutcome, Unreachable
 from kvraft.commands.codes import Exit
 
-__all__ = ["Exit", "Failure", "is_expected", "told"]
+__all__ = ["Exit", "Failure", "is_expected", "of_file", "told"]
 
 
 class Failure(Exception):  # noqa: N818 -- it is what happened, as in the client's errors
@@ -16,6 +17,16 @@ class Failure(Exception):  # noqa: N818 -- it is what happened, as in the client
     def __init__(self, text: str, exit_code: Exit = Exit.REFUSED) -> None:
         super().__init__(text)
         self.exit_code: Final = exit_code
+
+
+_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Whatever else the system says of a file: the arguments name one that cannot be used."""
+
+
+def of_file(error: OSError, name: str = "") -> Failure:
+    """What the system says of a file; `name` is for errors that name none, as those of writes."""
+    exit_code = Exit.REFUSED if error.errno in _DISK or error.errno is None else Exit.WRONG_ARGUMENTS
+    return Failure(f"{error.filename or name}: {error.strerror or error}", exit_code)
 
 
 _REMEDIES: Final = (

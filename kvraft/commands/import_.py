@@ -12,13 +12,15 @@ import click
 
 from kvraft import clock
 from kvraft.commands.calls import Call, subcommand
-from kvraft.commands.exits import Exit, Failure
+from kvraft.commands.exits import Exit, Failure, of_file
 from kvraft.commands.options import Given
 from kvraft.migration import founding_backup, json_lines
-from kvraft.migration.contents import Contents, MigrationError, shown
+from kvraft.migration.contents import Contents, MigrationError, UnusableError, shown
 from kvraft.migration.etcd_directory import read_directory
+from kvraft.migration.hidden_names import hidden_if_told
 from kvraft.migration.moving import Import, Options, Outcome, still_alive
 from kvraft.migration.reading import read_cluster
+from kvraft.migration.writing import Patience
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -96,10 +98,12 @@ async def command(
     with failing(), _Teller(call) as teller:
         still = _what_stands_still(file, directory, wal_dir, committed_only=committed_only)
         if backup is not None:
+            unknown = ""
             if still is None:
                 async with given.client(_urls(source)) as from_client:
-                    still = (await read_cluster(from_client, tops), "")
-            return _write_backup(call, still[0], backup)
+                    found, unknown = await hidden_if_told(from_client, Patience(patience, teller.waits))
+                    still = (await read_cluster(from_client, sorted({*tops, *found})), "")
+            return _write_backup(call, still[0], backup, unknown)
         async with call.client(_urls(target)) as to_client, contextlib.AsyncExitStack() as stack:
             moving = Import(to_client, options, teller)
             if still is not None:
@@ -111,13 +115,14 @@ async def command(
     return _tell(call, outcome)
 
 
-def _write_backup(call: Call, contents: Contents, name: str) -> Exit:
-    """No cluster is written to."""
+def _write_backup(call: Call, contents: Contents, name: str, unknown: str) -> Exit:
+    """No cluster is written to. `unknown`: why there may be hidden keys that it has not."""
+    contents.notes += [unknown] if unknown else []
     contents.nodes, gone = still_alive(contents.nodes, clock.wall_ns())
     try:
         founding_backup.write(contents, Path(name))
     except OSError as error:
-        raise Failure(f"{name}: {error.strerror or error}") from error
+        raise of_file(error, name) from error
     for note in contents.notes:
         call.out.note(f"note: {note}")
     if call.out.is_json:
@@ -125,7 +130,7 @@ def _write_backup(call: Call, contents: Contents, name: str) -> Exit:
         call.out.json(facts | {"notes": contents.notes})
     else:
         call.out.line(f"{name}: {len(contents.nodes)} keys at index {contents.etcd_index}, for kvraft restore")
-    return Exit.DONE
+    return Exit.NOT_WELL if unknown else Exit.DONE
 
 
 def _what_stands_still(
@@ -173,7 +178,7 @@ def _read_file(name: str) -> Contents:
         with click.open_file(name, "rb") as lines:
             return json_lines.contents_of(lines, name)
     except OSError as error:
-        raise Failure(f"{name}: {error.strerror or error}", Exit.WRONG_ARGUMENTS) from error
+        raise of_file(error, name) from error
 
 
 @contextlib.contextmanager
@@ -181,6 +186,8 @@ def failing() -> Iterator[None]:
     """What goes wrong, as a line."""
     try:
         yield
+    except UnusableError as error:
+        raise Failure(str(error), Exit.WRONG_ARGUMENTS) from error
     except MigrationError as error:
         raise Failure(str(error)) from error
     except asyncio.CancelledError:

@@ -11,7 +11,7 @@ import click
 from kvraft import logs
 from kvraft.commands import root, table
 from kvraft.commands.calls import Call
-from kvraft.commands.exits import Exit, is_expected, told
+from kvraft.commands.exits import Exit, Failure, is_expected, of_file, told
 from kvraft.commands.output import printable
 
 
@@ -31,27 +31,38 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         _discard_stdout()
         return Exit.NOBODY_READS
     except (click.Abort, EOFError, KeyboardInterrupt):
+        if call.interrupted:
+            logs.last_words(call.interrupted)
         return Exit.INTERRUPTED
     except OSError as error:
-        logs.last_words(f"{error.filename or 'stdout'}: {error.strerror or error}")
-        return Exit.REFUSED
+        return _fail(of_file(error) if error.filename else Failure(f"stdout: {error.strerror or error}"))
     except Exception as error:
         if not is_expected(error):
             raise
-        text, exit_code = told(error)
-        logs.last_words(printable(text))  # a server may have said it
-        return exit_code
+        return _fail(error)
     return ended if isinstance(ended, int) else Exit.DONE
 
 
+def _fail(error: Exception) -> Exit:
+    text, exit_code = told(error)
+    logs.last_words(printable(text))  # a server may have said it
+    return exit_code
+
+
 def run(arguments: Sequence[str]) -> int:
-    """`main` as a process: Ctrl-C ends what is under way in order, and a terminal that closes takes it along."""
+    """`main` as a process: Ctrl-C and SIGTERM end what is under way in order; a terminal that closes takes it along."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed, so whoever called wants nothing from it
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115 -- until the end
     return main(arguments)
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    """What is under way is undone, as at Ctrl-C."""
+    raise SystemExit(Exit.TERMINATED)
 
 
 def _complete(command: click.Group) -> NoReturn:

@@ -12,7 +12,7 @@ import click
 from kvraft.client import Client, EtcdError
 from kvraft.client.values import Answer
 from kvraft.commands.calls import Call, group, subcommand
-from kvraft.commands.cluster_view import MEMBERS, leader_of, members_of
+from kvraft.commands.cluster_view import MEMBERS, leader_of, members_of, record_in
 from kvraft.commands.exits import Exit, Failure
 
 _CHANGE_S: Final = 10.0
@@ -58,7 +58,7 @@ async def add(call: Call, name: str, peer_urls: str) -> None:
     one member after the other.
     """
     async with call.client(timeout_s=_CHANGE_S) as client:
-        added = (await _change(client, "POST", MEMBERS, peer_urls)).json()
+        added = record_in(await _change(client, "POST", MEMBERS, peer_urls))
         members = await members_of(client)
     variables = {
         "ETCD_NAME": name,
@@ -93,7 +93,7 @@ async def replace(call: Call, member: str, name: str, peer_urls: str) -> None:
                 f"--replace {old['name']}, or with --rebuild"
             )
             raise Failure(text, Exit.WRONG_ARGUMENTS)
-        added = (await _change(client, "POST", MEMBERS, peer_urls)).json()
+        added = record_in(await _change(client, "POST", MEMBERS, peer_urls))
     running = [url for each in members if each["id"] != old["id"] for url in each["clientURLs"]]
     variables = {
         "ETCD_NAME": name,

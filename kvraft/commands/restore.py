@@ -6,15 +6,18 @@ from typing import Final
 
 import click
 
-from kvraft import ids
+from kvraft import clock, ids
 from kvraft.backup import restore
+from kvraft.backup.contents import moment
 from kvraft.backup.new_cluster import NewCluster, Wanted
 from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.exits import Exit, Failure
 from kvraft.settings import urls
-from kvraft.storage.errors import BackupError, StorageError
+from kvraft.storage.errors import BackupError, StorageError, StorageFailedError
 
 _NS_PER_S: Final = 1_000_000_000
+_AHEAD_MAX_S: Final = 24 * 3600
+"""How far --ttl-from may be ahead: a restore may be prepared for the night. A year that was mistyped is further."""
 
 
 @subcommand()
@@ -59,6 +62,7 @@ def command(
     --data-dir. A directory must be empty or not there; what could not be finished leaves nothing behind, or, if it was
     killed, what no member starts with. Be the user who will run the member.
     """
+    call.interrupted = "interrupted: nothing is left of it"
     path = Path(file)
     if path.is_dir():
         raise Failure(f"{path} is a directory: give a file that `kvraft backup` has written", Exit.WRONG_ARGUMENTS)
@@ -67,24 +71,17 @@ def command(
     wanted = Wanted(_peers(peers), token, bump_index, None if ttl_from is None else _moment_ns(ttl_from))
     try:
         cluster = restore.plan(path, wanted)
-        names = [founder.name for founder in cluster.founders] if name is None else [name]
-        cluster.founder(names[0])
-        for each in names:
-            place = Path(data_dir) / each if name is None else Path(data_dir)
-            _restore(path, cluster, each, place)
-            _print(call, cluster, each, place)
-    except BackupError as error:
-        raise Failure(str(error)) from error
-    except StorageError as error:
+        names = [founder.name for founder in cluster.founders] if name is None else [cluster.founder(name).name]
+        places = {each: Path(data_dir) / each if name is None else Path(data_dir) for each in names}
+        restore.restore_all(path, cluster, places)
+    except StorageFailedError as error:
         raise Failure(f"--data-dir: {error}") from error
-
-
-def _restore(path: Path, cluster: NewCluster, name: str, place: Path) -> None:
-    """One directory; what the system refuses is told with the place, as most such errors name none."""
-    try:
-        restore.restore(path, cluster, name, place)
-    except OSError as error:
-        raise Failure(f"{error.filename or place}: {error.strerror or error}") from error
+    except BackupError as error:
+        raise Failure(str(error), Exit.WRONG_ARGUMENTS) from error
+    except StorageError as error:
+        raise Failure(f"--data-dir: {error}", Exit.WRONG_ARGUMENTS) from error
+    for each, place in places.items():
+        _print(call, cluster, each, place)
 
 
 def _print(call: Call, cluster: NewCluster, name: str, place: Path) -> None:
@@ -133,10 +130,17 @@ def _moment_ns(text: str) -> int:
     """Unix nanoseconds; UTC where no zone is given. The same on every machine, so `now` will not do."""
     try:
         told = dt.datetime.fromisoformat(text)
-    except ValueError:
+        aware = told if told.tzinfo else told.replace(tzinfo=dt.UTC)
+        unix_ns = int(aware.timestamp()) * _NS_PER_S + aware.microsecond * 1000
+    except (ValueError, OverflowError):
         raise Failure(
             f"--ttl-from={text}: write a moment, the same on every machine, as 2026-11-29T03:00:00Z",
             Exit.WRONG_ARGUMENTS,
         ) from None
-    aware = told if told.tzinfo else told.replace(tzinfo=dt.UTC)
-    return int(aware.timestamp()) * _NS_PER_S + aware.microsecond * 1000
+    if unix_ns > clock.wall_ns() + _AHEAD_MAX_S * _NS_PER_S:
+        raise Failure(
+            f"--ttl-from={text}: that is still to come, and every key with a TTL until then would be gone: give the"
+            f" moment at which the members start, or one before it (it is {moment(clock.wall_ns())} here)",
+            Exit.WRONG_ARGUMENTS,
+        )
+    return unix_ns

@@ -62,6 +62,7 @@ async def command(call: Call, *, watch: bool, interval: float) -> Exit:
     what they tell.
     """
     if watch:
+        call.interrupted = ""
         await _watch(call, interval)
     cluster = await _look(call)
     if call.out.is_json:
@@ -148,6 +149,8 @@ def too_wide(rows: Sequence[Sequence[Cell]], columns: int) -> list[str]:
 def _summary(cluster: ClusterView) -> str:
     """One line about all of them."""
     answering = [member.status for member in cluster.members if member.status]
+    if not answering:
+        return f"none of {len(cluster.members)} answers"
     facts = answering[0] if cluster.leader is None or cluster.leader.status is None else cluster.leader.status
     leader = cluster.leader.title if cluster.leader else "nobody"
     parts = [f"cluster {facts['clusterId']}", f"{len(answering)} of {len(cluster.members)} answer"]

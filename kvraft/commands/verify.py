@@ -22,6 +22,10 @@ def command(call: Call, place: str) -> None:
     path = Path(place)
     if not path.exists():
         raise Failure(f"{path}: there is no such file or directory", Exit.WRONG_ARGUMENTS)
+    if not path.is_dir() and not path.is_file():  # a FIFO would be waited for
+        raise Failure(
+            f"{path}: neither a file nor a directory: give a backup or a data directory", Exit.WRONG_ARGUMENTS
+        )
     try:
         found = verification.verify(path)
     except (DirectoryInUseError, WrongDirectoryError) as error:

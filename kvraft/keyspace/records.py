@@ -6,6 +6,7 @@ Integrity is the storage's business (it adds checksums); here a record is only r
 
 import json
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -277,7 +278,7 @@ def _is_as_before(member: ClusterMember) -> bool:
     return not member.peer_urls and member.has_started == (member.name != "")
 
 
-def _texts(items: list[object]) -> tuple[str, ...]:
+def _texts(items: Iterable[object]) -> tuple[str, ...]:
     return tuple(str(item) for item in items)
 
 

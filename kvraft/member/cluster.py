@@ -103,6 +103,11 @@ class Cluster:
         """Everybody of whom that is so."""
         return frozenset(self._state.removed_ids)
 
+    def urls_at_start(self, member_id: int) -> tuple[str, ...]:
+        """Where a server was, as far as this process was told when it started; empty if it was told of none."""
+        known = self._told.get(member_id) or self._founders.get(member_id)
+        return () if known is None else known.peer_urls
+
     def has_started(self, member_id: int) -> bool:
         """Whether it has ever told of itself."""
         return self._state.members.get(member_id, _UNKNOWN).has_started

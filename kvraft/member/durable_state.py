@@ -141,7 +141,7 @@ class DurableState:
         snapshot_count = self._settings.snapshot_count
         keep = min(self._settings.catch_up_entries, snapshot_count)
         first_index = self._loop.raft.first_log_index
-        crowded = self._is_log_crowded()
+        crowded = self._log_store.held_bytes() > self._settings.log_bytes_max
         if durable.index - first_index < snapshot_count and not crowded:
             return
         last_dropped = durable.index - keep
@@ -157,9 +157,6 @@ class DurableState:
         self._log_store.compact(LogPosition(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
         self._loop.add(LogCompacted(entry.index, entry.term, entry.chain_hash, entry.clock_ms))
         log.info("log compacted", index=entry.index)
-
-    def _is_log_crowded(self) -> bool:
-        return self._log_store.held_bytes() > self._settings.log_bytes_max
 
     # -- snapshots out ------------------------------------------------------------------------------------------
 
@@ -229,11 +226,7 @@ class DurableState:
                 return BackupRefused("this member holds nothing yet: ask another one")
             size_bytes = self._state_store.size_bytes()
             if not self._has_room(size_bytes):
-                return BackupRefused(
-                    f"this member's disk has no room for a copy of about {size_bytes} bytes: "
-                    "free some, or ask another member",
-                    is_room=True,
-                )
+                return _no_room(size_bytes)
             copied: asyncio.Future[BackupCopy | BackupRefused] = asyncio.get_running_loop().create_future()
             self._state_store.spool_backup(asked, is_wanted, copied.set_result)
             return await self._unless_failed(copied)
@@ -285,3 +278,10 @@ class DurableState:
         if not task.cancelled() and (error := task.exception()) is not None:
             cause = error if isinstance(error, Exception) else None
             self._failure.tell(f"keeping the state on disk failed: {error!r}", cause)
+
+
+def _no_room(copy_bytes: int) -> BackupRefused:
+    return BackupRefused(
+        f"this member's disk has no room for a copy of about {copy_bytes} bytes: free some, or ask another member",
+        is_room=True,
+    )

@@ -118,7 +118,11 @@ class Member:
         )
         self._handover = Handover(own.name, self.loop, transport.is_connected, settings.election_timeout_ms)
         self._membership_watch = MembershipWatch(cluster, raft, applier, transport)
-        reconfiguration = Reconfiguration(cluster, self.loop, transport.is_connected, settings.election_timeout_ms)
+
+        def can_be_counted_on(member_id: int) -> bool:
+            return transport.is_connected(member_id) and not memory.has_forgotten(member_id)
+
+        reconfiguration = Reconfiguration(cluster, self.loop, can_be_counted_on, settings.election_timeout_ms)
         leaving = Leaving(cluster, raft, self.failure, settings.election_timeout_ms)
         forwarding = Forwarding(disk.refuses, settings.request_timeout_ms)
         self.peers = PeerPort(
@@ -155,7 +159,7 @@ class Member:
             self._rebuild_watch,
             self._join_watch,
             Replacement(cluster, applier, self.clients.submit, replaces, identity.forget_replaced),
-            KnownMembers(cluster, identity),
+            KnownMembers(cluster, self._membership_watch, identity),
             self._membership_watch,
             reconfiguration,
             leaving,

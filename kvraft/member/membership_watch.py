@@ -2,12 +2,15 @@
 
 The transport's peers are the members that are wanted and the servers of Raft's configuration. A server that is not
 wanted any more stays a peer until its removal is committed, as its vote and its acknowledgements may still be needed;
-then the transport tells it, and lets it go.
+then the transport tells it, and lets it go. The state has forgotten where it is, so that is kept for the next start:
+two that only together are a majority may know of each other by this alone, if one of them moves meanwhile.
 """
 
+from collections.abc import Collection
 from typing import final
 
 from kvraft import logs
+from kvraft.founding import Founder
 from kvraft.member.applier import Applier
 from kvraft.member.cluster import Cluster
 from kvraft.member.interfaces import Transport
@@ -32,6 +35,8 @@ class MembershipWatch:
         """The names of voters and learners that the operator was told."""
         self._urls: dict[int, tuple[str, ...]] = {}
         """Where each peer is, or was when it was last wanted."""
+        self.leaving: tuple[Founder, ...] = ()
+        """Who is not wanted any more and may still have to vote."""
         self._told: tuple[dict[int, tuple[str, ...]], frozenset[int]] | None = None
         own = cluster.record(cluster.own.member_id)
         self._own_urls = () if own is None else own.peer_urls
@@ -55,8 +60,11 @@ class MembershipWatch:
         self._look_at_own(peers.pop(own_id, self._own_urls))
         for server in {*self._raft.configuration.servers, *committed.servers} - {own_id}:
             # One that is to come may be in the log before it is wanted in the state that is applied here.
-            peers.setdefault(server, self._urls.get(server, ()))
-        removed = self._cluster.removed_ids().union(committed.removed)
+            if server not in peers:
+                peers[server] = self._last_urls(server, peers.values())
+        gone = self._cluster.removed_ids()
+        self.leaving = tuple(Founder(server, "", urls) for server, urls in peers.items() if server in gone and urls)
+        removed = gone.union(committed.removed)
         for member_id, urls in self._urls.items():
             # Only who was removed goes: a member that catches up comes through states from before its leader was added.
             if member_id not in removed:
@@ -65,6 +73,16 @@ class MembershipWatch:
         if told != self._told:
             self._urls, self._told = peers, told
             self._transport.set_peers(peers)
+
+    def _last_urls(self, server: int, wanted: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+        """Where a server may be that is not wanted (any more): as the state last said here, or somebody before it did.
+
+        Either may be the older one: a state that was loaded is behind what this member had heard in its last life.
+        Not where somebody is who is wanted: a URL is free again as soon as its member is removed.
+        """
+        known = (*self._urls.get(server, ()), *self._cluster.urls_at_start(server))
+        taken = {*self._own_urls}.union(*wanted)
+        return tuple(url for url in dict.fromkeys(known) if url not in taken)
 
     def _look_at_own(self, urls: tuple[str, ...]) -> None:
         """The others look for this member elsewhere from now on; where it listens is its flags' to say."""

@@ -46,6 +46,8 @@ class PeerMemory:
         self._seen: set[int] = set()
         self._accepted: dict[int, bytes] = {}
         """The process of each peer that was last accepted."""
+        self._forgetful: set[int] = set()
+        """Who gets its data back, by its greeting or its questions, and has answered no leader here since."""
         self._told: MatchIndices | None = None
         self._told_ms = 0
 
@@ -79,6 +81,10 @@ class PeerMemory:
         refusal = self._judge(hello)
         if refusal is None:
             self._accepted[hello.member_id] = instance
+            if hello.rebuilding:
+                self._forgetful.add(hello.member_id)
+            else:
+                self._forgetful.discard(hello.member_id)
         elif not refusal.remembered_index and self._accepted.get(hello.member_id) == instance:
             return None
         return refusal
@@ -126,6 +132,18 @@ class PeerMemory:
         if member_id not in self._seen and term > 0:
             self._seen.add(member_id)
             self._log_store.remember_peer(member_id, 0)
+
+    def asks(self, member_id: int) -> None:
+        """A peer asks what it has forgotten; an answer from its last life may have come after its greeting."""
+        self._forgetful.add(member_id)
+
+    def took_part(self, member_id: int) -> None:
+        """A peer answered this leader, as none does that still asks what it has forgotten."""
+        self._forgetful.discard(member_id)
+
+    def has_forgotten(self, member_id: int) -> bool:
+        """For a leader: whether a peer that can be reached is no help, as it neither votes nor acknowledges yet."""
+        return member_id in self._forgetful
 
     def look_around(self, now_ms: int) -> MatchIndices | None:
         """On a leader: remember what each member holds and is committed; the others are to hear it if it is returned.

@@ -24,7 +24,14 @@ from kvraft.member.waiters import REQUEST_ID_BYTES
 from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
 from kvraft.raft.effects import ProposalRefusalReason
 from kvraft.raft.inputs import PeerConnected, PeerDisconnected, PeerUnreachable, Propose, Received
-from kvraft.raft.messages import AppendEntries, AppendEntriesReply, InstallSnapshot, Message
+from kvraft.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    RebuildRequest,
+)
 from kvraft.raft.quorum import majority
 
 _OF_MEMBERS: Final = (ForwardedCommand, ForwardRefused, StateHash, MatchIndices)
@@ -111,6 +118,11 @@ class PeerPort:
                 self._stats.on_append_received(message.entries)
         elif isinstance(message, AppendEntriesReply):
             self._stats.on_append_reply(from_member)
+            self._memory.took_part(from_member)
+        elif isinstance(message, HeartbeatReply):
+            self._memory.took_part(from_member)
+        elif isinstance(message, RebuildRequest):
+            self._memory.asks(from_member)
 
     def on_snapshot(self, from_member: int, snapshot: InstallSnapshot) -> None:
         """A snapshot lies in the spool: the core decides whether it is wanted."""

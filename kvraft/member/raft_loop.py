@@ -131,6 +131,10 @@ class RaftLoop:
         self._send(now)
         if effects.persist is not None:
             self._persist(effects.persist, alone=not now)
+        if effects.install is not None and self._postponed is not None:
+            # A snapshot empties the log in the order in which the log thread is given work. What came before must be
+            # before it there: committed behind it, it would stand in the new log.
+            self._hand_over_postponed()
 
     def _persist(self, batch: Persist, *, alone: bool) -> None:
         if self._postponed is not None:
@@ -167,7 +171,7 @@ class RaftLoop:
             self._commit_here(batch)
 
     def _hand_over_postponed(self) -> None:
-        """More has come before the postponed batch was committed here: batches become durable in order."""
+        """Something has come that must be behind it: the log thread does all in order."""
         assert self._postponed is not None
         batch, self._postponed = self._postponed, None
         self._hand_over(batch)

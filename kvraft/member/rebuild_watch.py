@@ -42,7 +42,9 @@ class RebuildWatch:
             missing = [peer for peer in self._raft.unanswered if peer not in self._raft.lost_as_well]
             if missing:
                 log.warning(
-                    "rebuilding: every other member must answer once", member=name, missing=self._names(missing)
+                    "rebuilding: every other member must answer once, or be removed",
+                    member=name,
+                    missing=self._names(missing),
                 )
             elif self._raft.unanswered:
                 log.error(

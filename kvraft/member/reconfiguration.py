@@ -7,7 +7,8 @@ What it does next depends on what helps most and risks least: learners that are 
 those that cannot be reached go first, as their going makes majorities easier; a learner becomes a voter when it has
 caught up; a leader that is to go itself hands over first, which takes a fraction of an election. Nothing is done by
 which the voters that can be reached would be no majority: neither a wrong address nor a removal in the wrong moment
-stops writes.
+stops writes. One that has lost its disk and still asks the others what it held is as good as out of reach: it waits for
+everybody, perhaps for one that never comes, and only the majority without it could remove that one.
 """
 
 from collections.abc import Callable, Collection
@@ -62,7 +63,7 @@ def next_move(
         own_id: The leader.
         now: The configuration in force.
         membership: What is wanted.
-        connected: The other servers that can be reached.
+        connected: The other servers that can be reached and have not forgotten what they held.
         caught_up: The learners that can be promoted.
         successor: Who takes over if the leader is to go; 0: nobody can, or it was asked for in vain.
     """
@@ -128,13 +129,15 @@ class Reconfiguration:
     """One member's. Idle unless it leads and something is to be changed."""
 
     def __init__(
-        self, cluster: Cluster, loop: RaftLoop, is_connected: Callable[[int], bool], election_timeout_ms: int
+        self, cluster: Cluster, loop: RaftLoop, can_be_counted_on: Callable[[int], bool], election_timeout_ms: int
     ) -> None:
+        """`can_be_counted_on`: whether a member can be reached now, and votes and acknowledges, if its part is to."""
         self.is_due = False
-        """Whether each step may bring the moment for the next change."""
+        """Whether each step may bring the moment for the next change. Whom nobody reaches no step brings nearer: he and
+        what waits for him are looked at now and then, by the housekeeping."""
         self._cluster = cluster
         self._loop = loop
-        self._is_connected = is_connected
+        self._can_be_counted_on = can_be_counted_on
         # The new voter's lag may be a pause of writes, of which the new voter has as much again to recover.
         self._rounds = Rounds(election_timeout_ms // 2)
         self._asked_in_term = 0
@@ -145,13 +148,14 @@ class Reconfiguration:
     def look(self, now_ms: int) -> None:
         """Propose the next change, if there is one and it can be now."""
         raft = self._loop.raft
-        self.is_due = raft.role is Role.LEADER and self._is_wanted()
-        if not self.is_due:
+        self.is_due = False
+        if raft.role is not Role.LEADER or not self._is_wanted():
             self._rounds.keep(())
             return
         now, membership = raft.configuration, self._membership()
-        connected = {server for server in now.servers if self._is_connected(server)}
+        connected = {server for server in now.servers if self._can_be_counted_on(server)}
         caught_up = self._caught_up(connected, now_ms)
+        self.is_due = not raft.may_reconfigure or not connected.isdisjoint(now.learners)
         if not raft.may_reconfigure:
             return
         own_id = self._cluster.own.member_id
@@ -162,6 +166,7 @@ class Reconfiguration:
             self._loop.put(TransferLeadership(move.to_server))
         elif move is not None:
             self._loop.put(ProposeConfiguration(_TOKEN, move))
+            self.is_due = True
         elif not membership.removed & {*now.voters}:
             self._told = None
         elif self._told != now:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from kvraft.client import Answer, Client, EtcdError
 from kvraft.keyspace.account_records import ROOT, Role, User
+from kvraft.migration.changes import Difference
 from kvraft.migration.contents import Contents, MigrationError
 from kvraft.migration.reading import read_accounts
 from kvraft.migration.writing import Patience
@@ -48,14 +49,57 @@ async def write_accounts(
     return notes
 
 
+async def account_differences(client: Client, contents: Contents, patience: Patience) -> list[Difference]:
+    """How the target's users and roles are not those of the source; one that has neither has none to compare.
+
+    Those that cannot be read are a difference: nobody knows that there is none.
+
+    Raises:
+        ClientError: the target does not answer.
+    """
+    if contents.accounts_unread:
+        return [Difference(b"users and roles", f"not compared: in the source, {contents.accounts_unread}", None, None)]
+    if not (contents.users or contents.roles or contents.auth_enabled):
+        return []
+    there = Contents(0)
+
+    async def read() -> None:
+        there.users, there.roles, there.notes = [], [], []
+        await read_accounts(client, there)
+
+    await patience.until_done(read)
+    if there.notes:
+        return [Difference(b"users and roles", f"not compared: {there.notes[0]}", None, None)]
+    roles = [{role.name: _patterns(role) for role in each.roles} for each in (contents, there)]
+    users = [{user.name: set(user.roles_in_force) for user in each.users} for each in (contents, there)]
+    return _apart("role", "permissions", *roles) + _apart("user", "roles", *users)
+
+
+def _apart(kind: str, what: str, source: Mapping[str, object], target: Mapping[str, object]) -> list[Difference]:
+    return [
+        Difference(
+            f"{kind} {name}".encode(),
+            "missing" if name not in target else "extra" if name not in source else what,
+            None,
+            None,
+        )
+        for name in sorted({*source, *target})
+        if source.get(name) != target.get(name)
+    ]
+
+
+def _patterns(role: Role) -> dict[str, set[str]]:
+    return {"read": set(role.permissions.read or ()), "write": set(role.permissions.write or ())}
+
+
 async def _write_role(client: Client, role: Role, before: Role | None) -> None:
     target = f"/v2/auth/roles/{quote(role.name, safe='')}"
-    patterns = {"read": set(role.permissions.read or ()), "write": set(role.permissions.write or ())}
+    patterns = _patterns(role)
     if before is None:
         made = {"role": role.name, "permissions": _permissions(patterns)}
         _unless_there(await client.request("PUT", target, json=made))
         return
-    old = {"read": set(before.permissions.read or ()), "write": set(before.permissions.write or ())}
+    old = _patterns(before)
     grant = {kind: patterns[kind] - old[kind] for kind in patterns}
     revoke = {kind: old[kind] - patterns[kind] for kind in patterns}
     if any(grant.values()) or any(revoke.values()):

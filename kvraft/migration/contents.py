@@ -13,6 +13,10 @@ class MigrationError(Exception):
     """Why it cannot go on, as one line that says what to do."""
 
 
+class UnusableError(MigrationError):
+    """What was named cannot be used: a directory, a file, a state, a pair of clusters."""
+
+
 @final
 @dataclass(slots=True, frozen=True)
 class Node:
@@ -47,6 +51,8 @@ class Contents:
     roles: list[Role] = field(default_factory=list)
     """By name, without the role root."""
     auth_enabled: bool = False
+    accounts_unread: str = ""
+    """Why it is not known which users and roles there are; empty where it is."""
     members: dict[int, ClusterMember] = field(default_factory=dict)
     removed_ids: set[int] = field(default_factory=set)
     version: str = ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, final
 
 from kvraft.migration import etcd_wal
-from kvraft.migration.contents import Contents, MigrationError
+from kvraft.migration.contents import Contents, MigrationError, UnusableError
 from kvraft.migration.etcd_entries import Entry, OfVersion3, asked, entry_of
 from kvraft.migration.etcd_replay import EtcdReplay
 from kvraft.migration.etcd_snapshot import EtcdSnapshot, place_of, read_snapshot, snapshot_paths
@@ -43,12 +43,12 @@ def read_directory(directory: Path, wal_directory: Path | None = None, *, commit
     them; `committed_only` leaves them.
 
     Raises:
-        MigrationError: no such directory, an etcd runs in it, or it is damaged.
+        UnusableError: no such directory, an etcd runs in it, or it is damaged.
     """
     member = _member_directory(directory)
     log_directory = wal_directory or member / "wal"
     if not log_directory.is_dir():
-        raise MigrationError(f"{log_directory}: no such directory; where the log has its own disk, name it (--wal-dir)")
+        raise UnusableError(f"{log_directory}: no such directory; where the log has its own disk, name it (--wal-dir)")
     files = etcd_wal.wal_files(log_directory)
     with _held(files):
         snapshot, log, notes = _best_snapshot(member / "snap", files)
@@ -57,19 +57,17 @@ def read_directory(directory: Path, wal_directory: Path | None = None, *, commit
 
 def _member_directory(directory: Path) -> Path:
     if not directory.exists():
-        raise MigrationError(f"{directory}: no such directory")
+        raise UnusableError(f"{directory}: no such directory")
     if not directory.is_dir():
-        raise MigrationError(
-            f"{directory}: a file; the data directory of an etcd is wanted, the one with member/ in it"
-        )
+        raise UnusableError(f"{directory}: a file; the data directory of an etcd is wanted, the one with member/ in it")
     for member in (directory / "member", directory):
         if (member / "wal").is_dir() or (member / "snap").is_dir():
             return member
     if (directory / "identity").is_file():
-        raise MigrationError(f"{directory}: of kvraft; start it and name its URL instead, or use `kvraft backup`")
+        raise UnusableError(f"{directory}: of kvraft; start it and name its URL instead, or use `kvraft backup`")
     if (directory / "log").exists() or (directory / "snapshot").is_dir():
-        raise MigrationError(f"{directory}: of etcd 0.4; start it once with etcd 2.x, which upgrades it")
-    raise MigrationError(f"{directory}: no data of an etcd is there (member/wal and member/snap)")
+        raise UnusableError(f"{directory}: of etcd 0.4; start it once with etcd 2.x, which upgrades it")
+    raise UnusableError(f"{directory}: no data of an etcd is there (member/wal and member/snap)")
 
 
 @contextlib.contextmanager
@@ -77,14 +75,14 @@ def _held(files: list[etcd_wal.WalFile]) -> Iterator[None]:
     """No etcd runs on these files, and none starts: it locks each for writing (pkg/fileutil/lock_linux.go)."""
     with contextlib.ExitStack() as stack:
         for file in files:
-            opened = stack.enter_context(file.path.open("rb"))
+            opened = stack.enter_context(etcd_wal.open_file(file.path))
             try:
                 fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in _BUSY:
                     raise
-                raise MigrationError(
+                raise UnusableError(
                     f"{file.path}: an etcd is running on it; stop it first, or import from its URL with --from"
                 ) from error
         yield
@@ -108,7 +106,7 @@ def _best_snapshot(directory: Path, files: list[etcd_wal.WalFile]) -> tuple[Etcd
         notes.append(f"{path}: its log does not know of this snapshot; the one before it is used")
     if files[0].first_index:
         begins = f"{directory}: no sound snapshot, and the log begins at entry {files[0].first_index}"
-        raise MigrationError("; ".join([begins, "take the directory of another member", *notes]))
+        raise UnusableError("; ".join([begins, "take the directory of another member", *notes]))
     return None, _read_log(files, 0), notes
 
 
@@ -120,7 +118,7 @@ def _read_log(files: list[etcd_wal.WalFile], snapshot_index: int) -> _Log:
         try:
             _take(record, log, snapshot_index)
         except NotProtobufError as error:
-            raise MigrationError(f"{record.place}: no record of an etcd up to 3.5 ({error})") from error
+            raise UnusableError(f"{record.place}: no record of an etcd up to 3.5 ({error})") from error
     log.torn = reader.torn
     return log
 
@@ -148,7 +146,7 @@ def _append(entries: list[Entry], entry: Entry, snapshot_index: int, place: str)
         return
     if number > len(entries):
         missing = snapshot_index + 1 + len(entries)
-        raise MigrationError(f"{place}: entry {entry.index} where {missing} belongs; take another member's directory")
+        raise UnusableError(f"{place}: entry {entry.index} where {missing} belongs; take another member's directory")
     del entries[number:]
     entries.append(entry)
 
@@ -170,7 +168,7 @@ def _replayed(snapshot: EtcdSnapshot | None, log: _Log, notes: list[str], *, com
         try:
             request = asked(entry)
         except (NotProtobufError, ValueError) as error:
-            raise MigrationError(f"entry {entry.index} of the log is no request of etcd ({error})") from error
+            raise UnusableError(f"entry {entry.index} of the log is no request of etcd ({error})") from error
         of_version_3 += isinstance(request, OfVersion3)
         replay.apply(request)
     contents = replay.contents()

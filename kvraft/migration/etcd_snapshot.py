@@ -1,6 +1,7 @@
 """etcd's snapshot files: a checksum, in it Raft's snapshot, in that the v2 store as JSON (v2store/store.go, Save)."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import Any, Final, final
 
 import google_crc32c
 
-from kvraft.migration.contents import NS_PER_S, MigrationError, Node
+from kvraft.migration.contents import NS_PER_S, Node, UnusableError
+from kvraft.migration.etcd_wal import open_file
 from kvraft.migration.protobuf_fields import NotProtobufError, bytes_in, fields_of, number_in
 
+_BYTES_MAX: Final = 4 << 30
+"""A store is held in memory, and its JSON takes a few times as much."""
 _NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.snap")
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _NEVER: Final = "0001-01-01T00:00:00Z"
@@ -48,20 +52,29 @@ def read_snapshot(path: Path) -> EtcdSnapshot:
     """Everything in a snapshot.
 
     Raises:
-        MigrationError: it is damaged, or no store is in it.
+        UnusableError: it is damaged, or no store is in it.
     """
     try:
-        outer = fields_of(path.read_bytes())
+        outer = fields_of(_content(path))
         data = bytes_in(outer, 2)
         if not data or google_crc32c.value(data) != number_in(outer, 1):
-            raise MigrationError(f"{path}: the snapshot is damaged: its checksum does not hold")
+            raise UnusableError(f"{path}: the snapshot is damaged: its checksum does not hold")
         raft = fields_of(data)
         metadata = fields_of(bytes_in(raft, 2))
         store = json.loads(bytes_in(raft, 1))
         nodes = list(_nodes(store["Root"]))
         return EtcdSnapshot(number_in(metadata, 2), number_in(metadata, 3), int(store["CurrentIndex"]), nodes)
     except (NotProtobufError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise MigrationError(f"{path}: no snapshot of etcd's v2 store is in it ({error})") from error
+        raise UnusableError(f"{path}: no snapshot of etcd's v2 store is in it ({error})") from error
+
+
+def _content(path: Path) -> bytes:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _BYTES_MAX:
+            raise UnusableError(f"{path}: {size} bytes, more than any store of etcd has; the file is damaged")
+        # All of it is looked at where it begins as a snapshot does: a hole of any size is zeros.
+        return file.read() if file.peek(1)[:1] != b"\0" else b"\0"  # type: ignore[attr-defined] # a BufferedReader
 
 
 def _nodes(root: dict[str, Any]) -> Iterator[Node]:

@@ -6,13 +6,12 @@ One request an event, and not etcd's streams: those lose what comes after the hi
 import asyncio
 import contextlib
 import functools
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, final
 
 from kvraft import clock
 from kvraft.client import BrokenOff, Client
-from kvraft.client.values import refusal
+from kvraft.client.values import parsed, refusal, understood
 from kvraft.migration.changes import Seen
 from kvraft.migration.reading import REPLACED, node_of, target_of
 from kvraft.migration.writing import Patience
@@ -71,7 +70,8 @@ class Follower:
                 told = await self._patience.until_done(functools.partial(self._poll, top, index + 1))
                 if told is None:
                     continue
-                event = _seen(told)
+                with understood(self._client.endpoints[0], "event"):
+                    event = _seen(told, index)
                 index = event.index
                 if REPLACED not in event.path:
                     await self._queue.put((top, event))
@@ -87,15 +87,23 @@ class Follower:
                 if stream.status >= 300:
                     raise refusal(stream.status, body, stream.etcd_index)
                 if body.strip():
-                    event: dict[str, Any] = json.loads(body)
+                    event: dict[str, Any] = parsed(stream.endpoint, body)
                     return event
         return None
 
 
-def _seen(told: dict[str, Any]) -> Seen:
-    """An event from its JSON."""
-    action, node = told["action"], node_of(told["node"], clock.wall_ns())
-    is_directory = node.is_directory or bool(told.get("prevNode", {}).get("dir") and action in _GONE)
+def _seen(told: dict[str, Any], index: int) -> Seen:
+    """An event from its JSON, behind the index that was followed to.
+
+    Raises:
+        TypeError: it is none.
+        LookupError: it is not whole.
+        ValueError: it is an older one, and would come again and again.
+    """
+    action, node = str(told["action"]), node_of(told["node"], clock.wall_ns())
+    if node.modified_index <= index:
+        raise ValueError("older than what was asked for")
+    is_directory = node.is_directory or bool((told.get("prevNode") or {}).get("dir") and action in _GONE)
     return Seen(
         node.path,
         node.modified_index,

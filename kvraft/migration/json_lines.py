@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from kvraft.keyspace.account_commands import Permissions
 from kvraft.keyspace.account_records import Role, User
-from kvraft.migration.contents import Contents, MigrationError, Node
+from kvraft.migration.contents import Contents, Node, UnusableError
 
 VERSION: Final = 1
 _MARK: Final = "kvraft_export"
@@ -65,7 +65,7 @@ def contents_of(lines: Iterable[bytes], name: str) -> Contents:
     """Read a file back.
 
     Raises:
-        MigrationError: it is none of these, of a later version, damaged or not whole, with the line.
+        UnusableError: it is none of these, of a later version, damaged or not whole, with the line.
     """
     contents: Contents | None = None
     number = 0
@@ -80,12 +80,10 @@ def contents_of(lines: Iterable[bytes], name: str) -> Contents:
             else:
                 _take(facts, contents)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise MigrationError(
-                f"{name}, line {number}: not written by kvraft export, or damaged ({error})"
-            ) from error
+            raise UnusableError(f"{name}, line {number}: not written by kvraft export, or damaged ({error})") from error
     if not number:
-        raise MigrationError(f"{name}: empty; `kvraft export` writes what is read here")
-    raise MigrationError(f"{name}: the file ends after line {number}, before its last one: it is not whole")
+        raise UnusableError(f"{name}: empty; `kvraft export` writes what is read here")
+    raise UnusableError(f"{name}: the file ends after line {number}, before its last one: it is not whole")
 
 
 def _expect_all(written: int, there: int) -> None:
@@ -95,7 +93,7 @@ def _expect_all(written: int, there: int) -> None:
 
 def _begun(facts: dict[str, Any], name: str) -> Contents:
     if facts[_MARK] != VERSION:
-        raise MigrationError(
+        raise UnusableError(
             f"{name}: format {facts[_MARK]}, and this kvraft reads {VERSION}; import it with a later one"
         )
     return Contents(int(facts["etcd_index"]), auth_enabled=bool(facts.get("auth_enabled")))

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final, Protocol, final
 
 from kvraft import clock
-from kvraft.client import Answer, Client, EventIndexCleared
+from kvraft.client import Answer, BadAnswer, Client, EventIndexCleared
 from kvraft.migration import state_file
-from kvraft.migration.account_writing import write_accounts
+from kvraft.migration.account_writing import account_differences, write_accounts
 from kvraft.migration.changes import Batch, Difference, Seen, coalesced, differences, repair
-from kvraft.migration.contents import Contents, MigrationError, Node, parent_of
+from kvraft.migration.contents import Contents, MigrationError, Node, UnusableError, parent_of
 from kvraft.migration.following import Follower
+from kvraft.migration.hidden_names import hidden_if_told
 from kvraft.migration.reading import read_cluster
 from kvraft.migration.state_file import Progress
 from kvraft.migration.writing import Patience, Writer
@@ -83,6 +84,8 @@ class Import:
         self._report = report
         self._patience = Patience(options.patience_s, report.waits)
         self._writer = Writer(target, self._patience, report.done)
+        self._unknown = ""
+        """Why it is not known what the target hides; empty where it is."""
 
     async def of_contents(self, contents: Contents, name: str) -> Outcome:
         """Bring in what stands still: a data directory's contents, or a file's.
@@ -94,14 +97,13 @@ class Import:
         contents.nodes, gone = still_alive(contents.nodes, clock.wall_ns())
         if gone:
             contents.notes.append(f"{gone} keys have expired by now, and are left")
-        hidden = hidden_tops(contents.nodes)
-        await self._begin(name, hidden)
+        await self._begin(name, hidden_tops(contents.nodes))
 
         async def source() -> Contents:
             return contents
 
-        await self._copy(contents, hidden)
-        return await self._end(source, hidden)
+        await self._copy(contents, await self._and_in_target(hidden_tops(contents.nodes)))
+        return await self._end(source, await self._and_in_target(hidden_tops(contents.nodes)))
 
     async def of_cluster(self, source: Client, stop: asyncio.Event | None) -> Outcome:
         """Copy a running cluster, and follow it until `stop` is set; None: follow it not at all.
@@ -110,11 +112,19 @@ class Import:
             MigrationError: it cannot be.
             ClientError: one of them does not answer.
         """
-        hidden = self._options.hidden
         if both := set(source.endpoints) & set(self._target.endpoints):
             # Each change copied would be a change to copy, without end.
-            raise MigrationError(f"source and target are both {min(both)}: name two clusters")
-        progress = await self._begin(await cluster_name(source, self._patience), hidden)
+            raise UnusableError(f"source and target are both {min(both)}: name two clusters")
+        progress = await self._begin(await cluster_name(source, self._patience), self._options.hidden)
+        # What was followed has been copied: it is looked at even if the source has lost it since.
+        hidden = (*self._options.hidden, *(top.encode() for top in progress.indices if top != "/"))
+        unknown = ""
+
+        async def look() -> None:
+            """What is hidden may have become more."""
+            nonlocal hidden, unknown
+            found, unknown = await hidden_if_told(source, self._patience)
+            hidden = await self._and_in_target((*hidden, *found))
 
         async def read() -> Contents:
             return await self._patience.until_done(lambda: read_cluster(source, hidden))
@@ -122,6 +132,7 @@ class Import:
         while True:
             if not progress.indices:
                 self._report.phase("reading the source", None)
+                await look()
                 contents = await read()
                 await self._copy(contents, hidden)
                 progress.indices = {top.decode(): contents.etcd_index for top in (b"/", *hidden)}
@@ -133,7 +144,11 @@ class Import:
             except EventIndexCleared:
                 # The source has forgotten what we have not seen: compare instead.
                 progress.indices = {}
-        return await self._end(read, hidden)
+        await look()
+        outcome = await self._end(read, hidden)
+        if unknown:
+            outcome.left.append(Difference(b"/", unknown, None, None))
+        return outcome
 
     async def _begin(self, source_name: str, hidden: Sequence[bytes]) -> Progress:
         """Refuse a target that holds something, unless it is ours."""
@@ -141,15 +156,21 @@ class Import:
         progress = state_file.load(self._options.state, source_name, target_name)
         if progress is not None:
             return progress
-        there = await self._read_target(hidden)
-        if there.nodes and not self._options.overwrite:
-            raise MigrationError(
-                f"the target holds {len(there.nodes)} keys already; name an empty cluster, or give --overwrite, which"
-                " makes it like the source and removes what that has not"
-            )
+        if not self._options.overwrite:
+            there = await self._read_target(await self._and_in_target(hidden))
+            if there.nodes:
+                raise MigrationError(
+                    f"the target holds {len(there.nodes)} keys already; name an empty cluster, or give --overwrite,"
+                    " which makes it like the source and removes what that has not"
+                )
         progress = Progress(source_name, target_name)
         state_file.save(self._options.state, progress)
         return progress
+
+    async def _and_in_target(self, hidden: Iterable[bytes]) -> tuple[bytes, ...]:
+        """These paths, and what the target hides: from an import that was broken off, or from before it."""
+        found, self._unknown = await hidden_if_told(self._target, self._patience)
+        return tuple(sorted({*hidden, *found}))
 
     async def _read_target(self, hidden: Sequence[bytes]) -> Contents:
         return await self._patience.until_done(lambda: read_cluster(self._target, hidden, accounts=False))
@@ -192,6 +213,9 @@ class Import:
             await self._apply("repairing", repair(found))
         notes = [*contents.notes]
         notes += await write_accounts(self._target, contents, self._options.passwords, self._patience)
+        found += await account_differences(self._target, contents, self._patience)
+        if self._unknown:
+            found.append(Difference(b"/", f"in the target, {self._unknown}", None, None))
         if not found:
             self._options.state.unlink(missing_ok=True)
         return Outcome(len(contents.nodes), repaired, found, self._writer.refused, notes)
@@ -206,7 +230,7 @@ async def cluster_name(client: Client, patience: Patience) -> str:
 async def _asked(client: Client) -> Answer:
     answer = await client.request("GET", "/v2/keys/", query={"quorum": True})
     if answer.status == 404:
-        raise MigrationError(f"{answer.endpoint}: no v2 API there; an etcd from 3.4 on has it with --enable-v2")
+        raise BadAnswer(answer.endpoint, "no v2 API there; an etcd from 3.4 on has it with --enable-v2")
     return answer.checked()
 
 

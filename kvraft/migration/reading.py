@@ -7,12 +7,14 @@ from urllib.parse import quote
 from kvraft import clock
 from kvraft.client import Client, EtcdError
 from kvraft.client.errors import KEY_NOT_FOUND
+from kvraft.client.values import text_in, understood, whole_number
 from kvraft.keyspace.account_commands import Permissions
 from kvraft.keyspace.account_records import ROOT, Role, User
 from kvraft.migration.contents import NS_PER_S, Contents, Node, parent_of
 
 LISTING_WITHIN_S: Final = 600.0
 """For the whole tree in one answer, which a loaded etcd takes long to make."""
+_ACCOUNTS: Final = ("enable", "roles", "users")
 REPLACED: Final = "\ufffd".encode()
 """What the API shows for each byte that is not UTF-8."""
 
@@ -67,23 +69,31 @@ async def _listing(client: Client, top: bytes) -> tuple[int, list[Node]]:
             raise
         return error.index, []
     nodes: list[Node] = []
-    stack: list[dict[str, Any]] = [told["node"]]
-    while stack:
-        node = stack.pop()
-        if node.get("key"):
-            nodes.append(node_of(node, now_ns))
-        stack.extend(node.get("nodes", ()))
+    with understood(answer.endpoint, "listing"):
+        stack: list[dict[str, Any]] = [told["node"]]
+        while stack:
+            node = stack.pop()
+            if node.get("key"):
+                nodes.append(node_of(node, now_ns))
+            stack.extend(node.get("nodes") or ())
     return answer.etcd_index, nodes
 
 
 def node_of(told: dict[str, Any], now_ns: int) -> Node:
-    """A node from its JSON; it expires by our clock, counted from the TTL that was told, whatever the server's is."""
+    """A node from its JSON; it expires by our clock, counted from the TTL that was told, whatever the server's is.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it has no key.
+    """
     expiration_ns = 0
     if told.get("expiration"):
-        expiration_ns = now_ns + int(told.get("ttl", 0)) * NS_PER_S
-    value = None if told.get("dir") else str(told.get("value", "")).encode("utf-8", "replace")
-    path = str(told["key"]).encode("utf-8", "replace")
-    return Node(path, value, expiration_ns, told.get("createdIndex", 0), told.get("modifiedIndex", 0))
+        expiration_ns = now_ns + whole_number(told, "ttl") * NS_PER_S
+    value = None if told.get("dir") else (text_in(told, "value") or "").encode("utf-8", "replace")
+    path = (text_in(told, "key") or "").encode("utf-8", "replace")
+    if not path.startswith(b"/") or path == b"/":
+        raise ValueError(f"{path!r} is no key")
+    return Node(path, value, expiration_ns, whole_number(told, "createdIndex"), whole_number(told, "modifiedIndex"))
 
 
 async def _named(client: Client, nodes: list[Node]) -> tuple[list[Node], int]:
@@ -103,19 +113,33 @@ async def _named(client: Client, nodes: list[Node]) -> tuple[list[Node], int]:
 async def read_accounts(client: Client, contents: Contents) -> None:
     """Users without their hashes, which no API tells, and roles."""
     try:
-        enabled = (await client.request("GET", "/v2/auth/enable")).checked().json()
-        roles = (await client.request("GET", "/v2/auth/roles")).checked().json()
-        users = (await client.request("GET", "/v2/auth/users")).checked().json()
+        answers = [(await client.request("GET", f"/v2/auth/{name}")).checked() for name in _ACCOUNTS]
     except EtcdError as error:
-        contents.notes.append(f"users and roles cannot be read ({error}); --user root:PASSWORD can")
+        why = f"users and roles cannot be read ({error}); --user root:PASSWORD can"
+        contents.notes.append(why)
+        if error.status != 404:  # an etcd from before 2.1 has none
+            contents.accounts_unread = why
         return
+    with understood(answers[0].endpoint, "list of users and roles"):
+        _take_accounts(contents, *(answer.json() for answer in answers))
+
+
+def _take_accounts(contents: Contents, enabled: Any, roles: Any, users: Any) -> None:
     contents.auth_enabled = bool(enabled.get("enabled"))
     for told in roles.get("roles") or ():
         patterns = (told.get("permissions") or {}).get("kv") or {}
-        permissions = Permissions(tuple(patterns.get("read") or ()), tuple(patterns.get("write") or ()))
-        if told["role"] != ROOT:
-            contents.roles.append(Role(told["role"], permissions))
+        permissions = Permissions(_texts(patterns.get("read")), _texts(patterns.get("write")))
+        (name,) = _texts([told["role"]])
+        if name != ROOT:
+            contents.roles.append(Role(name, permissions))
     for told in users.get("users") or ():
         # etcd 2.1 and 2.2 tell the names alone.
-        names = (each["role"] if isinstance(each, dict) else each for each in told.get("roles") or ())
-        contents.users.append(User(told["user"], b"", tuple(sorted(names))))
+        names = [each["role"] if isinstance(each, dict) else each for each in told.get("roles") or ()]
+        (name,) = _texts([told["user"]])
+        contents.users.append(User(name, b"", tuple(sorted(_texts(names)))))
+
+
+def _texts(told: Any) -> tuple[str, ...]:
+    if not isinstance(told, list | None) or not all(isinstance(each, str) for each in told or ()):
+        raise TypeError(f"{told!r:.80} is no list of texts")
+    return tuple(told or ())

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, final
 
-from kvraft.migration.contents import MigrationError
+from kvraft.migration.contents import UnusableError
 
 _FORMAT: Final = 1
 
@@ -31,7 +31,7 @@ def load(path: Path, source: str, target: str) -> Progress | None:
     """What was reached; None where nothing was begun.
 
     Raises:
-        MigrationError: it is the state of another import, or none.
+        UnusableError: it is the state of another import, or none.
     """
     try:
         facts = json.loads(path.read_text())
@@ -39,11 +39,11 @@ def load(path: Path, source: str, target: str) -> Progress | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise MigrationError(f"{path}: not the state of an import ({error}); remove it to begin anew") from error
+        raise UnusableError(f"{path}: not the state of an import ({error}); remove it to begin anew") from error
     if progress.format != _FORMAT:
-        raise MigrationError(f"{path}: of another version of kvraft; remove it to begin anew")
+        raise UnusableError(f"{path}: of another version of kvraft; remove it to begin anew")
     if (progress.source, progress.target) != (source, target):
-        raise MigrationError(
+        raise UnusableError(
             f"{path}: the state of an import from {progress.source} to {progress.target}, and this one is from {source}"
             f" to {target}; name another file (--state), or remove it to begin anew"
         )

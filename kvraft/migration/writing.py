@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar, final
 
 from kvraft import clock
-from kvraft.client import Client, EtcdError, UnknownOutcome, Unreachable
+from kvraft.client import BrokenOff, Client, EtcdError, UnknownOutcome, Unreachable
 from kvraft.client.errors import KEY_NOT_FOUND
 from kvraft.migration.changes import Batch, Put
 from kvraft.migration.contents import NS_PER_S, MigrationError, shown
@@ -49,7 +49,7 @@ class Patience:
         while True:
             try:
                 return await ask()
-            except (Unreachable, UnknownOutcome, EtcdError) as error:
+            except (Unreachable, UnknownOutcome, BrokenOff, EtcdError) as error:
                 if isinstance(error, EtcdError) and error.status < 500:
                     raise
                 if clock.monotonic_ms() - began_ms > self._patience_ms:

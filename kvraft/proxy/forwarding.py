@@ -76,6 +76,10 @@ class Roads:
         except OSError as error:
             forwarding.not_reached(endpoint, error.strerror or str(error))
             return
+        except Exception as error:
+            log.exception("dialling an endpoint has failed", url=endpoint.url)
+            forwarding.not_reached(endpoint, repr(error))
+            return
         if not forwarding.reached(upstream):
             endpoint.keep(upstream)
 

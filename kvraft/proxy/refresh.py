@@ -78,7 +78,11 @@ class Refresher:
                     async with asyncio.timeout(self._interval_s - soon_s):
                         await self._hurry.wait()
             self._hurry.clear()
-            known = await self.refresh()
+            try:
+                known = await self.refresh()
+            except Exception:
+                log.exception("asking who the members are has failed, and is tried again")
+                known = bool(self._director.available())
 
     async def refresh(self) -> bool:
         """Ask once; whether any endpoint is known."""

@@ -9,6 +9,7 @@ from kvraft import logs, sockets
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Framing, answer_parts
 from kvraft.api_v2.listening import Listener
+from kvraft.background import Lasting
 from kvraft.proxy.client import ClientConnection, Front
 from kvraft.proxy.cluster_file import ClusterFile
 from kvraft.proxy.counts import Counts
@@ -59,7 +60,7 @@ class ProxyServer:
         self._front = Front(settings, self._roads, Pages(settings, self._director, counts))
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
-        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshing: Lasting | None = None
 
     @property
     def ports(self) -> list[int]:
@@ -71,10 +72,10 @@ class ProxyServer:
         await self._refresher.refresh()
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            loop.remove_reader(listener.socket)
+            listener.open()
             new_protocol = self._accept if listener.tls is None else listener.tls.behind(self._accept)
             self._servers.append(await loop.create_server(new_protocol, sock=listener.socket, backlog=sockets.BACKLOG))
-        self._refreshing = loop.create_task(self._refresher.run())
+        self._refreshing = Lasting(self._refresher.run(), "refresh of the members")
         self._sweep()
 
     async def stop(self) -> None:
@@ -85,7 +86,7 @@ class ProxyServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._refreshing is not None:
-            self._refreshing.cancel()
+            self._refreshing.end()
         for server in self._servers:
             server.close()
         for listener in self._listeners:

@@ -232,7 +232,7 @@ class Raft:
         state = self._state
         state.now_ms = max(state.now_ms, now_ms)
         state.effects = effects = Effects()
-        before = (state.role.kind, state.current_term, state.leader_id, state.configurations[-1][1])
+        before = (state.role, state.current_term, state.leader_id, state.configurations[-1][1])
         for item in inputs:
             if isinstance(item, Propose):
                 replication.propose(state, item)
@@ -417,5 +417,6 @@ class Raft:
         deadline_ms = state.role.deadline_ms
         if self._asking is not None:
             deadline_ms = min(deadline_ms, self._asking.next_ms)
-        store_ms = state.commit_store_deadline_ms
-        self._next_deadline_ms = deadline_ms if store_ms is None or deadline_ms < store_ms else store_ms
+        if state.commit_index != state.stored.commit_index:
+            deadline_ms = min(deadline_ms, state.commit_store_deadline_ms)
+        self._next_deadline_ms = deadline_ms

@@ -42,9 +42,12 @@ class Rebuilding:
 
 
 @final
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class HardState:
-    """What a server must remember across a crash (Figure 2, persistent state), and the commit index as a hint."""
+    """What a server must remember across a crash (Figure 2, persistent state), and the commit index as a hint.
+
+    Never modified once made.
+    """
 
     current_term: int
     voted_for: int

@@ -131,7 +131,8 @@ def send_to_followers(state: State, leader: Leader) -> None:
         _broadcast_heartbeat(state, leader)
     last_index = state.log.last_index
     appends = _Appends(state, leader)
-    for server, progress in _in_turn(leader):
+    followers = _in_turn(leader) if leader.kept_waiting else leader.progress.items()
+    for server, progress in followers:
         # In PROBE there is more to ask than what to send.
         if progress.next_index <= last_index or progress.state is _PROBE:
             appends.send_entries(server, progress)
@@ -142,8 +143,6 @@ def send_to_followers(state: State, leader: Leader) -> None:
 def _in_turn(leader: Leader) -> Iterable[tuple[int, Progress]]:
     """The followers, from the one on that had to wait for this step."""
     first = leader.kept_waiting
-    if not first:
-        return leader.progress.items()
     leader.kept_waiting = 0
     return sorted(leader.progress.items(), key=lambda follower: follower[0] < first)
 
@@ -363,12 +362,13 @@ def handle_append_entries(state: State, from_server: int, message: AppendEntries
             return
         if held is not None and not _hashes_agree(state, previous_index, held.chain_hash, message.prev_log_hash):
             return
-    verified = _verified_count(message)
-    if verified < len(entries):
-        state.effects.corrupt_from.append(from_server)
-        entries = entries[:verified]
-    if entries and not _append(state, entries):
-        return
+    if entries:
+        verified = _verified_count(message)
+        if verified < len(entries):
+            state.effects.corrupt_from.append(from_server)
+            entries = entries[:verified]
+        if entries and not _append(state, entries):
+            return
     match_index = previous_index + len(entries)
     state.commit_index = max(state.commit_index, min(message.leader_commit, match_index))
     if message.notice:

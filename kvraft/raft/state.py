@@ -242,10 +242,8 @@ class State:
     # -- durability
 
     @property
-    def commit_store_deadline_ms(self) -> int | None:
-        """When a moved commit index wants to be stored although nothing else is."""
-        if self.commit_index == self.stored.commit_index:
-            return None
+    def commit_store_deadline_ms(self) -> int:
+        """When a commit index that is not the stored one wants to be stored although nothing else is."""
         return self._commit_stored_ms + self.settings.heartbeat_interval_ms
 
     def close_step(self) -> None:
@@ -264,11 +262,11 @@ class State:
             or self.rebuilding != stored.rebuilding
         )
         must_sync = voted or log.issued_index < log.last_index or log.truncate_from > 0
-        deadline_ms = self.commit_store_deadline_ms
-        if must_sync or (deadline_ms is not None and self.now_ms >= deadline_ms):
+        commit_moved = self.commit_index != stored.commit_index
+        if must_sync or (commit_moved and self.now_ms >= self.commit_store_deadline_ms):
             truncate_from, entries = log.issue()
             hard_state = None
-            if voted or self.commit_index != stored.commit_index:
+            if voted or commit_moved:
                 self.stored = hard_state = HardState(
                     self.current_term, self.voted_for, self.commit_index, self.rebuilding
                 )
@@ -291,12 +289,12 @@ class State:
             for outgoing in messages:
                 outgoing.after_batch = outgoing.after_batch or batch_id
 
-    def report_changes(self, before: tuple[Role, int, int, Configuration]) -> None:
+    def report_changes(self, before: tuple[RoleVariables, int, int, Configuration]) -> None:
         """Say what of (role, term, leader, configuration) differs from before the step."""
         role, term, leader_id, configuration = before
-        kind = self.role.kind
-        if kind is not role or self.current_term != term or self.leader_id != leader_id:
-            self.effects.role_change = RoleChange(kind, self.current_term, self.leader_id)
+        same_role = self.role is role or self.role.kind is role.kind
+        if not same_role or self.current_term != term or self.leader_id != leader_id:
+            self.effects.role_change = RoleChange(self.role.kind, self.current_term, self.leader_id)
         now = self.configurations[-1][1]
         if now is not configuration and now != configuration:
             self.effects.configuration = now

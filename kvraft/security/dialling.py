@@ -29,7 +29,7 @@ async def dial(
     handshake = _Handshake(engine, loop.create_future())
     plain, _ = await loop.create_connection(lambda: handshake, sock=connected)
     try:
-        await handshake.complete
+        await handshake.succeeded()
         chain = _accepted(engine, credentials.files.is_self_signed, loaded)
     except BaseException:
         plain.abort()
@@ -57,10 +57,22 @@ class _Handshake(asyncio.Protocol):
     """Says hello, and is done when both are."""
 
     def __init__(self, engine: Engine, complete: asyncio.Future[None]) -> None:
-        self.complete = complete
+        self._complete = complete
+        self._lost: Exception | None = None
         self._engine = engine
         self._is_answered = False
         self._plain: asyncio.Transport
+
+    async def succeeded(self) -> None:
+        """Wait until both are.
+
+        Raises:
+            ConnectionError: one did not accept the other.
+            OSError: the connection broke, be it before whoever waits has its turn: nobody would be told any more.
+        """
+        await self._complete
+        if self._lost is not None:
+            raise self._lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
@@ -71,7 +83,7 @@ class _Handshake(asyncio.Protocol):
         """Go on; what comes behind the handshake stays in the engine."""
         self._is_answered = True
         self._engine.incoming.write(data)
-        if not self.complete.done():
+        if not self._complete.done():
             self._step()
 
     def _step(self) -> None:
@@ -82,17 +94,18 @@ class _Handshake(asyncio.Protocol):
             complete = False
         if self._engine.outgoing.pending:
             self._plain.write(self._engine.outgoing.read())
-        if complete and not self.complete.done():
+        if complete and not self._complete.done():
             self._plain.pause_reading()  # until somebody is there to read
-            self.complete.set_result(None)
+            self._complete.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """It ended in the midst."""
         if self._is_answered:
-            self._fail(error or ConnectionError("it closed the connection in the midst of the handshake"))
+            self._lost = error or ConnectionError("it closed the connection in the midst of the handshake")
         else:
-            self._fail(ConnectionError("it hung up without a word of TLS: is its URL one that is http?"))
+            self._lost = ConnectionError("it hung up without a word of TLS: is its URL one that is http?")
+        self._fail(self._lost)
 
     def _fail(self, error: Exception) -> None:
-        if not self.complete.done():
-            self.complete.set_exception(error)
+        if not self._complete.done():
+            self._complete.set_exception(error)

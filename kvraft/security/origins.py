@@ -3,13 +3,11 @@
 By etcd's rules (v3.4.23 pkg/transport/listener_tls.go, `checkCertSAN`).
 """
 
-import asyncio
 import contextlib
 import socket
-import threading
-from collections.abc import Callable
 from typing import Final
 
+from kvraft.background import in_a_thread
 from kvraft.security.certificates import Certificate, any_matches
 
 Answers = tuple[list[str], list[str]]
@@ -19,12 +17,18 @@ _THREAD: Final = "name lookup"
 
 
 async def why_foreign(certificate: Certificate, address: str) -> str:
-    """Why it is not the address's; empty if it is, or if it names nobody. Asks the name server only if it must."""
+    """Why it is not the address's; empty if it is, or if it names nobody. Asks the name server only if it must.
+
+    Where the system has no thread left to wait on, that is why; whoever comes may come again.
+    """
     if not certificate.has_names or certificate.covers(address):
         return ""
     if not certificate.dns_names:
         return f"its certificate is for {certificate.names}, not for {address}"
-    found = await _in_a_thread(lambda: _look_up(address, certificate.dns_names))
+    try:
+        found = await in_a_thread(_THREAD, lambda: _look_up(address, certificate.dns_names))
+    except RuntimeError as error:
+        return f"its certificate is for {certificate.names}, and nobody can be asked whether {address} is one: {error}"
     return why_not_among(certificate, address, found)
 
 
@@ -50,21 +54,3 @@ def _look_up(address: str, dns_names: tuple[str, ...]) -> Answers:
             with contextlib.suppress(OSError, ValueError):  # no name at all, as one with a NUL in it
                 addresses += [str(each[4][0]) for each in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
     return names, addresses
-
-
-async def _in_a_thread(look_up: Callable[[], Answers]) -> Answers:
-    """In a thread of its own, which may hang for minutes and holds up neither another lookup nor the process's end."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Answers] = loop.create_future()
-
-    def finish(found: Answers) -> None:
-        if not future.done():
-            future.set_result(found)
-
-    def run() -> None:
-        found = look_up()
-        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile: nobody waits any more
-            loop.call_soon_threadsafe(finish, found)
-
-    threading.Thread(target=run, name=_THREAD, daemon=True).start()
-    return await future

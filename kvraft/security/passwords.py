@@ -11,10 +11,12 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar, final
 
-from kvraft import clock
+from kvraft import clock, logs
+
+log = logs.get(__name__)
 
 COST: Final = 10
 """etcd's (bcrypt.DefaultCost): 2**10 rounds."""
@@ -31,7 +33,8 @@ _NICENESS: Final = 10
 _QUICK_SHARE: Final = 10
 _QUICK_MAX_NS: Final = 10**9
 """What comes when none waits is not put behind the others' work, so that a first login is no slower than etcd's on a
-busy machine: for a second at once, and a tenth of the time for good, so that guesses get no more."""
+busy machine: for a second of a core at once, and a tenth of the time for good, so that guesses get no more. What the
+machine gives to others meanwhile does not count: a thread that steps back may wait for its 60 ms for a minute there."""
 
 
 @final
@@ -41,6 +44,7 @@ class Passwords:
     def __init__(self, cost: int = COST) -> None:
         self._cost = cost
         self._waiting = 0
+        self._is_closed = False
         self._threads: ThreadPoolExecutor | None = None
         self._quick: ThreadPoolExecutor | None = None
         """One thread as urgent as all others."""
@@ -49,14 +53,14 @@ class Passwords:
 
     def get_ready(self) -> None:
         """Load the library beside the loop: passwords are about to come."""
-        self._quick_thread().submit(_load)
+        self._submit(_load, is_quick=True)
 
     def hash(self, password: bytes, done: Callable[[bytes | None], None]) -> None:
-        """Hash a new password; `done` gets bcrypt's text, or None if too many wait."""
+        """Hash a new password; `done` gets bcrypt's text, or None if too many wait or it could not be done."""
         self._start(lambda: _hash(password, self._cost), done)
 
     def check(self, password: bytes, password_hash: bytes | None, done: Callable[[bool | None], None]) -> None:
-        """Compare a password with a stored hash, or with nobody's; `done` gets None if too many wait.
+        """Compare a password with a stored hash, or with nobody's; `done` gets None as from `hash`.
 
         An unknown user takes as long as a known one, so that nobody can find out who is there.
         """
@@ -67,22 +71,57 @@ class Passwords:
         if self._waiting >= WAITING_MAX:
             loop.call_soon(done, None)
             return
-        begun_ns = clock.monotonic_ns()
-        earned_ns = (begun_ns - self._counted_ns) // _QUICK_SHARE
+        now_ns = clock.monotonic_ns()
+        earned_ns = (now_ns - self._counted_ns) // _QUICK_SHARE
         self._quick_left_ns = min(_QUICK_MAX_NS, self._quick_left_ns + earned_ns)
-        self._counted_ns = begun_ns
+        self._counted_ns = now_ns
         is_quick = not self._waiting and self._quick_left_ns > 0
-        self._waiting += 1
+        used_ns = 0
+
+        def counted() -> _T:
+            nonlocal used_ns
+            before_ns = clock.thread_cpu_ns()
+            try:
+                return work()
+            finally:
+                used_ns = clock.thread_cpu_ns() - before_ns
 
         def finished(future: asyncio.Future[_T]) -> None:
             self._waiting -= 1
             if is_quick:
-                self._quick_left_ns -= clock.monotonic_ns() - begun_ns
-            if not future.cancelled():
+                self._quick_left_ns -= used_ns
+            if future.cancelled():
+                if not self._is_closed:
+                    done(None)  # it waited in a pool that another one has found without threads
+                return
+            error = future.exception()
+            if error is None:
                 done(future.result())
+            else:
+                log.error("a password could not be hashed", exc_info=error)
+                done(None)
 
+        running = self._submit(counted, is_quick=is_quick)
+        if running is None:
+            loop.call_soon(done, None)
+            return
+        self._waiting += 1
+        asyncio.wrap_future(running, loop=loop).add_done_callback(finished)
+
+    def _submit(self, work: Callable[[], _T], *, is_quick: bool) -> Future[_T] | None:
+        """Begin it on a thread; None if the system has none left for it."""
         threads = self._quick_thread() if is_quick else self._other_threads()
-        loop.run_in_executor(threads, work).add_done_callback(finished)
+        try:
+            return threads.submit(work)
+        except RuntimeError as error:
+            log.error("a password could not be hashed", error=str(error))  # noqa: TRY400 -- no bug of ours to trace
+            # It is in the pool's queue all the same, with its password, and the next one would wait for it.
+            threads.shutdown(wait=False, cancel_futures=True)
+            if not self._is_closed:
+                self._quick, self._threads = (
+                    None if pool is threads else pool for pool in (self._quick, self._threads)
+                )
+            return None
 
     def _quick_thread(self) -> ThreadPoolExecutor:
         if self._quick is None:
@@ -97,6 +136,7 @@ class Passwords:
 
     def close(self) -> None:
         """Let go of the threads; what waits is dropped."""
+        self._is_closed = True
         for threads in (self._quick, self._threads):
             if threads is not None:
                 threads.shutdown(wait=False, cancel_futures=True)

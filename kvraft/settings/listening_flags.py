@@ -119,7 +119,7 @@ def _default_client_ports(given: Given, cluster: tuple[Founder, ...], own: tuple
     port = first.port - 1
     taken = {url.port: member.name for member in cluster for url in map(urls.parse, member.peer_urls)}
     if port in taken or port < 1:
-        holder = f"the peer port of {taken[port]}" if port in taken else "no port"
+        holder = f"the peer port of {taken[port] or 'a member without a name yet'}" if port in taken else "no port"
         raise given.error(
             f"the client port beside {first} would be {port}, which is {holder}: "
             "give --listen-client-urls and --advertise-client-urls",

@@ -15,7 +15,8 @@
 
 What the host says; these know nothing of a member:
 
-- `file_limit`: how many files may be open, and so how many clients are served;
+- `file_limit`: how many files may be open, and so how many clients are served; `thread_limit`: the threads of the
+  loop's own executor, all taken at the start;
 - `path_owners`: why a directory cannot be used; `port_holders`: who listens on a port;
 - `service_manager`: what systemd is told; `signals`: what is done about signals.
 

@@ -30,14 +30,17 @@ class Arrival:
 
 
 def arrive(wanted: Settings, door: HttpDoor) -> Arrival:
-    """Ask the other members of `--initial-cluster` on their peer ports, one after another.
+    """Ask the other members of `--initial-cluster` on their peer ports.
+
+    All of them, where etcd takes the first one's word: one that lags may not have heard that this one was added, or
+    that it has started before.
 
     Raises:
         SettingsError: nobody answers, the flags do not name the members that the cluster has, or it is etcd's.
         NoAnswerError: nobody answers, and this member may wait for somebody (`--rebuild`).
     """
     try:
-        answer = _ask_others(wanted, door)
+        answers = _ask_others(wanted, door)
     except NoAnswerError as error:
         if wanted.rebuild:
             raise
@@ -45,11 +48,20 @@ def arrive(wanted: Settings, door: HttpDoor) -> Arrival:
             f"{_FLAG}: cannot fetch cluster info from peer urls: {one_line(str(error))}: start the members that "
             "--initial-cluster names, or correct it"
         ) from None
-    refuse_etcd(door, answer.members)
-    own = _started(wanted, answer)
-    if own is not None:  # whatever the flags say of others: they are of the day on which it came
-        return Arrival(as_member(wanted, answer, own), has_been=True)
-    return Arrival(as_member(wanted, answer, _own(wanted, answer)), has_been=False)
+    refuse_etcd(door, answers[0].members)
+    found = _found_again(wanted, answers)
+    if found is not None:  # whatever the flags say of others: they are of the day on which it came
+        return found
+    refusals: list[SettingsError] = []
+    for answer in answers:
+        try:
+            own = _own(wanted, answer)
+        except SettingsError as refusal:
+            refusals.append(refusal)
+            continue
+        if not has_started(own):
+            return Arrival(as_member(wanted, answer, own), has_been=False)
+    raise refusals[0]
 
 
 def find_again(wanted: Settings, door: HttpDoor) -> Arrival | None:
@@ -58,21 +70,38 @@ def find_again(wanted: Settings, door: HttpDoor) -> Arrival | None:
     None also if nobody answers, as before a cluster is founded.
     """
     try:
-        answer = _ask_others(wanted, door)
+        return _found_again(wanted, _ask_others(wanted, door))
     except NoAnswerError:
         return None
-    own = _started(wanted, answer)
-    return None if own is None else Arrival(as_member(wanted, answer, own), has_been=True)
 
 
-def _ask_others(wanted: Settings, door: HttpDoor) -> ToldMembers:
+def _ask_others(wanted: Settings, door: HttpDoor) -> list[ToldMembers]:
+    """What each of them says; at least one does.
+
+    Raises:
+        NoAnswerError: nobody answers. The text names the last URL, and why.
+    """
     others = (member for member in wanted.initial_cluster if member.member_id != wanted.member_id)
-    return told(door.ask_round(sorted(url for member in others for url in member.peer_urls), PEER_PATH))
+    answers: list[ToldMembers] = []
+    complaint = "no URL was given"
+    for url in sorted(url for member in others for url in member.peer_urls):
+        try:
+            answers.append(told(door.ask_round([url], PEER_PATH)))
+        except NoAnswerError as error:
+            complaint = str(error)
+    if not answers:
+        raise NoAnswerError(complaint)
+    return answers
 
 
-def _started(wanted: Settings, answer: ToldMembers) -> MemberRecord | None:
-    own = find_at(wanted.initial_advertise_peer_urls, answer.members)
-    return own if own is not None and has_started(own) else None
+def _found_again(wanted: Settings, answers: list[ToldMembers]) -> Arrival | None:
+    """As whom it has started before; not as one that was removed and has a new one at its URLs that not all know."""
+    owns = [(answer, find_at(wanted.initial_advertise_peer_urls, answer.members)) for answer in answers]
+    new_ids = {own.member_id for _, own in owns if own is not None and not has_started(own)}
+    for answer, own in owns:
+        if own is not None and has_started(own) and new_ids <= {own.member_id}:
+            return Arrival(as_member(wanted, answer, own), has_been=True)
+    return None
 
 
 def _own(wanted: Settings, answer: ToldMembers) -> MemberRecord:

@@ -43,6 +43,8 @@ class Reply:
     cluster_id: str
     """The header `X-Etcd-Cluster-ID`; empty if there is none."""
     body: bytes
+    voters: str = ""
+    """The header `X-Kvraft-Voters`; empty if there is none."""
 
     def json(self) -> object:
         """The body as JSON; None if it is none."""
@@ -149,7 +151,8 @@ class HttpDoor:
         data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
         response, read = exchange(connection, url, method, path, data, headers)
-        return Reply(url, response.status, response.getheader("X-Etcd-Cluster-ID") or "", read)
+        voters = response.getheader("X-Kvraft-Voters") or ""
+        return Reply(url, response.status, response.getheader("X-Etcd-Cluster-ID") or "", read, voters)
 
     def ask_round(self, urls: Iterable[str], path: str) -> Reply:
         """GET from the first of these members that answers with 200.

@@ -37,7 +37,10 @@ def bound_listeners(wanted: Settings) -> AbstractContextManager[Listeners]:
 
 @contextlib.contextmanager
 def bound(clients: Iterable[Url], metrics: Iterable[Url] = (), peers: Iterable[Url] = ()) -> Iterator[Listeners]:
-    """The ports, bound before any file is touched: a taken port must not leave a directory behind."""
+    """The ports, bound before any file is touched: a taken port must not leave a directory behind.
+
+    Whoever connects is turned away until they are served, however long a start waits for others (`--discovery`).
+    """
     there = Listeners()
     try:
         for flag, listen, listeners in (
@@ -55,10 +58,12 @@ def bound(clients: Iterable[Url], metrics: Iterable[Url] = (), peers: Iterable[U
                 sockets.listen(url.bind_host, url.port).close()
             except OSError as error:
                 raise _cannot_listen("--listen-peer-urls", url, error) from error
+        for listener in there.all:
+            listener.turn_away()
         yield there
     finally:
         for listener in there.all:
-            listener.socket.close()
+            listener.close()
 
 
 def _cannot_listen(flag: str, url: Url, error: OSError) -> SettingsError:

@@ -46,6 +46,16 @@ async def learn_members(wanted: Settings, stop: asyncio.Event, security: Context
                 return None
 
 
+async def voters_told(wanted: Settings, security: Contexts | None = None) -> dict[int, frozenset[int]]:
+    """Who votes, as each of the others has it now that can be asked and knows."""
+    told_by: dict[int, frozenset[int]] = {}
+    for answer in await _ask_all(wanted, HttpDoor(_ANSWER_S, security)):
+        teller = next((member for member in wanted.members if answer.url in member.peer_urls), None)
+        if teller is not None and answer.voters:
+            told_by[teller.member_id] = answer.voters
+    return told_by
+
+
 async def _ask_all(wanted: Settings, door: HttpDoor) -> list[ToldMembers]:
     """What all say that are known, and those of whom they tell."""
     asked: set[str] = set()

@@ -19,12 +19,14 @@ from kvraft.settings import proxy_flags
 from kvraft.settings.flags import Given, SettingsError
 from kvraft.settings.proxy_flags import ProxyFlags
 from kvraft.start import data_directory, file_limit, service_manager, signals
-from kvraft.start.exit_codes import EXIT_SIGNAL
+from kvraft.start.exit_codes import EXIT_FAILURE, EXIT_SIGNAL
 from kvraft.start.http_door import HttpDoor, NoAnswerError
 from kvraft.start.keepers import CLIENT_ALPN, PEER_ALPN, Keeper
 from kvraft.start.listeners import Listeners, bound
 from kvraft.start.log_files import begin_log
+from kvraft.start.thread_limit import start_threads
 from kvraft.start.told_members import PEER_PATH, told
+from kvraft.start.unhandled import stop_for_defects
 
 log = logs.get(__name__)
 
@@ -94,7 +96,15 @@ async def _run(
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    defects: list[Exception] = []
+
+    def on_defect(error: Exception) -> None:
+        defects.append(error)
+        stop.set()
+
     signals.take(loop, stop.set, logs.reopen)
+    start_threads(loop)
+    stop_for_defects(loop, on_defect)
     tls.protect(listeners)
     ask = functools.partial(_ask, HttpDoor(security=tls))
     serving = loop.create_task(serve(listeners.clients, _settings(wanted, clients_max), peer_urls, ask, tls, file))
@@ -102,7 +112,7 @@ async def _run(
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not serving.done():
         serving.cancel()
-        return 0
+        return _exit_code(defects)
     server = serving.result()
     log.info("proxy for the v2 API", url=",".join(map(str, wanted.listen_client_urls)), readonly=wanted.is_readonly)
     service_manager.tell("READY=1")
@@ -110,6 +120,13 @@ async def _run(
     log.info("stopping")
     service_manager.tell("STOPPING=1")
     await server.stop()
+    return _exit_code(defects)
+
+
+def _exit_code(defects: Sequence[Exception]) -> int:
+    if defects:
+        logs.last_words(f"internal error: {defects[0]!r}")
+        return EXIT_FAILURE
     log.info("stopped")
     return 0
 

@@ -1,7 +1,6 @@
 """A member from its ports to its end: served until it is told to stop, or fails."""
 
 import asyncio
-import functools
 import signal
 from collections.abc import Awaitable
 from typing import final
@@ -19,7 +18,9 @@ from kvraft.start.exit_codes import EXIT_FAILURE, EXIT_SIGNAL
 from kvraft.start.giving_up import may_set_aside
 from kvraft.start.listeners import Listeners, bound_listeners
 from kvraft.start.members_of_the_day import learn_members
+from kvraft.start.thread_limit import start_threads
 from kvraft.start.tls import Security
+from kvraft.start.unhandled import stop_for_defects
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, StorageError
 from kvraft.storage.opening import Storage, open_storage
@@ -69,15 +70,14 @@ async def _run(wanted: Settings, security: Security, listeners: Listeners, rebui
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     signals.take(loop, stop.set, _hang_up)
-    for listener in listeners.all:
-        listener.turn_away()
+    start_threads(loop)
     if rebuild:
         told = await learn_members(wanted, stop, security)
         if told is None:
             return 0
         wanted = told
         timing = composition.transport_settings(wanted)
-        if not holds_nothing and not await may_set_aside(wanted, timing, stop, security.peers):
+        if not holds_nothing and not await may_set_aside(wanted, timing, stop, security):
             return 0
     try:
         storage = open_storage(
@@ -99,7 +99,7 @@ async def _run(wanted: Settings, security: Security, listeners: Listeners, rebui
         security.measure(member.metrics)
         composition.show_status(storage, security.endings, member.clients.status)
         storage.start(loop, member.loop.on_persisted, lambda error: member.failure.tell(str(error), error))
-        loop.set_exception_handler(functools.partial(_on_unhandled, member))
+        stop_for_defects(loop, member.failure.tell_of)
         return await _serve(wanted, member, listeners, stop)
     finally:
         storage.close()
@@ -130,23 +130,6 @@ def _tell_of_parting(wanted: Settings, storage: Storage) -> None:
             unconfirmed=parted.unconfirmed,
             removed=",".join(map(ids.text, parted.removed)),
         )
-
-
-def _on_unhandled(member: Member, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """Stop the member for a defect in a callback or task of its own, which would otherwise be dead and unnoticed.
-
-    What goes wrong on one connection, a client's or a peer's, ends that connection alone.
-    """
-    loop.default_exception_handler(context)
-    error = context.get("exception")
-    on_one_connection = (
-        "transport" in context
-        or "protocol" in context
-        or isinstance(error, OSError)
-        or type(error).__module__.startswith("grpc")
-    )
-    if isinstance(error, Exception) and not on_one_connection:
-        member.failure.tell_of(error)
 
 
 async def _serve(wanted: Settings, member: Member, listeners: Listeners, stop: asyncio.Event) -> int:
@@ -184,6 +167,8 @@ async def _serve(wanted: Settings, member: Member, listeners: Listeners, stop: a
             await asyncio.gather(*(server.stop() for server in servers))
     finally:
         await member.stop()
+        for server in servers:
+            server.give_up()
     if member.failure.reason.done() and not member.failure.is_removal:
         if wanted.rebuild and member.failure.rebuild_helps:
             holds_nothing = member.memory.local_hello().last_log_index == 0

@@ -6,6 +6,7 @@ from typing import Final
 
 from kvraft import logs
 from kvraft.discovery.interfaces import FullClusterError
+from kvraft.founding import Identity
 from kvraft.settings import proxy_flags, settings
 from kvraft.settings.flags import Given, SettingsError, one_line
 from kvraft.settings.settings import Settings
@@ -30,7 +31,10 @@ def start(given: Given) -> int:
         SecurityError: a file of TLS cannot be used.
         ListenError: a peer port cannot be had after all.
     """
-    if _is_proxy(given):
+    is_proxy, notice = _is_proxy(given)
+    if notice:
+        given = Given(given.values, (*given.notices, notice))
+    if is_proxy:
         from kvraft.start import proxying  # noqa: PLC0415 -- neither a member nor a proxy loads what the other needs
 
         return proxying.run(given)
@@ -43,6 +47,7 @@ def start(given: Given) -> int:
         # The flags say again whose data it is, as on the first start.
         rebuild = str(error).removesuffix(f"; {REMEDY}")
     wanted = settings.from_flags(given, stored)
+    _refuse_empty(wanted, stored, rebuild)
     begin_log(given, wanted.log)
     begin_audit(given, wanted.access.audit_log)
     for detail in (*given.notices, *wanted.warnings):
@@ -51,14 +56,6 @@ def start(given: Given) -> int:
         data_directory.check_mode(directory, is_strict=wanted.access.is_strict)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     wanted = within_open_files(wanted)
-    is_told = bool(wanted.joining.urls) or wanted.discovery.is_wanted
-    if wanted.rebuild and stored is None and not rebuild and not is_told:
-        _check_named_others(wanted)
-    if wanted.force_new_cluster and stored is None:
-        raise SettingsError(
-            f"--force-new-cluster: {wanted.data_dir} holds no member's data: give the directory of the member that is "
-            "to go on, or leave it out to begin a new cluster"
-        )
     from kvraft.start.running import run_once_or_twice  # noqa: PLC0415 -- as above
 
     try:
@@ -76,8 +73,10 @@ def _fall_back(given: Given, wanted: Settings, full: FullClusterError) -> int:
     return proxying.run(given, full.peer_urls)
 
 
-def _is_proxy(given: Given) -> bool:
+def _is_proxy(given: Given) -> tuple[bool, str]:
     """Whether a start is that of a proxy: its directory decides; an empty one leaves that to `--proxy`.
+
+    And what is to be said of it, once there is a log.
 
     As in etcd (v3.4.23 etcdmain/etcd.go, `identifyDataDirOrDie`): what was begun as the one does not become the other.
 
@@ -88,23 +87,24 @@ def _is_proxy(given: Given) -> bool:
     mode, directory = proxy_flags.mode(given), settings.data_dir(given)
     holds_proxy = data_directory.holds_proxy(directory)
     if not holds_proxy and mode == "off":
-        return False
+        return False, ""
     try:
         holds_member = data_directory.stored_identity(directory) is not None
     except StorageError:
         if not holds_proxy and (directory / "identity").exists():
-            return False  # a member's, whose start says what to do about it
+            return False, ""  # a member's, whose start says what to do about it
         raise
     if holds_member and holds_proxy:
         raise SettingsError(
             f"--data-dir={one_line(str(directory))}: invalid datadir: both a member's data and a proxy's are in it: "
             f"give each its own, or remove {one_line(str(directory / 'proxy'))}"
         )
+    notice = ""
     if holds_member:
-        log.warning("the directory holds a member's data: started as a member, whatever --proxy says", proxy=mode)
+        notice = "the directory holds a member's data: started as a member, whatever --proxy says"
     elif mode == "off":
-        log.warning("the directory is a proxy's: started as a proxy, although --proxy is off", directory=directory)
-    return holds_proxy or not holds_member
+        notice = "the directory is a proxy's: started as a proxy, although --proxy is off"
+    return holds_proxy or not holds_member, notice
 
 
 def within_open_files(wanted: Settings) -> Settings:
@@ -130,6 +130,18 @@ def within_open_files(wanted: Settings) -> Settings:
         strangers_max=shares.strangers,
     )
     return replace(wanted, limits=own)
+
+
+def _refuse_empty(wanted: Settings, stored: Identity | None, rebuild: str) -> None:
+    """What makes sense only where a member's data is; before any file is made, the log's too."""
+    is_told = bool(wanted.joining.urls) or wanted.discovery.is_wanted
+    if wanted.rebuild and stored is None and not rebuild and not is_told:
+        _check_named_others(wanted)
+    if wanted.force_new_cluster and stored is None:
+        raise SettingsError(
+            f"--force-new-cluster: {wanted.data_dir} holds no member's data: give the directory of the member that is "
+            "to go on, or leave it out to begin a new cluster"
+        )
 
 
 def _check_named_others(wanted: Settings) -> None:

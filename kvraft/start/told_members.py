@@ -31,6 +31,8 @@ class ToldMembers:
     """Where it was asked."""
     cluster_id: int
     members: tuple[MemberRecord, ...]
+    voters: frozenset[int]
+    """Who votes in the configuration that it goes by; nobody if it does not say."""
 
     def known(self) -> tuple[Founder, ...]:
         """As a data directory keeps them."""
@@ -48,12 +50,13 @@ def told(reply: Reply) -> ToldMembers:
         value = value.get("members")
     try:
         cluster_id = int(reply.cluster_id, 16)
+        voters = frozenset(int(voter, 16) for voter in reply.voters.split(",") if voter)
         members = tuple(_read_member(each) for each in value) if isinstance(value, list) else ()
     except (ValueError, KeyError, TypeError):
         members = ()
     if not members:
         raise NoAnswerError(f"{reply.url}: what answers there is no member of a cluster")
-    return ToldMembers(reply.url, cluster_id, tuple(sorted(members, key=lambda member: member.member_id)))
+    return ToldMembers(reply.url, cluster_id, tuple(sorted(members, key=lambda member: member.member_id)), voters)
 
 
 def _read_member(value: dict[str, object]) -> MemberRecord:

@@ -171,6 +171,17 @@ def take_lock(path: Path) -> int:
         DirectoryInUseError: another process has it.
         OSError: the lock cannot be opened.
     """
+    descriptor = open_lock(path)
+    try:
+        sign_lock(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_lock(path: Path) -> int:
+    """As `take_lock`, and nobody is told yet who has it."""
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,9 +191,13 @@ def take_lock(path: Path) -> int:
         raise DirectoryInUseError(
             f"data directory {path} is in use by process {holder}: stop it or choose another --data-dir"
         ) from None
+    return descriptor
+
+
+def sign_lock(descriptor: int) -> None:
+    """Say whose it is. Raises OSError where the disk has no room for that."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return descriptor
 
 
 def refuse_restoring(path: Path) -> None:

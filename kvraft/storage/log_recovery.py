@@ -37,7 +37,7 @@ def create_log(
     configuration: Configuration,
     *,
     rebuilding: bool = False,
-    origin: LogPosition = LogPosition(),  # noqa: B008 -- frozen
+    origin: LogPosition = LogPosition(),  # noqa: B008 -- nobody modifies one
 ) -> None:
     """An empty log, whose configuration at index 0 is the one the cluster starts with.
 

@@ -36,7 +36,7 @@ class LogSizes:
             kept = bisect_left(self._indices, before)
             del self._indices[kept:], self._totals[kept:]
             self._mark(before, total)
-        total += sum(len(entry.record) for entry in entries)
+        total += sum([len(entry.record) for entry in entries])
         # The last mark is the end of the log; it stays only if the log has grown by enough since the one before.
         if len(self._indices) > 1 and self._totals[-1] < self._next_mark_bytes:
             del self._indices[-1], self._totals[-1]

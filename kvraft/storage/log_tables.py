@@ -93,12 +93,12 @@ def write_change(transaction: Transaction, shape: Restored, change: LogChange, w
             appended = transaction.put(key, value, append=True)
             assert appended, f"group {key!r} is the last one"
         last = codec.position_of(entries[-1])
-        changed = tuple(
+        changed = [
             (entry.index, Configuration.decode(entry.payload))
             for entry in entries
             if entry.kind is EntryKind.CONFIGURATION
-        )
-        configurations += changed
+        ]
+        configurations += tuple(changed)
     if configurations != shape.configurations:
         transaction.put(codec.CONFIGURATIONS_KEY, codec.encode_configurations(configurations))
     for member_id, index in change.peers.items():

@@ -21,10 +21,12 @@ from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, Record, Spool, SpoolHea
 from kvraft.storage.state_tables import StateFile, StateHead
 from kvraft.storage.writer import FailureLatch, StorageThread
 
-BACKUP_WORK_NS: Final = 1_000_000
-BACKUP_REST: Final = 3
-"""A copy for a backup has time: after each millisecond of work its thread rests for so many times as long as it took,
-since while it works it takes turns with the thread that answers clients."""
+BACKUP_WORK_NS: Final = 250_000
+BACKUP_REST: Final = 6
+"""A copy for a backup has time: after each quarter of a millisecond of work its thread rests for so many times as long
+as it took. While it works it takes turns with the thread that answers clients, of whose wish for the interpreter it
+hears only after half a millisecond (`GIL_SWITCH_INTERVAL_S`); and on a machine without a core to spare, everything that
+it does is taken from those who write. 100 MB are a second of CPU."""
 
 log = logs.get(__name__)
 

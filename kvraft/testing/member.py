@@ -261,6 +261,11 @@ class Member:
         compiled = re.compile(pattern)
         return self.wait_for(f"log line like {pattern!r}", lambda: compiled.search(self.log_text()), timeout_s)
 
+    def wait_for_text(self, text: str, timeout_s: float = READY_WITHIN_S) -> None:
+        """Wait until its log has this: a thread of the member writes its lines, a moment after what they tell of."""
+        if text not in self.log_text():
+            self.wait_for_log(re.escape(text), timeout_s)
+
     def self_stats(self) -> dict[str, object]:
         """`/v2/stats/self`; empty if it does not answer in time."""
         try:

@@ -7,7 +7,7 @@ Files, from the wire to the member:
 - `handshake`: decides whether a greeting is accepted (pure);
 - `lanes`: which of two connections a frame takes, and the bounded queue in front of it (no I/O);
 - `links`: which session with a peer counts, and when the peer is connected (no I/O);
-- `repeats`, `traffic`, `reports`: what is told to the member, the log and the metrics;
+- `repeats`, `traffic`, `round_trips`, `reports`: what is told to the member, the log and the metrics;
 - `connection`: one TCP connection with messages and signs of life; `session`: two of them, frames both ways;
 - `names`: `getaddrinfo` off the loop; `dialler`: dials one peer for as long as there is no session with it;
 - `listening`, `doorway`: the peer port, which tells by its first bytes what comes;

@@ -236,7 +236,7 @@ class _Plain:
         kind: str,
         made: type[Frame],
         fields: str,
-        complaint: Callable[[Any], str | None] = lambda _frame: None,
+        complaint: Callable[[Any], str | None] | None = None,
     ) -> None:
         """`complaint` says what is impossible about a frame, if anything is."""
         self.kind = kind
@@ -259,9 +259,10 @@ class _Plain:
         if max(values) >> 63:
             raise WireError(f"{self.kind} with a number of 2^63 or more")
         frame: Frame = self.made(*values)
-        complaint = self._complaint(frame)
-        if complaint is not None:
-            raise WireError(complaint)
+        if self._complaint is not None:
+            complaint = self._complaint(frame)
+            if complaint is not None:
+                raise WireError(complaint)
         return frame
 
 
@@ -318,7 +319,8 @@ def _fill_append_entries(body: pb.AppendEntries, frame: AppendEntries) -> None:
     body.prev_log_index = frame.prev_log_index
     body.prev_log_term = frame.prev_log_term
     body.prev_log_hash = frame.prev_log_hash
-    body.entries.extend([entry.chain_hash + entry.record for entry in frame.entries])
+    if frame.entries:
+        body.entries.extend([entry.chain_hash + entry.record for entry in frame.entries])
     body.leader_commit = frame.leader_commit
     body.clock_ms = frame.clock_ms
     body.notice = frame.notice
@@ -335,7 +337,8 @@ def _append_entries(body: pb.AppendEntries) -> AppendEntries:
         raise WireError("append behind index 0 with a term or hash")
     if prev_log_term > term or (prev_log_index and not prev_log_term):
         raise WireError(f"append of term {term} behind an entry of term {prev_log_term}")
-    entries = _entries(body.entries[:], prev_log_index, prev_log_term, term)
+    encoded = body.entries[:]
+    entries = _entries(encoded, prev_log_index, prev_log_term, term) if encoded else []
     if notice and entries:
         raise WireError("append with entries that is a notice")
     return AppendEntries(term, prev_log_index, prev_log_term, prev_log_hash, entries, leader_commit, clock_ms, notice)

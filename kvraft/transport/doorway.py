@@ -130,7 +130,7 @@ class Visitor(asyncio.Protocol):
         elif MAGIC.startswith(seen) or HTTP2_PREFACE.startswith(seen):
             return
         elif seen[:1].isalpha():
-            self._http = PeerHttp(self._doorway.pages, self._on_garbage, self.known)
+            self._http = PeerHttp(self._doorway.pages, self._doorway.reports.voters, self._on_garbage, self.known)
             self._hand_over(self._http, seen)
         else:
             self._on_garbage("TLS on a peer URL that is http" if seen[0] == _TLS_HANDSHAKE else "no protocol of ours")

@@ -5,14 +5,14 @@ name at a time: one that hangs holds up neither another name nor the end of the 
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 from urllib.parse import urlsplit
+
+from kvraft.background import in_a_thread
 
 Target = tuple[str, int]
 """Host and port."""
@@ -80,7 +80,8 @@ class Names:
             future.set_result(look_up(*target))
             return future
         self._looking[target] = future
-        threading.Thread(target=self._run, args=(target, future), name=self._THREAD, daemon=True).start()
+        looking_up = in_a_thread(self._THREAD, lambda: self._look_up(*target))
+        looking_up.add_done_callback(lambda looked: self._finish(target, future, looked))
         return future
 
     def worked(self, target: Target) -> Address | None:
@@ -91,17 +92,10 @@ class Names:
         """This address led to the peer."""
         self._worked[target] = address
 
-    def _run(self, target: Target, future: asyncio.Future[Found]) -> None:
-        """In the thread."""
-        try:
-            found = self._look_up(*target)
-        except Exception as error:  # noqa: BLE001 -- the thread's end must be heard of, whatever ended it
-            found = OSError(f"the lookup of {target[0]} failed: {error!r}")
-        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile: nobody waits any more
-            future.get_loop().call_soon_threadsafe(self._finish, target, future, found)
-
-    def _finish(self, target: Target, future: asyncio.Future[Found], found: Found) -> None:
+    def _finish(self, target: Target, future: asyncio.Future[Found], looked: asyncio.Future[Found]) -> None:
         del self._looking[target]
+        error = looked.exception()
+        found = looked.result() if error is None else OSError(f"the lookup of {target[0]} failed: {error!r}")
         if isinstance(found, list) and found:
             self._found[target] = found[0]
         if not future.done():

@@ -5,7 +5,7 @@ Patroni and others find a cluster by its peer URLs and ask them who the members 
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from email.utils import formatdate
 from typing import Final, cast, final
 
@@ -26,8 +26,15 @@ _NOT_ALLOWED: Final = {"Allow": "GET"}
 class PeerHttp(asyncio.Protocol):
     """One connection that speaks HTTP/1. It keeps its stranger's place and time limit until it ends."""
 
-    def __init__(self, pages: PeerPages, on_garbage: Callable[[str], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pages: PeerPages,
+        voters: Callable[[], Collection[int]],
+        on_garbage: Callable[[str], None],
+        on_end: Callable[[], None],
+    ) -> None:
         self._pages = pages
+        self._voters = voters
         self._on_garbage = on_garbage
         self._on_end = on_end
         self._head = b""
@@ -107,6 +114,8 @@ class PeerHttp(asyncio.Protocol):
             for each in self._pages.members()
         ]
         fields = {"Content-Type": _JSON, "X-Etcd-Cluster-Id": f"{self._pages.cluster_id:x}"}
+        if voters := sorted(self._voters()):  # for a member that rebuilds: whoever learns counts in no majority
+            fields["X-Kvraft-Voters"] = ",".join(f"{voter:x}" for voter in voters)
         return "200 OK", fields, _json(members).encode() + b"\n"
 
     def _write(self, status: str, fields: dict[str, str], body: bytes, *, head_only: bool) -> None:

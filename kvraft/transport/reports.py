@@ -10,6 +10,7 @@ from kvraft.peer_frames import Frame, GreetingRefusalReason, GreetingRefused, Tr
 from kvraft.raft.messages import InstallSnapshot
 from kvraft.repeats import Repeats
 from kvraft.transport.codec import WireError
+from kvraft.transport.round_trips import RoundTrips
 from kvraft.transport.traffic import Traffic
 
 _FATAL: Final = frozenset(
@@ -40,7 +41,8 @@ class Reports:
         self.name: Final = name_of
         """A peer's name for the log."""
         self._durable_index = durable_index
-        self._voters = voters
+        self.voters = voters
+        self.round_trips = RoundTrips()
         self._dropped: dict[int, list[Frame]] = {}
         """By peer, what never left; reported once for all of this turn of the loop."""
         self._foreign: set[int] = set()
@@ -57,6 +59,7 @@ class Reports:
             metrics.forget_peer(local, f"{gone:x}")
             traffic.forget(gone)
         self._shown = self.peers
+        self.round_trips.show(metrics, self.peers)
         for peer in self.peers:
             label = f"{peer:x}"
             metrics.peer_sent_bytes.set(traffic.sent_bytes[peer], label)
@@ -141,7 +144,7 @@ class Reports:
         if refusal.reason not in _EITHER_IS_ASTRAY:
             return refusal.reason in _FATAL
         self._foreign.add(member_id)
-        voters = self._voters()
+        voters = self.voters()
         count = len(voters) or len(self.peers) + 1
         return len(self._foreign.intersection(voters or self.peers)) >= count // 2 + 1
 

@@ -28,18 +28,30 @@ from kvraft.transport.settings import TransportSettings
 
 
 @final
-class LastSealed:
-    """Remembers the last frame that left alone in its sealed form: followers that are level are sent the same."""
+class LastFrame:
+    """The last frame that left alone, with what was found out about it: followers that are level are sent the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, bulk_command_bytes: int) -> None:
+        """See `TransportSettings.bulk_command_bytes`."""
+        self.lane: Lane = Lane.CONTROL
+        self.frame_bytes = 0
+        self._bulk_command_bytes = bulk_command_bytes
         self._frame: Frame | None = None
         self._sealed = b""
 
-    def sealed(self, frame: Frame) -> bytes:
-        """A message with this frame alone, encoded once for all who get it one after another."""
+    def be(self, frame: Frame) -> None:
+        """Speak of this frame from now on."""
         if frame is not self._frame and frame != self._frame:
-            self._sealed = seal(encode_frames((frame,)))
+            self.frame_bytes = frame_size(frame)
+            self.lane = lane_of(frame, self.frame_bytes, self._bulk_command_bytes)
             self._frame = frame
+            self._sealed = b""
+
+    def sealed(self) -> bytes:
+        """A message with this frame alone, encoded once for all who get it one after another."""
+        if not self._sealed:
+            assert self._frame is not None, "a frame was named"
+            self._sealed = seal(encode_frames((self._frame,)))
         return self._sealed
 
 
@@ -57,7 +69,10 @@ class Wiring:
     """A peer has a snapshot for us and cannot dial us (FETCH), or could not fetch ours (NOT_FETCHED)."""
     tls: PeerTls | None = None
     """For https URLs; None where there are none."""
-    last_sealed: LastSealed = field(default_factory=LastSealed)
+    last_frame: LastFrame = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last_frame = LastFrame(self.settings.bulk_command_bytes)
 
 
 @final
@@ -82,6 +97,11 @@ class Session:
     def has_ended(self) -> bool:
         """Whether it is over, whether or not it ever was up."""
         return self._ended
+
+    @property
+    def urgent(self) -> Connection:
+        """The connection of what is urgent, of a session that is up."""
+        return self._lanes[Lane.CONTROL].connection
 
     def take(self, lane: Lane, connection: Connection, on_known: Callable[[], None] = lambda: None) -> None:
         """Use this connection for that lane; its greeting was accepted here. `on_known` is called once all is done.
@@ -134,13 +154,15 @@ class Session:
 
     def send(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Send frames, or queue them if the connection is full; returns those that were dropped."""
+        if len(frames) == 1:
+            last_frame = self.wiring.last_frame
+            last_frame.be(frames[0])
+            return self._lanes[last_frame.lane].send_alone(frames[0], last_frame)
         bulk_command_bytes = self.wiring.settings.bulk_command_bytes
         by_lane: dict[Lane, list[tuple[Frame, int]]] = {}
         for frame in frames:
             frame_bytes = frame_size(frame)
             lane = lane_of(frame, frame_bytes, bulk_command_bytes)
-            if len(frames) == 1:
-                return self._lanes[lane].send_alone(frame, frame_bytes, self.wiring.last_sealed)
             by_lane.setdefault(lane, []).append((frame, frame_bytes))
         dropped: list[Frame] = []
         for lane, sized in by_lane.items():
@@ -218,12 +240,12 @@ class _SessionLane:
         self._inbox: list[Frame] = []
         connection.user = self
 
-    def send_alone(self, frame: Frame, frame_bytes: int, last_sealed: LastSealed) -> Sequence[Frame]:
+    def send_alone(self, frame: Frame, last_frame: LastFrame) -> Sequence[Frame]:
         """The way of almost every frame: a message for it alone, which the next follower may get, too."""
-        if self._is_idle() and frame_bytes <= self._message_bytes_max:
-            self._write_sealed(last_sealed.sealed(frame))
+        if last_frame.frame_bytes <= self._message_bytes_max and self._is_idle():
+            self._write_sealed(last_frame.sealed())
             return ()
-        return self.send([(frame, frame_bytes)])
+        return self.send([(frame, last_frame.frame_bytes)])
 
     def send(self, sized: Sequence[tuple[Frame, int]]) -> Sequence[Frame]:
         """Write frames if there is room, queue them if not; returns those that found no room at all."""

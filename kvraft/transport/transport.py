@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import final
 
@@ -115,6 +116,7 @@ class PeerTransport:
         self._is_running = True
         self._pulse.start()
         self._retire_redundant()
+        self._reports.round_trips.start(self._urgent_sockets)
         for dialler in self._diallers.values():
             self._dial(dialler)
 
@@ -185,6 +187,12 @@ class PeerTransport:
         if isinstance(error, Exception):
             self._reports.bug(error)
 
+    def _urgent_sockets(self) -> Iterator[tuple[int, socket.socket]]:
+        for member_id in self._reports.peers:
+            session = self._links.current(member_id)
+            if session is not None and session.urgent.is_open:
+                yield member_id, session.urgent.transport.get_extra_info("socket")
+
     def _retire_redundant(self) -> None:
         """Of two sessions with a peer, one goes once both have stood for long enough to be whole."""
         self._retiring = asyncio.get_running_loop().call_later(self._settings.silence_ms / 1000, self._retire_redundant)
@@ -222,6 +230,7 @@ class PeerTransport:
         self._reports.events = None
         self._is_running = False
         self._pulse.stop()
+        self._reports.round_trips.stop()
         if self._retiring is not None:
             self._retiring.cancel()
         self._doorway.close()

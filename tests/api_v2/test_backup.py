@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import random
+import tracemalloc
 
 import pytest
 
@@ -14,6 +15,8 @@ from kvraft.records import BackupCopy, BackupRefused
 from tests.api_v2.conftest import Served
 from tests.api_v2.test_guard import NO_ROOT, basic, populate
 
+KERNEL_BYTES_MAX = 16 << 20
+"""More than the kernel takes for somebody who reads nothing."""
 CONTENT = random.Random(1).randbytes(3 * module.READ_BYTES + 17)
 
 
@@ -117,7 +120,7 @@ async def test_client_that_takes_nothing_is_broken_off(
     """And may ask for the rest: its copy is kept as one that was not read to its end."""
     monkeypatch.setattr(module, "STALLED_S", 0.05)
     monkeypatch.setattr(module, "PIECES_PER_S_MAX", 100_000)
-    size_bytes = 64 << 20  # more than the kernel takes for somebody who reads nothing
+    size_bytes = 4 * KERNEL_BYTES_MAX
     await asyncio.to_thread(os.truncate, copy.path, size_bytes)
     served.backend.backups.outcome = dataclasses.replace(copy, size_bytes=size_bytes)
     reader, writer = await asyncio.open_connection("127.0.0.1", served.server.ports[0], limit=1 << 10)
@@ -126,6 +129,40 @@ async def test_client_that_takes_nothing_is_broken_off(
     async with asyncio.timeout(20):
         await served.backend.backups.is_read_no_more.wait()
     assert served.backend.backups.ends == [False]
+    writer.transport.abort()
+
+
+async def test_slow_client_makes_a_member_hold_little(
+    served: Served, copy: BackupCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the copy is, and however often its client takes a little and stops again."""
+    monkeypatch.setattr(module, "PIECES_PER_S_MAX", 100_000)
+    await asyncio.to_thread(os.truncate, copy.path, 8 * KERNEL_BYTES_MAX)
+    served.backend.backups.outcome = dataclasses.replace(copy, size_bytes=8 * KERNEL_BYTES_MAX)
+    is_full = asyncio.Event()
+    soon = module._soon
+
+    async def told(writable: asyncio.Event) -> None:
+        is_full.set()
+        await soon(writable)
+
+    monkeypatch.setattr(module, "_soon", told)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.server.ports[0], limit=1 << 10)
+    tracemalloc.start()
+    try:
+        writer.write(b"GET /v2/kvraft/backup HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(3):
+            taken_bytes = 0
+            async with asyncio.timeout(20):
+                await is_full.wait()
+                is_full.clear()
+                while taken_bytes < KERNEL_BYTES_MAX:
+                    taken_bytes += len(await reader.read(1 << 18))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * module.READ_BYTES
     writer.transport.abort()
 
 

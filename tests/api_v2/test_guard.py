@@ -2,14 +2,17 @@
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import bcrypt
 import pytest
 import pytest_asyncio
 
+from kvraft.api_v2 import guard
 from kvraft.api_v2.asker import VERIFIED_CERTIFICATE, Asker, asker_on, authorization_in, says_forwarded
-from kvraft.api_v2.guard import Guard, Unknown
+from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.guard import Guard, Standing, Unknown
 from kvraft.api_v2.listening import bind
 from kvraft.api_v2.server import serve_metrics
 from kvraft.api_v2.settings import ApiSettings, AuthSettings
@@ -274,6 +277,53 @@ async def test_many_connections_of_one_client_cost_one_hash(guarded: Served, mon
     assert len(compared) < len(clients) / 2, "those that came while one was compared waited for it"
 
 
+async def test_many_first_logins_at_once_are_all_answered(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as wrk opens, each waiting for one of two hashes.
+
+    One of the answers cannot be made: the others come all the same.
+    """
+    is_right = passwords._is_right
+    monkeypatch.setattr(passwords, "_is_right", lambda password, kept, _cost: is_right(password, kept, 4))
+    standing_of = Guard.standing_of
+    broken: list[Login] = []
+
+    def breaks_once(self: Guard, login: Login) -> Standing:
+        if not broken:
+            broken.append(login)
+            raise ArithmeticError
+        return standing_of(self, login)
+
+    monkeypatch.setattr(Guard, "standing_of", breaks_once)
+    clients = [await guarded.connect() for _ in range(64)]
+    asking = [
+        asyncio.ensure_future(
+            ask(client, "PUT", f"/v2/keys/a/{number}", f"{'w' if number % 2 else 'rw'}:p", b"value=1")
+        )
+        for number, client in enumerate(clients)
+    ]
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    for each in clients:
+        await each.close()
+    statuses = [answer.status if isinstance(answer, Answer) else answer for answer in answers]
+    assert statuses.count(201) == 63, statuses
+    assert len(broken) == 1
+
+
+async def test_a_comparison_that_fails_is_answered_and_the_next_one_is_made(
+    client: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has looked at the password; the same header is compared anew."""
+
+    def broken(password: bytes, password_hash: bytes | None, cost: int) -> bool:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(passwords, "_is_right", broken)
+        for _ in range(2):
+            assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 500
+    assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -288,10 +338,42 @@ async def test_many_connections_of_one_client_cost_one_hash(guarded: Served, mon
 async def test_a_change_counts_from_the_next_request(
     guarded: Served, client: Connection, changed: AccountCommand
 ) -> None:
-    """Whatever was remembered."""
-    assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
+    """Whatever was remembered: of the first request the login, of the second what he may do."""
+    for _ in range(3):
+        assert (await ask(client, "GET", "/v2/keys/b", "r:p")).status == 200
     change(guarded.backend, changed)
     assert outcome(await ask(client, "GET", "/v2/keys/b", "r:p")) == DENIED
+
+
+async def test_rights_that_are_given_count_from_the_next_request(guarded: Served, client: Connection) -> None:
+    """Who was refused, and known, is not refused for it."""
+    for _ in range(3):
+        assert outcome(await ask(client, "GET", "/v2/keys/ab", "r:p")) == DENIED
+    change(guarded.backend, PutRole("reads", grant=Permissions(("/ab",))))
+    for _ in range(3):
+        assert (await ask(client, "GET", "/v2/keys/ab", "r:p")).status == 200
+        assert outcome(await ask(client, "PUT", "/v2/keys/ab", "r:p", b"value=1")) == DENIED
+
+
+async def test_who_is_known_by_his_lines_is_not_more_than_there_is_room_for(
+    client: Connection, settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Header lines that are new each time, each of them twice: nobody is forgotten for good, nor let in for it."""
+    monkeypatch.setattr(guard, "STANDINGS_MAX", 4)
+    kept: list[int] = []
+    standing = Guard.standing
+
+    def noted(self: Guard, exchange: Exchange) -> Standing | None:
+        kept.append(len(self._standings))
+        return standing(self, exchange)
+
+    monkeypatch.setattr(Guard, "standing", noted)
+    for number in range(12):
+        headers = (basic("r:p"), ("X-Request-Id", str(number)))
+        for _ in range(3):
+            assert (await client.request("GET", "/v2/keys/b", headers=headers)).status == 200
+            assert outcome(await client.request("GET", "/v2/keys/ab", headers=headers)) == DENIED
+    assert max(kept) == (4 if settings.fast_front else 0), "the other front knows nobody by his lines"
 
 
 async def test_a_password_that_changes_while_it_is_compared_counts_no_more(
@@ -388,26 +470,102 @@ async def test_a_change_of_users_under_way_is_judged_again(
     assert "r" in guarded.backend.keyspace.accounts.users
 
 
+@pytest.fixture
+def barriers(served: Served, monkeypatch: pytest.MonkeyPatch) -> "Barriers":
+    """Of the served backend."""
+    return Barriers(served.backend, monkeypatch)
+
+
+class Barriers:
+    """Reads of a quorum that wait until they are let go."""
+
+    def __init__(self, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._waiting: list[Callable[[EtcdError | None], None]] = []
+        self._patched = monkeypatch
+        self._backend, self._read_barrier = backend, backend.read_barrier
+        self.came = asyncio.Event()
+        monkeypatch.setattr(backend, "read_barrier", self._hold)
+
+    def _hold(self, done: Callable[[EtcdError | None], None]) -> Callable[[], None]:
+        self._waiting.append(done)
+        self.came.set()
+        return lambda: None
+
+    def release(self) -> None:
+        """A quorum has confirmed what waits; nothing more is held."""
+        self._patched.setattr(self._backend, "read_barrier", self._read_barrier)
+        for done in self._waiting:
+            done(None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [([revoke("/b")], 401), ([DisableAuth(), revoke("/b")], 200), ([PutRole("other")], 200)],
+    ids=["revoked", "revoked and off", "something else"],
+)
 async def test_a_quorum_read_under_way_is_judged_again(
-    guarded: Served, client: Connection, monkeypatch: pytest.MonkeyPatch
+    guarded: Served, barriers: Barriers, changes: list[AccountCommand], expected: int
 ) -> None:
     """What it is answered with is newer than what it was judged by."""
+    async with await guarded.connect() as client:
+        asking = asyncio.ensure_future(ask(client, "GET", "/v2/keys/b?quorum=true", "r:p"))
+        await barriers.came.wait()
+        change(guarded.backend, *changes)
+        barriers.release()
+        assert (await asking).status == expected
+
+
+@pytest.mark.parametrize("target", ["/v2/keys/b?quorum=true", "/v2/keys/b?wait=true&waitIndex=100000"])
+@pytest.mark.parametrize("changed", [PutUser("root", hashed("rpw")), PutRole("reads", Permissions(("/a/*",)))])
+async def test_users_that_are_made_while_auth_is_off_shut_nobody_out(
+    served: Served, barriers: Barriers, target: str, changed: AccountCommand
+) -> None:
+    """There is no role of the guest yet, and nobody asks for one."""
+    served.backend.apply(Set(b"/b", b"old"))
+    async with await served.connect() as client:
+        asking = asyncio.ensure_future(ask(client, "GET", target))
+        await barriers.came.wait()
+        change(served.backend, changed)
+        barriers.release()
+        assert (await asking).status == (400 if "wait" in target else 200)
+
+
+@pytest.mark.parametrize("is_behind_barrier", [False, True])
+async def test_a_watch_that_ends_unopened_is_judged_again(
+    guarded: Served, monkeypatch: pytest.MonkeyPatch, *, is_behind_barrier: bool
+) -> None:
+    """Whoever stops sending has his answer by the accounts of that moment, once, also while he is judged again."""
+    go_on, came, is_last = threading.Event(), asyncio.Event(), asyncio.Event()
     barriers: list[Callable[[EtcdError | None], None]] = []
-    came = asyncio.Event()
-    read_barrier = guarded.backend.read_barrier
+    last_request, is_right = Exchange.last_request, passwords._is_right
 
     def hold(done: Callable[[EtcdError | None], None]) -> Callable[[], None]:
         barriers.append(done)
         came.set()
         return lambda: None
 
+    def noted(exchange: Exchange) -> None:
+        last_request(exchange)
+        is_last.set()
+
+    def held(password: bytes, password_hash: bytes | None, cost: int) -> bool:
+        assert go_on.wait(20)
+        return is_right(password, password_hash, cost)
+
     monkeypatch.setattr(guarded.backend, "read_barrier", hold)
-    asking = asyncio.ensure_future(ask(client, "GET", "/v2/keys/b?quorum=true", "r:p"))
-    await came.wait()
-    change(guarded.backend, revoke("/b"))
-    monkeypatch.setattr(guarded.backend, "read_barrier", read_barrier)
-    barriers[0](None)
-    assert outcome(await asking) == DENIED
+    monkeypatch.setattr(Exchange, "last_request", noted)
+    async with await guarded.connect() as client:
+        await client.send("GET", "/v2/keys/b?wait=true&waitIndex=99999", headers=(basic("r:p"),))
+        await came.wait()
+        monkeypatch.setattr(passwords, "_is_right", held)
+        change(guarded.backend, PutUser("r", hashed("other")))
+        if is_behind_barrier:
+            barriers[0](None)
+        client.writer.write_eof()
+        await is_last.wait()
+        go_on.set()
+        assert outcome(await client.read_answer()) == DENIED
+        assert await client.reader.read() == b""
 
 
 async def watch(guarded: Served, target: str, login: str | None) -> Connection:

@@ -2,6 +2,9 @@
 
 import asyncio
 import sys
+import threading
+
+import pytest
 
 from kvraft.api_v2 import profiles
 from kvraft.api_v2.answers import Framing
@@ -115,4 +118,38 @@ async def test_profile_asks_who_wants_it_while_auth_is_on() -> None:
             answer = await client.request("GET", "/debug/pprof/goroutine", headers=headers)
             assert answer.status == status
             assert status == 200 or answer.body == NO_ROOT[1]
+    await served.server.stop()
+
+
+async def test_profile_that_gets_no_thread_is_answered_and_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is not told that one is under way."""
+
+    def start_none(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(profiles, "_sampled", lambda *_: b"stacks")
+    served = await start(ApiSettings(profiles=True))
+    async with await served.connect() as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start_none)
+            failed = await client.request("GET", "/debug/pprof/profile?seconds=1")
+        assert (failed.status, failed.body) == (500, b"Could not sample: see the log\n")
+        assert (await client.request("GET", "/debug/pprof/profile?seconds=1")).body == b"stacks"
+    await served.server.stop()
+
+
+async def test_profile_that_fails_is_answered_and_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its thread raises."""
+
+    def fail(*_: object) -> bytes:
+        raise MemoryError
+
+    served = await start(ApiSettings(profiles=True))
+    async with await served.connect() as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(profiles, "_sampled", fail)
+            failed = await client.request("GET", "/debug/pprof/profile?seconds=1")
+        assert (failed.status, failed.body) == (500, b"Could not sample: see the log\n")
+        monkeypatch.setattr(profiles, "_sampled", lambda *_: b"stacks")
+        assert (await client.request("GET", "/debug/pprof/profile?seconds=1")).body == b"stacks"
     await served.server.stop()

@@ -165,11 +165,28 @@ def test_nothing_is_read_differently_here_and_by_aiohttp(block: bytes) -> None:
     assert not message.chunked
 
 
-def test_what_is_kept_of_heads_shows_no_password() -> None:
-    """A head that comes again is known again, and neither the header nor what it encodes stands in memory for it."""
+def test_what_is_kept_of_heads_shows_no_password_for_long() -> None:
+    """A head that comes again is known again, and soon neither the header nor what it encodes stands in memory."""
     block = HOST + b"authorization: Basic cm9vdDpoaWRkZW4=\r\n"
     request_heads._remembered.clear()
     first = header_facts(block)
     assert header_facts(block) is first
+    request_heads.forget_lately()
+    kept = [name for name, value in vars(request_heads).items() if b"cm9vdDpoaWRkZW4" in repr(value).encode()]
+    assert not kept
     assert len(request_heads._remembered) == 1
-    assert all(b"cm9vdDpoaWRkZW4" not in repr(kept).encode() for kept in request_heads._remembered.items())
+    assert header_facts(block) is first
+
+
+def test_memory_of_heads_with_passwords_is_bounded() -> None:
+    """Neither their number nor their length grows the server, and one that is not plain is not kept at all."""
+    request_heads.forget_lately()
+    for number in range(3_000):
+        header_facts(HOST + b"Authorization: Basic %d\r\n" % number)
+    header_facts(HOST + b"Authorization: " + b"y" * 50_000 + b"\r\n")
+    header_facts(HOST + b"Authorization: Basic x\r\nTE: x\r\n")
+    assert 0 < len(request_heads._lately) <= 1024
+    assert max(map(len, request_heads._lately)) <= 2048
+    assert all(facts.has_credentials for facts in request_heads._lately.values())
+    request_heads.forget_lately()
+    assert not request_heads._lately

@@ -1,11 +1,15 @@
 """The table of routes against what is served."""
 
+import dataclasses
 from typing import Final
 
 import pytest
 
-from kvraft.api_v2.routes import ROUTES, Right, Route, find
+from kvraft.api_v2.routes import PROFILES, ROUTES, Right, Route, find
+from kvraft.api_v2.settings import ApiSettings
 from kvraft.testing.raw_http import Connection
+from tests.api_v2.conftest import start
+from tests.api_v2.test_guard import ask, populate
 
 _METHODS: Final = (b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"PATCH", b"FOO")
 _PUBLIC: Final = {
@@ -38,6 +42,31 @@ def test_keys_are_judged_by_key_and_all_else_that_is_not_public_is_roots() -> No
     for route in ROUTES:
         judged = {route.read, route.write} - {Right.NONE}
         assert judged <= ({Right.KEY} if route.path == b"/v2/keys" else {Right.ROOT}), route
+
+
+_ROOTS: Final = [
+    (route, method)
+    for route in (*ROUTES, PROFILES)
+    for method in (route.methods or _METHODS[:5])
+    if route.right(method) is Right.ROOT
+]
+
+
+@pytest.mark.parametrize(
+    ("route", "method"), _ROOTS, ids=lambda it: _name(it) if isinstance(it, Route) else it.decode()
+)
+async def test_what_is_roots_is_closed_for_everybody_else(settings: ApiSettings, route: Route, method: bytes) -> None:
+    """Whatever the table has: nobody, somebody, a wrong password and a stranger; and root is let through."""
+    running = await start(dataclasses.replace(settings, profiles=True))
+    populate(running.backend)
+    path = (route.path + (b"/some" if route.below else b"")).decode()
+    async with await running.connect() as client:
+        for login in (None, "r:p", "w:p", "root:wrong", "nobody:p", "root:"):
+            answer = await ask(client, method.decode(), path, login, b"a=b" if method in {b"PUT", b"POST"} else b"")
+            assert answer.status == 401, (login, answer)
+        answer = await ask(client, method.decode(), path, "root:rpw")
+        assert answer.status != 401, answer
+    await running.server.stop()
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=_name)

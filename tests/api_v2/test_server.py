@@ -198,6 +198,19 @@ async def test_port_is_held_from_bind_on_and_clients_are_turned_away_until_it_is
     await server.stop()
 
 
+def test_client_is_turned_away_while_a_start_blocks() -> None:
+    """No event loop runs: a member that waits for the others by `--discovery` may wait for hours."""
+    listener = bind("127.0.0.1", 0)
+    address = listener.socket.getsockname()
+    listener.turn_away()
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError), socket.create_connection(address, timeout=20) as client:
+            client.recv(1)
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=20)
+
+
 async def test_idle_connection_is_closed_and_a_watching_one_is_not() -> None:
     """Idle means: no word from the client and no answer owed to it."""
     served = await start(ApiSettings(fast_front=True))

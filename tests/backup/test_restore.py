@@ -2,20 +2,30 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from kvraft.backup import state, verification
 from kvraft.backup.new_cluster import NewCluster, Wanted
-from kvraft.backup.restore import plan, restore
+from kvraft.backup.restore import plan, restore, restore_all
 from kvraft.keyspace.commands import Set, SetClusterVersion
 from kvraft.keyspace.event_history import BLOCK_EVENTS, event_bytes
 from kvraft.keyspace.keyspace import Keyspace
-from kvraft.storage import failpoints
-from kvraft.storage.environment import lock_directory, stored_identity
-from kvraft.storage.errors import BackupError, DirectoryInUseError, StorageError, WrongDirectoryError
+from kvraft.storage import failpoints, new_directory
+from kvraft.storage.environment import DataDirectory, lock_directory, stored_identity, take_lock
+from kvraft.storage.errors import (
+    BackupError,
+    DirectoryInUseError,
+    StorageError,
+    StorageFailedError,
+    WrongDirectoryError,
+)
 from kvraft.storage.examining import examine
 from tests.backup.support import CLOCK_MS, CLUSTER_ID, FACTS, TAKEN_NS, backup_of, old_keyspace, tree_of, written
 
@@ -248,3 +258,172 @@ def test_flipped_bits_in_a_directory_are_found(backup: Path, tmp_path: Path) -> 
             verification.verify(data_dir)
     data.write_bytes(whole)
     assert verification.verify(data_dir)["kind"] == "data directory"
+
+
+def _failing(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+@pytest.fixture
+def failpoint() -> Iterator[Callable[[str, Callable[[], None]], None]]:
+    """Registers until the end of the test."""
+    yield failpoints.register
+    failpoints.clear()
+
+
+FailPoint = Callable[[str, Callable[[], None]], None]
+FAILURES = (
+    lmdb.DiskError("mdb_txn_commit", 28),
+    lmdb.Error("mdb_txn_commit", 5),
+    OSError(28, "full"),
+    KeyboardInterrupt(),
+)
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_failed_restore_leaves_no_directory_that_was_not_there(
+    backup: Path, tmp_path: Path, failpoint: FailPoint, error: BaseException
+) -> None:
+    """Those above it neither; the disk's own words are an error of the storage."""
+    failpoint("commit.before_watermark", _failing(error))
+    with pytest.raises(StorageFailedError if isinstance(error, lmdb.Error) else type(error)):
+        restored(backup, tmp_path / "new" / "er" / "n1")
+    assert not (tmp_path / "new").exists()
+
+
+def test_failed_restore_leaves_a_directory_that_was_there_as_it_was(
+    backup: Path, tmp_path: Path, failpoint: FailPoint
+) -> None:
+    """Its mode too, which is changed at the end."""
+    data_dir = tmp_path / "n1"
+    data_dir.mkdir(mode=0o750)
+    failpoint("restore.before_end", _failing(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        restored(backup, data_dir)
+    assert {entry.name for entry in data_dir.iterdir()} <= {"lock"}
+    assert data_dir.stat().st_mode & 0o777 == 0o750
+
+
+def test_members_of_one_call_are_all_there_or_none_is(backup: Path, tmp_path: Path, failpoint: FailPoint) -> None:
+    """As where the disk has room for one of them."""
+    cluster = plan(backup, WANTED)
+    passed: list[None] = []
+
+    def fail_at_the_second() -> None:
+        passed.append(None)
+        if len(passed) > 1:
+            raise OSError(28, "full")
+
+    failpoint("restore.before_end", fail_at_the_second)
+    places = {name: tmp_path / "all" / name for name in ("n1", "n2", "n3")}
+    with pytest.raises(OSError, match="full"):
+        restore_all(backup, cluster, places)
+    assert (len(passed), (tmp_path / "all").exists()) == (2, False)
+    failpoints.clear()
+    restore_all(backup, cluster, places)
+    assert all(stored_identity(place) for place in places.values())
+
+
+@pytest.mark.parametrize("step", ["restore.built", "restore.before_end"])
+def test_no_member_starts_while_its_directory_may_still_go(
+    backup: Path, tmp_path: Path, failpoint: FailPoint, step: str
+) -> None:
+    """A supervisor sees a first directory that looks whole; the second fails minutes later, and both are removed."""
+    places = {name: tmp_path / name for name in ("n1", "n2")}
+    refused: list[bool] = []
+
+    def start_and_fail() -> None:
+        if len(refused) < 1:
+            refused.append(True)
+            return
+        with pytest.raises((WrongDirectoryError, DirectoryInUseError)):
+            lock_directory(places["n1"]).close()
+        refused.append(True)
+        raise OSError(28, "full")
+
+    failpoint(step, start_and_fail)
+    with pytest.raises(OSError, match="full"):
+        restore_all(backup, plan(backup, WANTED), places)
+    assert (len(refused), [place.exists() for place in places.values()]) == (2, [False, False])
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_failed_is_removed_under_its_lock(
+    backup: Path, tmp_path: Path, failpoint: FailPoint, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    """Otherwise another restore that comes in between loses what it writes."""
+    data_dir = tmp_path / "n1"
+    if exists:
+        data_dir.mkdir()
+    remove = shutil.rmtree
+    removed: list[str] = []
+
+    def look_and_remove(place: Path) -> None:
+        with pytest.raises(DirectoryInUseError):
+            os.close(take_lock(data_dir))
+        removed.append(place.name)
+        remove(place)
+
+    monkeypatch.setattr(new_directory.shutil, "rmtree", look_and_remove)  # type: ignore[attr-defined] # as above
+    failpoint("restore.before_end", _failing(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        restored(backup, data_dir)
+    assert (removed, data_dir.exists()) == (["log", "state-1", "restoring"], exists)
+
+
+@pytest.mark.parametrize(("module", "call"), [(Path, "mkdir"), (os, "fsync")], ids=["mkdir", "fsync"])
+def test_who_loses_the_race_for_a_new_directory_leaves_it_to_the_winner(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, call: str
+) -> None:
+    """Whether the winner comes before the directory is made or after that, the loser says who it is."""
+    data_dir = tmp_path / "new" / "n1"
+    cluster = plan(backup, WANTED)
+    real = getattr(module, call)
+    winners: list[DataDirectory] = []
+
+    def be_slower(*arguments: object, **named: object) -> object:
+        if (not winners and call == "mkdir") or (not winners and data_dir.exists()):
+            monkeypatch.setattr(module, call, real)
+            winners.append(lock_directory(data_dir))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, call, be_slower)
+    with pytest.raises(DirectoryInUseError, match=f"in use by process {os.getpid()}"):
+        restore(backup, cluster, "n1", data_dir)
+    assert [entry.name for entry in data_dir.iterdir()] == ["lock"]
+    winners.pop().close()
+
+
+def test_what_cannot_be_removed_is_said(
+    backup: Path, tmp_path: Path, failpoint: FailPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what went wrong at first; it is no member until then."""
+
+    def refuse(place: Path) -> None:
+        raise OSError(5, "Input/output error", str(place))
+
+    monkeypatch.setattr(new_directory.shutil, "rmtree", refuse)  # type: ignore[attr-defined] # its import is its own
+    failpoint("restore.built", _failing(OSError(28, "full")))
+    with pytest.raises(StorageFailedError, match=f"full.*; .* cannot be removed again .*: remove {tmp_path}/n1"):
+        restored(backup, tmp_path / "n1")
+    with pytest.raises(WrongDirectoryError, match="a restore was interrupted"):
+        stored_identity(tmp_path / "n1")
+
+
+@pytest.mark.landing
+@pytest.mark.parametrize("size_kib", [8, 40, 200])
+def test_disk_that_is_really_full_is_told_and_left_empty(tmp_path: Path, size_kib: int) -> None:
+    """LMDB calls it an input/output error, or that it cannot open."""
+    path = written(tmp_path, backup_of(old_keyspace(*MANY)))
+    script = 'mount -t tmpfs -o "size=$1k" none "$2" && disk=$2 && shift 2 && "$@"; code=$?; ls -A "$disk"; exit $code'
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    restoring = ["restore", str(path), "--peers=n1=http://h:1", "--data-dir", str(disk / "all" / "n1")]
+    command = ["unshare", "-m", "sh", "-c", script, "sh", str(size_kib), str(disk), sys.executable, "-m", "kvraft"]
+    ended = subprocess.run([*command, *restoring], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 4, ended
+    assert ended.stderr.startswith(f"kvraft: --data-dir: {disk}/all/n1/n1 cannot be written: no space left"), ended
+    assert (ended.stderr.count("\n"), ended.stdout) == (1, "")

@@ -2,7 +2,7 @@
 
 import json
 
-from kvraft.testing.cluster import Cluster, ClusterError, Member
+from kvraft.testing.cluster import READY_WITHIN_S, Cluster, ClusterError, Member
 from kvraft.testing.raw_http import Answer
 
 
@@ -12,7 +12,7 @@ def add(cluster: Cluster, name: str, *, through: Member | None = None) -> Member
     Raises:
         ClusterError: it was not added.
     """
-    asked = through or cluster.running[0]
+    asked = through or _serving(cluster)
     member = cluster.more(name, initial_cluster_state="existing")
     try:
         added_id = add_url(asked, member.peer_url)
@@ -67,10 +67,19 @@ def remove(cluster: Cluster, member: Member, *, through: Member | None = None) -
     Raises:
         ClusterError: it was not removed.
     """
-    asked = through or next(other for other in cluster.running if other is not member)
+    asked = through or _serving(cluster, besides=member)
     answer = asked.http("DELETE", f"/v2/members/{id_of(asked, member)}")
     if answer.status != 204:
         raise ClusterError(f"{asked.name} does not remove {member.name}: {answer.status} {answer.body!r}")
+
+
+def _serving(cluster: Cluster, *, besides: Member | None = None) -> Member:
+    """A member that answers: one whose process lives may be on its way there, most of all where a test kills some."""
+
+    def found() -> Member | None:
+        return next((each for each in cluster.running if each is not besides and each.self_stats()), None)
+
+    return cluster.wait_for("member that serves", found, READY_WITHIN_S)
 
 
 def _send_url(asked: Member, method: str, target: str, peer_url: str) -> Answer:

@@ -21,6 +21,8 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
 PASSWORDS: Final = ("correct-horse-0", "battery-staple-1", "wrong-guess-2")
 PAGES: Final = ("/metrics", "/debug/vars", "/v2/stats/self", "/v2/auth/enable")
 WRITERS: Final = 4
+HASHED_WITHIN_S: Final = 100.0
+"""A first login is a hash on a thread of low priority, which gets little of a busy core."""
 
 
 def basic(login: str) -> tuple[str, str]:
@@ -34,7 +36,7 @@ async def ask(client: Connection, method: str, path: str, login: str | None, bod
     if isinstance(body, str):
         headers.append(("Content-Type", "application/x-www-form-urlencoded"))
     sent = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    return await client.request(method, path, headers=tuple(headers), body=sent)
+    return await client.request(method, path, headers=tuple(headers), body=sent, timeout_s=HASHED_WITHIN_S)
 
 
 def written_below(directory: Path) -> list[bytes]:
@@ -54,6 +56,9 @@ def test_commands_of_the_page_turn_auth_on(tmp_path: Path) -> None:
         environment = {**os.environ, "ETCDCTL_API": "2", "ETCDCTL_ENDPOINTS": ",".join(cluster.client_urls)}
         for line in commands:
             words = shlex.split(line.removeprefix("$ ").replace("http://127.0.0.1:2379", url))
+            if words[0] == "etcdctl":
+                # A password may take a busy machine seconds.
+                words[1:1] = ["--timeout", "20s", "--total-timeout", "40s"]
             done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
             assert done.returncode == 0, (line, done.stdout, done.stderr)
         denied = subprocess.run(
@@ -62,6 +67,7 @@ def test_commands_of_the_page_turn_auth_on(tmp_path: Path) -> None:
         assert "Insufficient credentials" in denied.stderr
 
 
+@pytest.mark.timeout(300)
 async def test_a_revocation_holds_everywhere_and_nothing_shows_a_password(tmp_path: Path) -> None:
     """Writers on all members lose their right by a change on one: what succeeds is before it in every log.
 
@@ -103,7 +109,7 @@ async def test_a_revocation_holds_everywhere_and_nothing_shows_a_password(tmp_pa
         changed = {"user": "writer", "revoke": ["w"]}
         assert (await ask(clients[2], "PUT", f"{users}/writer", root, changed)).status == 200
         answered = await ask(clients[0], "GET", "/v2/keys/w?quorum=true", root)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HASHED_WITHIN_S):
             await asyncio.gather(*writing)
         stop.set()
         assert succeeded

@@ -62,6 +62,7 @@ def test_follower_that_is_far_behind_lets_a_client_wait_for_what_comes_next(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.landing
 @pytest.mark.timeout(240)
 def test_follower_catches_up_by_snapshot_with_a_watch_open_on_it(tmp_path: Path) -> None:
     """50,000 writes and a compacted log later a paused follower gets a snapshot; its open watch misses no event."""

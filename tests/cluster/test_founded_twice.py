@@ -58,7 +58,9 @@ def test_majority_founded_anew_does_not_stop_for_one_from_before(tmp_path: Path)
         assert not list(third.data_dir.glob("damaged-*"))
         del third.cluster_flags["rebuild"]
         _write(pair[1], "later", 5)
-        assert all(member.is_running and "refused a peer" in member.log_text() for member in pair)
+        for member in pair:
+            member.wait_for_text("refused a peer")
+        assert all(member.is_running for member in pair)
 
         for member in pair:
             assert member.terminate() == 0

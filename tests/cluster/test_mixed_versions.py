@@ -43,7 +43,7 @@ def test_older_members_run_on_under_a_newer_leader_until_they_are_upgraded(tmp_p
         third.wait_ready()
         third.wait_for_log("snapshot installed")
         assert _add(first) == 500
-        assert "first start this version on every member older=n" in first.log_text()
+        first.wait_for_text("first start this version on every member older=n")
         for member in (second, third):
             _write(member, range(1000, 1020))
             member.terminate()

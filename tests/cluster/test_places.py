@@ -94,7 +94,7 @@ def test_log_moves_to_a_disk_that_is_lost_and_rebuilt(tmp_path: Path) -> None:
         member.cluster_flags["wal-dir"] = str(wal)
         member.start()
         member.wait_ready()
-        assert "the log has moved" in member.log_text()
+        member.wait_for_text("the log has moved")
         assert member.http("GET", "/v2/keys/k49").status == 200
         member.kill()
         shutil.rmtree(wal)

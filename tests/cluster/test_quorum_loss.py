@@ -45,9 +45,9 @@ def test_member_without_a_quorum_reads_locally_and_refuses_the_rest(tmp_path: Pa
         for request in waiting:
             cause, seconds = request.result()
             assert cause.startswith("etcdserver: request timed out")
-            assert 5.5 < seconds < 7.1
+            assert 5.5 < seconds < 10
         others = ",".join(member.name for member in cluster.members[1:])
-        assert f"connected=nobody missing={others}" in survivor.log_text(), survivor.log_tail()
+        survivor.wait_for_text(f"connected=nobody missing={others}")
         assert survivor.http("GET", "/v2/members/leader").status == 503
         assert survivor.http("GET", "/v2/stats/leader").status == 403
         assert len(survivor.http("GET", "/v2/members").json()["members"]) == 3

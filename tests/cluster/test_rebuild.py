@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,12 @@ def _aside(member: Member) -> list[Path]:
     return sorted(member.data_dir.glob("damaged-*"))
 
 
+def _put_back(member: Member) -> subprocess.CompletedProcess[str]:
+    """The one command, as the operator types it."""
+    command = [sys.executable, "-m", "kvraft", "--put-back", "--data-dir", str(member.data_dir)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
 def test_wiped_follower_comes_back_and_can_be_relied_on(tmp_path: Path) -> None:
     """Refused without the flag; with it, it has every acknowledged write before it serves, and counts for a quorum."""
     with Cluster(tmp_path / "cluster") as cluster:
@@ -73,7 +81,7 @@ def test_wiped_follower_comes_back_and_can_be_relied_on(tmp_path: Path) -> None:
         _with_rebuild(wiped)
         wiped.start()
         _served_everything(cluster, wiped, [*keys, "meanwhile"])
-        assert "everything is back from the other members" in wiped.log_text()
+        wiped.wait_for_text("everything is back from the other members")
         assert _aside(wiped) == [], "the refused starts had written nothing, and block no later rebuild"
         leader.kill()
         wiped.wait_for("a leader of the two others", lambda: cluster.leader().is_running, 20)
@@ -92,7 +100,7 @@ def test_rebuild_survives_being_killed_and_waits_for_every_other_member(tmp_path
         for _ in range(2):
             logged = len(wiped.log_text())
             wiped.start()
-            waits = f"every other member must answer once member={wiped.name} missing={away.name}"
+            waits = f"every other member must answer once, or be removed member={wiped.name} missing={away.name}"
             wiped.wait_for("the missing member's name", functools.partial(_has_said, wiped, waits, logged), 20)
             wiped.kill()
         away.start()
@@ -124,6 +132,21 @@ def test_damaged_follower_is_repaired_and_what_it_had_is_kept(tmp_path: Path) ->
         member.start()
         _served_everything(cluster, member, keys)
         assert _aside(member) == [aside], "the flag may stay on: a sound directory is used as it is"
+
+        was_running = _put_back(member)
+        assert (was_running.returncode, was_running.stdout) == (1, ""), "while the member runs nothing is moved"
+        assert _aside(member) == [aside]
+        assert member.terminate() == 0
+        flags = {name: value for name, value in member.program.flags.items() if name != "rebuild"}
+        member.program = dataclasses.replace(member.program, flags=flags)
+        put_back = _put_back(member)
+        assert (put_back.returncode, put_back.stderr) == (0, "")
+        assert f"holds again what was in {aside.name}" in put_back.stdout
+        assert (member.data_dir / "log" / "data.mdb").read_bytes() == content
+        assert "start this member once with --rebuild" in _refused(member)
+        assert _put_back(member).returncode == 0
+        member.start()
+        _served_everything(cluster, member, keys)
 
 
 def test_damaged_member_keeps_what_it_has_until_the_others_are_sure_to_have_it(tmp_path: Path) -> None:

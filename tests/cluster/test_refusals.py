@@ -59,7 +59,7 @@ def test_later_start_takes_its_cluster_from_the_data_directory(tmp_path: Path) -
             ("--initial-cluster-token=other", token),
         ):
             assert f"{flag} (in force: {held})" in warning
-        assert "WARNING running: --history-size has no effect any more given=1234 in_force=100000" in member.log_text()
+        member.wait_for_text("WARNING running: --history-size has no effect any more given=1234 in_force=100000")
 
 
 def test_data_directory_of_another_member_is_refused(tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ def test_new_name_of_a_member_is_published(tmp_path: Path) -> None:
         renamed = {key: "host-b" if name == "n2" else name for key, name in before.items()}
         assert sorted(renamed.values()) == ["host-b", "n1"]
         first.wait_for("new name", lambda: names() == renamed, 10)
-        assert "this member was 'n2' and is 'host-b' from now on" in second.log_text()
+        second.wait_for_text("this member was 'n2' and is 'host-b' from now on")

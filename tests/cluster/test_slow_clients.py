@@ -23,6 +23,11 @@ ROOM_MIB: Final = 25
 UNREAD_MIB: Final = 64
 """`Limits.unread_bytes_max`, which other slow clients may cost besides, once more until they are cut off, and once more
 in what an allocator keeps at a peak."""
+FROM_DISK_MIB: Final = UNREAD_MIB / 3
+"""Once `UNREAD_MIB`: events that are read from the disk are each stream's own.
+
+45 to 47 MiB came out, and 83 where others kept the machine busy.
+"""
 KEPT_MIB: Final = 48
 """What a member may have more when its slow clients are gone, with large values in its history and its memory map."""
 
@@ -117,7 +122,9 @@ def test_watchers_that_never_read_cost_no_more_than_etcds(tmp_path: pathlib.Path
         pytest.param(STREAM, 0, id="streams"),
         pytest.param(get("/v2/keys/?wait=true&recursive=true&stream=true", "1.0"), 0, id="old streams"),
         pytest.param(get("/v2/keys/%77?wait=true&recursive=true&stream=true"), 0, id="odd streams"),
-        pytest.param(get("/v2/keys/?wait=true&recursive=true&stream=true&waitIndex=20"), 0, id="streams of the past"),
+        pytest.param(
+            get("/v2/keys/?wait=true&recursive=true&stream=true&waitIndex=20"), FROM_DISK_MIB, id="streams of the past"
+        ),
         pytest.param(get("/v2/keys/w?wait=true&recursive=true") * 200, 0, id="long polls, pipelined"),
         pytest.param(get("/v2/keys/many?recursive=true"), UNREAD_MIB, id="listings of many"),
         pytest.param(get("/v2/keys/large?recursive=true"), UNREAD_MIB, id="listings of large"),
@@ -127,7 +134,7 @@ def test_watchers_that_never_read_cost_no_more_than_etcds(tmp_path: pathlib.Path
     ],
 )
 def test_500_clients_that_never_read_cost_little_whatever_they_ask_for(
-    tmp_path: pathlib.Path, request_bytes: bytes, unread_mib: int
+    tmp_path: pathlib.Path, request_bytes: bytes, unread_mib: float
 ) -> None:
     """While they are there, and nearly nothing when they have gone."""
     with Cluster(tmp_path / "cluster", size=1) as cluster:
@@ -146,11 +153,12 @@ def test_500_clients_that_never_read_cost_little_whatever_they_ask_for(
 
 
 def test_requests_that_never_end_are_bounded(tmp_path: pathlib.Path) -> None:
-    """200 clients with all of a chunk of 1 MB but its end; meanwhile a large value is written, and they are let go.
+    """200 clients with all of a chunk of 2 MB but its end; meanwhile a large value is written, and they are let go.
 
-    Without a bound they cost more than 200 MiB here, and up to three times that on etcd, as its collector pleases.
+    Without a bound they cost more than 400 MiB here, and up to three times that on etcd, as its collector pleases.
+    With it 126 to 197 came out, the latter beside what kept both cores busy.
     """
-    value = b"value=" + b"x" * 1_000_000
+    value = b"value=" + b"x" * 2_000_000
     head = (
         "PUT /v2/keys/stuck HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         f"Transfer-Encoding: chunked\r\n\r\n{len(value) + 1:x}\r\n"
@@ -164,4 +172,4 @@ def test_requests_that_never_end_are_bounded(tmp_path: pathlib.Path) -> None:
             client.connect(("127.0.0.1", int(member.client_url.rpartition(":")[2])))
             client.sendall(head.encode() + value)
         put(member, "honest", 1_000_000)
-        assert resident_mib(member) - before < UNREAD_MIB + 200 * 0.25 + 2 * ROOM_MIB
+        assert resident_mib(member) - before < UNREAD_MIB + 200 * 0.25 + 6 * ROOM_MIB

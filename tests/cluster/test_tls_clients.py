@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import http.client
+import json
 import os
 import re
 import resource
+import signal
 import socket
 import ssl
+import statistics
 import struct
 import subprocess
 import threading
@@ -81,6 +84,32 @@ def serving(directory: Path, **flags: str) -> Iterator[Served]:
             yield Served(member, ca, client, plain_url, given["client-crl-file"])
     finally:
         plain.release()
+
+
+def test_audit_log_names_the_certificate_and_is_opened_anew_on_sighup(tmp_path: Path) -> None:
+    """As logrotate(8) moves it: what comes after the signal stands in a new file."""
+    path, moved = tmp_path / "audit.log", tmp_path / "audit.log.1"
+    with serving(tmp_path, audit_log=str(path)) as served:
+        member, context = served.member, trust(served.ca.ca_file, served.client)
+
+        def put(key: str) -> None:
+            answer = raw_http.exchange(member.client_url, "PUT", f"/v2/keys/{key}", form=FORM, tls=context)
+            assert answer.status in {200, 201}
+
+        def told_of(key: str) -> bool:
+            put(key)
+            return path.exists() and key in path.read_text()
+
+        put("before")
+        member.wait_for("its entry", lambda: "before" in path.read_text(), 10)
+        entries = [json.loads(line) for line in path.read_text().splitlines()]
+        (entry,) = (each for each in entries if each["path"] == "/v2/keys/before")
+        assert (entry["certificate"], entry["method"], entry["outcome"]) == ("alice", "PUT", 201)
+        assert entry["address"] == "127.0.0.1"
+        path.rename(moved)
+        os.kill(member.pid, signal.SIGHUP)
+        member.wait_for("an entry in a new file", lambda: told_of("after"), 10)
+        assert "before" not in path.read_text()
 
 
 REFUSED: Final[dict[str, tuple[Callable[[Served], Pair | None], str]]] = {
@@ -371,7 +400,11 @@ class _Writers:
 
 
 def test_certificate_ca_and_revocations_change_under_load_without_a_failed_request(tmp_path: Path) -> None:
-    """A half-written renewal changes nothing and is said once; what is whole is in force for the next connection."""
+    """A half-written renewal changes nothing and is told, once; what is whole is in force for the next connection.
+
+    Between a key and its certificate, which are two files, there may be a moment that some connection meets.
+    """
+    replaced = 8  # files below, and a line for each of them at most, however many connections meet it
     with serving(tmp_path) as served:
         flags, ca = served.member.program.flags, served.ca
         successor = Authority(tmp_path / "successor", "successor")
@@ -380,7 +413,7 @@ def test_certificate_ca_and_revocations_change_under_load_without_a_failed_reque
         next_client, gone = successor.issue("client", hosts=()), successor.issue("gone", hosts=())
         with _Writers(served, trust(str(both), served.client), 4) as writers:
             writers.wait_for(50)
-            Path(flags["cert-file"]).write_text("-----BEGIN CERTIFICATE-----\nhalf of")
+            replace(Path(flags["cert-file"]), b"-----BEGIN CERTIFICATE-----\nhalf of")
             served.logged("TLS files have changed and cannot be used: the old ones stay in force")
             writers.wait_for(50)
             ca.issue("server", common_name="renewed")
@@ -403,7 +436,7 @@ def test_certificate_ca_and_revocations_change_under_load_without_a_failed_reque
                 served.get(trust(successor.ca_file, gone))
             writers.wait_for(50)
         assert writers.failures == []
-        assert 1 <= served.member.log_text().count("cannot be used: the old ones stay in force") <= 3
+        assert 1 <= served.member.log_text().count("cannot be used: the old ones stay in force") <= replaced
 
 
 def _open_files(member: Member) -> int:
@@ -413,8 +446,8 @@ def _open_files(member: Member) -> int:
 @pytest.mark.parametrize(
     ("handshakes", "rounds", "ratio_max"),
     [
-        pytest.param(2000, 1, 4.0, id="2000"),
-        pytest.param(10_000, 3, 1.5, id="10000", marks=[pytest.mark.torture, pytest.mark.timeout(900)]),
+        pytest.param(2000, 3, 4.0, id="2000", marks=pytest.mark.timeout(240)),
+        pytest.param(10_000, 5, 1.5, id="10000", marks=[pytest.mark.torture, pytest.mark.timeout(900)]),
     ],
 )
 def test_stalled_handshakes_cost_those_who_write_nothing(
@@ -422,8 +455,8 @@ def test_stalled_handshakes_cost_those_who_write_nothing(
 ) -> None:
     """Half of them silent, half in the midst: the oldest go, few are held, and writes take as long as before.
 
-    What else the machine does makes some rounds slow, with handshakes and without: so they are taken in turn, and the
-    quietest of each are compared. One round of each tells no more than a great difference.
+    What else the machine does makes some rounds slow, and chance some quick, with handshakes and without: so they are
+    taken in turn, and what is in the middle of each is compared. Few handshakes tell no more than a great difference.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -438,7 +471,7 @@ def test_stalled_handshakes_cost_those_who_write_nothing(
                 assert _open_files(served.member) < 1024 + 200
                 served.logged("too many unfinished TLS handshakes: the oldest go")
                 beside_ms.append(asyncio.run(_p99_ms(served)))
-            ratio = min(beside_ms) / min(usual_ms)
+            ratio = statistics.median(beside_ms) / statistics.median(usual_ms)
             print(f"p99 of writes: {usual_ms} ms, beside {handshakes} handshakes {beside_ms} ms, {ratio:.2f} times it")
             assert ratio < ratio_max
             served.logged("no handshake within 10000 ms")

@@ -123,9 +123,28 @@ def test_member_with_a_bad_certificate_stays_outside_and_the_cluster_up(tmp_path
         made.ca.revoke(made.pairs[outsider.name])
         outsider.kill()
         outsider.start()
-        leader.wait_for_log(f"certificate serial {made.pairs[outsider.name].certificate.serial_number:x} revoked")
+        revoked = f"certificate serial {made.pairs[outsider.name].certificate.serial_number:x} revoked"
+        leader.wait_for_log(revoked)
+        outsider.wait_for_log(revoked)
         for member in others:
             put(member)
+
+
+def test_peers_whose_certificate_does_not_cover_the_allowed_name_stay_outside(tmp_path: Path) -> None:
+    """`--peer-cert-allowed-hostname`, beside the address that the member is known by."""
+    with secured(tmp_path, peer_cert_allowed_hostname="localhost") as made:
+        leader, outsider = made.cluster.leader(), made.cluster.followers()[0]
+        outsider.kill()
+        made.give(outsider, made.ca.issue("narrow", common_name="member", hosts=("127.0.0.1",)))
+        outsider.start()
+        reason = "its certificate is for 127.0.0.1, and only one for localhost is allowed"
+        leader.wait_for_log(f'rejected connection listener=peer .*error="{reason}"', 30)
+        outsider.wait_for_log(reason, 30)
+        put(leader)
+        outsider.kill()
+        made.give(outsider, made.pairs[outsider.name])
+        outsider.start()
+        outsider.wait_ready()
 
 
 def _said(member: Member, begin: int, pattern: str) -> bool:
@@ -134,7 +153,12 @@ def _said(member: Member, begin: int, pattern: str) -> bool:
 
 def test_certificates_of_peers_change_under_load_and_nobody_is_lost(tmp_path: Path) -> None:
     """Sessions go on; new ones come with what is in the files now, also when a CA takes another's place."""
-    with secured(tmp_path) as made, contextlib.ExitStack() as stack:
+    # Silence of a second is no lost session where two cores start three members.
+    crl_file = tmp_path / "ca" / "crl.pem"
+    with (
+        secured(tmp_path, election_timeout="3000", peer_crl_file=str(crl_file)) as made,
+        contextlib.ExitStack() as stack,
+    ):
         cluster = made.cluster
         writing = stack.enter_context(Writing(cluster))
         successor = Authority(tmp_path / "successor", "successor")
@@ -145,6 +169,15 @@ def test_certificates_of_peers_change_under_load_and_nobody_is_lost(tmp_path: Pa
             replace(Path(pair.key_file), Path(renewed.key_file).read_bytes())
             replace(Path(pair.cert_file), Path(renewed.cert_file).read_bytes())
         replace(Path(made.ca.ca_file), Path(successor.ca_file).read_bytes())
+        writing.wait_for(50)
+        gone = ssl.create_default_context(cafile=successor.ca_file)
+        shown = successor.issue("gone", common_name="member")
+        gone.load_cert_chain(shown.cert_file, shown.key_file)
+        asked = cluster.leader().peer_url
+        assert raw_http.exchange(asked, "GET", "/members", tls=gone).status == 200
+        replace(crl_file, Path(successor.revoke(shown)).read_bytes())
+        with pytest.raises((OSError, http.client.HTTPException)):
+            raw_http.exchange(asked, "GET", "/members", tls=gone)
         writing.wait_for(50)
         assert all("lost peer" not in member.log_text() for member in cluster.members)
         follower = cluster.followers()[0]
@@ -242,7 +275,7 @@ def test_peer_auto_tls_encrypts_and_believes_everybody(tmp_path: Path) -> None:
         for member in cluster.members:
             put(member)
             assert (member.data_dir / "fixtures" / "peer" / "key.pem").stat().st_mode & 0o077 == 0
-            assert "--peer-auto-tls encrypts, and nobody knows with whom" in member.log_text()
+            member.wait_for_text("--peer-auto-tls encrypts, and nobody knows with whom")
         cluster.followers()[0].restart()
 
 

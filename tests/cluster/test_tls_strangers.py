@@ -50,7 +50,7 @@ def _lost_peers(cluster: Cluster) -> list[str]:
 
 def test_old_versions_resets_and_renegotiations_are_told_and_cost_nobody_anything(tmp_path: Path) -> None:
     """TLS 1.1 gets an alert and a line, a renegotiation a no, and resets nothing."""
-    with secured(tmp_path) as made, Writing(made.cluster) as writing:
+    with secured(tmp_path, election_timeout="3000") as made, Writing(made.cluster) as writing:
         writing.wait_for(20)
         target = made.cluster.leader()
         address = ("127.0.0.1", target.peer_port)
@@ -93,7 +93,11 @@ def test_a_hundred_stalled_handshakes_at_each_member_hold_no_write_up(tmp_path: 
 
     Meanwhile a member is started anew: it finds its place among them.
     """
-    with secured(tmp_path) as made, Writing(made.cluster) as writing, contextlib.ExitStack() as stalled:
+    with (
+        secured(tmp_path, election_timeout="3000") as made,
+        Writing(made.cluster) as writing,
+        contextlib.ExitStack() as stalled,
+    ):
         writing.wait_for(20)
         hello = _hello(_context(made))
         connections = []

@@ -80,10 +80,11 @@ async def _transfer_again_and_again(cluster: Cluster, writers: list[Writer]) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.landing
 @pytest.mark.timeout(240)
 def test_no_request_fails_twice_over_twenty_hand_overs_under_load(tmp_path: Path) -> None:
     """Each SIGTERM ends with exit code 0, and one retry is enough for every request."""
-    with Cluster(tmp_path / "cluster") as cluster:
+    with Cluster(tmp_path / "cluster", flags={"election-timeout": "3000"}) as cluster:
         writers = [Writer(number, cluster.client_urls) for number in range(WRITERS)]
         stops_s = asyncio.run(_transfer_again_and_again(cluster, writers))
         handed_over = sum(member.log_text().count("handing leadership over") for member in cluster.members)

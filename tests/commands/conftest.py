@@ -4,13 +4,17 @@ import asyncio
 import dataclasses
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, final
 
 import pytest
 
 from kvraft.api_v2.settings import ApiSettings
 from kvraft.commands import main
+from kvraft.keyspace.commands import Set
+from kvraft.records import BackupCopy
 from tests.api_v2.conftest import Served, start
+from tests.backup.support import backup_of, old_keyspace
 
 WAIT_S: Final = 30.0
 
@@ -79,3 +83,13 @@ def served(background: Background) -> Iterator[Served]:
     running: Served = background.do(start(ApiSettings(stop_s=5.0)))
     yield running
     background.do(running.server.stop())
+
+
+def hide(side: Served, directory: Path, *names: bytes) -> None:
+    """Its backup has these of the names that no listing shows."""
+    content = backup_of(old_keyspace(*map(Set, names)))
+    path = directory / f"copy-of-{side.server.ports[0]}"
+    path.write_bytes(content)
+    copy = BackupCopy(f"28-3-{content[-16:].hex()}", str(path), len(content))
+    side.backend.backups.outcome = copy
+    side.backend.backups.copies = {copy.copy_id: copy}

@@ -14,9 +14,16 @@ _HEADERS: Final = b"X-Etcd-Cluster-Id: c\r\nX-Etcd-Index: 8\r\nX-Raft-Index: 12\
 
 @contextlib.contextmanager
 def fake_etcd(
-    background: Background, members: Sequence[dict[str, Any]] = _MEMBERS, *, refuses: bytes = b""
+    background: Background,
+    members: Sequence[dict[str, Any]] = _MEMBERS,
+    *,
+    refuses: bytes = b"",
+    lost: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Its URL, which stands for `{own}` in the members' URLs; `refuses` is the status of kvraft's own pages."""
+    """Its URL, which stands for `{own}` in the members' URLs; `refuses` is the status of kvraft's own pages.
+
+    `lost` are pages that it has not, as Go's servers say it.
+    """
     pages: dict[str, Any] = {
         "/v2/stats/self": {
             "id": "1",
@@ -34,7 +41,10 @@ def fake_etcd(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
             while True:
-                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode().partition("?")[0]
+                if path in lost:
+                    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n")
+                    continue
                 status, page = b"200 OK", pages.get(path)
                 if page is None:
                     status, page = refuses or b"404 Not Found", {"message": "Insufficient credentials"}

@@ -46,6 +46,13 @@ def shown_at_a_terminal(command: str, endpoints: str, columns: int) -> str:
     return text.decode().replace("\r\n", "\n")
 
 
+def drawn(console: Console, title: str, unique_id: str) -> str:
+    """What the console recorded as a picture of a terminal that needs nothing from elsewhere, fonts included."""
+    form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    picture = console.export_svg(title=title, code_format=form, unique_id=unique_id)
+    return "\n".join(line.rstrip() for line in picture.splitlines()) + "\n"
+
+
 def main() -> None:
     """Record, and write the picture."""
     os.environ.pop("NO_COLOR", None)
@@ -65,10 +72,7 @@ def main() -> None:
             types("kvraft status")
             types("kvraft member add n4 http://10.0.0.4:2380")
             types("kvraft member list")
-        # The picture is to need nothing from elsewhere, fonts included.
-        form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-        drawn = console.export_svg(title="kvraft status", code_format=form, unique_id="kvraft")
-        PICTURE.write_text("\n".join(line.rstrip() for line in drawn.splitlines()) + "\n")
+        PICTURE.write_text(drawn(console, "kvraft status", "kvraft"))
 
 
 if __name__ == "__main__":

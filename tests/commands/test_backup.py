@@ -2,9 +2,11 @@
 
 import dataclasses
 import errno
+import itertools
 import json
 import pathlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -145,14 +147,18 @@ def test_bit_that_flips_on_the_way_leaves_nothing(run: Run, offered: Offered, pl
 
 
 @pytest.mark.parametrize("is_room", [True, False])
-def test_refusal_is_told_when_it_does_not_pass(run: Run, offered: Offered, place: pathlib.Path, is_room: bool) -> None:
+def test_refusal_is_told_when_it_does_not_pass(
+    run: Run, offered: Offered, place: pathlib.Path, is_room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the member's own words."""
+    jumping = SimpleNamespace(monotonic_ms=itertools.count(0, 200).__next__)  # the second refusal is one too many
+    monkeypatch.setattr(fetching, "clock", jumping)
     offered.backups.outcome = BackupRefused("no room for 5 bytes: ask another member", is_room)
     ran = run("backup", offered.url, str(place))
     assert (ran.exit_code, left(place)) == (Exit.REFUSED, [])
     why = f"{offered.url}: no room for 5 bytes: ask another member\n"
     assert ran.stderr == f"waiting: {why}kvraft: {why}"
-    assert len(offered.backups.asked) > 1
+    assert len(offered.backups.asked) == 2
 
 
 def test_wrong_places_are_told(run: Run, offered: Offered, place: pathlib.Path) -> None:
@@ -206,7 +212,7 @@ def test_restore_writes_one_directory_or_all(run: Run, place: pathlib.Path, tmp_
         assert stored_identity(one) == stored_identity(tmp_path / "all" / name)
         assert json.loads(run("verify", str(one), "--json").stdout)["keys"] == 11
     ran = run("restore", str(place), "--peers", PEERS, "--data-dir", str(tmp_path / "all"))
-    assert (ran.exit_code, ran.stdout) == (Exit.REFUSED, "")
+    assert (ran.exit_code, ran.stdout) == (Exit.WRONG_ARGUMENTS, "")
     assert "is not empty" in ran.stderr
 
 
@@ -221,6 +227,9 @@ def test_restore_writes_one_directory_or_all(run: Run, place: pathlib.Path, tmp_
         (["--peers", PEERS, "--name", "n3"], "--name=n3 is not among --peers: use one of n1, n2"),
         (["--peers", PEERS, "--ttl-from", "now"], "--ttl-from=now: write a moment, the same on every machine"),
         (["--peers", PEERS, "--ttl-from", "2025-11-29T07:06:39Z"], "--ttl-from is before the backup was taken"),
+        (["--peers", PEERS, "--ttl-from", "2999-01-01"], "that is still to come, and every key with a TTL until then"),
+        (["--peers", PEERS, "--ttl-from", "9999-12-31T23:59:59-14:00"], "that is still to come"),
+        (["--peers", PEERS, "--ttl-from", "0001-01-01T00:00:00+14:00"], "is before the backup was taken"),
         (["--peers", PEERS, "--bump-index", "-1"], "Invalid value for '--bump-index'"),
     ],
 )
@@ -230,7 +239,7 @@ def test_wrong_arguments_of_a_restore_write_nothing(
     """Each in one line that says what to give."""
     place.write_bytes(CONTENT)
     ran = run("restore", str(place), "--data-dir", str(tmp_path / "new"), *words)
-    assert ran.exit_code in {Exit.WRONG_ARGUMENTS, Exit.REFUSED}
+    assert ran.exit_code == Exit.WRONG_ARGUMENTS
     assert said in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
     assert not (tmp_path / "new").exists()
@@ -244,7 +253,7 @@ def test_full_disk_is_told_with_its_place(
     def fill(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(restore, "restore", fill)
+    monkeypatch.setattr(restore, "write_directory", fill)
     place.write_bytes(CONTENT)
     ran = run("restore", str(place), "--data-dir", str(tmp_path / "new"), "--name", "n1", "--peers", PEERS)
     assert (ran.exit_code, ran.stderr) == (Exit.REFUSED, f"kvraft: {tmp_path / 'new'}: No space left on device\n")

@@ -1,20 +1,28 @@
 """`kvraft import` and `kvraft export` against an API in this process: what moves, what is told, what is refused."""
 
+import asyncio
 import errno
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
 
 from kvraft.api_v2.settings import ApiSettings
+from kvraft.client import Client, EventIndexCleared
+from kvraft.commands import export
 from kvraft.commands.exits import Exit
+from kvraft.migration import state_file
+from kvraft.migration.moving import Import, Options, cluster_name
+from kvraft.migration.writing import Patience
+from kvraft.records import BackupRefused
 from kvraft.testing import raw_http
 from tests.api_v2.conftest import Served, start
-from tests.commands.conftest import Background, Run
+from tests.commands.conftest import Background, Run, hide
 from tests.migration.etcd_files import Wal, request
 
 _JSON = [("Content-Type", "application/json")]
@@ -26,6 +34,19 @@ def other(background: Background) -> Iterator[Served]:
     running: Served = background.do(start(ApiSettings(stop_s=5.0)))
     yield running
     background.do(running.server.stop())
+
+
+@pytest.fixture
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For backups."""
+    return tmp_path_factory.mktemp("member")
+
+
+@pytest.fixture(autouse=True)
+def hidden_names(served: Served, other: Served, directory: Path) -> None:
+    """What each side hides, unless a test says otherwise."""
+    hide(served, directory, b"/_hidden/k")
+    hide(other, directory)
 
 
 @pytest.fixture
@@ -68,10 +89,10 @@ def _fill(served: Served) -> None:
 
 
 def test_an_exported_tree_is_imported(run: Run, served: Served, other: Served, tmp_path: Path, state: str) -> None:
-    """Odd keys, large values, deep ones, TTLs, what is hidden and named; and the exit code says that all is there."""
+    """Odd keys, large values, deep ones, TTLs, what is hidden; and the exit code says that all is there."""
     _fill(served)
     file = str(tmp_path / "tree.jsonl")
-    ran = run("export", "--endpoints", served.url, "--hidden=/_hidden", file)
+    ran = run("export", "--endpoints", served.url, file)
     assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
     assert ran.stdout.startswith(f"{file}: 109 keys at index ")
     ran = run("import", file, "--to", other.url, state)
@@ -81,12 +102,158 @@ def test_an_exported_tree_is_imported(run: Run, served: Served, other: Served, t
 
 
 def test_a_running_source_is_copied_once(run: Run, served: Served, other: Served, state: str) -> None:
-    """Without what is hidden and not named."""
+    """With what is hidden, which nobody names."""
     _fill(served)
     ran = run("import", "--from", served.url, "--to", other.url, "--once", "--json", state)
     assert ran.exit_code == Exit.DONE, ran.stderr
-    assert json.loads(ran.stdout) == {"keys": 107, "repaired": 0, "differences": [], "notes": []}
-    assert _tree(other, "/_hidden") == _tree(served)
+    assert json.loads(ran.stdout) == {"keys": 109, "repaired": 0, "differences": [], "notes": []}
+    assert _tree(other, "/_hidden") == _tree(served, "/_hidden")
+    assert "/_hidden/k" in _tree(other, "/_hidden")
+
+
+def test_hidden_keys_that_cannot_be_known_are_a_difference(run: Run, served: Served, other: Served, state: str) -> None:
+    """Everything else is copied, and the exit code says that something may be missing."""
+    _put(served, "/k")
+    served.backend.backups.outcome = BackupRefused("no room: ask another member", is_room=True)
+    arguments = ("import", "--from", served.url, "--to", other.url, "--once", "--patience=0.01", state)
+    ran = run(*arguments)
+    assert ran.exit_code == Exit.NOT_WELL
+    assert "hidden keys that are not named (--hidden) are not known: no room: ask another member" in ran.stdout
+    assert _tree(other) == _tree(served)
+
+
+@pytest.mark.parametrize("source", ["cluster", "file"])
+def test_hidden_keys_that_only_the_target_has_are_found(
+    run: Run, served: Served, other: Served, directory: Path, state: str, source: str
+) -> None:
+    """It is not empty with them, and they go when it is made like the source."""
+    _put(served, "/k")
+    _put(other, "/_a/k")
+    hide(other, directory, b"/_a/k")
+    file = str(directory / "tree.jsonl")
+    assert run("export", "--endpoints", served.url, file).exit_code == Exit.DONE
+    of = ("--from", served.url, "--once") if source == "cluster" else (file,)
+    ran = run("import", *of, "--to", other.url, state)
+    assert ran.exit_code == Exit.REFUSED, ran.stdout
+    assert "the target holds 2 keys already" in ran.stderr
+    ran = run("import", *of, "--to", other.url, state, "--overwrite")
+    assert (ran.exit_code, ran.stdout) == (Exit.DONE, "1 keys, no difference\n")
+    assert _tree(other, "/_a") == _tree(served)
+
+
+async def _killed(source: Served, target: Served, file: Path, indices: dict[str, int]) -> None:
+    """Leave the state of an import that was."""
+    names = []
+    for side in (source, target):
+        async with Client([side.url]) as client:
+            names.append(await cluster_name(client, Patience(1, print)))
+    state_file.save(file, state_file.Progress(names[0], names[1], indices))
+
+
+def test_hidden_keys_of_an_import_that_was_killed_go_if_the_source_has_lost_them(
+    run: Run, served: Served, other: Served, directory: Path, tmp_path: Path, state: str
+) -> None:
+    """Killed while it copied: no state has their names."""
+    _put(served, "/k")
+    _put(other, "/_a/k")
+    hide(other, directory, b"/_a/k")
+    asyncio.run(_killed(served, other, tmp_path / "state", {}))
+    ran = run("import", "--from", served.url, "--to", other.url, state, "--once")
+    assert (ran.exit_code, ran.stdout) == (Exit.DONE, "1 keys, no difference\n")
+    assert _tree(other, "/_a") == _tree(served)
+
+
+async def test_hidden_keys_that_were_followed_go_though_the_source_has_forgotten_their_end(
+    monkeypatch: pytest.MonkeyPatch, served: Served, other: Served, tmp_path: Path
+) -> None:
+    """The name is in the state alone: neither side tells it, as no etcd does."""
+    _put(served, "/k")
+    _put(other, "/_a/k")
+    stop = asyncio.Event()
+
+    async def cleared(*_: object) -> None:
+        stop.set()
+        raise EventIndexCleared(400, 401, "The event in requested index is outdated and cleared", "", 9)
+
+    monkeypatch.setattr(Import, "_follow", cleared)
+    await _killed(served, other, tmp_path / "state", {"/": 1, "/_a": 1})
+    async with Client([served.url]) as source, Client([other.url]) as target:
+        moving = Import(target, Options(state=tmp_path / "state"), Mock())
+        outcome = await moving.of_cluster(source, stop)
+    assert outcome.left == []
+    assert _tree(other, "/_a") == _tree(served)
+
+
+def test_what_a_target_hides_and_nobody_can_know_is_a_difference(
+    run: Run, served: Served, other: Served, state: str
+) -> None:
+    """The trees are not said to be equal."""
+    other.backend.backups.outcome = BackupRefused("no room: ask another member", is_room=True)
+    ran = run("import", "--from", served.url, "--to", other.url, "--once", "--patience=0.01", state)
+    assert ran.exit_code == Exit.NOT_WELL
+    assert "in the target, hidden keys that are not named (--hidden) are not known: no room" in ran.stdout
+
+
+def test_a_backup_of_a_running_kvraft_has_what_is_hidden(run: Run, served: Served, tmp_path: Path) -> None:
+    """Which nobody names; where it cannot be known, the exit code says so."""
+    _put(served, "/_hidden/k")
+    arguments = ("import", "--from", served.url, "--to-backup", str(tmp_path / "backup"), "--patience=0.01")
+    ran = run(*arguments)
+    assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
+    assert ": 2 keys at index" in ran.stdout
+    served.backend.backups.outcome = BackupRefused("no room: ask another member", is_room=True)
+    ran = run(*arguments)
+    assert ran.exit_code == Exit.NOT_WELL
+    assert "note: hidden keys that are not named (--hidden) are not known: no room" in ran.stderr
+
+
+def test_users_that_cannot_be_read_are_a_difference(run: Run, served: Served, other: Served, state: str) -> None:
+    """Guests may read the keys: nothing else would tell that users and roles are left behind."""
+    for path, body in (("users/root", b'{"user":"root","password":"p"}'), ("enable", None)):
+        answer = raw_http.exchange(served.url, "PUT", f"/v2/auth/{path}", body=body, headers=_JSON)
+        assert answer.status in {200, 201}
+    ran = run("import", "--from", served.url, "--to", other.url, "--once", "--json", state)
+    assert ran.exit_code == Exit.NOT_WELL
+    found = {each["key"]: each["difference"] for each in json.loads(ran.stdout)["differences"]}
+    assert found["users and roles"].startswith("not compared: in the source, users and roles cannot be read")
+
+
+def test_users_and_roles_that_differ_are_differences(run: Run, served: Served, other: Served, state: str) -> None:
+    """Of those that were there before, too: an import removes none."""
+    for side, names in ((served, ("a", "b")), (other, ("b", "c"))):
+        for name in names:
+            body = json.dumps({"role": name, "permissions": {"kv": {"read": ["/*"], "write": []}}}).encode()
+            raw_http.exchange(side.url, "PUT", f"/v2/auth/roles/{name}", body=body, headers=_JSON)
+    ran = run("import", "--from", served.url, "--to", other.url, "--once", "--json", state)
+    assert ran.exit_code == Exit.NOT_WELL
+    assert json.loads(ran.stdout)["differences"] == [{"key": "role c", "difference": "extra"}]
+
+
+@pytest.mark.parametrize("to_stdout", [True, False])
+def test_an_export_that_may_lack_hidden_keys_is_no_success(
+    run: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to_stdout: bool
+) -> None:
+    """Everything else is written, with those that are named."""
+    monkeypatch.setattr(export, "PATIENCE_S", 0.01)
+    _put(served, "/k")
+    _put(served, "/_named/k")
+    served.backend.backups.outcome = BackupRefused("no room: ask another member", is_room=True)
+    file = tmp_path / "tree"
+    ran = run("export", "--endpoints", served.url, "--hidden=/_named", "-" if to_stdout else str(file))
+    assert ran.exit_code == Exit.NOT_WELL
+    assert "note: hidden keys that are not named (--hidden) are not known: no room: ask another member" in ran.stderr
+    lines = [json.loads(line) for line in (ran.stdout if to_stdout else file.read_text()).splitlines()]
+    assert [line["key"] for line in lines[1:-1]] == ["/k", "/_named", "/_named/k"]
+
+
+def test_export_tells_its_figures_as_json(run: Run, served: Served, tmp_path: Path) -> None:
+    """Of a file; on stdout are the lines themselves."""
+    _put(served, "/k")
+    file = str(tmp_path / "tree")
+    ran = run("export", "--endpoints", served.url, "--json", file)
+    assert ran.exit_code == Exit.DONE
+    told = json.loads(ran.stdout)
+    assert (told["file"], told["keys"]) == (file, 1)
 
 
 def test_export_writes_to_stdout(run: Run, served: Served) -> None:
@@ -169,7 +336,8 @@ def test_users_and_roles_come_along(run: Run, served: Served, other: Served, tmp
     passwords.write_text("root:secret\n\nu:wo:rd\n")
     arguments = ("import", "--from", served.url, "--to", other.url, "--once", state, f"--passwords={passwords}")
     ran = run(*arguments, "--from-user", "root:secret", "--json")
-    assert ran.exit_code == Exit.DONE, ran.stderr
+    assert ran.exit_code == Exit.NOT_WELL, ran.stderr
+    assert {"key": "user w", "difference": "missing"} in json.loads(ran.stdout)["differences"]
     assert json.loads(ran.stdout)["notes"] == [
         "not made for want of their passwords: w; --passwords FILE has lines of NAME:PASSWORD",
         "auth is on in the source and off in the target: once its users are right, `etcdctl auth enable`",
@@ -204,7 +372,7 @@ def test_a_source_that_wants_a_user_is_told_of(run: Run, served: Served, other: 
         (("--from", "http://h:1", "f"), "give one source", Exit.WRONG_ARGUMENTS),
         (("--from", "nonsense://x"), "no endpoint", Exit.WRONG_ARGUMENTS),
         (("missing.jsonl",), "missing.jsonl: No such file or directory", Exit.WRONG_ARGUMENTS),
-        (("--from-data-dir", "missing"), "missing: no such directory", Exit.REFUSED),
+        (("--from-data-dir", "missing"), "missing: no such directory", Exit.WRONG_ARGUMENTS),
         (("--from", "http://h:1", "--hidden", "/"), "name a key, such as", Exit.WRONG_ARGUMENTS),
         (
             ("--from", "http://h:1", "--passwords", "missing"),
@@ -227,7 +395,7 @@ def test_one_cluster_is_not_both_source_and_target(run: Run, served: Served, sta
     """Followed, every change would be a change to copy."""
     _put(served, "/k")
     ran = run("import", "--from", served.url, "--to", served.url, "--once", "--overwrite", state)
-    assert ran.exit_code == Exit.REFUSED
+    assert ran.exit_code == Exit.WRONG_ARGUMENTS
     assert f"source and target are both {served.url}" in ran.stderr
 
 
@@ -250,7 +418,7 @@ def test_the_state_of_another_import_is_refused(run: Run, served: Served, other:
     (tmp_path / "state").write_text('{"source":"s","target":"t","indices":{},"format":1}')
     _put(served, "/k")
     ran = run("import", "--from", served.url, "--to", other.url, "--once", f"--state={tmp_path / 'state'}")
-    assert ran.exit_code == Exit.REFUSED
+    assert ran.exit_code == Exit.WRONG_ARGUMENTS
     assert "the state of an import from s to t" in ran.stderr
     assert _tree(other) == {}
 

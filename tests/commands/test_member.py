@@ -1,5 +1,6 @@
 """`kvraft member`, on a member without Raft and disk."""
 
+import asyncio
 import json
 import re
 
@@ -8,7 +9,7 @@ import pytest
 from kvraft.commands.exits import Exit
 from tests.api_v2.conftest import Served
 from tests.api_v2.memory_backend import MEMBER_ID
-from tests.commands.conftest import Background, Run
+from tests.commands.conftest import WAIT_S, Background, Run
 from tests.commands.fake_etcd import fake_etcd
 
 ID = f"{MEMBER_ID:x}"
@@ -117,8 +118,15 @@ def test_change_that_no_majority_makes_is_told_with_the_reasons(
 ) -> None:
     """Etcd has one word for all of them."""
     served.backend.has_quorum = False
-    background.loop.call_later(0.2, served.backend.time_out)
+
+    async def time_out() -> None:
+        while not served.backend.waiting:  # noqa: ASYNC110 -- the loop is what is waited for
+            await asyncio.sleep(0)
+        served.backend.time_out()
+
+    timing_out = asyncio.run_coroutine_threadsafe(time_out(), background.loop)
     ran = run("member", "remove", "g", "--endpoints", served.url)
+    timing_out.result(WAIT_S)
     assert ran.exit_code == Exit.REFUSED
     assert ran.stderr.startswith("kvraft: the cluster does not do it: Internal Server Error: there is no majority, ")
 

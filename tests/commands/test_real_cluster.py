@@ -8,6 +8,8 @@ from typing import Final
 
 import pytest
 
+from kvraft.backup import fetching
+from kvraft.commands import export
 from kvraft.commands.exits import Exit
 from kvraft.testing.cluster import Cluster
 from tests.cluster.test_tls_clients import Served, serving
@@ -36,8 +38,20 @@ def _with_users(served: Served, run: Run) -> Iterator[None]:
     yield
 
 
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks again asks once more at most."""
+    monkeypatch.setattr(fetching, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(fetching, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(export, "PATIENCE_S", 0.01)
+
+
+@pytest.mark.usefixtures("no_patience")
 def test_tls_and_users_are_needed_where_they_are(tmp_path: Path, run: Run) -> None:
-    """Every subcommand says in one line which option is missing, and works with it, or with etcdctl's variable."""
+    """Each that asks a cluster says in one line which option is missing, and works with it, or with etcdctl's variable.
+
+    A backup and an export wait before.
+    """
     with serving(tmp_path) as served:
         url = served.member.client_url
         ca = f"--cacert={served.ca.ca_file}"
@@ -45,10 +59,13 @@ def test_tls_and_users_are_needed_where_they_are(tmp_path: Path, run: Run) -> No
 
         def fails(*words: str, with_code: Exit, saying: str) -> None:
             ran = run(*words)
-            assert (ran.exit_code, ran.stdout, ran.stderr.count("\n")) == (with_code, "", 1), ran
-            assert saying in ran.stderr
+            *waits, line = ran.stderr.splitlines()
+            assert (ran.exit_code, ran.stdout) == (with_code, ""), ran
+            assert all(each.startswith("waiting: ") for each in waits), ran
+            assert saying in line
 
-        for words in (*ASKING, *CHANGING):
+        copying = (("backup", str(tmp_path / "copy")), ("export", str(tmp_path / "tree")))
+        for words in (*ASKING, *CHANGING, *copying):
             asked = (*words, f"--endpoints={url}")
             fails(*asked, with_code=Exit.NO_SERVER, saying="its certificate is not trusted")
             fails(*asked, with_code=Exit.NO_SERVER, saying="give its CA with --cacert")
@@ -67,17 +84,17 @@ def test_tls_and_users_are_needed_where_they_are(tmp_path: Path, run: Run) -> No
             "ETCDCTL_CERT_FILE": served.client.cert_file,
             "ETCDCTL_KEY_FILE": served.client.key_file,
         }
-        for words in ASKING:
+        for words in (*ASKING, *copying):
             assert run(*words, f"--endpoints={url}", ca, *shown).exit_code == Exit.DONE
             assert run(*words, environment=variables).exit_code == Exit.DONE
         (member,) = json.loads(run("status", "--json", environment=variables).stdout)["members"]
         assert [certificate["listener"] for certificate in member["status"]["certificates"]] == ["client"]
 
         with _with_users(served, run):
-            _users_are_needed(run, variables)
+            _users_are_needed(run, variables, tmp_path)
 
 
-def _users_are_needed(run: Run, variables: dict[str, str]) -> None:
+def _users_are_needed(run: Run, variables: dict[str, str], directory: Path) -> None:
     def ran_as(user: str, *words: str) -> Ran:
         return run(*words, environment=variables | {"ETCDCTL_USERNAME": user})
 
@@ -86,6 +103,14 @@ def _users_are_needed(run: Run, variables: dict[str, str]) -> None:
             ran = ran_as(user, *words)
             assert (ran.exit_code, ran.stdout) == (Exit.NOT_ALLOWED, ""), (user, words, ran)
             assert "give --user NAME:PASSWORD" in ran.stderr
+    for name in ("backup", "export"):
+        for user in ("root:wrong", "gone:x"):
+            ran = ran_as(user, name, str(directory / "refused"))
+            assert (ran.exit_code, ran.stdout) == (Exit.NOT_ALLOWED, ""), (user, name, ran)
+            assert "give --user NAME:PASSWORD" in ran.stderr
+            assert not (directory / "refused").exists()
+        assert ran_as("root:of-root", name, str(directory / name)).exit_code == Exit.DONE
+    assert ran_as("app:of-app", "backup", str(directory / "refused")).exit_code == Exit.NOT_ALLOWED
     assert ran_as("", "member", "list").exit_code == Exit.DONE
     assert ran_as("root:of-root", "status").exit_code == Exit.DONE
     assert run("status", "--user=root", environment=variables | {"ETCDCTL_PASSWORD": "of-root"}).exit_code == Exit.DONE

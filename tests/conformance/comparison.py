@@ -85,6 +85,17 @@ def recoded(answer: Answer) -> Answer:
     return _encoded(answer, json.loads(answer.body)) if answer.body.startswith(b"{") else answer
 
 
+def is_removal_of_a_neighbour(watched: bytes, event: bytes) -> bool:
+    """Whether etcd's scan of history took a removed `/pre` for an ancestor of the watched `/prefixother` (A.7 e).
+
+    kvraft matches by path (docs/differences.md), and goes on to what is meant.
+    """
+    parsed: dict[str, Any] = json.loads(event)
+    removed = parsed["node"]["key"].encode()
+    is_prefix = watched.startswith(removed) and not (watched + b"/").startswith(removed + b"/")
+    return parsed["action"] in ("delete", "expire") and is_prefix
+
+
 def _encoded(answer: Answer, body: dict[str, Any]) -> Answer:
     headers = tuple((name, value) for name, value in answer.head.headers if name not in _FRAMING)
     return Answer(replace(answer.head, headers=headers), json.dumps(body, separators=(",", ":")).encode())

@@ -80,9 +80,16 @@ def system(request: pytest.FixtureRequest) -> System:
     return running
 
 
-@pytest.fixture(scope="session")
-def under_way(request: pytest.FixtureRequest) -> Iterator[LongRuns]:
-    """The long runs of the tests that were selected, all begun with the first that is asked for."""
-    selected = {item.path.stem for item in request.session.items}
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest) -> Iterator[LongRuns]:
+    """The long runs of the tests that were selected, begun with the first test of this tier."""
+    waiting = (item for item in request.session.items if isinstance(item, pytest.Function))
+    selected = {item.path.stem for item in waiting if "under_way" in item.fixturenames}
     with long_runs(replays="test_recordings" in selected, generated="test_differential" in selected) as begun:
         yield begun
+
+
+@pytest.fixture(scope="session")
+def under_way(begun: LongRuns) -> LongRuns:
+    """The long runs, for a test that waits for one of them: such tests come last."""
+    return begun

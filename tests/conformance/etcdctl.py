@@ -23,7 +23,7 @@ _INITIAL_CLUSTER: Final = re.compile(r'(ETCD_INITIAL_CLUSTER=")([^"]*)')
 _ORDER_BY_CHANCE: Final = re.compile(r"<client URL of \w+>(?= has no leader)")
 _ALERT: Final = re.compile("remote error: tls: [a-z ]+")
 """Go says "bad certificate" for whatever is wrong with one, OpenSSL has more of the words of RFC 8446, section 6.2."""
-_MEMBER_ID: Final = re.compile(r"\b[0-9a-f]{15,16}\b")
+_MEMBER_ID: Final = re.compile(r"\b[0-9a-f]{12,16}\b")
 
 
 @final

@@ -52,12 +52,12 @@ class Watch:
             return True
         return False
 
-    def drained(self, most: int) -> tuple[list[bytes], bool]:
-        """Up to `most` events that come without a pause, and whether the server ended the answer after them."""
+    def drained(self, most: int, silence_s: float) -> tuple[list[bytes], bool]:
+        """Up to `most` events that come without such a pause, and whether the server ended the answer after them."""
         events: list[bytes] = []
         while len(events) < most:
             try:
-                event = self._connection.receive_chunk(SILENCE_S)
+                event = self._connection.receive_chunk(silence_s)
             except NothingCameError:
                 return events, False
             except WireError:

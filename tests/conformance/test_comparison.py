@@ -1,14 +1,18 @@
 """The comparison itself: what it lets pass, what it does not, and how a failing sequence is made short."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from tests.conformance.comparison import comparable, difference
+from tests.conformance.auth_matrix.cells import Cell
+from tests.conformance.auth_matrix.run import compared
+from tests.conformance.comparison import comparable, difference, is_removal_of_a_neighbour
+from tests.conformance.differential.accounts import secured
 from tests.conformance.differential.coverage import ROWS, Coverage
 from tests.conformance.differential.generate import sequence_of
 from tests.conformance.differential.shrink import shrink
-from tests.conformance.differential.steps import Ask, Sequence
+from tests.conformance.differential.steps import Account, Ask, Sequence
 from tests.conformance.wire import Answer, Head
 
 HEADERS = (("Content-Type", "application/json"), ("X-Etcd-Index", "7"), ("X-Raft-Term", "2"), ("Content-Length", "9"))
@@ -107,3 +111,30 @@ def test_rows_are_counted_and_missing_ones_named() -> None:
     assert coverage.counts["compareAndSwap", 412, 101] == 1
     assert "A.4 101: 1" in coverage.missing()
     assert len(coverage.missing()) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("watched", "is_one"),
+    [(b"/pre", False), (b"/pre/k", False), (b"/prefixother", True), (b"/other", False), (b"/pr", False)],
+)
+def test_a_neighbour_is_told_from_an_ancestor(watched: bytes, *, is_one: bool) -> None:
+    """Of a removal only: the same node written is never taken for an ancestor."""
+    removal = b'{"action":"expire","node":{"key":"/pre","dir":true}}'
+    assert is_removal_of_a_neighbour(watched, removal) is is_one
+    assert not is_removal_of_a_neighbour(watched, removal.replace(b"expire", b"set"))
+
+
+def test_matrix_asks_for_no_event_of_a_neighbour() -> None:
+    """A history watch of `/m/ab` is given the removal of `/m/a` by etcd alone; that of `/m` must come from both."""
+    cell = Cell("GET", "/v2/keys/m/ab?wait=true&waitIndex=$history", None, None, "none")
+    removal = b'{"action":"delete","node":{"key":"/m/a","dir":true,"modifiedIndex":9,"createdIndex":8}}\n'
+    assert compared(cell, answer(removal), answer(b""), None) is None
+    assert compared(cell, answer(removal.replace(b"/m/a", b"/m")), answer(b""), None) is not None
+
+
+def test_no_role_by_chance_has_an_empty_pattern() -> None:
+    """The members refuse it, as etcd breaks off what is judged by it; the root itself is what drew it."""
+    for number in range(300):
+        sequence = secured(Random(f"9/{number}"), replace(sequence_of(Random(f"8/{number}")), on_root=True))
+        accounts = [step for step in sequence.steps if isinstance(step, Account)]
+        assert not [step for step in accounts if '""' in (step.body or "")], number

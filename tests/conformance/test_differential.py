@@ -10,6 +10,7 @@ from tests.conformance.differential.coverage import FULL_REQUESTS, Coverage
 from tests.conformance.differential.pair import pair
 from tests.conformance.long_runs import PARTS, SEED, LongRuns
 
+SOME_REQUESTS: Final = 1000
 AUTH_REQUESTS: Final = 400
 REFUSED_MIN: Final = 0.1
 REFUSED_MAX: Final = 0.8
@@ -17,6 +18,17 @@ REFUSED_MAX: Final = 0.8
 
 
 @pytest.mark.slow
+def test_some_generated_requests_get_etcds_answers() -> None:
+    """Beside three members, for every `make test`; every row is hit by those of each landing."""
+    coverage = Coverage()
+    with systems.etcd() as oracle, systems.subject(3) as subject, pair(oracle, subject) as servers:
+        finding = run_campaign(servers, SOME_REQUESTS, SEED, coverage)
+    assert finding is None, str(finding)
+    assert coverage.requests >= SOME_REQUESTS
+
+
+@pytest.mark.slow
+@pytest.mark.landing
 @pytest.mark.timeout(400)
 def test_generated_requests_get_etcds_answers(under_way: LongRuns, capsys: pytest.CaptureFixture[str]) -> None:
     """20,000 requests, to one member and to three in turn: every answer and event agrees, every row is hit."""

@@ -4,6 +4,7 @@ Each member has a network namespace, and an /etc/resolv.conf that names that ser
 """
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import pytest
 from kvraft.testing import leash
 from kvraft.testing.cluster import Cluster, Kind, Member, Program
 from tests.cluster import operating
+from tests.conformance.etcdctl import ETCDCTL_TIMEOUTS
 from tests.conformance.zone_server import ZoneServer
 from tests.jepsen_like.names import SystemFiles
 from tests.jepsen_like.network import CLIENT_PORT, CLIENTS, PEER_PORT, Network, remove_leftovers
@@ -124,8 +126,30 @@ def test_members_without_tls_find_each_other(place: Place) -> None:
         assert first.http("PUT", "/v2/keys/a", form={"value": "1"}).status == 201
         place.server.zone = {}
         second.restart()
-        assert "is ignored since a cluster has already been initialized" in second.log_text()
+        second.wait_for_text("is ignored since a cluster has already been initialized")
         assert second.http("GET", "/v2/keys/a?quorum=true").json()["node"]["value"] == "1"
+
+
+def test_proxy_finds_its_members_by_the_records(place: Place) -> None:
+    """And keeps them: started again, it asks for none."""
+    with place.cluster("kvraft") as cluster:
+        cluster.start()
+        wrapper = place.network.wrapper(SERVICE) + place.files.wrapper(SERVICE)
+        program = Program("kvraft", {"proxy": "on", "discovery-srv": DOMAIN}, wrapper=wrapper)
+        host = place.network.addresses[SERVICE]
+        proxy = Member("proxy", program, cluster.directory, CLIENT_PORT, PEER_PORT, host)
+        try:
+            for number in range(2):
+                proxy.start()
+                proxy.wait_ready()
+                assert proxy.http("PUT", f"/v2/keys/{number}", form={"value": "1"}).status == 201
+                assert cluster.members[number].http("GET", f"/v2/keys/{number}?quorum=true").status == 200
+                assert proxy.terminate() == 0
+                place.server.zone = {key: records for key, records in place.server.zone.items() if key[1] != "SRV"}
+        finally:
+            proxy.kill()
+        kept = json.loads((proxy.data_dir / "proxy" / "cluster").read_bytes())["PeerURLs"]
+        assert set(kept) == {f"http://{name}.{DOMAIN}:{PEER_PORT}" for name in NAMES}
 
 
 def _urls(known: dict[str, tuple[str, ...]]) -> set[str]:
@@ -138,8 +162,9 @@ def test_records_of_a_service_name_and_those_for_clients(place: Place) -> None:
         cluster.start()
         assert (SERVERS, "SRV") not in place.server.asked
         inside = (*place.network.wrapper("n1"), *place.files.wrapper("n1"))
+        command = (*inside, "etcdctl", *ETCDCTL_TIMEOUTS, "--discovery-srv", DOMAIN, "--insecure-discovery")
         told = subprocess.run(
-            [*inside, "etcdctl", "--discovery-srv", DOMAIN, "--insecure-discovery", "cluster-health"],
+            [*command, "cluster-health"],
             env={**os.environ, "ETCDCTL_API": "2"},
             capture_output=True,
             text=True,

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import shutil
 import signal
+import socket
 import ssl
 import urllib.request
 from collections.abc import Iterator
@@ -67,13 +68,26 @@ def test_three_members_found_a_cluster_and_a_fourth_has_no_place(asked: Kind, ki
 
         fourth.start()
         assert fourth.wait_exit() == 1
-        assert "discovery: cluster is full" in fourth.log_text()
+        fourth.wait_for_text("discovery: cluster is full")
         assert server.http("GET", f"{TOKEN}?sorted=true").json()["node"]["nodes"] == listed
         if kind == "kvraft":
             assert not fourth.data_dir.exists()
             assert fourth.log_text().count("\n") == 1
             second.restart()
-            assert f"--discovery={url} is ignored since a cluster has already been initialized" in second.log_text()
+            second.wait_for_text(f"--discovery={url} is ignored since a cluster has already been initialized")
+
+
+@pytest.mark.parametrize("kind", ["etcd", "kvraft"])
+def test_client_of_a_member_that_waits_for_others_goes_on_to_the_next(kind: Kind, tmp_path: Path) -> None:
+    """It is turned away; etcd's listens already and says nothing."""
+    with service(tmp_path, "kvraft") as (_, url), newcomers(tmp_path, kind, url) as cluster:
+        first = cluster.members[0]
+        first.start()
+        first.wait_for("a place", lambda: "waiting for" in first.log_text(), 60)
+        address = ("127.0.0.1", first.client_port)
+        expected, within_s = (TimeoutError, 0.5) if kind == "etcd" else (ConnectionResetError, 20)
+        with pytest.raises(expected), socket.create_connection(address, timeout=within_s) as client:
+            client.recv(1)
 
 
 @pytest.mark.parametrize("kind", ["etcd", "kvraft"])
@@ -95,7 +109,7 @@ def test_one_too_many_serves_as_a_proxy(kind: Kind, tmp_path: Path) -> None:
                 assert late.http("GET", "/v2/config/local/proxy").json() == {"endpoints": [member.client_url]}
                 late.terminate()
             assert (late.data_dir / "proxy" / "cluster").exists()
-            assert "falling back to proxy" in late.log_text()
+            late.wait_for_text("falling back to proxy")
         assert len(member.http("GET", "/v2/members").json()["members"]) == 1
 
 
@@ -123,7 +137,7 @@ def test_service_of_https_is_believed_by_the_system_s_authorities(kind: Kind, tm
         if kind == "kvraft":
             member.start()
             member.wait_for("a retry", lambda: "retry connecting" in member.log_text(), 20)
-            assert "certificate verify failed" in member.log_text()
+            member.wait_for_text("certificate verify failed")
             member.kill()
         member.program = Program(kind, environment={"SSL_CERT_FILE": str(authority.ca_file)})
         member.start()
@@ -143,7 +157,7 @@ def test_member_that_lost_its_disk_finds_the_others_again(tmp_path: Path) -> Non
         second.start()
         second.wait_ready()
         assert second.http("GET", "/v2/keys/a").json()["node"]["value"] == "1"
-        assert "rebuild" in second.log_text()
+        second.wait_for_text("rebuild")
 
 
 def test_member_that_waits_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
@@ -168,12 +182,14 @@ def test_member_waits_for_a_service_that_is_away(tmp_path: Path) -> None:
         [server] = away.members
         cluster = stack.enter_context(newcomers(tmp_path, "kvraft", f"{server.client_url}{TOKEN}", 1))
         [member] = cluster.members
-        member.start()
-        member.wait_for("a retry", lambda: "retry connecting to discovery service" in member.log_text(), 20)
-        assert 'reason="cluster status check" backoff=2s' in member.log_text()
-        assert not member.data_dir.exists()
         away.start()
         assert server.http("PUT", f"{TOKEN}/_config/size", form={"value": "1"}).status == 201
+        server.kill()
+        member.start()
+        member.wait_for("a retry", lambda: "retry connecting to discovery service" in member.log_text(), 20)
+        member.wait_for_text('reason="cluster status check" backoff=2s')
+        assert not member.data_dir.exists()
+        away.start()
         member.wait_ready()
 
 
@@ -202,7 +218,7 @@ def test_token_without_a_size_is_refused(size: str | None, by_etcd: str, words: 
             [member] = cluster.members
             member.start()
             assert member.wait_exit() == 1
-            assert by_etcd in member.log_text()
+            member.wait_for_text(by_etcd)
         with newcomers(tmp_path, "kvraft", url, 1) as cluster:
             assert _refused(cluster.members[0]).startswith(f"kvraft: --discovery={url}: {words}")
 
@@ -222,7 +238,7 @@ def test_second_start_without_data_and_a_page_that_is_no_service_are_refused(tmp
                 else:
                     member.start()
                     assert member.wait_exit() == 1
-                assert "has previously registered" in member.log_text()
+                member.wait_for_text("has previously registered")
                 assert server.http("DELETE", key).status == 200
         page = f"{server.client_url}/version"
         with newcomers(tmp_path / "page", "kvraft", page, 1) as cluster:

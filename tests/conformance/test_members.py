@@ -18,7 +18,7 @@ from tests.conformance.wire import Answer, Request, keys_request
 pytestmark = pytest.mark.slow
 
 JSON: Final = "application/json"
-_ID: Final = re.compile(rb"\b[0-9a-f]{14,16}\b")
+_ID: Final = re.compile(rb"\b[0-9a-f]{12,16}\b")
 _MEMBER: Final = re.compile(rb'\{"id":[^}]*\}')
 
 

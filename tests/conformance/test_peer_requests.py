@@ -77,7 +77,7 @@ def answer(port: int, request: bytes) -> tuple[bytes, list[bytes], bytes]:
         if length is None and b"Connection: close" in headers and status:
             while data := _rest(client):
                 body += data
-    own = (b"Date:", b"X-Etcd-Cluster-Id:", b"Content-Length:")
+    own = (b"Date:", b"X-Etcd-Cluster-Id:", b"Content-Length:", b"X-Kvraft-Voters:")
     body = b"members" if b'"peerURLs"' in body else body
     return status, sorted(line for line in headers if not line.startswith(own)), body
 

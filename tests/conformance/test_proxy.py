@@ -189,10 +189,13 @@ def test_directory_of_a_member_starts_a_member_whatever_proxy_says(tmp_path: Pat
     with Cluster(tmp_path, size=1) as cluster:
         member = cluster.members[0]
         member.terminate()
-        member.cluster_flags["proxy"] = "on"
+        member.cluster_flags |= {"proxy": "on", "logger": "zap"}
         member.start()
         member.wait_ready()
-        assert "started as a member, whatever --proxy says" in member.log_text()
+        member.wait_for_text("started as a member, whatever --proxy says")
+        (line,) = (each for each in member.log_text().splitlines() if "whatever --proxy says" in each)
+        assert json.loads(line)["level"] == "warn", "in the form that the flags want, like every line"
+        del member.cluster_flags["logger"]
         assert member.http("GET", "/v2/stats/self").json()["state"] == "StateLeader"
         member.terminate()
         (member.data_dir / "proxy").mkdir()

@@ -21,6 +21,7 @@ from tests.proxy.running import laid_out, running
 pytestmark = [pytest.mark.slow, pytest.mark.landing]
 
 WRITERS: Final = 4
+LAST: Final = "/w/last"
 WITHIN_S: Final = 60.0
 """Bound on whatever should take seconds at most: far beyond it, also on a busy machine."""
 WATCH_S: Final = 30.0
@@ -35,25 +36,34 @@ class Clients:
     def __init__(self, proxy: Member) -> None:
         self._proxy = proxy
         self._stop = threading.Event()
+        self._last_seen = threading.Event()
+        """The watcher has seen the write that comes after all others."""
         self.acknowledged: set[tuple[str, str]] = set()
         """Key and value; every value is written once."""
         self.seen: dict[tuple[str, str], int] = {}
         """Of each write that the watcher saw, its index."""
         self.lost_history = False
         self.failures = 0
-        self._threads = [threading.Thread(target=self._write, args=(f"/w/{number}",)) for number in range(WRITERS)]
+        self._writers = [threading.Thread(target=self._write, args=(f"/w/{number}",)) for number in range(WRITERS)]
         first = int(proxy.http("GET", "/v2/keys/").header("X-Etcd-Index") or "0")
-        self._threads.append(threading.Thread(target=self._watch, args=(first + 1,)))
+        self._watcher = threading.Thread(target=self._watch, args=(first + 1,))
 
     def __enter__(self) -> "Clients":
-        for thread in self._threads:
+        for thread in (*self._writers, self._watcher):
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the writers, and then the watcher with a last write: before it, one may be under way to either."""
         self._stop.set()
-        for thread in self._threads:
+        for thread in self._writers:
             thread.join()
+        try:
+            self._proxy.http("PUT", f"/v2/keys{LAST}", form={"value": ""})
+            self._last_seen.wait(WITHIN_S)
+        finally:
+            self._last_seen.set()
+            self._watcher.join()
 
     def has_written(self, count: int) -> Callable[[], bool]:
         """Whether so many writes are acknowledged."""
@@ -75,17 +85,20 @@ class Clients:
                 self._stop.wait(0.05)  # an endpoint that is set aside comes back by time alone
 
     def _watch(self, index: int) -> None:
-        while not self._stop.is_set() or not self.acknowledged <= self.seen.keys():
+        while not self._last_seen.is_set():
             target = f"/v2/keys/w?wait=true&recursive=true&waitIndex={index}"
             try:
                 answer = self._proxy.http("GET", target, timeout_s=WATCH_S)
                 if answer.status == 400:
                     self.lost_history = True
+                    self._last_seen.set()
                     return
                 node = answer.json()["node"] if answer.status == 200 and answer.body else None
             except BROKEN:
                 continue
-            if node is not None:
+            if node is not None and node["key"] == LAST:
+                self._last_seen.set()
+            elif node is not None:
                 self.seen[node["key"], node["value"]] = node["modifiedIndex"]
                 index = node["modifiedIndex"] + 1
 
@@ -213,10 +226,10 @@ def test_member_without_a_place_serves_as_a_proxy_and_so_do_those_that_want_to(a
             member.start()
             member.wait_ready()
             assert member.http("GET", "/v2/config/local/proxy").json() == {"endpoints": [first.client_url]}
-        assert "falling back to proxy" in late.log_text()
+        late.wait_for_text("falling back to proxy")
         assert late.http("PUT", "/v2/keys/a", form={"value": "1"}).status == 201
         server.kill()
         for member in (late, proxy):
             member.restart()
             assert member.http("GET", "/v2/keys/a").json()["node"]["value"] == "1"
-            assert "discovery changes nothing" in member.log_text()
+            member.wait_for_text("discovery changes nothing")

@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kvraft.testing.certificates import Authority, Pair
 from kvraft.testing.cluster import Cluster, Kind, Member, Program
+from tests.conformance.etcdctl import ETCDCTL_TIMEOUTS
 
 pytestmark = pytest.mark.slow
 
@@ -189,7 +190,7 @@ def test_etcdctl_and_curl_and_python_etcd_see_the_same(tmp_path: Path) -> None:
             member = members[kind]
 
             def etcdctl(*words: str) -> tuple[int, str]:
-                code, text = _run("etcdctl", "--endpoints", member.client_url, "--timeout", "10s", *words)
+                code, text = _run("etcdctl", "--endpoints", member.client_url, *ETCDCTL_TIMEOUTS, *words)
                 text = text.replace(str(member.client_port), "C").replace(str(member.peer_port), "P")
                 return code, re.sub(r"\b[0-9a-f]{12,16}\b", "ID", text)
 

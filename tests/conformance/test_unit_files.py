@@ -18,6 +18,7 @@ import pytest
 
 from kvraft.testing import leash
 from tests.conformance import unit_files
+from tests.conformance.etcdctl import ETCDCTL_TIMEOUTS
 from tests.conformance.unit_files import UNITS, Start
 
 pytestmark = [pytest.mark.slow, pytest.mark.landing]
@@ -176,7 +177,8 @@ class Host:
 
     def etcdctl(self, url: str, *words: str) -> str:
         """What etcdctl says inside; it must succeed."""
-        command = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--", "etcdctl", f"--endpoints={url}", *words]
+        inside = ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--")
+        command = [*inside, "etcdctl", f"--endpoints={url}", *ETCDCTL_TIMEOUTS, *words]
         environment = {**os.environ, "ETCDCTL_API": "2"}
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
         assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -20,7 +20,7 @@ from kvraft.keyspace.keyspace import Keyspace
 from kvraft.storage.backup_file import open_backup
 from kvraft.testing.cluster import Cluster
 from kvraft.testing.member import Member
-from tests.jepsen_like import check
+from tests.jepsen_like import check, secure
 from tests.jepsen_like.kill_rounds import Nemesis, Outcome
 
 BEFORE_KILL_S: Final = (0.3, 1.5)
@@ -92,7 +92,7 @@ def _parts(path: Path) -> bool:
 
 async def _backup(member: Member, path: Path, killed_after_s: float | None) -> str | None:
     """One call: what it said when it failed, empty if it did not; None if it was killed."""
-    command = [sys.executable, "-m", "kvraft", "backup", member.client_url, str(path)]
+    command = [sys.executable, "-m", "kvraft", "backup", member.client_url, str(path), *secure.options(member)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -109,14 +109,20 @@ async def _backup(member: Member, path: Path, killed_after_s: float | None) -> s
 
 
 def judge(taken: Taken, directory: Path) -> list[str]:
-    """What is wrong with the files: each must be whole, and what all events up to its index add up to."""
+    """What is wrong with the files: each must be whole, and what all events up to its index add up to.
+
+    Raises:
+        StorageError: one is not whole.
+    """
     problems = []
     events = events_of(directory)
-    for path in taken.files:
+    expected: dict[str, tuple[str, int, int]] = {}
+    replayed = 0
+    for path in sorted(taken.files, key=index_of):
         keyspace = keyspace_of(path)
-        verdict = check.Verdict()
-        upto = {index: event for index, event in events.items() if index <= keyspace.etcd_index}
-        expected = check.replay(upto, verdict)
+        new = {index: event for index, event in events.items() if replayed < index <= keyspace.etcd_index}
+        check.replay(new, check.Verdict(), expected)
+        replayed = keyspace.etcd_index
         held = {
             node.path.decode(): (json.loads(node.value_json or b'""'), node.modified_index, node.created_index)
             for node in keyspace.nodes()
@@ -130,6 +136,12 @@ def judge(taken: Taken, directory: Path) -> list[str]:
                 f"and the events say {expected.get(key)}"
             )
     return problems
+
+
+def index_of(path: Path) -> int:
+    """The etcd_index of a backup, as its head says."""
+    with open_backup(path) as (decoder, _records):
+        return state.meta_of(str(path), decoder.header).etcd_index
 
 
 def keyspace_of(path: Path) -> Keyspace:
@@ -151,7 +163,11 @@ def events_of(directory: Path) -> dict[int, dict[str, Any]]:
 
 def restored(backup: Path, cluster: Cluster) -> None:
     """Give the members of a cluster that was never started the directories of a backup."""
-    planned = plan(backup, Wanted(tuple((member.name, (member.peer_url,)) for member in cluster.members)))
+    urls = {
+        member.name: member.cluster_flags.get("initial-advertise-peer-urls", member.peer_url)
+        for member in cluster.members
+    }
+    planned = plan(backup, Wanted(tuple((name, (url,)) for name, url in urls.items())))
     for member in cluster.members:
         restore(backup, planned, member.name, member.data_dir)
 
@@ -161,7 +177,7 @@ def hand_over(before: Path, after: Path, etcd_index: int) -> None:
 
     Writes that were acknowledged later are not: they are lost with the old cluster, and nobody may see them.
     """
-    after.mkdir()
+    after.mkdir(exist_ok=True)
     for path in before.glob("history-*.jsonl"):
         records = [json.loads(line) for line in path.read_text().splitlines()]
         kept = [record for record in records if record.get("index", 0) <= etcd_index]

@@ -151,9 +151,14 @@ def check_real_time_order(operations: list[dict[str, Any]], verdict: Verdict) ->
         )
 
 
-def replay(events: dict[int, dict[str, Any]], verdict: Verdict) -> dict[str, tuple[str, int, int]]:
-    """What the events add up to, by key; what an event says to have replaced is what the events before it left."""
-    held: dict[str, tuple[str, int, int]] = {}
+def replay(
+    events: dict[int, dict[str, Any]], verdict: Verdict, held: dict[str, tuple[str, int, int]] | None = None
+) -> dict[str, tuple[str, int, int]]:
+    """What the events add up to, by key; what an event says to have replaced is what the events before it left.
+
+    `held` is what those add up to that were replayed already; it becomes the result.
+    """
+    held = {} if held is None else held
     for index in sorted(events):
         event = events[index]
         node, before = event["node"], event.get("prevNode")

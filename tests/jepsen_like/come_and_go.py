@@ -42,6 +42,7 @@ class Outcome:
     changes: int = 0
     leaders_removed: int = 0
     kills: int = 0
+    watch_problems: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def longest_gap_s(self) -> float:
@@ -74,9 +75,9 @@ class Changes:
         _, second, third, fourth, *_ = self._roster.places
         await self.grow(second)
         await self.grow(third, kill=third)
-        await self.replace(await self.leader(), fourth, kill=fourth)
+        await self.replace(None, fourth, kill=fourth)
         await self.replace_wiped(self._roster.joined[0])
-        await self.shrink(await self.leader())
+        await self.shrink(None)
 
     async def full(self) -> None:
         """Grow 1 to 3 to 5, replace every member once, move one, shrink to 3."""
@@ -88,15 +89,15 @@ class Changes:
         await self.grow(next(places), kill=await self.leader())
         first_five = [*self._roster.joined]
         await self.replace_wiped(second)
-        await self.replace(await self.leader(), next(places), kill_other=True)
+        await self.replace(None, next(places), kill_other=True)
         for old in first_five:
             if old is second or old not in self._roster.joined:
                 continue
             newcomer = next(places)
             await self.replace(old, newcomer, kill=self._random.choice((newcomer, old)))
         await self.move(self._roster.joined[0])
-        await self.shrink(await self.leader(), kill_other=True)
-        await self.shrink(await self.leader(), kill_other=True)
+        await self.shrink(None, kill_other=True)
+        await self.shrink(None, kill_other=True)
 
     # -- the changes -----------------------------------------------------------------------------------------------
 
@@ -106,8 +107,10 @@ class Changes:
             await asyncio.to_thread(self._roster.add, member)
         await self._settled(member)
 
-    async def replace(self, old: Member, new: Member, *, kill: Member | None = None, kill_other: bool = False) -> None:
-        """Add the new one, then remove the old one; somebody may be killed in the middle of either."""
+    async def replace(
+        self, old: Member | None, new: Member, *, kill: Member | None = None, kill_other: bool = False
+    ) -> None:
+        """Add the new one, then remove the old one, None for who leads then; a kill may come in the midst of it."""
         async with self._change(kill):
             await asyncio.to_thread(self._roster.add, new)
         await self._settled(new)
@@ -129,12 +132,13 @@ class Changes:
         with network.rules([network.refuse(member.name, network.address(member.name, 0), PEER_PORT)]):
             await self._settled(member)
 
-    async def shrink(self, member: Member, *, kill_other: bool = False) -> None:
-        """One less; the leader, or another if it is the leader that goes, may be killed in the middle."""
+    async def shrink(self, member: Member | None, *, kill_other: bool = False) -> None:
+        """One less, None for the leader; the leader, or another if it goes itself, may be killed in the middle."""
         await self._remove(member, kill_other=kill_other)
 
-    async def _remove(self, member: Member, *, kill_other: bool) -> None:
+    async def _remove(self, member: Member | None, *, kill_other: bool) -> None:
         leader = await self.leader()
+        member = member or leader
         self._outcome.leaders_removed += member is leader
         staying = [other for other in self._roster.joined if other is not member]
         victim = leader if member is not leader else self._random.choice(staying)
@@ -200,6 +204,7 @@ async def run(roster: Roster, network: Network, directory: Path, script: Script,
     for task in watching:
         task.cancel()
     await asyncio.gather(*watching, return_exceptions=True)
+    outcome.watch_problems += [problem for watch_log in watch_logs for problem in watch_log.problems]
     return outcome
 
 
@@ -245,11 +250,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     outcome, verdict = run_and_check(given.directory, Changes.full, given.seed, FULL_PLACES)
-    for problem in verdict.problems[: check.PROBLEMS_SHOWN]:
+    problems = [*verdict.problems, *outcome.watch_problems]
+    for problem in problems[: check.PROBLEMS_SHOWN]:
         print(f"PROBLEM {problem}")
     print(tried.line({"changes": outcome.changes, "acknowledged writes": verdict.counts["writes ok"]}))
-    print(f"seed {given.seed}: {len(verdict.problems)} problems; all records are in {given.directory}")
-    return 1 if verdict.problems else 0
+    print(f"seed {given.seed}: {len(problems)} problems; all records are in {given.directory}")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

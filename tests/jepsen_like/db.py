@@ -7,7 +7,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, final
 
@@ -44,6 +44,8 @@ class Database:
     """How clients get in."""
     killed: set[str] = dataclasses.field(default_factory=set)
     """Members that a fault has ended and not started again."""
+    filled: set[str] = dataclasses.field(default_factory=set)
+    """Members whose disk was full since they were started: they may stop, cleanly, once they notice."""
     problems: list[str] = dataclasses.field(default_factory=list)
     """What members did that no fault made them do."""
 
@@ -76,13 +78,19 @@ class Database:
         """Start again, without waiting until it serves."""
         if not member.is_running:
             self.killed.discard(member.name)
+            self.filled.discard(member.name)
             member.start()
 
     def note_exit(self, member: Member) -> None:
-        """A member that ended though nothing killed it is a finding."""
-        if not member.is_running and member.name not in self.killed:
-            self.problems.append(f"{member.name} ended by itself with {member.exit_code}\n{member.log_tail()[-2000:]}")
-            self.killed.add(member.name)
+        """A member that ended though nothing killed it is a finding, unless its disk was full and it did so cleanly."""
+        if member.is_running or member.name in self.killed:
+            return
+        code, tail = member.exit_code, member.log_tail()
+        if member.name not in self.filled:
+            self.problems.append(f"{member.name} ended by itself with {code}\n{tail[-2000:]}")
+        elif code is None or code < 0 or "Traceback" in tail:
+            self.problems.append(f"{member.name} did not stop cleanly on a full disk: {code}\n{tail[-2000:]}")
+        self.killed.add(member.name)
 
     def set_clock(self, member: Member, offset_s: int) -> None:
         """Move a member's wall clock; its monotonic clock goes on."""
@@ -115,6 +123,7 @@ class Database:
         """Fill a member's file system to the last block, and free it again."""
         assert self.small_disks, "members were started on the common disk"
         filler = _mount_point(member) / "filler"
+        self.filled.add(member.name)
         try:
             with filler.open("wb", buffering=0) as file:
                 chunk = 1 << 20
@@ -138,7 +147,15 @@ class Database:
             self.start(member)
         deadline = time.monotonic() + within_s
         for member in self.members:
-            await asyncio.to_thread(member.wait_ready, max(1.0, deadline - time.monotonic()))
+            while True:
+                try:
+                    await asyncio.to_thread(member.wait_ready, max(1.0, deadline - time.monotonic()))
+                    break
+                except ClusterError:
+                    if member.is_running or member.name not in self.filled:
+                        raise
+                    self.note_exit(member)  # its disk has room again, and it was stopping still
+                    self.start(member)
 
 
 @contextlib.contextmanager
@@ -152,8 +169,11 @@ def started(
     named: bool = False,
     secure: bool = False,
     flags: dict[str, str] | None = None,
+    before_start: Callable[[Cluster], None] = lambda _cluster: None,
 ) -> Iterator[Database]:
     """A started cluster in namespaces of its own; the caller is moved in among its clients.
+
+    `before_start` may put something into the directories of its members.
 
     Raises:
         NetworkError: no namespaces can be made here.
@@ -175,6 +195,7 @@ def started(
             if small_disks:
                 stack.enter_context(small_disk(member))
         stack.callback(cluster.stop)  # before the disks go
+        before_start(cluster)
         cluster.start()
         if secure:
             database.way = closed(cluster)

@@ -245,11 +245,7 @@ async def disk(database: Database, chance: random.Random) -> AsyncIterator[str]:
     victim = chance.choice((leader, chance.choice(database.members)))
     with database.full_disk(victim):
         yield f"disk of {_names([victim], leader)} is full"
-        if not victim.is_running:
-            code = victim.exit_code
-            if code is None or code < 0 or "Traceback" in victim.log_tail():
-                database.problems.append(f"{victim.name} did not stop cleanly on a full disk: {code}")
-            database.killed.add(victim.name)
+        database.note_exit(victim)
     database.start(victim)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, final
 
 from kvraft.testing.cluster import ClusterError, Kind
-from tests.jepsen_like import db, nemesis, report
+from tests.jepsen_like import backups, db, nemesis, report
 from tests.jepsen_like.check import Verdict
 from tests.jepsen_like.db import Database
 from tests.jepsen_like.nemesis import Planned
@@ -19,6 +19,8 @@ HEALED_WITHIN_S: Final = 60.0
 AFTERWARDS_S: Final = 1.0
 """The workload goes on for so long on the healed cluster."""
 FINISHED_WITHIN_S: Final = 180.0
+CLIENTS_MAX: Final = 1000
+"""Those of a cluster that goes on with a backup are numbered from here."""
 
 
 @final
@@ -49,9 +51,25 @@ class Settings:
         )
 
 
-def run(settings: Settings, directory: Path, planned: list[Planned] | None = None) -> Verdict:
+@final
+@dataclasses.dataclass(slots=True, frozen=True)
+class GoesOn:
+    """A cluster that begins with a backup of another one, and with its story up to there."""
+
+    backup: Path
+    before: Path
+    """The directory of the run in which it was taken."""
+
+
+def run(
+    settings: Settings, directory: Path, planned: list[Planned] | None = None, *, goes_on: GoesOn | None = None
+) -> Verdict:
     """Run, judge, and write the page of results. `planned` is a schedule instead of the seed's own."""
     directory.mkdir(parents=True, exist_ok=True)
+    backup_index = 0
+    if goes_on is not None:
+        backup_index = backups.index_of(goes_on.backup)
+        backups.hand_over(goes_on.before, directory, backup_index)
     kinds = kinds_for(settings)
     if planned is None:
         planned = nemesis.schedule(kinds, settings.seconds, settings.seed)
@@ -67,9 +85,10 @@ def run(settings: Settings, directory: Path, planned: list[Planned] | None = Non
         small_disks=bool(used & nemesis.NEEDS_SMALL_DISKS),
         named=bool(used & nemesis.NEEDS_NAMES),
         secure=settings.secure,
+        before_start=lambda cluster: None if goes_on is None else backups.restored(goes_on.backup, cluster),
     ) as database:
         try:
-            asyncio.run(_run(settings, database, planned))
+            asyncio.run(_run(settings, database, planned, backup_index))
         except* (ClusterError, TimeoutError, AssertionError) as errors:
             problems = [f"the run did not end as it should: {error!r}" for error in flat(errors)]
         problems += database.problems
@@ -88,9 +107,10 @@ def kinds_for(settings: Settings) -> list[str]:
     return kinds
 
 
-async def _run(settings: Settings, database: Database, planned: list[Planned]) -> None:
+async def _run(settings: Settings, database: Database, planned: list[Planned], backup_index: int) -> None:
+    """Those who go on with a backup are judged by all events behind it."""
     stop = asyncio.Event()
-    first_index = database.members[0].http("GET", "/v2/keys/").etcd_index + 1
+    first_index = (backup_index or database.members[0].http("GET", "/v2/keys/").etcd_index) + 1
     arena = Arena(
         database,
         database.directory,
@@ -99,6 +119,7 @@ async def _run(settings: Settings, database: Database, planned: list[Planned]) -
         stop,
         rate_hz=settings.rate_hz,
         first_index=first_index,
+        first_client=CLIENTS_MAX if backup_index else 0,
     )
     workload = WORKLOADS[settings.workload]
     working = asyncio.create_task(workload.run(arena))

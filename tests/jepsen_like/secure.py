@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, final
 
 from kvraft.testing.certificates import Authority
-from kvraft.testing.cluster import Cluster, ClusterError, Kind, Program
+from kvraft.testing.cluster import Cluster, ClusterError, Kind, Member, Program
 from tests.jepsen_like.names import name_of
 from tests.jepsen_like.network import Network
 
@@ -55,6 +55,14 @@ def secured(kind: Kind, flags: dict[str, str], directory: Path, network: Network
     }
     context = ssl.create_default_context(cafile=authority.ca_file)
     return Program(kind, flags | files, client_tls=context, client_headers=(_login("root"),), peer_scheme="https")
+
+
+def options(member: Member) -> list[str]:
+    """With which kvraft's subcommands get in; none where everybody does."""
+    program = member.program
+    if program.client_tls is None:
+        return []
+    return ["--cacert", program.flags["peer-trusted-ca-file"], "--user", f"root:{_PASSWORD}"]
 
 
 def closed(cluster: Cluster) -> Way:

@@ -1,6 +1,7 @@
 """Backups while members are killed: each is whole and true, and a cluster that goes on from one passes the judge."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from kvraft.storage.errors import StorageError
 from kvraft.testing.cluster import Cluster
 from tests.backup.support import backup_of, old_keyspace
 from tests.jepsen_like import backups, check, kill_rounds
-from tests.jepsen_like.run import Settings, run
+from tests.jepsen_like.run import GoesOn, Settings, run
 
 SEED = 20_261_129
 
@@ -35,8 +36,11 @@ def test_many_backups_under_many_kills(tmp_path: Path, torture_seed: int, scaled
 @pytest.mark.landing
 @pytest.mark.timeout(600)
 def test_backups_under_mixed_faults_are_whole_or_refused(tmp_path: Path) -> None:
-    """Members are killed and cut, disks fill up, clocks jump: no file is half, and each is true at its index."""
-    _mixed(tmp_path, seconds=20, seed=SEED)
+    """Members are killed and cut, disks fill up, clocks jump: no file is half, and each is true at its index.
+
+    A cluster that goes on from one of them has the same faults, and its story from there on passes the same judge.
+    """
+    _mixed(tmp_path, seconds=20, seconds_after=10, seed=SEED)
 
 
 @pytest.mark.slow
@@ -44,15 +48,24 @@ def test_backups_under_mixed_faults_are_whole_or_refused(tmp_path: Path) -> None
 @pytest.mark.timeout(3600)
 def test_many_backups_under_mixed_faults(tmp_path: Path, torture_seed: int, scaled: Callable[[int, str], int]) -> None:
     """The same for longer."""
-    _mixed(tmp_path, seconds=scaled(180, "seconds of mixed faults under backups"), seed=torture_seed)
+    seconds = scaled(180, "seconds of mixed faults under backups")
+    seconds_after = scaled(60, "seconds of mixed faults on a restored cluster")
+    _mixed(tmp_path, seconds=seconds, seconds_after=seconds_after, seed=torture_seed)
 
 
-def _mixed(directory: Path, *, seconds: float, seed: int) -> None:
+def _mixed(directory: Path, *, seconds: float, seconds_after: float, seed: int) -> None:
     settings = Settings(workload="backup", nemesis="mixed", seconds=seconds, seed=seed)
-    verdict = run(settings, directory / "run")
+    verdict = run(settings, directory / "before")
     print(dict(verdict.counts))
     assert verdict.problems == [], settings.words()
-    assert verdict.counts["backups"] > 0, settings.words()
+    files = sorted((directory / "before" / "backups").glob("*.backup"))
+    assert files, settings.words()
+
+    goes_on = GoesOn(random.Random(f"{seed}/restored").choice(files), directory / "before")
+    settings = Settings(workload="watch", nemesis="mixed", seconds=seconds_after, seed=seed + 1)
+    verdict = run(settings, directory / "after", goes_on=goes_on)
+    print(dict(verdict.counts))
+    assert verdict.problems == [], f"{settings.words()}, begun with {goes_on.backup.name}"
 
 
 def _story(directory: Path, *, kills: int, seed: int) -> None:
@@ -68,7 +81,7 @@ def _story(directory: Path, *, kills: int, seed: int) -> None:
     assert backups.judge(taken, before) == [], f"seed {seed}"
 
     last = taken.files[-1]
-    etcd_index = backups.keyspace_of(last).etcd_index
+    etcd_index = backups.index_of(last)
     backups.hand_over(before, after, etcd_index)
     new = Cluster(after / "cluster")
     backups.restored(last, new)

@@ -15,7 +15,7 @@ SEED = 20_261_129
 @pytest.mark.parametrize(
     ("script", "places", "kills"),
     [
-        pytest.param(Changes.short, 4, 3, id="short"),
+        pytest.param(Changes.short, 4, 3, id="short", marks=pytest.mark.landing),
         pytest.param(Changes.full, FULL_PLACES, 10, id="full", marks=pytest.mark.torture),
     ],
 )
@@ -25,6 +25,7 @@ def test_members_come_and_go_under_load_and_nothing_is_lost(
     """Grown, replaced, wiped, moved, shrunk, leaders removed, kill -9 in the middle: no acknowledged write is lost."""
     outcome, verdict = come_and_go.run_and_check(tmp_path, script, SEED, places)
     assert verdict.problems == [], f"seed {SEED}"
+    assert outcome.watch_problems == [], f"seed {SEED}"
     assert outcome.kills >= kills, "a kill came too late for its change"
     assert outcome.leaders_removed >= 2
     assert outcome.longest_gap_s < 2 * ELECTION_TIMEOUT_S

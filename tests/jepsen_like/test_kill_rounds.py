@@ -14,7 +14,14 @@ FORGETFUL = (sys.executable, "-m", "tests.jepsen_like.forgetful_member")
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("kills", "writes"), [(8, 12_000), pytest.param(30, 50_000, marks=pytest.mark.torture)])
+@pytest.mark.parametrize(
+    ("kills", "writes"),
+    [
+        (4, 6_000),
+        pytest.param(8, 12_000, marks=pytest.mark.landing),
+        pytest.param(30, 50_000, marks=pytest.mark.torture),
+    ],
+)
 def test_no_acknowledged_write_is_lost_in_many_kills(tmp_path: Path, kills: int, writes: int) -> None:
     """Kill -9, every second time of the leader, under 64 clients: every acknowledged write is on every member."""
     nemesis = kill_rounds.kill_one_by_one(kills, SEED)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.jepsen_like.secure import ANYBODY, Way
 
 RECONNECT_PAUSE_S: Final = 0.05
 READ_BYTES: Final = 1 << 16
+_MODIFIED: Final = re.compile(rb'"modifiedIndex":([0-9]+)')
 
 
 @final
@@ -27,6 +29,8 @@ class WatchLog:
         self.next_index = first_index
         """The `waitIndex` of the next connection."""
         self.connections = 0
+        self.problems: list[str] = []
+        """What is wrong whatever the events say: refused, or not in the order of their indices."""
 
     async def run(self) -> None:
         """Record until cancelled."""
@@ -46,6 +50,7 @@ class WatchLog:
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200 "):
                 write(json.dumps({"refused": head.decode()}).encode() + b"\n")
+                self.problems.append(f"refused: {head.decode(errors='replace').splitlines()[0]}")
                 raise ConnectionResetError
             self.connections += 1
             rest = b""
@@ -57,11 +62,15 @@ class WatchLog:
     def _keep_events(self, data: bytes, write: Callable[[bytes], int]) -> bytes:
         """Write the whole event lines of a chunked body, between which chunk sizes stand; return the cut one."""
         whole, newline, rest = data.rpartition(b"\n")
-        last = b""
         for line in whole.split(b"\n"):
             if line.startswith(b"{"):
-                last = line
                 write(line + b"\n")
-        if last:
-            self.next_index = json.loads(last)["node"]["modifiedIndex"] + 1
+                found = _MODIFIED.search(line)  # of the node: what was before it comes behind it
+                if found is None:
+                    self.problems.append(f"an event without an index: {line!r}")
+                    continue
+                index = int(found[1])
+                if index < self.next_index:
+                    self.problems.append(f"event {index} came where {self.next_index} or a later one was to come")
+                self.next_index = index + 1
         return rest if newline else data

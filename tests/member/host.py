@@ -193,6 +193,8 @@ class Host:
         self.url = f"http://127.0.0.1:{member_id}"
         """Where it listens from its next start on."""
         self.joins = joins
+        self.known: Sequence[Founder] = ()
+        """The members of the day, as its identity keeps them for the next start."""
         self.was_removed = 0
         """How many of its processes have ended because they were told so."""
         self.disk = self.empty_disk()
@@ -221,9 +223,17 @@ class Host:
 
     def forget(self, told: Sequence[Founder]) -> None:
         """The disk is lost; whoever starts on the empty one knows it (`--rebuild`), and was told who the others are."""
-        self.founders, self.joins = told, True
+        self.founders, self.joins, self.known = told, True, ()
         self.disk = MemoryDisk.empty(Configuration.of(it.member_id for it in told))
         self.disk.hard_state = HardState(0, 0, 0, Rebuilding(asking=True))
+
+    def keep_members(self, members: Sequence[Founder]) -> None:
+        """Satisfies `IdentityStore`; on disk at once."""
+        self.known = tuple(members)
+
+    def forget_replaced(self) -> None:
+        """Satisfies `IdentityStore`: nobody came in the place of another."""
+        raise AssertionError
 
     def start(self) -> Run:
         """Start a process on what the disk holds."""
@@ -254,7 +264,7 @@ class Host:
             storage.log,
             int(loop.time() * 1000),
         )
-        founders, told = ((), self.founders) if self.joins else (self.founders, ())
+        founders, told = ((), self.known or self.founders) if self.joins else (self.founders, self.known)
         cluster = cluster_of(self.member_id, keyspace, founders, told)
         memory = PeerMemory(cluster, raft, storage.log, created_now=storage.fresh)
         transport = LinkTransport(self._network, memory, self.member_id, storage.state.spool, self.url)
@@ -271,6 +281,7 @@ class Host:
             load_keyspace=load_keyspace,
             free_bytes=lambda: 1 << 40,
             boot_nonce=self._boots,
+            identity=self,
         )
         storage.start(
             cast("asyncio.AbstractEventLoop", disk_loop),

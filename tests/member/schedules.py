@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
@@ -387,7 +387,7 @@ def quiet_logs() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def run_seeds(seeds: range, directory: pathlib.Path, kind: type[Schedule] = Schedule) -> Counter[str]:
+def run_seeds(seeds: Iterable[int], directory: pathlib.Path, kind: type[Schedule] = Schedule) -> Counter[str]:
     """Several schedules.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -157,7 +158,8 @@ def test_members_of_the_day_are_kept_for_a_start_that_knows_nothing_else() -> No
     """Once this one belongs to them, and whenever they change; not without their URLs, which an old log lacks."""
     cluster, keyspace = _cluster()
     identity = _Identity()
-    known = KnownMembers(cluster, identity)
+    watch = SimpleNamespace(leaving=())
+    known = KnownMembers(cluster, cast("Any", watch), identity)
     known.look()
     _grow(keyspace)
     known.look()
@@ -172,6 +174,23 @@ def test_members_of_the_day_are_kept_for_a_start_that_knows_nothing_else() -> No
     keyspace.apply(PublishMemberAlone(9, "old", ()), 4)
     known.look()
     assert len(identity.kept) == 2
+
+
+def test_members_that_leave_are_kept_as_long_as_they_may_have_to_vote() -> None:
+    """The state says no more where they are, and whoever has moved meanwhile has to find them."""
+    cluster, keyspace = _cluster()
+    identity, watch = _Identity(), SimpleNamespace(leaving=())
+    known = KnownMembers(cluster, cast("Any", watch), identity)
+    _grow(keyspace)
+    keyspace.apply(AddMember(4, ("http://d:2380",)), 2)
+    known.look()
+    keyspace.apply(RemoveMember(2), 3)
+    watch.leaving = (Founder(2, "", ("http://b:2380",)),)
+    known.look()
+    assert [each.member_id for each in identity.kept[-1]] == [1, 4, 2]
+    watch.leaving = ()
+    known.look()
+    assert [each.member_id for each in identity.kept[-1]] == [1, 4]
 
 
 def test_member_that_replaces_nobody_removes_nobody() -> None:

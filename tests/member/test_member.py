@@ -22,7 +22,14 @@ from kvraft.peer_frames import ForwardedCommand, ForwardRefused
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import ProposalRefusalReason
 from kvraft.raft.entries import ZERO_HASH, Entry, EntryKind, make_entry
-from kvraft.raft.messages import AppendEntries, ReadIndexReply, ReadIndexRequest
+from kvraft.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    HeartbeatReply,
+    ReadIndexReply,
+    ReadIndexRequest,
+    RebuildRequest,
+)
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
 from tests.member import virtual_time
@@ -180,6 +187,21 @@ def test_command_dropped_from_the_send_queue_is_sent_again_within_moments(tmp_pa
         assert second not in [frame for _, frame in follower.forwarded()]
         await follower.lead(3, 2, second.payload)
         assert follower.children() == len(follower.outcomes) == 1
+
+    tell(tmp_path, story)
+
+
+def test_peer_that_asks_what_it_lost_is_counted_on_again_once_it_answers(tmp_path: pathlib.Path) -> None:
+    """Each question says anew that it has forgotten; a heartbeat's answer, or one to entries, that it takes part."""
+
+    async def story(follower: Follower) -> None:
+        answers = HeartbeatReply(1, 0, 0), AppendEntriesReply(1, False, 0, 0, 0)
+        for answer in answers:
+            follower.member.peers.on_frames(3, [RebuildRequest(0, 7)])
+            assert follower.member.memory.has_forgotten(3)
+            assert not follower.member.memory.has_forgotten(2)
+            follower.member.peers.on_frames(3, [answer])
+            assert not follower.member.memory.has_forgotten(3)
 
     tell(tmp_path, story)
 

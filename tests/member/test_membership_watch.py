@@ -7,6 +7,7 @@ from typing import cast, final
 
 import pytest
 
+from kvraft.founding import Founder
 from kvraft.keyspace.commands import AddMember, Command, MoveMember, PublishMember, RemoveMember
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
@@ -63,6 +64,43 @@ def test_peers_are_the_others_where_they_are_wanted() -> None:
     watched.apply(MoveMember(2, ("http://two:2380",)))
     assert watched.watch.look()
     assert watched.transport.peers == {2: ("http://two:2380",), 3: URLS[3], 9: ("http://nine:2380",)}
+
+
+def test_a_removed_member_is_found_after_a_restart_until_its_removal_is_committed() -> None:
+    """A founder and one that came later, neither of whom the state knows any more; who is known by it is not kept."""
+    keyspace, raft, transport = Keyspace(), ScriptedRaft(), RecordingTransport()
+    for command in (REGISTRATION, AddMember(9, ("http://nine:2380",)), RemoveMember(9), RemoveMember(3)):
+        keyspace.apply(command, 0)
+    raft.configuration = raft.committed_configuration = Configuration.of((1, 2, 3, 9))
+    told = [Founder(2, "m2", ("http://old:2380",)), Founder(9, "", ("http://nine:2380",))]
+    cluster = cluster_of(1, keyspace, told=told)
+    watch = MembershipWatch(cluster, raft.core, cast("Applier", _Applied(raft.configuration)), transport)
+    watch.follow()
+    assert transport.peers == {2: URLS[2], 3: URLS[3], 9: ("http://nine:2380",)}
+    assert {each.member_id: each.peer_urls for each in watch.leaving} == {3: URLS[3], 9: ("http://nine:2380",)}
+    raft.configuration = raft.committed_configuration = raft.configuration.followed_by((1, 2, 3), ())
+    watch.follow()
+    assert [each.member_id for each in watch.leaving] == [3]
+
+
+def test_a_removed_member_is_looked_for_wherever_it_may_be_and_not_where_another_is() -> None:
+    """The state that was loaded is from before it moved, and its first URL belongs to one that came since."""
+    keyspace, raft, transport = Keyspace(), ScriptedRaft(), RecordingTransport()
+    keyspace.apply(REGISTRATION, 0)
+    raft.configuration = raft.committed_configuration = Configuration.of((1, 2, 3))
+    cluster = cluster_of(1, keyspace, told=[Founder(3, "m3", ("http://new:2380",))])
+    watch = MembershipWatch(cluster, raft.core, cast("Applier", _Applied(raft.configuration)), transport)
+    watch.follow()
+    keyspace.apply(RemoveMember(3), 0)
+    watch.follow()
+    assert transport.peers[3] == (*URLS[3], "http://new:2380")
+    keyspace.apply(AddMember(9, URLS[3]), 0)
+    watch.follow()
+    assert transport.peers == {2: URLS[2], 3: ("http://new:2380",), 9: URLS[3]}
+    keyspace.apply(MoveMember(1, ("http://new:2380",)), 0)
+    watch.follow()
+    assert transport.peers == {2: URLS[2], 3: (), 9: URLS[3]}
+    assert not watch.leaving
 
 
 def test_a_removed_member_is_a_peer_until_its_removal_is_committed() -> None:

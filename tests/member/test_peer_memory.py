@@ -115,6 +115,26 @@ def test_member_that_knows_what_it_lost_is_remembered(tmp_path: pathlib.Path) ->
     virtual_time.run(story())
 
 
+def test_member_that_asks_what_it_lost_is_no_help_until_it_answers_a_leader(tmp_path: pathlib.Path) -> None:
+    """Its connections stand meanwhile. A greeting without a loss ends it as well: its old disk was put back."""
+
+    async def story() -> None:
+        made = Memory(tmp_path / "a")
+        lost = dataclasses.replace(hello(0, term=0), rebuilding=True)
+        assert not made.memory.has_forgotten(2)
+        judged(made.memory, lost)
+        assert made.memory.has_forgotten(2)
+        made.memory.took_part(2)
+        assert not made.memory.has_forgotten(2)
+        judged(made.memory, lost)
+        judged(made.memory, hello(9, term=1))
+        assert not made.memory.has_forgotten(2)
+        made.memory.asks(2)
+        assert made.memory.has_forgotten(2)
+
+    virtual_time.run(story())
+
+
 def test_member_that_knows_what_it_lost_is_not_judged_by_memory(tmp_path: pathlib.Path) -> None:
     """It promises nothing that it does not hold; its own greeting says so, and never that it is new."""
 

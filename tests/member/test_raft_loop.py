@@ -9,10 +9,11 @@ from kvraft.member.failure import Failure
 from kvraft.member.interfaces import LogStore
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.stats import ServerStats
+from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Effects, HardState, Outgoing, Persist, Role
 from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import PeerUnreachable
-from kvraft.raft.messages import Heartbeat
+from kvraft.raft.messages import Heartbeat, InstallSnapshot
 from tests.member import virtual_time
 from tests.member.fakes import ManualLog, RecordingTransport, ScriptedRaft, log_of
 
@@ -141,6 +142,28 @@ def test_a_durable_batch_makes_a_step_only_if_something_is_committed_by_it() -> 
 
     assert virtual_time.run(story(commits=False)) == 0
     assert virtual_time.run(story(commits=True)) == 1
+
+
+@pytest.mark.parametrize("comes", ["in the same step", "in the next one"])
+def test_no_batch_is_committed_behind_the_snapshot_that_replaces_its_log(comes: str) -> None:
+    """A follower's small batch waits for the loop, while the snapshot empties the log from another thread."""
+
+    async def story() -> None:
+        desk = Desk()
+        small = Effects(batch(1, ENTRIES[:1]), message(7))
+        install = small if comes == "in the same step" else Effects()
+        install.install = InstallSnapshot(1, 100, 1, b"", Configuration.of([1]), "s", 0)
+
+        def empty_the_log(effects: Effects, _now_ms: int) -> None:
+            if effects.install is not None:
+                desk.journal.append("empty")
+
+        desk.loop.after_step = empty_the_log
+        desk.step(*([install] if install is small else [small, install]))
+        await virtual_time.turns()
+        assert desk.journal == ["queue 1", "empty"]
+
+    virtual_time.run(story())
 
 
 def test_what_is_applied_makes_a_step_only_if_more_is_held_back() -> None:

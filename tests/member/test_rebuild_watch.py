@@ -38,7 +38,7 @@ def test_clients_wait_and_the_operator_hears_who_is_missing(caplog: pytest.LogCa
     virtual_time.run(story())
     told = [record.getMessage() for record in caplog.records]
     assert [line.partition(" member=")[0] for line in told] == [
-        *["rebuilding: every other member must answer once"] * 3,
+        *["rebuilding: every other member must answer once, or be removed"] * 3,
         "rebuilding: too many members have lost their data: stop one and give it back what it had",
         "rebuilding: getting the log",
         "everything is back from the other members",

@@ -1,9 +1,17 @@
 """Which change of the configuration comes next, and when a learner has caught up."""
 
+from types import SimpleNamespace
+from typing import Any, cast, final
+
 import pytest
 
-from kvraft.member.reconfiguration import HandOver, Membership, Rounds, next_move
+from kvraft.keyspace.commands import PublishMember
+from kvraft.member.raft_loop import RaftLoop
+from kvraft.member.reconfiguration import HandOver, Membership, Reconfiguration, Rounds, next_move
 from kvraft.raft.configuration import Configuration
+from kvraft.raft.effects import Role
+from kvraft.raft.progress import Progress
+from tests.member.fakes import ScriptedRaft
 
 OWN = 1
 
@@ -133,3 +141,50 @@ def test_a_learner_that_has_gone_begins_anew() -> None:
     assert rounds.is_close(2, 10, 10, 0)
     rounds.keep({3})
     assert not rounds.is_close(2, 10, 20, 1)
+
+
+@final
+class _Stage:
+    """What a leader sees of its cluster; also the loop that it is given."""
+
+    def __init__(self) -> None:
+        self.raft = cast("Any", ScriptedRaft(Role.LEADER))
+        self.raft.configuration = Configuration.of((1, 2, 3), (4,))
+        self.raft.may_reconfigure = True
+        self.raft.progress = {server: Progress(0, 0) for server in (2, 3)}
+        self.own = PublishMember(1, "n1", ())
+        self.reached = {2, 3}
+        self.put: list[object] = []
+        stage = cast("Any", self)
+        loop = SimpleNamespace(raft=self.raft, put=self.put.append)
+        self.reconfiguration = Reconfiguration(stage, cast("RaftLoop", loop), self.reached.__contains__, 1000)
+
+    def is_due_after_a_look(self) -> bool:
+        """Whether each step may bring something then."""
+        self.reconfiguration.look(0)
+        return self.reconfiguration.is_due
+
+    def member_ids(self) -> set[int]:
+        return {1, 2, 3, 4}
+
+    def removed_ids(self) -> frozenset[int]:
+        return frozenset()
+
+
+def test_learner_that_nobody_reaches_costs_no_look_in_each_step() -> None:
+    """Only the housekeeping's; each step may bring something again once it is reached."""
+    stage = _Stage()
+    assert not stage.is_due_after_a_look()
+    stage.reached.add(4)
+    assert stage.is_due_after_a_look()
+    stage.reached.discard(4)
+    stage.raft.may_reconfigure = False  # a change is on its way, and its commit lets the next one follow
+    assert stage.is_due_after_a_look()
+
+
+def test_change_that_is_proposed_is_followed_step_by_step() -> None:
+    """It is not in the log yet when that is asked."""
+    stage = _Stage()
+    stage.raft.configuration = Configuration.of((1, 2, 3))
+    assert stage.is_due_after_a_look()
+    assert stage.put

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kvraft.testing.cluster import Cluster, Program
+from tests.commands.recording import drawn
 from tests.migration.importing import fill, put, tree, writing
 
 KEYS: Final = 5000
@@ -103,7 +104,7 @@ def write(path: Path, lines: list[str]) -> None:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
         for line in lines:
             console.print(Text.from_ansi(line))
-        path.write_text(console.export_svg(title="kvraft import", unique_id="kvraft-import"))
+        path.write_text(drawn(console, "kvraft import", "kvraft-import"))
 
 
 def _share(line: str) -> float:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kvraft.keyspace.account_commands import Permissions
 from kvraft.keyspace.account_records import Role, User
 from kvraft.keyspace.cluster import ClusterMember
-from kvraft.migration.contents import MigrationError, Node
+from kvraft.migration.contents import MigrationError, Node, UnusableError
 from kvraft.migration.etcd_directory import read_directory
 from kvraft.migration.etcd_snapshot import unix_ns
 from tests.migration.etcd_files import Wal, member_change, node, of_version_3, request, wrapped, write_snapshot
@@ -355,3 +356,45 @@ def test_gos_times_are_read_to_the_nanosecond() -> None:
     assert unix_ns("2096-10-02T07:06:40.000000005Z") == _FAR_NS
     with pytest.raises(ValueError, match="is no time"):
         unix_ns("yesterday")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "long record", "sparse"])
+def test_files_that_no_etcd_makes_are_neither_waited_for_nor_taken_into_memory(tmp_path: Path, kind: str) -> None:
+    """A FIFO, a directory, a record as long as a damaged length says; a hole of a terabyte is passed over."""
+    wal = Wal()
+    wal.cut(0)
+    wal.entry(1, request("PUT", "/1/k", "1"))
+    wal.state(1)
+    wal.write(tmp_path / "member" / "wal")
+    (file,) = (tmp_path / "member" / "wal").iterdir()
+    if kind == "sparse":
+        os.truncate(file, 1 << 40)
+        assert [node.path for node in read_directory(tmp_path).nodes] == [b"/k"]
+        return
+    if kind == "long record":
+        with file.open("r+b") as opened:
+            opened.write((1 << 39).to_bytes(8, "little"))
+            opened.truncate(1 << 40)
+    else:
+        file.unlink()
+        os.mkfifo(file) if kind == "fifo" else file.mkdir()
+    with pytest.raises(UnusableError, match="a record of 549755813888 bytes" if kind == "long record" else ": no file"):
+        read_directory(tmp_path)
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 30])
+def test_snapshots_that_no_etcd_makes_are_passed_over(tmp_path: Path, size: int) -> None:
+    """Enormous ones, holes, and a FIFO: they are not sound, and the log is whole without them."""
+    wal = Wal()
+    wal.cut(0)
+    wal.entry(1, request("PUT", "/1/k", "1"))
+    wal.state(1)
+    wal.write(tmp_path / "member" / "wal")
+    snap = tmp_path / "member" / "snap"
+    snap.mkdir()
+    (snap / "0000000000000001-0000000000000001.snap").touch()
+    os.truncate(snap / "0000000000000001-0000000000000001.snap", size)
+    os.mkfifo(snap / "0000000000000001-0000000000000002.snap")
+    contents = read_directory(tmp_path)
+    assert [node.path for node in contents.nodes] == [b"/k"]
+    assert len(contents.notes) == 2

@@ -59,7 +59,7 @@ async def test_an_etcd_with_100_000_keys_is_moved_live_and_from_its_directory(
             began = time.monotonic()
             run = await Importing.begin(
                 *("--from-data-dir", str(source.data_dir), "--to", other.members[0].client_url),
-                f"--state={tmp_path / 'state'}",
+                *(f"--passwords={tmp_path / 'passwords'}", f"--state={tmp_path / 'state'}"),
             )
             exit_code, out = await run.end()
             print(f"from its directory in {time.monotonic() - began:.0f} s: {out}", *run.told, sep="\n")

@@ -130,7 +130,8 @@ class Server:
             raise PatroniError(f"{self.name}: switchover: {error!r}") from error
         finally:
             connection.close()
-        if answer.status >= http.client.BAD_REQUEST:
+        # It looks for some 20 s how it goes, and answers 503 where that is not over yet.
+        if answer.status >= http.client.BAD_REQUEST and answer.status != http.client.SERVICE_UNAVAILABLE:
             raise PatroniError(f"{self.name}: switchover: {answer.status} {said}")
 
     def sql(self, statement: str) -> str:

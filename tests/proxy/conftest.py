@@ -122,6 +122,7 @@ class Word:
 
     client_urls: Sequence[str] = ()
     is_silent: bool = False
+    defect: Exception | None = None
     asked: int = 0
     changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     """Set by each question."""
@@ -130,6 +131,8 @@ class Word:
         """See `refresh.Ask`."""
         self.asked += 1
         self.changed.set()
+        if self.asked > 1 and self.defect is not None:
+            raise self.defect
         if self.is_silent:
             raise UntoldError("nobody")
         return Told(tuple(peer_urls), tuple(self.client_urls))

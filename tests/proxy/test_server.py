@@ -7,6 +7,7 @@ import re
 import pytest
 
 from kvraft.proxy.client import BODY_BYTES_MAX
+from kvraft.proxy.dialling import Dialler
 from tests.proxy.conftest import WITHIN_S, ScriptedMember, Start, Word, closed, read_request, says, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -607,3 +608,51 @@ async def test_stop_ends_watches_and_lets_requests_finish(proxied: Start) -> Non
         assert (await asking).endswith(b"ok")
         await stopping
         await closed(watcher[1])
+
+
+# -- what must live --------------------------------------------------------------------------------------------------
+
+
+async def test_refresh_that_fails_in_a_way_nobody_expected_is_done_again(proxied: Start) -> None:
+    """The members that are known serve on, and the next answer is heard."""
+    word = Word()
+    word.defect = ValueError("of a member's answer")
+    async with ScriptedMember(_serve_for_ever) as member:
+        proxy = await proxied(member.url, told=word, refresh_interval_ms=1)
+        word.client_urls = (member.url,)
+        await until_asked(word, 3)
+        word.defect = None
+        await until_asked(word, word.asked + 2)
+        assert (await proxy.get()).endswith(b"ok")
+
+
+async def test_refresh_that_ends_by_a_stray_cancellation_is_told(proxied: Start) -> None:
+    """To the loop's handler, which stops the process; not when the proxy stops."""
+    await proxied()
+    told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.set_result(context["exception"]))
+    [refresh] = [task for task in asyncio.all_tasks() if "Refresher.run" in repr(task)]
+    refresh.cancel()
+    async with asyncio.timeout(WITHIN_S):
+        assert "refresh of the members" in repr(await told)
+
+
+async def test_endpoint_whose_dialling_has_a_defect_counts_as_failed(
+    proxied: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises, its client is answered."""
+
+    async def dial(*_: object) -> object:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(Dialler, "dial", dial)
+    proxy = await proxied(NOBODY)
+    assert (await proxy.get()).endswith(ALL_FAILED % 1)
+
+
+async def until_asked(word: Word, times: int) -> None:
+    """Wait until the members have been asked so often."""
+    async with asyncio.timeout(WITHIN_S):
+        while word.asked < times:
+            word.changed.clear()
+            await word.changed.wait()

@@ -39,8 +39,8 @@ class Disk:
     """The durable half of a server: hard state, log, and the position of its state. Is a `LogReader`."""
 
     configuration: Configuration
-    hard_state: HardState = HardState(0, 0, 0)  # noqa: RUF009 -- frozen
-    base: LogPosition = LogPosition()  # noqa: RUF009 -- frozen
+    hard_state: HardState = HardState(0, 0, 0)  # noqa: RUF009 -- nobody modifies one
+    base: LogPosition = LogPosition()  # noqa: RUF009 -- nobody modifies one
     entries: list[Entry] = field(default_factory=list)
     applied_index: int = 0
     reads: int = 0

@@ -3,6 +3,7 @@
 import base64
 import random
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ async def test_name_server_is_asked_only_about_names() -> None:
     assert "not for 10.0.0.1" in await origins.why_foreign(certificate(addresses=("10.0.0.2",)), "10.0.0.1")
     assert await origins.why_foreign(certificate("localhost"), "127.0.0.1") == ""
     assert "none of these is 10.0.0.1" in await origins.why_foreign(certificate("localhost"), "10.0.0.1")
+
+
+async def test_certificate_is_foreign_while_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of a thread; he is told, and may come again. Raised in the door's task, it would be the member's end."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    reason = await origins.why_foreign(certificate("localhost"), "127.0.0.1")
+    assert "whether 127.0.0.1 is one: can't start new thread" in reason
 
 
 def test_every_suite_of_go_is_one_of_openssl() -> None:

@@ -1,11 +1,13 @@
 """Passwords are hashed and compared beside the event loop, a bounded number at once."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
 from random import Random
 
+import bcrypt
 import pytest
 
 from kvraft import clock
@@ -47,8 +49,6 @@ async def test_a_password_matches_its_hash_and_no_other() -> None:
 
 async def test_nobodys_password_is_compared_with_the_same_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown user costs one hash of the same cost, and a hash that is none matches nothing."""
-    import bcrypt  # noqa: PLC0415 -- as the product does
-
     salts = []
     hashpw = bcrypt.hashpw
 
@@ -65,6 +65,99 @@ async def test_nobodys_password_is_compared_with_the_same_effort(monkeypatch: py
     assert [salt[:7] for salt in salts] == 2 * [b"$2b$04$"]
     assert await checked(by, b"pw", b"$2b$99$" + 53 * b".") is False
     by.close()
+
+
+async def test_nobodys_password_costs_the_system_a_hash_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its libcrypt compares: once, with a setting of the same cost that it takes, and not the package's way."""
+    system = system_bcrypt.find()
+    assert system is not None
+    made: list[tuple[bytes, bytes]] = []
+
+    def noted(password: bytes, setting: bytes) -> bytes:
+        made.append((setting[:7], system(password, setting)))
+        return made[-1][1]
+
+    by = Passwords(COST)
+    stored = await hashed(by, b"pw")
+    monkeypatch.setattr(passwords, "_system", lambda: noted)
+    monkeypatch.setattr(bcrypt, "hashpw", lambda _password, _salt: pytest.fail("by the package"))
+    for password_hash in (stored, None, b"no hash"):
+        assert await checked(by, b"pw", password_hash) is (password_hash is stored)
+    assert [setting for setting, _ in made] == 3 * [b"$2b$04$"]
+    assert all(passwords._HASH.fullmatch(found) for _, found in made), "a setting that it refuses costs nothing"
+    by.close()
+
+
+async def test_what_cannot_be_hashed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is answered, whether the work fails or no thread can be had; and the next one finds his turn."""
+
+    def broken(*_arguments: object) -> bool:
+        raise MemoryError
+
+    by = Passwords(COST)
+    stored = await hashed(by, b"pw")
+    with monkeypatch.context() as patched:
+        patched.setattr(passwords, "_is_right", broken)
+        assert await checked(by, b"pw", stored) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda _thread: broken_start())
+        assert await checked(Passwords(COST), b"pw", stored) is None
+    assert by._waiting == 0
+    assert await checked(by, b"pw", stored) is True
+    by.close()
+
+
+async def test_what_got_no_thread_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its password, for ever, nor its work, for which the next one would wait."""
+    hashed_here = []
+
+    def noted(password: bytes, cost: int) -> bytes:
+        hashed_here.append(password)
+        return password
+
+    monkeypatch.setattr(passwords, "_hash", noted)
+    by = Passwords(COST)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda _thread: broken_start())
+        by.get_ready()
+        for _ in range(3):
+            assert await hashed(by, b"refused") is None
+    assert await hashed(by, b"next") == b"next"
+    assert hashed_here == [b"next"]
+    by.close()
+
+
+async def test_who_waits_in_a_pool_that_gets_no_more_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on a thread is finished; what is not yet there is refused with the one that found none."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    go_on = threading.Event()
+
+    def slow(password: bytes, cost: int) -> bytes:
+        assert go_on.wait(20)
+        return password
+
+    monkeypatch.setattr(passwords, "_hash", slow)
+    by = Passwords(COST)
+    first = asyncio.ensure_future(hashed(by, b"first"))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda _thread: None)  # it does not get to its work
+        second = asyncio.ensure_future(hashed(by, b"second"))
+        await asyncio.sleep(0)
+        patched.setattr(threading.Thread, "start", lambda _thread: broken_start())
+        assert await hashed(by, b"third") is None
+    async with asyncio.timeout(20):
+        assert await second is None
+    go_on.set()
+    assert await first == b"first"
+    assert by._waiting == 0
+    by.close()
+
+
+def broken_start() -> None:
+    """As the interpreter says it."""
+    message = "can't start new thread"
+    raise RuntimeError(message)
 
 
 @pytest.mark.parametrize("has_system", [True, False])
@@ -115,6 +208,7 @@ async def test_one_that_comes_when_none_waits_is_not_put_behind_others_work(monk
     """Those that take more than a second at once, or a tenth of the time for good, are, and any beside another."""
     now_ns = [1000]
     monkeypatch.setattr(clock, "monotonic_ns", lambda: now_ns[0])
+    monkeypatch.setattr(clock, "thread_cpu_ns", lambda: now_ns[0])
     workers: list[str] = []
 
     def noted(password: bytes, cost: int) -> bytes:
@@ -132,6 +226,27 @@ async def test_one_that_comes_when_none_waits_is_not_put_behind_others_work(monk
     await asyncio.gather(hashed(by, b"one"), hashed(by, b"other"))
     assert workers[:4] == ["passwords-quick", "passwords-quick", "passwords", "passwords-quick"]
     assert sorted(workers[4:]) == ["passwords", "passwords-quick"]
+    by.close()
+
+
+async def test_what_others_take_of_the_machine_puts_nobody_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 ms of a core that take two seconds are 60 ms: users are made and log in one after another, each in time."""
+    now_ns, cpu_ns = [1000], [1000]
+    monkeypatch.setattr(clock, "monotonic_ns", lambda: now_ns[0])
+    monkeypatch.setattr(clock, "thread_cpu_ns", lambda: cpu_ns[0])
+    workers: set[str] = set()
+
+    def starved(password: bytes, cost: int) -> bytes:
+        workers.add(threading.current_thread().name.rpartition("_")[0])
+        now_ns[0] += 2 * 10**9
+        cpu_ns[0] += 60_000_000
+        return password
+
+    monkeypatch.setattr(passwords, "_hash", starved)
+    by = Passwords(COST)
+    for _ in range(20):
+        await hashed(by, b"pw")
+    assert workers == {"passwords-quick"}
     by.close()
 
 

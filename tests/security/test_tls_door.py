@@ -133,7 +133,7 @@ async def test_the_oldest_goes_in_a_crowd_and_everybody_in_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line for both, and a good client comes in meanwhile."""
-    async with echoing(tmp_path, unfinished_max=3, timeout_ms=300) as (door, port, context):
+    async with echoing(tmp_path, unfinished_max=3, timeout_ms=3000) as (door, port, context):
         stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         assert await echo(port, context, b"good") == b"good"
         async with asyncio.timeout(WAIT_S):

@@ -1,4 +1,4 @@
-"""`python -m tests.simulation run|replay|shrink|cuts|kills`: seeds, one seed, a smaller schedule, directed faults."""
+"""`python -m tests.simulation run|traces|replay|shrink|cuts|kills`: seeds, one seed, fewer faults, directed faults."""
 
 import argparse
 import sys
@@ -21,6 +21,9 @@ def main(arguments: list[str]) -> int:
     run.add_argument("--master-seed", type=int, default=1)
     run.add_argument("--seconds", type=float, help="start no further seed after so long")
     run.add_argument("--processes", type=int)
+    traces = commands.add_parser("traces", help="print what stands for all that happened in each of many seeds")
+    traces.add_argument("--seeds", type=int, default=100)
+    traces.add_argument("--master-seed", type=int, default=1)
     replay = commands.add_parser("replay", help="print the transcript of one seed")
     replay.add_argument("seed", type=int)
     replay.add_argument("--schedule", help="another schedule than the seed's own, as JSON")
@@ -56,6 +59,10 @@ def main(arguments: list[str]) -> int:
         hours = round(totals.virtual_ms / 3_600_000)
         _print(tried.line({"seeds": totals.runs, "cluster-hours": hours, "faults": totals.faults.total()}))
         return 1 if totals.failures or totals.incomplete else 0
+    if chosen.command == "traces":
+        for outcome in map(run_seed, seeds_of(chosen.master_seed, chosen.seeds)):
+            _print(f"{outcome.seed} {outcome.summary()}; {outcome.commits} commits; trace {outcome.trace_hash}")
+        return 0
     schedule = schedule_from_json(chosen.schedule) if chosen.schedule else None
     outcome = run_seed(chosen.seed, schedule=schedule, sink=None if chosen.quiet else _print)
     _print(f"seed {outcome.seed}: {outcome.summary()}; {outcome.at_ms} ms; trace {outcome.trace_hash}")

@@ -1,4 +1,4 @@
-"""The campaign of `make test`, computed while the conformance tests wait for disks, timers and elections.
+"""The campaign of `make conformance`, computed while the conformance tests wait for disks, timers and elections.
 
 It runs in processes of its own under SCHED_IDLE: they take what nobody else wants, and a test that wakes up never
 queues behind them. Before the first test of the cluster tier it has ended, as those measure time.

@@ -1,4 +1,4 @@
-"""The simulation tier of `make test`: many seeds without an alarm, determinism, replay."""
+"""The simulation tier: many seeds without an alarm, determinism, replay."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.background import MASTER_SEED, SEEDS
-from tests.simulation.campaign import Totals, seeds_of
+from tests.simulation.campaign import Totals, run_many, seeds_of
 from tests.simulation.faults import Fault, draw_schedule, schedule_as_json, schedule_from_json
 from tests.simulation.options import Options, draw_options
 from tests.simulation.streams import stream
@@ -25,6 +25,7 @@ def _short(seed: int) -> Options:
 
 
 @pytest.mark.slow
+@pytest.mark.landing
 @pytest.mark.timeout(600)
 def test_no_seed_breaks_an_invariant(campaign: Totals, capsys: pytest.CaptureFixture[str]) -> None:
     """Under every kind of fault all invariants hold, and after healing every cluster converges.
@@ -47,6 +48,20 @@ def test_no_seed_breaks_an_invariant(campaign: Totals, capsys: pytest.CaptureFix
     assert totals.expired >= 7_000
     assert totals.events >= 130_000
     assert not totals.missed(), "a run that never gets there proves little"
+
+
+@pytest.mark.slow
+def test_first_seeds_break_no_invariant(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tenth of the campaign, for every `make test`; the whole of it is run through for each landing."""
+    totals = run_many(seeds_of(MASTER_SEED, SEEDS)[: SEEDS // 10])
+    with capsys.disabled():
+        sys.stdout.write(f"\n{totals.table()}\n")
+    assert not totals.failures, "\n".join(
+        f"python -m tests.simulation replay {outcome.seed}  # {outcome.summary()}" for outcome in totals.failures
+    )
+    assert totals.runs == SEEDS // 10
+    assert totals.faults.total() >= 1_000
+    assert totals.commits > 8_000
 
 
 def test_a_seed_plays_the_same_run_twice() -> None:

@@ -15,6 +15,8 @@ from tests.simulation.small_scope.search import Cluster, Search
 from tests.simulation.small_scope.server import answer_term
 from tests.simulation.small_scope.story import tell
 
+pytestmark = pytest.mark.pure  # a search copies cores and looks into them
+
 ROOT = Path(__file__).parents[2]
 
 WHOLE = (

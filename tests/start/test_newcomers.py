@@ -108,6 +108,25 @@ def test_member_that_nobody_added_is_refused(tmp_path: pathlib.Path) -> None:
         assert "member count is unequal" in _refusal(_existing(cluster, tmp_path))
 
 
+def test_word_of_a_member_that_lags_is_not_the_last(tmp_path: pathlib.Path) -> None:
+    """Another one has heard that this member was added, and that it has started before."""
+    with _running() as one, _running() as two:
+        lagging, knowing = sorted((one, two), key=lambda cluster: cluster.url)
+        for cluster in (one, two):
+            cluster.members[1]["peerURLs"], cluster.members[2]["peerURLs"] = [lagging.url], [knowing.url]
+        knowing.add([OWN])
+        wanted = _existing(lagging, tmp_path, others=f"n2={knowing.url}")
+        assert newcomers.settle(wanted, "")[0].member_id == 3
+        lagging.add([OWN])
+        started = {"name": "n4", "clientURLs": ["http://10.0.0.4:2379"]}
+        knowing.members[3] |= started
+        assert "this member has started before: " in _refusal(wanted)
+
+        lagging.members[3] |= started
+        knowing.members[4] = {**knowing.members.pop(3), "id": 4, "name": "", "clientURLs": []}
+        assert newcomers.settle(wanted, "")[0].member_id == 4, "the one before was removed"
+
+
 def test_other_members_that_have_not_started_have_no_name(tmp_path: pathlib.Path) -> None:
     """`etcdctl member add` prints them so, and etcd takes it."""
     with _running() as cluster:

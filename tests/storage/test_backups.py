@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import final
 
@@ -62,6 +63,22 @@ async def test_copy_holds_the_durable_state(lmdb_harness: LmdbHarness, with_hist
     assert [index for index, _ in events if index >= first] == list(range(first, 1500))
     assert with_history == (len(chunks) > 1)
     assert lmdb_harness.state.backups() == [made]
+
+
+async def test_memory_of_a_copy_does_not_grow_with_the_state(lmdb_harness: LmdbHarness) -> None:
+    """It goes from the database to the file by frames."""
+    lmdb_harness.start()
+    await lmdb_harness.persist(batch(1, ENTRIES))
+    large = {number: bytes(16 << 10) for number in range(1, 1000)}
+    await lmdb_harness.flush(position_of(ENTRIES[6]), changes(large, HISTORY_RECORDS, floor=3))
+    tracemalloc.start()
+    try:
+        made = await copy(lmdb_harness)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(made, BackupCopy)
+    assert made.size_bytes > sum(map(len, large.values())) > 4 * peak_bytes
 
 
 async def test_full_disk_refuses_a_copy_and_nothing_else(lmdb_harness: LmdbHarness) -> None:

@@ -106,6 +106,21 @@ async def test_peer_whose_name_moves_is_found_at_its_new_address() -> None:
     reservation.release()
 
 
+async def test_lookup_that_gets_no_thread_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends as one that finds nothing, and the next one of the same name is made."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    names = Names(Directory(two=2).look_up)
+    async with asyncio.timeout(20):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            failed = await names.begin(("two", 2380))
+        assert isinstance(failed, OSError)
+        assert await names.begin(("two", 2380)) == [Address(socket.AF_INET, ("127.0.0.1", 2))]
+
+
 def test_lookup_that_hangs_does_not_keep_a_process_from_ending() -> None:
     """Its thread is a daemon, and no pool waits for it."""
     program = (

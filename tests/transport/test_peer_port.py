@@ -96,6 +96,13 @@ async def test_http_is_answered_as_by_etcd(tmp_path: Path) -> None:
                 assert await _answer(ours.transport.ports[0], request) == expected, request
 
 
+async def test_members_come_with_who_votes() -> None:
+    """In a header beside etcd's: a member that rebuilds must not count who learns."""
+    async with support.cluster(1) as (ours,):
+        ours.transport._reports.voters = lambda: (0xB, 2)
+        assert b"\r\nX-Kvraft-Voters: 2,b\r\n" in await _answer(ours.transport.ports[0], REQUESTS[0])
+
+
 async def test_requests_on_one_connection_are_answered_in_turn() -> None:
     """The second head cut in two."""
     async with support.cluster(1) as (ours,):

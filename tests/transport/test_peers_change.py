@@ -131,7 +131,8 @@ async def test_figures_of_a_peer_go_with_it() -> None:
     async with support.cluster(3) as (first, second, _third):
         metrics = Metrics()
         metrics.before_scrape.append(lambda: first.transport.measure(metrics))
-        assert b'To="3"' in metrics.render()
+        first.transport._reports.round_trips.saw(3, 1)
+        assert b'etcd_network_peer_round_trip_time_seconds_count{To="3"} 1.0' in metrics.render()
         first.transport.set_peers({2: (support.url(second.transport.ports[0]),)})
         for _ in range(2):
             page = metrics.render()

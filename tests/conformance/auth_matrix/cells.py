@@ -109,7 +109,8 @@ WRITES: Final = (
 OTHERS: Final = (
     *(("GET", path, None) for path in ("/version", "/health", "/v2/machines", "/v2/members", "/v2/members/leader")),
     *(("GET", f"/v2/stats/{name}", None) for name in ("self", "leader", "store")),
-    *(("GET", path, None) for path in ("/metrics", "/debug/vars", "/v2/auth/enable", "/nowhere", "/v2/auth/users/x/y")),
+    *(("GET", path, None) for path in ("/metrics", "/debug/vars", "/v2/auth/enable", "/nowhere")),
+    *(("GET", f"/v2/auth/{path}/x/y", None) for path in ("users", "roles")),
     *(("HEAD", path, None) for path in ("/v2/machines", "/v2/members", "/v2/auth/users")),
     ("POST", "/v2/members", "{}"),
     ("PUT", "/v2/members/123", "{}"),

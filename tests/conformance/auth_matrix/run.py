@@ -1,7 +1,7 @@
 """A matrix on both servers: every answer equal, and none of ours open where etcd's is closed."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Final, final
@@ -16,8 +16,8 @@ from tests.conformance.auth_matrix.cells import (
     Roles,
     preparation,
 )
-from tests.conformance.auth_matrix.servers import Doors
-from tests.conformance.comparison import comparable, difference, recoded, without_previous
+from tests.conformance.auth_matrix.servers import Doors, doors
+from tests.conformance.comparison import comparable, difference, is_removal_of_a_neighbour, recoded, without_previous
 from tests.conformance.scene import SILENCE_S
 from tests.conformance.wire import Answer, Connection, NothingCameError, Request, keys_request
 
@@ -98,18 +98,13 @@ class Matrix:
                 return self._servers.ask(request)
             one, other = self._doors.connections(cell.certificate)
             return one.ask(request), other.ask(request)
-        answers = []
-        for connection in self._for_a_watch(cell):
-            with connection:
+        one, other = self._for_a_watch(cell)
+        with one, other:
+            for connection in (one, other):
                 connection.send(request)
-                head = connection.receive_head()
-                if head.status != 200:
-                    answers.append(connection.complete(head, "GET"))
-                elif "$history" in cell.target:
-                    answers.append(Answer(head, _first_event(connection)))
-                else:
-                    answers.append(Answer(head, b""))
-        return answers[0], answers[1]
+            answer = _beginning(one, cell, SILENCE_S)
+            # The other one has been silent for as long by now, if it is.
+            return answer, _beginning(other, cell, SILENCE_S / 4)
 
     def _for_a_watch(self, cell: Cell) -> tuple[Connection, Connection]:
         if cell.certificate is not None:
@@ -118,12 +113,26 @@ class Matrix:
         return one, other
 
 
-def _first_event(connection: Connection) -> bytes:
+def _beginning(connection: Connection, cell: Cell, silence_s: float) -> Answer:
+    """The answer to a watch as far as it comes at once: with its first event if one is in the history."""
+    head = connection.receive_head()
+    if head.status != 200:
+        return connection.complete(head, "GET")
+    return Answer(head, _first_event(connection, silence_s) if "$history" in cell.target else b"")
+
+
+def _first_event(connection: Connection, silence_s: float) -> bytes:
     """What the history holds for a watch; nothing if no event in it is meant."""
     try:
-        return connection.receive_chunk(SILENCE_S) or b""
+        return connection.receive_chunk(silence_s) or b""
     except NothingCameError:
         return b""
+
+
+def run_hand(cells: Sequence[Cell], roles: Roles, seconds: float, *, auth: bool) -> Findings:
+    """Ask some of the cells of two servers of their own, in this process."""
+    with doors() as opened:
+        return Matrix(opened, auth=auth, roles=roles).run(cells, seconds)
 
 
 def compared(cell: Cell, expected: Answer, actual: Answer, roles: Roles | None) -> str | None:
@@ -131,6 +140,12 @@ def compared(cell: Cell, expected: Answer, actual: Answer, roles: Roles | None) 
     path = cell.target.partition("?")[0]
     if path in MEASURED and expected.status == 200:
         return None if actual.status == 200 else f"status {actual.status}, not 200"
+    if "$history" in cell.target and expected.status == actual.status == 200 and expected.body:
+        watched = unquote(path.removeprefix("/v2/keys")).encode()
+        if is_removal_of_a_neighbour(watched, expected.body) and actual.body != expected.body:
+            return (
+                None  # the tree was put back before, and kvraft takes nobody else's event for his (docs/differences.md)
+            )
     if roles is not None and is_blind(cell, roles):
         is_refresh = "refresh=true" in cell.target
         expected, actual = without_previous(expected, is_refresh=is_refresh), recoded(actual)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, final
 from urllib.parse import unquote_to_bytes
 
-from tests.conformance.comparison import comparable, difference, masked_body
+from tests.conformance.comparison import comparable, difference, is_removal_of_a_neighbour, masked_body
 from tests.conformance.differential.pair import Pair
 from tests.conformance.wire import Answer, Connection, NothingCameError, Request
 
@@ -128,9 +128,14 @@ def compare(watch: OpenedWatch, excused: Counter[str]) -> None:
     raise WatchDifferenceError(msg)
 
 
-def _event_key(event: bytes) -> tuple[str, bytes]:
-    parsed: dict[str, Any] = json.loads(event.replace(b":<time>", b':""').replace(b":<seconds>", b":0"))
-    return parsed["action"], parsed["node"]["key"].encode()
+def _parsable(event: bytes) -> bytes:
+    return event.replace(b":<time>", b':""').replace(b":<seconds>", b":0")
+
+
+def _event_key(event: bytes) -> bytes:
+    parsed: dict[str, Any] = json.loads(_parsable(event))
+    key: str = parsed["node"]["key"]
+    return key.encode()
 
 
 def _without_repeats(events: list[bytes]) -> list[bytes]:
@@ -148,7 +153,7 @@ def _stuck_stream(watch: OpenedWatch, expected: list[bytes], actual: list[bytes]
 def _hidden_from_history(watch: OpenedWatch, expected: list[bytes], actual: list[bytes]) -> bool:
     if not (watch.from_history and watch.recursive and expected):
         return False
-    _, key = _event_key(expected[0])
+    key = _event_key(expected[0])
     below = key.removeprefix(watch.key.rstrip(b"/"))
     return key.startswith(watch.key) and b"/_" in below and expected[0] not in actual
 
@@ -156,9 +161,7 @@ def _hidden_from_history(watch: OpenedWatch, expected: list[bytes], actual: list
 def _string_prefix(watch: OpenedWatch, expected: list[bytes], actual: list[bytes]) -> bool:
     if not (watch.from_history and expected):
         return False
-    action, key = _event_key(expected[0])
-    is_prefix = watch.key.startswith(key) and not (watch.key + b"/").startswith(key + b"/")
-    return action in ("delete", "expire") and is_prefix and expected[0] not in actual
+    return is_removal_of_a_neighbour(watch.key, _parsable(expected[0])) and expected[0] not in actual
 
 
 EXCUSES: Final[Mapping[str, Callable[[OpenedWatch, list[bytes], list[bytes]], bool]]] = {

@@ -14,7 +14,7 @@ from typing import Any, Final, final
 
 import pytest
 
-from kvraft.api_v2 import asker, guard, key_requests, key_responses, keys, routes, watches
+from kvraft.api_v2 import app, asker, guard, key_requests, key_responses, keys, routes, watches
 from kvraft.keyspace import account_commands, accounts
 from kvraft.keyspace.commands import Authorized
 from kvraft.security import attempts, passwords, rights
@@ -26,10 +26,10 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 
 
 def _recursion_is_not_judged() -> None:
-    def may(original: Callable[..., Any], self: Any, login: Any, key: bytes, *, write: bool, recursive: bool) -> Any:
-        return original(self, login, key, write=write, recursive=False)
+    def may(original: Callable[..., Any], self: Any, key: bytes, *, write: bool, recursive: bool) -> Any:
+        return original(self, key, write=write, recursive=False)
 
-    around(guard.Guard, "may", may)
+    around(guard.Standing, "may", may)
 
 
 def _watches_are_not_judged() -> None:
@@ -42,11 +42,13 @@ def _watches_are_not_judged() -> None:
 
 
 def _an_endpoint_has_no_right() -> None:
+    """One that tells something: a change without a right is refused once more where it would be written."""
     table = tuple(
-        dataclasses.replace(route, write=routes.Right.NONE) if route.path == b"/v2/auth/enable" else route
+        dataclasses.replace(route, read=routes.Right.NONE) if route.path == b"/v2/auth/users" else route
         for route in routes.ROUTES
     )
-    setattr(routes, "ROUTES", table)  # noqa: B010 -- a constant, Final
+    for room in (routes, app):  # which may have taken the table already
+        setattr(room, "ROUTES", table)  # noqa: B010 -- a constant, Final
 
 
 def _a_route_that_nobody_has_listed() -> None:
@@ -60,6 +62,15 @@ def _a_watch_goes_on_without_its_right() -> None:
 
 def _a_login_outlives_a_password() -> None:
     around(guard.Guard, "_is_current", lambda original, self, login: login.name in self.accounts.users)
+
+
+def _who_is_known_outlives_a_change() -> None:
+    def renew(original: Callable[..., Any], self: Any) -> Any:
+        kept = dict(self._standings)
+        original(self)
+        self._standings.update(kept)
+
+    around(guard.Guard, "_renew", renew)
 
 
 def _a_certificate_beats_the_header() -> None:
@@ -177,6 +188,7 @@ MUTANTS: Final = (
         (GUARD, "-k", "watch_ends or watch_from"),
     ),
     AuthMutant("a login outlives a password", _a_login_outlives_a_password, (GUARD, "-k", "counts")),
+    AuthMutant("who is known outlives a change", _who_is_known_outlives_a_change, (GUARD, "-k", "counts")),
     AuthMutant("a certificate beats the header", _a_certificate_beats_the_header, (GUARD, "-k", "beats")),
     AuthMutant("a proxy's certificate is a user", _a_proxys_certificate_is_a_user, (GUARD, "-k", "proxy")),
     AuthMutant("a wrong password is the guest's", _a_wrong_password_is_the_guests, (GUARD, "-k", "everybody")),

@@ -7,7 +7,7 @@ watches.py    every event to every watcher, in order, once (the judge of the kil
 locks.py      compare-and-swap locks without a TTL: one holder at a time
 ttls.py       keys that expire: never early, not late, once, alike on all members
 directories.py  a tree that grows and is removed: every listing is the tree at its index
-backups.py    backups of every member, while elements are added
+backups.py    backups of every member, beside the clients and watchers of watches.py
 """
 
 from typing import Final

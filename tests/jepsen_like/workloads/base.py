@@ -33,6 +33,8 @@ class Arena:
     """Operations of all clients together, at most."""
     first_index: int = 1
     """The index of the first event."""
+    first_client: int = 0
+    """Clients whose values must not come twice are numbered from here."""
 
     @property
     def read_query(self) -> str:

@@ -34,7 +34,7 @@ class Watches:
         tally = Tally()
         clients = [
             Client(number, urls, arena.seed, tally, arena.directory / f"history-{number}.jsonl", arena.database.way)
-            for number in range(arena.clients)
+            for number in range(arena.first_client, arena.first_client + arena.clients)
         ]
         try:
             await asyncio.gather(*(client.run(arena.stop) for client in clients))

@@ -1,9 +1,10 @@
-"""Planted bugs of whole members that come and go: M74 to M86. The schedules of `tests/member` must find them."""
+"""Planted bugs of whole members that come and go: M74 to M86d. The schedules of `tests/member` must find them."""
 
 from typing import Any
 
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member import reconfiguration
+from kvraft.member.cluster import Cluster
 from kvraft.member.membership_watch import MembershipWatch
 from kvraft.member.peer_memory import PeerMemory
 from kvraft.member.reconfiguration import HandOver, Membership, Reconfiguration, Rounds
@@ -16,7 +17,7 @@ from kvraft.raft.state import State
 from kvraft.storage import going_alone
 from tests.simulation.mutants.planting import Mutant, replaced, together, wrapped
 
-_TEST = "tests/member/test_membership_schedules.py::test_whoever_is_wanted_votes_in_the_end_and_nothing_is_lost"
+_TEST = "tests/member/test_membership_schedules.py::test_whoever_is_wanted_votes_in_the_end_and_nothing_is_lost[all]"
 
 
 def _held_by_anybody(state: State, leader: Leader) -> int:
@@ -134,4 +135,21 @@ MUTANTS = (
         test="tests/storage/test_going_alone.py",
     ),
     _mutant("M86", "a rebuild asks a removed member", wrapped(rebuild, "to_ask", _ask_the_removed)),
+    _mutant(
+        "M86b",
+        "counts on a member that has lost its disk and still asks",
+        replaced(PeerMemory, "has_forgotten", lambda _memory, _member_id: False),
+    ),
+    _mutant(
+        "M86c",
+        "does not know after a restart where a member is whose removal waits",
+        replaced(Cluster, "urls_at_start", lambda _cluster, _member_id: ()),
+    ),
+    Mutant(
+        "M86d",
+        "never counts on a member again that has lost its disk once",
+        ("I12",),
+        replaced(PeerMemory, "took_part", lambda _memory, _member_id: None),
+        test="tests/member/test_member.py::test_peer_that_asks_what_it_lost_is_counted_on_again_once_it_answers",
+    ),
 )
