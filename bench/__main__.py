@@ -1,171 +1,48 @@
-"""`python -m bench [--only put_c64,get_c64] [--rounds 2] [--seconds 4]`: kvraft against etcd, with the goals.
+"""`python -m bench [--only put_c64,get_c64] [--rounds 3] [--seconds 4]`: kvraft against etcd, with the goals.
 
 Three members each on loopback, fresh data on a real disk for each measurement, etcd and kvraft in turn, clients on the
 leader. The machine should be quiet: three members, the client and whatever else runs share its cores.
 `--before CHECKOUT` has the kvraft of another checkout take its turn too: before and after a change in one run.
+`growth` and `pysyncobj` are the names of two more tables. A whole run, without `--only`, leaves `bench/results.json`
+and the charts in `docs/`.
 """
 
 import argparse
-import functools
-import math
 import os
 import pathlib
 import shutil
-import statistics
 import sys
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final
 
-from bench.footprint import footprint
+from bench import results
+from bench.growth import growth
 from bench.measured import Measured
-from bench.messages import messages
-from bench.proxied import through_proxy
-from bench.puts import idle, put
-from bench.reads import get, list_all
-from bench.secure import beside_guesses, logins, secured
-from bench.staleness import staleness
-from bench.starts import start
-from kvraft.testing.cluster import Cluster, Program
+from bench.replicated_dict import AT_ONCE, DEFAULTS, JOURNAL, KVRAFT, Kind, of_kvraft, of_pysyncobj
+from bench.rows import BUILD, HEADING, Result, Row, Workload, result_of, show
+from bench.scale import SCALE
+from bench.table import WORKLOADS
+from kvraft import clock
+from kvraft.testing.cluster import Program
 
-ROOT: Final = pathlib.Path(__file__).parents[1]
-BUILD: Final = ROOT / "build" / "bench"
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    name: str
-    unit: str
-    more_is_better: bool
-    goal: float
-    """kvraft's figure as a multiple of etcd's in the good direction; a later version raises it."""
-
-    def ratio(self, ours: float, theirs: float) -> float:
-        """How much better ours is."""
-        good, bad = (ours, theirs) if self.more_is_better else (theirs, ours)
-        return good / bad if bad else math.inf
-
-
-class Workload(NamedTuple):
-    """What is measured in one go."""
-
-    rows: tuple[Row, ...]
-    """One for each figure that `measure` gives."""
-    measure: Callable[[str, Program, int], list[Measured]]
-    """From a label that is a directory's name, what is measured, and the seconds that it may take."""
-
-
-def on_cluster(run: Callable[[Cluster, int], list[Measured]]) -> Callable[[str, Program, int], list[Measured]]:
-    """Measured on a new cluster."""
-
-    def measure(label: str, program: Program, seconds: int) -> list[Measured]:
-        directory = BUILD / label
-        shutil.rmtree(directory, ignore_errors=True)
-        with Cluster(directory, program=program) as cluster:
-            return run(cluster, seconds)
-
-    return measure
-
-
-def puts(connections: int, cpu_goal: float) -> Workload:
-    """Writes of 256 bytes over so many connections."""
-    rate = Row(f"put_c{connections}", "per s", True, 0.5)
-    cpu = Row(f"put_cpu_c{connections}", "us of CPU a write, all members", False, cpu_goal)
-    return Workload((rate, cpu), on_cluster(functools.partial(put, connections=connections)))
-
-
-def puts_secured(name: str, *, tls: bool, auth: bool) -> Workload:
-    """Writes over 64 connections whose clients speak TLS, have a password, or both."""
-    rate = Row(f"put_c64_{name}", "per s", True, 0.5)
-    cpu = Row(f"put_cpu_c64_{name}", "us of CPU a write, all members", False, 1.0)
-    return Workload((rate, cpu), secured(BUILD, functools.partial(put, connections=64), tls=tls, auth=auth))
-
-
-def gets_secured(name: str, *, tls: bool, auth: bool) -> Workload:
-    """Reads as `get_c64`, in the same way."""
-    measure = secured(BUILD, functools.partial(get, connections=64), tls=tls, auth=auth)
-    return Workload((Row(f"get_c64_{name}", "per s", True, 1.0),), measure)
-
-
-READS: Final = {
-    "get_c64": functools.partial(get, connections=64),
-    "quorum_get_c64": functools.partial(get, connections=64, query="?quorum=true"),
-}
-WORKLOADS: Final = (
-    puts(1, 0.7),
-    puts(64, 1.0),
-    puts(256, 1.0),
-    Workload((Row("idle_cpu", "us of CPU a second, all members", False, 1.0),), on_cluster(idle)),
-    Workload(
-        (
-            Row("stale", "% of reads elsewhere right after a write", False, 1.0),
-            Row("stale_for", "ms, the median of the stale ones", False, 1.0),
-        ),
-        on_cluster(staleness),
-    ),
-    Workload(
-        (
-            Row("message", "us a round trip; not etcd but a bare stream", False, 0.5),
-            Row("message_cpu", "us of CPU a side; not etcd but a bare stream", False, 0.5),
-        ),
-        messages,
-    ),
-    *(Workload((Row(name, "per s", True, 1.0),), on_cluster(run)) for name, run in READS.items()),
-    Workload((Row("list10k", "per s", True, 0.5),), on_cluster(list_all)),
-    *(
-        workload(name, tls=tls, auth=auth)
-        for workload in (puts_secured, gets_secured)
-        for name, tls, auth in (("tls", True, False), ("auth", False, True), ("both", True, True))
-    ),
-    Workload(
-        (
-            Row("first_login", "ms", False, 1.0),
-            Row("wrong_logins", "refused per s", True, 1.0),
-        ),
-        secured(BUILD, logins, tls=False, auth=True),
-    ),
-    Workload(
-        (
-            Row("proxy_get_c64", "per s, before one etcd", True, 1.0),
-            Row("proxy_get_cpu", "us of CPU a read, the proxy's", False, 1.0),
-            Row("proxy_put_c64", "per s, before one etcd", True, 1.0),
-            Row("proxy_put_cpu", "us of CPU a write, the proxy's", False, 1.0),
-            Row("proxy_memory", "MB at most", False, 1.0),
-        ),
-        functools.partial(through_proxy, BUILD, connections=64),
-    ),
-    Workload(
-        (Row("beside_guesses", "times the p99 of writes without 200 wrong passwords a second", False, 1.0),),
-        secured(BUILD, beside_guesses, tls=False, auth=True),
-    ),
-    Workload((Row("footprint", "MB", False, 1.0),), on_cluster(footprint)),
-    Workload((Row("start", "ms from exec to serving", False, 0.5),), on_cluster(start)),
-)
-
-
-def show(row: Row, found: dict[str, list[Measured]]) -> None:
-    """Print both figures, how they compare, and whether that is enough."""
-    medians = {label: statistics.median(one.value for one in measured) for label, measured in found.items()}
-    ratio = row.ratio(medians["kvraft"], medians["etcd"])
-    below = "  below its goal" if ratio < row.goal else ""
-    etcd, kvraft = (f"{medians[label]:>10.4g}" for label in ("etcd", "kvraft"))
-    print(f"{row.name:<16}{etcd}{kvraft}{ratio:>8.2f}{row.goal:>7.2f}{below}  ({row.unit})")
-    if "before" in medians:
-        print(f"    before: {medians['before']:.4g}; now {row.ratio(medians['kvraft'], medians['before']):.2f} of that")
-    for label, measured in found.items():
-        print(f"    {label}: {measured[-1].detail}", flush=True)
+GROWTH: Final = "growth"
+PYSYNCOBJ: Final = "pysyncobj"
+ROUNDS: Final = 3
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    names = [row.name for workload in WORKLOADS for row in workload.rows]
+    names = [*(row.name for workload in WORKLOADS for row in workload.rows), GROWTH, PYSYNCOBJ]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default=",".join(names), help="names of rows, by commas; a row brings its workload")
-    parser.add_argument("--rounds", type=int, default=1, help="the median of so many is shown")
+    parser.add_argument("--only", help="names of rows and tables, by commas; a row brings its workload")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median of so many is shown")
     parser.add_argument("--seconds", type=int, default=4, help="for each measurement")
     parser.add_argument("--before", type=pathlib.Path, metavar="CHECKOUT", help="measure the kvraft in there too")
+    parser.add_argument("--smoke", action="store_true", help="try each row for a moment, with little in it")
+    parser.add_argument("--results", type=pathlib.Path, help="where to keep the figures of this run")
     given = parser.parse_args()
-    given.only = given.only.split(",")
+    is_whole = not (given.only or given.before or given.smoke)
+    given.only = given.only.split(",") if given.only else names
+    given.results = given.results or (results.RESULTS if is_whole else None)
     if unknown := [name for name in given.only if name not in names]:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(names)}")
     if given.before and not (given.before / "kvraft" / "__main__.py").exists():
@@ -173,9 +50,48 @@ def arguments() -> argparse.Namespace:
     return given
 
 
+def compare(workload: Workload, programs: dict[str, Program], rounds: int, seconds: int) -> list[Result]:
+    """What a workload's rows come to; the programs take turns."""
+    has_equal = not all(row.is_alone for row in workload.rows)
+    found: dict[str, list[list[Measured]]] = {label: [] for label in programs if has_equal or label != "etcd"}
+    for _ in range(rounds):
+        for label, figures in found.items():
+            figures.append(workload.measure(label, programs[label], seconds))
+    return [
+        result_of(row, {label: [figures[number] for figures in each] for label, each in found.items()})
+        for number, row in enumerate(workload.rows)
+    ]
+
+
+def beside_pysyncobj(rounds: int, seconds: int) -> list[dict[str, Any]]:
+    """The third table, printed."""
+    rows = [Row(f"{at_once} at once", "per s", True) for at_once in AT_ONCE]
+    directory = BUILD / PYSYNCOBJ
+    found: dict[Kind, list[list[Measured]]] = {KVRAFT: [], DEFAULTS: [], JOURNAL: []}
+    for _ in range(rounds):
+        found[KVRAFT].append(of_kvraft(directory, Program(), seconds))
+        found[DEFAULTS].append(of_pysyncobj(directory, seconds, journal=False))
+        found[JOURNAL].append(of_pysyncobj(directory, seconds, journal=True))
+    lines = []
+    for kind, figures in found.items():
+        medians = [result_of(row, {"": [one[number] for one in figures]}) for number, row in enumerate(rows)]
+        line = {
+            "name": kind.name,
+            "durability": kind.durability,
+            **{result.row.name: {"per_s": result.medians[""], "cpu_us": result.cpu_us[""]} for result in medians},
+        }
+        lines.append(line)
+        shown = ", ".join(
+            f"{result.row.name} {result.medians['']:.0f} per s, {result.cpu_us['']:.0f} us of CPU" for result in medians
+        )
+        print(f"{kind.name:<28}{shown}; {kind.durability}", flush=True)
+    return lines
+
+
 def main() -> int:
-    """Print the table. Always 0: a figure below its goal is news, not an error."""
+    """Print the tables. Always 0: a figure below its goal is news, not an error."""
     given = arguments()
+    SCALE.is_smoke = given.smoke
     # Started as an installed kvraft is, whose bytecode is there: pip makes it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(BUILD / "bytecode")
@@ -183,16 +99,29 @@ def main() -> int:
     if given.before:
         # `python -m` looks in the working directory first.
         programs["before"] = Program(wrapper=("env", "-C", str(given.before.resolve())))
-    print(f"{'row':<16}{'etcd':>10}{'kvraft':>10}{'ratio':>8}{'goal':>7}")
+    begun_ms = clock.monotonic_ms()
+    run: dict[str, Any] = {"measured_on": results.measured_on(), "rounds": given.rounds, "seconds": given.seconds}
+    print(run["measured_on"])
+    print(HEADING)
+    found: list[Result] = []
     for workload in WORKLOADS:
         if not any(row.name in given.only for row in workload.rows):
             continue
-        found: dict[str, list[list[Measured]]] = {label: [] for label in programs}
-        for _round in range(given.rounds):
-            for label, program in programs.items():
-                found[label].append(workload.measure(label, program, given.seconds))
-        for number, row in enumerate(workload.rows):
-            show(row, {label: [figures[number] for figures in rounds] for label, rounds in found.items()})
+        found += compare(workload, programs, given.rounds, given.seconds)
+        for result in found[-len(workload.rows) :]:
+            show(result)
+    run["rows"] = results.of_rows(found)
+    if GROWTH in given.only:
+        run[GROWTH] = results.of_lines(growth(BUILD / GROWTH, Program(), given.seconds, 1))
+    if PYSYNCOBJ in given.only:
+        run[PYSYNCOBJ] = beside_pysyncobj(given.rounds, given.seconds)
+    run["minutes"] = round((clock.monotonic_ms() - begun_ms) / 60_000, 1)
+    if given.results:
+        kept = results.keep(given.results, results.form(), run)
+        if given.results == results.RESULTS:
+            for path, drawn in zip((results.CHART, results.GROWTH_CHART), results.draw(kept), strict=True):
+                path.write_text(drawn)
+    print(f"{run['minutes']} minutes")
     shutil.rmtree(BUILD, ignore_errors=True)
     return 0
 

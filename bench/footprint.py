@@ -1,12 +1,13 @@
 """What a large state costs: memory, disk, and the time of a restart."""
 
-import pathlib
-import re
 import subprocess
 from typing import Final
 
+from bench.fill import fill
+from bench.load import anonymous_mb
 from bench.measured import Measured
-from bench.reads import fill
+from bench.scale import SCALE
+from bench.starts import restarted_ms
 from kvraft import clock
 from kvraft.testing.cluster import Cluster
 from kvraft.testing.member import Member
@@ -15,24 +16,23 @@ KEYS: Final = 100_000
 
 
 def footprint(cluster: Cluster, _seconds: int) -> list[Measured]:
-    """Anonymous memory of the largest member with 100,000 keys of 1 KiB, and the restart of a follower."""
+    """Anonymous memory in MB of the largest member with 100,000 keys of 1 KiB, and a follower's restart in seconds.
+
+    The history of events is full with them: etcd's holds 1,000, kvraft's 100,000.
+    """
     started_ns = clock.monotonic_ns()
-    fill(cluster.leader(), KEYS, 1024)
+    fill(cluster.leader(), SCALE.count(KEYS), 1024)
     filled_s = (clock.monotonic_ns() - started_ns) / 1e9
     memory = max(anonymous_mb(member) for member in cluster.members)
     follower = cluster.followers()[0]
-    follower.kill()
-    started_ns = clock.monotonic_ns()
-    follower.start()
-    follower.wait_ready()
-    restart_s = (clock.monotonic_ns() - started_ns) / 1e9
-    disk = subprocess.run(["du", "-sm", str(follower.data_dir)], capture_output=True, text=True, check=True).stdout
-    return [Measured(memory, f"filled in {filled_s:.0f} s, restart {restart_s:.1f} s, disk {disk.split()[0]} MB")]
+    restart_s = restarted_ms(follower) / 1000
+    return [
+        Measured(memory, f"filled in {filled_s:.0f} s, disk {disk_mb(follower):.0f} MB"),
+        Measured(restart_s, "a follower, killed"),
+    ]
 
 
-def anonymous_mb(member: Member) -> float:
-    """What a member holds that no file backs."""
-    status = pathlib.Path(f"/proc/{member.pid}/status").read_text()
-    found = re.search(r"RssAnon:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) / 1024
+def disk_mb(member: Member) -> float:
+    """What its directory takes on the disk."""
+    shown = subprocess.run(["du", "-sk", str(member.data_dir)], capture_output=True, text=True, check=True).stdout
+    return int(shown.split()[0]) / 1024

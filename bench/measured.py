@@ -8,3 +8,5 @@ class Measured(NamedTuple):
 
     value: float
     detail: str
+    cpu_us: float | None = None
+    """Microseconds of CPU for each operation, all members together; None where nothing is counted in operations."""

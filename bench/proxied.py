@@ -5,9 +5,10 @@ import re
 import shutil
 from typing import Final
 
+from bench.fill import fill
+from bench.load import cpu_us, wrk
 from bench.measured import Measured
-from bench.puts import cpu_us, wrk
-from bench.reads import fill
+from bench.scale import SCALE
 from kvraft.testing.cluster import Cluster, Member, Program
 from tests.proxy.running import MINUTES, running
 
@@ -25,7 +26,7 @@ def through_proxy(build: pathlib.Path, label: str, program: Program, seconds: in
         Cluster(directory, size=1, kind="etcd") as cluster,
         running(cluster, program.kind, wrapper=program.wrapper, proxy_refresh_interval=MINUTES) as proxy,
     ):
-        fill(cluster.members[0], KEYS, 256)
+        fill(cluster.members[0], SCALE.count(KEYS), 256)
         figures = []
         for script in ("get.lua", "put.lua"):
             before_us = cpu_us(proxy)

@@ -1,48 +1,53 @@
-"""Reads of single keys and of whole directories."""
+"""Reads of single keys and of whole directories, and reads with some writes among them."""
 
-import pathlib
-import subprocess
 import sys
-from typing import Final
 
+from bench.fill import fill
+from bench.load import KEYS, loaded
 from bench.measured import Measured
-from bench.puts import wrk
-from kvraft import clock
+from bench.scale import SCALE
 from kvraft.testing.cluster import Cluster
-from kvraft.testing.member import Member
 
-FILL: Final = pathlib.Path(__file__).parent / "fill.py"
-KEYS: Final = 10_000
-FILLERS: Final = 64
+__all__ = ["fill", "get", "list_all", "mixed"]
 
 
 def get(cluster: Cluster, seconds: int, connections: int, query: str = "") -> list[Measured]:
     """Reads of single keys of 256 bytes at the leader, a second."""
     leader = cluster.leader()
-    fill(leader, KEYS, 256)
-    return [wrk(leader, "get.lua", connections, seconds, query)[1]]
+    fill(leader, SCALE.count(KEYS), 256)
+    members = [leader, *cluster.followers()]
+    (found,), each_us = loaded(members, [(leader, connections)], "get.lua", seconds, query)
+    return [found.rate(each_us)]
+
+
+def mixed(cluster: Cluster, seconds: int, connections: int) -> list[Measured]:
+    """Nine reads to a write, over connections that are spread over all members; both together, a second."""
+    leader = cluster.leader()
+    fill(leader, SCALE.count(KEYS), 256)
+    members = [leader, *cluster.followers()]
+    share, more = divmod(connections, len(members))
+    places = [(member, share + (number < more)) for number, member in enumerate(members)]
+    found, each_us = loaded(members, places, "mixed.lua", seconds)
+    detail = ", ".join(f"{each.per_s:.0f} with p99 {each.p99_ms:.3g} ms" for each in found)
+    return [Measured(sum(each.per_s for each in found), f"by member: {detail}", sum(each_us))]
 
 
 def list_all(cluster: Cluster, seconds: int) -> list[Measured]:
-    """Recursive sorted listings of 10,000 keys of 1 KiB, a second."""
-    leader = cluster.leader()
-    fill(leader, KEYS, 1024)
-    started_ns, count, size = clock.monotonic_ns(), 0, 0
-    while count < 3 or clock.monotonic_ns() - started_ns < seconds * 1e9:
-        answer = leader.http("GET", "/v2/keys/bench?recursive=true&sorted=true")
-        assert len(answer.json()["node"]["nodes"]) == KEYS
-        count, size = count + 1, len(answer.body)
-    return [Measured(count / ((clock.monotonic_ns() - started_ns) / 1e9), f"{size / 1e6:.1f} MB each")]
-
-
-def fill(member: Member, count: int, size_bytes: int) -> None:
-    """Write keys /bench/1 and on.
+    """Recursive sorted listings of 10,000 keys of 1 KiB, a second; one at a time.
 
     Raises:
-        SystemExit: a write failed.
+        SystemExit: a listing has not all keys in their order.
     """
-    command = [sys.executable, str(FILL), member.client_url, str(count), str(size_bytes), str(FILLERS)]
-    if member.program.client_tls is not None:
-        command.append(str(member.data_dir.parent / "ca" / "ca.pem"))
-    if subprocess.run(command, check=False).returncode:
-        sys.exit(f"bench: {member} could not be filled")
+    leader = cluster.leader()
+    count = SCALE.count(KEYS)
+    leader.http("DELETE", "/v2/keys/bench?recursive=true")  # other workloads may have written more keys
+    fill(leader, count, 1024)
+    target = "/v2/keys/bench?recursive=true&sorted=true"
+    answer = leader.http("GET", target)
+    if [node["key"] for node in answer.json()["node"]["nodes"]] != sorted(f"/bench/{n}" for n in range(1, count + 1)):
+        sys.exit(f"bench: {leader} lists something else than {count} keys in order")
+    members = [leader, *cluster.followers()]
+    # Listings are few: half a dozen are too few to tell a rate from.
+    (found,), each_us = loaded(members, [(leader, 1)], "list.lua", seconds, target)
+    rate = found.rate(each_us)
+    return [rate._replace(detail=f"{len(answer.body) / 1e6:.1f} MB each; {rate.detail}")]

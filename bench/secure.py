@@ -46,10 +46,10 @@ def secured(
             context = ssl.create_default_context(cafile=authority.ca_file)
             program = dataclasses.replace(program, flags={**program.flags, **files}, client_tls=context)
         if auth:
-            program = dataclasses.replace(program, client_headers=(_login(PASSWORD),))
+            program = dataclasses.replace(program, client_headers=(login(PASSWORD),))
         with Cluster(directory, program=program) as cluster:
             if auth:
-                _turn_on(cluster.members[0])
+                turn_on(cluster.members[0])
             return run(cluster, seconds)
 
     return measure
@@ -68,7 +68,7 @@ def logins(cluster: Cluster, seconds: int) -> list[Measured]:
     def refused(lane: int) -> int:
         count = 0
         while clock.monotonic_ns() < until_ns:
-            headers = (_login(f"wrong-{lane}-{count}"),)
+            headers = (login(f"wrong-{lane}-{count}"),)
             answer = raw_http.exchange(member.client_url, "GET", "/v2/keys/", headers=headers, timeout_s=ENDS_WITHIN_S)
             assert answer.status == 401, answer
             count += 1
@@ -121,7 +121,7 @@ async def _beside_guesses(member: Member, seconds: int) -> tuple[list[float], in
     async def guess(number: int) -> None:
         nonlocal answered
         async with await raw_http.Connection.open(member.client_url) as connection:
-            answer = await connection.request("GET", "/v2/keys/", headers=(_login(f"guess {number}"),))
+            answer = await connection.request("GET", "/v2/keys/", headers=(login(f"guess {number}"),))
             assert answer.status != 200, answer
             answered += 1
 
@@ -141,14 +141,18 @@ async def _beside_guesses(member: Member, seconds: int) -> tuple[list[float], in
     return durations, answered
 
 
-def _turn_on(member: Member) -> None:
-    """Auth on; guests may do everything, as etcd has them, so that keys are filled in without a password."""
-    for target, body in (
+def turn_on(member: Member, *, users: bool = True) -> None:
+    """Auth on; guests may do everything, as etcd has them, so that keys are filled in without a password.
+
+    Without `users` they are there already.
+    """
+    bodies: tuple[tuple[str, dict[str, object]], ...] = (
         ("users/root", {"user": "root", "password": PASSWORD}),
         ("roles/bench", {"role": "bench", "permissions": {"kv": {"read": ["/*"], "write": ["/*"]}}}),
         (f"users/{USER}", {"user": USER, "password": PASSWORD, "roles": ["bench"]}),
         ("enable", {}),
-    ):
+    )
+    for target, body in bodies if users else bodies[-1:]:
         answer = raw_http.exchange(
             member.client_url,
             "PUT",
@@ -159,5 +163,12 @@ def _turn_on(member: Member) -> None:
         assert answer.status in {200, 201}, answer
 
 
-def _login(password: str) -> tuple[str, str]:
-    return "Authorization", "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode()
+def turn_off(member: Member) -> None:
+    """Auth off again; the users stay."""
+    answer = member.http("DELETE", "/v2/auth/enable", headers=(login(PASSWORD, "root"),))
+    assert answer.status == 200, answer
+
+
+def login(password: str, user: str = USER) -> tuple[str, str]:
+    """The header of somebody with a password."""
+    return "Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -34,9 +34,10 @@ from kvraft.raft.restored import LogPosition, Restored
 from kvraft.raft.settings import RaftSettings
 from kvraft.records import Written
 from kvraft.storage import codec as disk_codec
-from kvraft.transport.codec import decode_message, encode_frames, frame_size
+from kvraft.transport.codec import decode_message, encode_frames
 from kvraft.transport.framing import Splitter, seal
-from kvraft.transport.session import LastSealed
+from kvraft.transport.session import LastFrame
+from kvraft.transport.settings import TransportSettings
 
 KEYS: Final = 10_000
 VALUE: Final = b"value=" + b"v" * 256
@@ -83,7 +84,6 @@ class Client:
         return lambda *_arguments, **_named: None
 
 
-@final
 class Server:
     """One server: core, keyspace, and of a leader what its clients wait for."""
 
@@ -159,13 +159,13 @@ def elect(servers: dict[int, Server]) -> int:
     return now_ms
 
 
-def sealed_for(effects: Effects, last_sealed: LastSealed) -> bytes:
+def sealed_for(effects: Effects, last_frame: LastFrame) -> bytes:
     """What a leader sends of a step to each of its followers."""
     sealed = b""
     for outgoing in effects.messages:
         frame = cast("Any", outgoing.message)
-        frame_size(frame)
-        sealed = last_sealed.sealed(frame)
+        last_frame.be(frame)
+        sealed = last_frame.sealed()
     return sealed
 
 
@@ -184,7 +184,7 @@ class Trio:
         self.connections = [cast("Any", front.new_protocol()) for _ in range(batch)]
         for connection in self.connections:
             connection.connection_made(Client())
-        self.last_sealed = LastSealed()
+        self.last_frame = LastFrame(TransportSettings().bulk_command_bytes)
 
     def timed(self, stage: str, work: Callable[[], T]) -> T:
         """What `work` gives, which is done for one group."""
@@ -203,7 +203,7 @@ class Trio:
 
         self.timed("leader: request in", arrive)
         proposed = self.timed("leader: step that proposes", propose)
-        append = self.timed("leader: AppendEntries out", lambda: sealed_for(proposed, self.last_sealed))
+        append = self.timed("leader: AppendEntries out", lambda: sealed_for(proposed, self.last_frame))
         assert proposed.persist is not None
         entries = proposed.persist.entries
         self.timed("leader: group for the log", lambda: disk_codec.encode_groups(entries))
@@ -214,7 +214,7 @@ class Trio:
         acknowledged = cast("Any", heard.messages[0].message)
         reply = self.timed("follower: reply out", lambda: seal(encode_frames((acknowledged,))))
         committed = self.timed("leader: reply in, step that commits", lambda: leader.hear(2, reply, now_ms))
-        notice = self.timed("leader: notice out", lambda: sealed_for(committed, self.last_sealed))
+        notice = self.timed("leader: notice out", lambda: sealed_for(committed, self.last_frame))
         self.timed("leader: apply", lambda: leader.apply(committed.committed))
         self.timed("leader: answer out", leader.answer)
         told = self.timed("follower: notice in, step", lambda: follower.hear(1, notice, now_ms))
