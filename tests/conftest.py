@@ -4,7 +4,7 @@ import gc
 import pathlib
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import hypothesis
@@ -20,6 +20,8 @@ pytest_plugins = ["kvraft.testing.plugin"]
 # Two cores are shared by members, servers and tests: a slow example says nothing.
 hypothesis.settings.register_profile("kvraft", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("kvraft")
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 TIER_OF_PATH: Final = {
     "tests/cluster": "cluster",
@@ -54,6 +56,14 @@ def pytest_configure() -> None:
                     f"{source} was changed since it was compiled: `make compiled`, or `make pure`", returncode=3
                 )
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay_as_they_are() -> Iterator[None]:
+    """A program that was called within a test has left no handler behind: the tests after it start processes, too."""
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    yield
+    assert {number: signal.getsignal(number) for number in _ENDING} == before
 
 
 @pytest.fixture

@@ -63,9 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(cluster: Cluster) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
     with contextlib.ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, _stop))
         stack.callback(cluster.stop)
         stack.enter_context(_shown_logs(cluster))
         try:

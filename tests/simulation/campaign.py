@@ -1,16 +1,16 @@
 """Many seeds on all cores of the machine, and the table of what they did."""
 
-import gc
-import multiprocessing
-import os
-import threading
+import contextlib
+import itertools
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, final
 
 from tests.simulation.ledger import REQUIRED
+from tests.simulation.processes import in_processes
 from tests.simulation.streams import derive
 from tests.simulation.world import Outcome, run_seed
 
@@ -92,12 +92,6 @@ def _listing(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counter.items()))
 
 
-def collect_seldom() -> None:
-    """A run leaves hardly any garbage in cycles: looking for it as often as Python does costs a fifteenth of it."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 def run_many(
     seeds: Iterable[int],
     *,
@@ -106,32 +100,15 @@ def run_many(
     stop_at_failure: bool = False,
     report: Callable[[Outcome], None] | None = None,
 ) -> Totals:
-    """Run seeds in a pool of processes, until they or the seconds are used up."""
+    """Run seeds on all cores, until they or the seconds are used up."""
     totals = Totals()
-    count = processes or os.cpu_count() or 1
-    deadline_s = time.monotonic() + seconds if seconds is not None else None
-    # The pool would draw all seeds at once: one waits for each process, so that the end is seen when it comes.
-    ahead = threading.Semaphore(2 * count)
-    ended = threading.Event()
-
-    def until_deadline() -> Iterator[int]:
-        for seed in seeds:
-            ahead.acquire()
-            if ended.is_set() or (deadline_s is not None and time.monotonic() >= deadline_s):
-                return
-            yield seed
-
-    # Not forked: the test run has a large heap by now, of which every page that is looked at would be copied.
-    with multiprocessing.get_context("spawn").Pool(count, collect_seldom) as pool:
-        try:
-            for outcome in pool.imap_unordered(run_seed, until_deadline()):
-                ahead.release()
-                totals.add(outcome)
-                if report is not None:
-                    report(outcome)
-                if outcome.failed and stop_at_failure:
-                    break
-        finally:  # the pool's thread that draws seeds must not wait for ever while the pool is ended
-            ended.set()
-            ahead.release()
+    deadline_s = time.monotonic() + seconds if seconds is not None else math.inf
+    in_time = itertools.takewhile(lambda _seed: time.monotonic() < deadline_s, seeds)
+    with contextlib.closing(in_processes(run_seed, zip(in_time), processes)) as outcomes:
+        for outcome in outcomes:
+            totals.add(outcome)
+            if report is not None:
+                report(outcome)
+            if outcome.failed and stop_at_failure:
+                break
     return totals

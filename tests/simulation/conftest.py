@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.simulation.background import CAMPAIGN
-from tests.simulation.campaign import Totals, collect_seldom
+from tests.simulation.campaign import Totals
+from tests.simulation.processes import collect_seldom
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -23,7 +24,7 @@ def campaign(pytestconfig: pytest.Config) -> Totals:
 
 @pytest.fixture(autouse=True, scope="package")
 def _little_garbage() -> Iterator[None]:
-    """As in a campaign; the processes that these tests fork inherit it."""
+    """As in a process of a campaign."""
     threshold = gc.get_threshold()
     collect_seldom()
     yield

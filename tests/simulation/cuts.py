@@ -14,19 +14,16 @@ A mask has one bit for each ordered pair of places; place 0 is whoever leads whe
 of all leaders are met whichever server is elected.
 """
 
-import functools
 import itertools
-import multiprocessing
-import os
 from collections.abc import Iterable
 from typing import Final
 
 from kvraft.keyspace.commands import Set
 from kvraft.raft.effects import Role
-from tests.simulation.campaign import collect_seldom
 from tests.simulation.checkers import Violation
 from tests.simulation.member import SimulatedMember
 from tests.simulation.options import Options
+from tests.simulation.processes import in_processes
 from tests.simulation.sessions import Link
 from tests.simulation.streams import stream
 from tests.simulation.world import World
@@ -214,7 +211,6 @@ def _play_one(servers: int, mask: int) -> tuple[int, str]:
 
 
 def play_all(servers: int, masks: Iterable[int], processes: int | None = None) -> list[tuple[int, str]]:
-    """Play masks, at rest and busy, in a pool of processes; returns (mask, what is wrong) where something is."""
-    with multiprocessing.get_context("fork").Pool(processes or os.cpu_count() or 1, collect_seldom) as pool:
-        play_one = functools.partial(_play_one, servers)
-        return [(mask, problem) for mask, problem in pool.imap_unordered(play_one, masks, chunksize=8) if problem]
+    """Play masks, at rest and busy, on all cores; returns (mask, what is wrong) where something is."""
+    played = in_processes(_play_one, ((servers, mask) for mask in masks), processes)
+    return [(mask, problem) for mask, problem in played if problem]

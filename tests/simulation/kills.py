@@ -8,16 +8,16 @@ happen is that two survivors get into each other's way and then wait for a whole
 """
 
 import dataclasses
-import multiprocessing
+import itertools
 from random import Random
 from typing import Final, final
 
 from kvraft.keyspace.commands import Set
 from kvraft.raft.inputs import PeerDisconnected
 from tests.simulation import cuts
-from tests.simulation.campaign import collect_seldom
 from tests.simulation.member import SimulatedMember
 from tests.simulation.options import Options
+from tests.simulation.processes import in_processes
 from tests.simulation.sessions import Link
 from tests.simulation.streams import derive, stream
 from tests.simulation.world import World
@@ -51,8 +51,7 @@ class Kill:
 def kill_many(servers: int, kills: int, load: str, master_seed: int) -> list[Kill]:
     """So many kills, spread over worlds, on all cores."""
     worlds = [(derive(master_seed, number, "kills"), servers, load) for number in range(-(-kills // _KILLS_PER_WORLD))]
-    with multiprocessing.get_context("fork").Pool(None, collect_seldom) as pool:
-        return [kill for world in pool.starmap(kill_leaders, worlds, chunksize=1) for kill in world]
+    return list(itertools.chain.from_iterable(in_processes(kill_leaders, worlds)))
 
 
 def too_late(kills: list[Kill]) -> list[Kill]:

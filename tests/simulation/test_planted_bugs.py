@@ -1,6 +1,5 @@
 """The checkers can fail: planted bugs are found, from whatever master seed."""
 
-import multiprocessing
 import pathlib
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from tests.simulation.mutants.catalogue import MUTANTS
 from tests.simulation.mutants.hunt import finder, hunt, options_of
 from tests.simulation.options import draw_options
+from tests.simulation.processes import in_processes
 from tests.simulation.shrinking import shrink
 from tests.simulation.world import Outcome
 
@@ -28,9 +28,7 @@ def test_planted_bug_is_found_from_several_master_seeds(name: str) -> None:
     Each within 20 s of a core; the second stale read, which needs a schedule of its own, within 60 s.
     """
     master_seeds = MASTER_SEEDS[:2] if name in DEAR else MASTER_SEEDS
-    with multiprocessing.get_context("fork").Pool() as pool:
-        catches = pool.starmap(hunt, [(name, master_seed) for master_seed in master_seeds], chunksize=1)
-    for catch in catches:
+    for catch in in_processes(hunt, [(name, master_seed) for master_seed in master_seeds]):
         assert catch.expected, f"master seed {catch.master_seed}: {catch.row()}"
 
 

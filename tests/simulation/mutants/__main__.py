@@ -4,12 +4,12 @@ Exit code 1 if one survives, is found too late, or by something else than it sho
 """
 
 import argparse
-import multiprocessing
 import os
 import sys
 
 from tests.simulation.mutants.catalogue import MUTANTS
 from tests.simulation.mutants.hunt import Catch, hunt
+from tests.simulation.processes import in_processes
 
 
 def main(arguments: list[str]) -> int:
@@ -23,11 +23,10 @@ def main(arguments: list[str]) -> int:
     names = chosen.names or [mutant.name for mutant in MUTANTS]
     tasks = [(name, int(seed), chosen.seconds) for name in names for seed in chosen.master_seeds.split(",")]
     catches: list[Catch] = []
-    with multiprocessing.get_context("fork").Pool(chosen.processes) as pool:
-        for catch in pool.imap(_hunt, tasks):
-            catches.append(catch)
-            sys.stdout.write(catch.row() + "\n")
-            sys.stdout.flush()
+    for catch in in_processes(hunt, tasks, chosen.processes):
+        catches.append(catch)
+        sys.stdout.write(catch.row() + "\n")
+        sys.stdout.flush()
     missed = [catch for catch in catches if not catch.expected]
     by_time = sorted(catches, key=lambda catch: catch.core_s)
     slowest = ", ".join(f"{catch.name} {catch.core_s:.1f} s" for catch in by_time[:-6:-1])
@@ -36,10 +35,6 @@ def main(arguments: list[str]) -> int:
         f"median {by_time[len(by_time) // 2].core_s:.1f} s, slowest {slowest}\n"
     )
     return 1 if missed else 0
-
-
-def _hunt(task: tuple[str, int, float | None]) -> Catch:
-    return hunt(*task)
 
 
 if __name__ == "__main__":
