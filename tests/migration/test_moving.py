@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import random
+import signal
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,47 @@ async def test_kills_of_either_side_and_of_the_import_change_nothing_of_its_end(
         exit_code, out = await run.switch()
         assert exit_code == 0, (run.told, out)
         assert tree(target) == tree(source)
+
+
+@pytest.mark.parametrize("victim", ["source", "target", "import"])
+@pytest.mark.parametrize("phase", ["reading the source", "copying", "following", "comparing"])
+async def test_a_kill_in_any_phase_changes_nothing_of_the_end(tmp_path: Path, phase: str, victim: str) -> None:
+    """SIGKILL as soon as the phase has begun: the import goes on once the other is back, or its next run does."""
+    with etcd(tmp_path / "etcd") as old, Cluster(tmp_path / "kvraft", size=1) as new:
+        source, target = old.members[0], new.members[0]
+        await fill(source.client_url, 3000)
+        arguments = ("--from", source.client_url, "--to", target.client_url, f"--state={tmp_path / 'state'}")
+        run = await Importing.begin(*arguments)
+
+        async def kill() -> Importing:
+            await run.until(phase)
+            if victim != "import":
+                await asyncio.to_thread((source if victim == "source" else target).restart)
+                return run
+            await run.kill()
+            assert run.process.returncode == -signal.SIGKILL, run.told
+            return await Importing.begin(*arguments)
+
+        async with writing(source.client_url, 3, seed=1) as writers:
+            if phase != "comparing":
+                run = await kill()
+                before = writers.acknowledged
+                await asyncio.to_thread(source.wait_for, "more writes", lambda: writers.acknowledged > before + 100, 60)
+            await run.until("following")
+            await writers.stop()
+        if phase == "comparing":
+            run.process.send_signal(signal.SIGINT)
+            run = await kill()
+        if phase == "comparing" and victim != "import":
+            exit_code, out = await run.end()
+        else:
+            await run.until("following")
+            exit_code, out = await run.switch()
+        assert exit_code == 0, (run.told, out)
+        assert out.endswith(" keys, no difference\n")
+        assert tree(target) == tree(source)
+        if victim != "source":  # of what was under way then, its writers do not know what came
+            assert files(tree(target), "/w") == writers.expected
 
 
 async def test_a_killed_etcds_directory_is_imported_and_an_import_that_is_killed_begins_again(tmp_path: Path) -> None:
