@@ -29,6 +29,8 @@ log = logs.get(__name__)
 _BODY_METHODS: Final = frozenset((b"PUT", b"POST"))
 _HOST: Final = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
 """What Go takes for a Host (net/http validHostHeader)."""
+_KEPT_HEADER_BYTES_MAX: Final = 64 << 10
+"""The parser keeps header lines until the next request, which may be an hour away: with more the connection ends."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -101,6 +103,7 @@ class AiohttpFront:
         line = handler.begin_request(request)
         if handler.has_ended and not request.content.is_eof():
             raise asyncio.CancelledError  # the rest of its body will not come
+        has_long_headers = line.header_bytes > _KEPT_HEADER_BYTES_MAX
         headers = request.headers
         origin = headers.get("Origin")
         raw_origin = None if origin is None else _raw(origin)
@@ -111,6 +114,7 @@ class AiohttpFront:
             # cannot be told apart after this answer.
             keep_alive=request.keep_alive
             and not line.body_is_broken
+            and not has_long_headers
             and not ("Expect" in headers and request.can_read_body and line.method not in _BODY_METHODS),
         )
         host = authority(line.target, _raw(headers.get("Host", "")))
@@ -134,7 +138,7 @@ class AiohttpFront:
         except RefusedError as refused:
             exchange.answer(refused.answer)
             return Sent(keep_alive=False, linger_s=self._app.settings.unread_body_s if line.is_given_up else 0.0)
-        if line.method in _BODY_METHODS:
+        if line.method in _BODY_METHODS and not has_long_headers:
             handler.settle(line)
         content_type = headers.get("Content-Type")
         self._app.handle(

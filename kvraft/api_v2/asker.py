@@ -7,7 +7,7 @@ from typing import Final, Protocol, final
 
 VERIFIED_CERTIFICATE: Final = "verified_certificate"
 """What a connection over TLS calls, in `get_extra_info`, the leaf of a client's verified chain."""
-_AUTHORIZATION: Final = re.compile(rb"(?:^|\n)authorization:[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE)
+_AUTHORIZATION: Final = re.compile(rb"(?:^|\n)authorization:([^\r\n]*)\r?\n", re.IGNORECASE)
 _FORWARDING: Final = re.compile(
     rb"via|(?:x-)?forwarded(?:-.+)?|x-real-ip|x-(?:client|ssl|envoy|original)-.+", re.IGNORECASE
 )
@@ -41,7 +41,7 @@ class _Connection(Protocol):
 def authorization_in(block: bytes) -> bytes | None:
     """The first Authorization header in the header lines of a plain request."""
     found = _AUTHORIZATION.search(block)
-    return None if found is None else found[1]
+    return None if found is None else found[1].strip(b" \t")
 
 
 def says_forwarded(names: Iterable[bytes]) -> bool:

@@ -35,6 +35,9 @@ BODY_BYTES_MAX: Final = 256 << 10
 _READ_AHEAD_BYTES: Final = 64 << 10
 """Reading stops when a client has sent this much beyond the request that is being answered."""
 
+_TURN_REQUESTS: Final = 32
+"""Of one connection, answered in one turn of the loop: it would read megabytes of small ones before anybody else's."""
+
 _METHODS: Final = frozenset((b"GET", b"PUT", b"POST", b"DELETE", b"HEAD"))
 _WITH_BODY: Final = frozenset((b"PUT", b"POST"))
 _AFTER_PREFIX: Final = frozenset((b"/", b""))
@@ -117,6 +120,7 @@ class FastProtocol:
     """One connection."""
 
     __slots__ = (
+        "_awaits_turn",
         "_block",
         "_buffer",
         "_eof",
@@ -147,6 +151,8 @@ class FastProtocol:
         self._held_back = False
         """Read no further because all clients together have sent too much."""
         self._writing_paused = False
+        self._awaits_turn = False
+        """What was sent ahead is served once the others have had their turn."""
         self._eof = False
         self._last = False
         """Nothing more is served on this connection."""
@@ -183,7 +189,7 @@ class FastProtocol:
     def eof_received(self) -> bool:
         """True (keep the connection) while an answer is owed to a client that only stopped sending."""
         exchange = self._exchange
-        if exchange is None and not self._writing_paused:
+        if exchange is None and not self._writing_paused and not self._awaits_turn:
             return False
         self._eof = True
         if exchange is not None:
@@ -220,8 +226,17 @@ class FastProtocol:
     def _must_wait(self) -> bool:
         return self._exchange is not None or self._writing_paused
 
+    def _give_way(self) -> None:
+        """Read and serve nothing more in this turn."""
+        self._awaits_turn = True
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._go_on)
+
     def _go_on(self) -> None:
         """Serve what was sent ahead, and read again."""
+        self._awaits_turn = False
         if self._must_wait() or self._transport is None:
             return
         if self._reading_paused:
@@ -233,8 +248,13 @@ class FastProtocol:
     def _serve(self) -> None:
         """Answer requests from the buffer until one has to wait for its answer or for more bytes."""
         self._in_serve = True
+        left = _TURN_REQUESTS
         try:
             while self._buffer and not self._must_wait() and not self._last:
+                if not left:
+                    self._give_way()
+                    break
+                left -= 1
                 if not self._serve_one():
                     break
         except Exception:
@@ -242,7 +262,8 @@ class FastProtocol:
             self.abort()
         finally:
             self._in_serve = False
-        if self._exchange is None and (self._last or self._eof) and self._transport is not None:
+        is_done = self._exchange is None and not self._awaits_turn
+        if is_done and (self._last or self._eof) and self._transport is not None:
             self._transport.close()
 
     def _serve_one(self) -> bool:
@@ -252,6 +273,9 @@ class FastProtocol:
         if end < 0:
             if not _may_become_plain(buffer):
                 self._hand_over()
+            return False
+        if end > HEAD_BYTES_MAX:
+            self._hand_over()
             return False
         line_end = buffer.find(b"\r\n")
         words = buffer[:line_end].split(b" ")
@@ -308,10 +332,10 @@ class FastProtocol:
             return
         if buffer.startswith(_TLS_HANDSHAKE):
             self._front.spoken_to_in_tls(transport)
+        self._front.unfinished.release(self)  # reads on, if it was held back
         self._transport = None
         self._buffer = b""
         self._front.forget(self)
-        self._front.unfinished.release(self)
         self._front.aiohttp_front.adopt(transport, buffer, last=self._eof)
 
     # -- exchange.Connection ------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ _REMEMBERED_MAX: Final = 1024
 """How many distinct header blocks are remembered; forgotten all at once when there are more."""
 _REMEMBERED_BYTES_MAX: Final = 2048
 
-_HEADER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
+_HEADER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,9}")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~:\[\]\-]+")
 _NOT_PLAIN: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"origin", b"te", b"trailer"))
@@ -111,7 +111,7 @@ def parse_headers(block: bytes) -> HeaderFacts | None:
         header = _HEADER.fullmatch(line)
         if header is None:
             return None
-        name, value = header.group(1).lower(), header.group(2)
+        name, value = header.group(1).lower(), header.group(2).strip(b" \t")
         if name in _NOT_PLAIN or (name in once and name in _ONCE):
             return None
         if name == b"connection":

@@ -19,7 +19,8 @@ TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _LINE: Final = re.compile(rb"(" + TOKEN + rb") ([^\x00-\x20\x7f]+) (HTTP/[0-9]\.[0-9])")
 _BEGINNING: Final = re.compile(TOKEN + rb"|\r\Z")
 """Of what may still become a request, or an empty line before one."""
-_HEADER: Final = re.compile(rb"(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
+_HEADER: Final = re.compile(rb"(" + TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*)")
+"""Blanks around a value are stripped, not matched: patterns on both sides of it would try every split of them."""
 _LENGTH: Final = re.compile(rb"0{0,99}[0-9]{1,15}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,12})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
@@ -39,6 +40,8 @@ class RequestLine:
     method: bytes
     target: bytes
     """As it stood in the request line."""
+    header_bytes: int = 0
+    """Of its header lines."""
     body_is_broken: bool = False
     """No more of its body can be understood, nor anything behind it. Seen after the request itself was given on."""
     is_awaited: bool = False
@@ -188,7 +191,7 @@ class Splitter:
         line = _LINE.fullmatch(buffer, 0, line_end)
         if line is None:
             raise _DoubtError
-        asked = self._last_line = RequestLine(line[1], line[2])
+        asked = self._last_line = RequestLine(line[1], line[2], end - line_end)
         version = line[3]
         del line  # it holds the buffer, which could not be shortened otherwise
         kept = self._read_headers(bytes(buffer[line_end + 2 : end + 2]), version)
@@ -212,9 +215,9 @@ class Splitter:
             if name == b"upgrade":
                 continue
             if name == b"content-length":
-                lengths.append(header[2])
+                lengths.append(header[2].strip(b" \t"))
             elif name == b"transfer-encoding":
-                codings.append(header[2].lower())
+                codings.append(header[2].strip(b" \t").lower())
             kept.append(text + b"\r\n")
         if len(lengths) + len(codings) > 1:
             raise _DoubtError

@@ -96,6 +96,7 @@ class Given:
         ca_file, ca_source = self.text("cacert")
         with _Telling(ca_source, ca_file):
             context = ssl.create_default_context(cafile=ca_file or None)
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go: each certificate of the file is an anchor
         cert_file, cert_source = self.text("cert")
         key_file, key_source = self.text("key")
         if bool(cert_file) != bool(key_file):

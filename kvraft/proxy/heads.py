@@ -20,7 +20,7 @@ UNTIL_CLOSE: Final = -2
 """Length of a body that ends with its connection."""
 
 _LINE: Final = re.compile(rb"(" + TOKEN + rb") ([^\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])")
-_HEADER: Final = re.compile(rb"(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
+_HEADER: Final = re.compile(rb"(" + TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*)")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~:\[\]%!$&'()*+,;=\-]*")
 """Go's httpguts.ValidHostHeader, without what no host has."""
 _LENGTH: Final = re.compile(rb"0{0,99}[0-9]{1,15}")
@@ -44,7 +44,7 @@ _ANSWER: Final = re.compile(
 )
 _SPECIAL: Final = re.compile(
     rb"\r\n(connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailers|transfer-encoding|upgrade"
-    rb"|content-length):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)",
+    rb"|content-length):([^\r\n]*)(?=\r\n)",
     re.IGNORECASE,
 )
 """Lines of an answer's head that say how it is framed, or that do not go on."""
@@ -193,7 +193,7 @@ def read_headers(block: bytes, headers_max: int = 1000) -> Headers:
         if header is None:
             raise RefusedError(bad_request())
         name = header[1].lower()
-        seen.setdefault(name, []).append(header[2])
+        seen.setdefault(name, []).append(header[2].strip(b" \t"))
         if name not in _DROPPED and name not in {b"x-forwarded-for", b"expect"}:
             kept.append(text + b"\r\n")
     hosts = seen.get(b"host", [])
@@ -282,15 +282,15 @@ def read_answer(buffer: bytes, *, to_head: bool) -> AnswerHead:
     codings: list[bytes] = []
     connection, kept, at, drops = b"", [], 0, False
     for found in _SPECIAL.finditer(buffer):
-        name = found[1].lower()
+        name, value = found[1].lower(), found[2].strip(b" \t")
         if name == b"content-length":
-            lengths.append(found[2])
+            lengths.append(value)
         elif name == b"transfer-encoding":
-            codings.append(found[2].lower())
+            codings.append(value.lower())
         else:
             drops = True
             if name == b"connection":
-                connection += b"," + found[2].lower()
+                connection += b"," + value.lower()
         kept.append(buffer[at : found.start()])
         at = found.end()
     kept.append(buffer[at:])

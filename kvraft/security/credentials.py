@@ -158,6 +158,8 @@ class Credentials:
             )
             return
         self._read(path, "trusted-ca-file")
+        # As in Go, each certificate of the file is an anchor, also one that another CA has signed.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         try:
             context.load_verify_locations(path)
         except (ssl.SSLError, OSError) as error:

@@ -29,22 +29,26 @@ class Pair:
 
 @final
 class Authority:
-    """A CA, whose certificate is the file `ca_file`."""
+    """A CA, whose certificate is the file `ca_file`; a root, unless another one has signed it."""
 
-    def __init__(self, directory: pathlib.Path, name: str = "ca") -> None:
+    def __init__(self, directory: pathlib.Path, name: str = "ca", signed_by: "Authority | None" = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory: Final = directory
         self.name: Final = name
         self._key = ec.generate_private_key(ec.SECP256R1())
         subject = _subject(f"kvraft testing {name}")
         begins = _now() - _DAY
-        self.certificate: Final = (
-            _builder(subject, subject, self._key.public_key(), begins, begins + 3650 * _DAY)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
+        issuer = subject if signed_by is None else signed_by.certificate.subject
+        builder = _builder(subject, issuer, self._key.public_key(), begins, begins + 3650 * _DAY)
+        self.certificate: Final[x509.Certificate] = (signed_by or self).sign(
+            builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         )
         self.ca_file: Final = str(directory / f"{name}.pem")
         pathlib.Path(self.ca_file).write_bytes(self.certificate.public_bytes(_PEM))
+
+    def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        """As it says, with this authority's key."""
+        return builder.sign(self._key, hashes.SHA256())
 
     def issue(
         self,

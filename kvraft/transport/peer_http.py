@@ -56,7 +56,7 @@ class PeerHttp(asyncio.Protocol):
             return
         self._head += data
         end = HEAD_END.search(self._head)
-        if end is not None:
+        if end is not None and end.start() <= _HEAD_BYTES_MAX:
             head, self._head = self._head[: end.start()], self._head[end.end() :]
             self._has_answered = True
             # Who asks again before it has been answered would fill our memory without reading; it may connect again.

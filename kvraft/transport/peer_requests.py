@@ -16,7 +16,7 @@ BEGINNING: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
 """Of what may still become a request."""
 
 _LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^ ]+) HTTP/([0-9])\.([0-9])")
-_HEADER: Final = re.compile(rb"([^:]*):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
+_HEADER: Final = re.compile(rb"([^:]*):([\t\x20-\x7e\x80-\xff]*)")
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HOST: Final = re.compile(rb"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*:(?://([^/?]*))?")
@@ -97,7 +97,7 @@ def _headers(lines: list[bytes], *, is_old: bool) -> dict[bytes, bytes] | Refuse
         header = _HEADER.fullmatch(text)
         if header is None or text[:1] in b" \t":
             return _BAD
-        name, value = header[1].lower(), header[2]
+        name, value = header[1].lower(), header[2].strip(b" \t")
         headers[name] = value
         if name == b"host":
             hosts.append(value)

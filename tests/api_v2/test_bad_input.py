@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -114,6 +115,45 @@ async def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     assert reads == [b"%d" % number for number in range(200)] + [b"199"]
     tail = answers.rpartition(b"HTTP/1.1 ")[0]
     assert tail.endswith(b'{"etcdserver":"3.4.23","etcdcluster":"3.4.0"}')
+
+
+async def test_requests_sent_ahead_take_turns_with_those_of_others(served: Served) -> None:
+    """Thousands of them in one read: whoever asks meanwhile is answered between two of them, and all are answered."""
+    one, count = b"GET /v2/keys/k HTTP/1.1\r\nHost: x\r\n\r\n", 4_000
+    last = b"GET /v2/keys/k HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    async with await served.connect() as other:
+        await other.request("PUT", "/v2/keys/k", form={"value": "v"})
+        greedy = asyncio.create_task(served.raw(one * count + last))
+        between = 0
+        while not greedy.done():
+            await other.request("GET", "/v2/keys/k")
+            between += 1
+    assert (await greedy).count(b"HTTP/1.1 200") == count + 1
+    assert between > 20
+
+
+@pytest.mark.parametrize("path", ["/v2/keys/k", "/version"])
+@pytest.mark.parametrize("before", ["X: a", "Authorization: Basic a", "Transfer-Encoding: chunk", "Content-Length: 0"])
+async def test_blanks_in_a_header_line_are_read_once(served: Served, path: str, before: str) -> None:
+    """Sixty thousand of them took seconds, a million half an hour, and nobody else was served meanwhile."""
+    seconds = []
+    for blanks in (25_000, 100_000):
+        began = time.process_time()
+        await served.raw(
+            f"PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{before}{' ' * blanks}b\r\n\r\n".encode()
+        )
+        seconds.append(time.process_time() - began)
+    assert seconds[1] < 0.5 + 4 * seconds[0], "four times as many may take four times as long, not sixteen times"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_long_header_lines_end_the_connection(served: Served, method: str) -> None:
+    """The parser keeps them until the next request, which may never come; they count until the answer."""
+    padding = "x" * 100_000
+    answer = await served.raw(
+        f"{method} /v2/keys/k HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nX: {padding}\r\n\r\n".encode()
+    )
+    assert b"\r\nConnection: close\r\n" in answer
 
 
 async def test_request_in_single_bytes_is_understood(served: Served) -> None:

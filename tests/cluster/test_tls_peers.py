@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
@@ -50,6 +50,38 @@ def test_members_speak_tls_and_nothing_else(tmp_path: Path) -> None:
                 leader.peer_url, "GET", "/members", tls=ssl.create_default_context(cafile=made.ca.ca_file)
             )
         leader.wait_for_log('rejected connection listener=peer .*error="it sent no certificate, and must"')
+
+
+@pytest.mark.parametrize("kind", ["kvraft", "etcd"])
+def test_an_issuing_ca_alone_is_an_anchor(tmp_path: Path, kind: Literal["kvraft", "etcd"]) -> None:
+    """As in Go, for members and for their clients: who has signed it need not be in the file.
+
+    What only that other one has signed is not let in.
+    """
+    root = Authority(tmp_path, "root")
+    ca = Authority(tmp_path, "issuing", signed_by=root)
+
+    def showing(pair: Pair) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=ca.ca_file)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_cert_chain(pair.cert_file, pair.key_file)
+        return context
+
+    pair = ca.issue("member")
+    files = {"cert-file": pair.cert_file, "key-file": pair.key_file, "trusted-ca-file": ca.ca_file}
+    flags = {f"{prefix}{name}": value for prefix in ("", "peer-") for name, value in files.items()}
+    flags |= {"client-cert-auth": "true", "peer-client-cert-auth": "true"}
+    ours, foreign = showing(ca.issue("client")), showing(root.issue("foreign"))
+    program = Program(kind, flags, client_tls=ours, peer_scheme="https")
+    with Cluster(tmp_path / kind, program=program) as cluster:
+        for member in cluster.members:
+            put(member, member.name)
+            raw_http.exchange(member.client_url, "GET", "/v2/keys/", tls=ours)
+            with pytest.raises((OSError, http.client.HTTPException)):
+                raw_http.exchange(member.client_url, "GET", "/v2/keys/", tls=foreign)
+        assert {node["key"] for node in cluster.leader().http("GET", "/v2/keys/").json()["node"]["nodes"]} == {
+            f"/{member.name}" for member in cluster.members
+        }
 
 
 def test_followers_that_are_far_behind_get_a_snapshot_over_tls(tmp_path: Path) -> None:
