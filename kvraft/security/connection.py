@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast, final
 
 from kvraft.security.certificates import Certificate
-from kvraft.security.engine import Engine, sentence
+from kvraft.security.engine import ENCRYPTED_BYTES, FED_BYTES, Engine, parts, sentence
 
-_RECORD_BYTES: Final = 16 << 10
-"""The most that a record holds (RFC 8446, section 5.1), and so the most that one call gives."""
+_BARREN_BYTES_MAX: Final = 64 << 10
+"""Received without data in it. Go ends a connection after 16 such records (crypto/tls/common.go, `maxUselessRecords`);
+they are not seen here, but four of the largest without data are none of an honest client's."""
+_UNREAD_BYTES_MAX: Final = 64 << 10
+"""Of what OpenSSL answers by itself (a change of keys) to a client that does not read: nobody else holds those back."""
 
 CERTIFICATE: Final = "verified_certificate"
 """`get_extra_info`: the leaf that the other side has shown, whose chain is verified; None if it showed none."""
@@ -22,57 +25,72 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     A read is given on whole, whatever the number of its records, and each write leaves as one. Limits and sizes of the
     buffer are the plain transport's: nothing waits here.
+
+    Args:
+        rejected: Told why, if what the other side sends ends the connection.
     """
 
-    __slots__ = ("_app", "_certificate", "_closing", "_engine", "_failure", "_has_ended", "_plain", "_read_record")
+    __slots__ = (
+        "_app",
+        "_certificate",
+        "_closing",
+        "_engine",
+        "_failure",
+        "_has_ended",
+        "_has_said_goodbye",
+        "_plain",
+        "_rejected",
+        "_unread_bytes",
+    )
 
-    def __init__(self, plain: asyncio.Transport, engine: Engine, certificate: Certificate | None) -> None:
+    def __init__(
+        self,
+        plain: asyncio.Transport,
+        engine: Engine,
+        certificate: Certificate | None,
+        rejected: Callable[[str], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._rejected = rejected
         self._plain = plain
         self._engine = engine
         self._certificate = certificate
         self._app: asyncio.Protocol | None = None
-        self._read_record = engine.session.read
         self._closing = False
         self._failure: ConnectionError | None = None
         self._has_ended = False
         """The other side sends no more."""
+        self._has_said_goodbye = False
+        self._unread_bytes = 0
+        """Answers of OpenSSL since the plain transport was last seen empty."""
 
     def begin(self, app: asyncio.Protocol) -> None:
         """Give it to the protocol that it is for, with what came behind the handshake."""
         self._plain.set_protocol(self)
         self._app = app
         app.connection_made(self)
-        self._read()
+        self.data_received(self._engine.incoming.read())
 
     # -- asyncio.Protocol: what the plain transport brings ------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Decrypt a read."""
-        self._engine.incoming.write(data)
-        self._read()
-
-    def _read(self) -> None:
-        """Give on what is complete."""
+        """Decrypt a read, and give on what is complete with it."""
         engine = self._engine
-        incoming, session = engine.incoming, engine.session
         records: list[bytes] = []
         ended, failure = False, None
         try:
-            while True:
-                record = self._read_record(_RECORD_BYTES)
-                if not record:
-                    ended = True
-                    break
-                records.append(record)
-                if not incoming.pending and not session.pending():
-                    break
-        except ssl.SSLWantReadError:
-            ended = False
+            for part in (data,) if len(data) <= FED_BYTES else parts(data, FED_BYTES):
+                ended = engine.decrypt(part, records)
+                if engine.barren_bytes >= _BARREN_BYTES_MAX:
+                    self._reject(f"{_BARREN_BYTES_MAX >> 10} KiB of TLS records without data in them")
+                elif engine.outgoing.pending:
+                    self._answer()
+                if self._closing:
+                    return
         except ssl.SSLError as error:
             failure = error
-        if engine.outgoing.pending:  # the answer to a change of keys, or an alert
-            self._plain.write(engine.outgoing.read())
+            if engine.outgoing.pending:
+                self._answer()
         if records and self._app is not None and not self._closing:
             self._app.data_received(records[0] if len(records) == 1 else b"".join(records))
         if failure is not None:
@@ -80,6 +98,26 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._plain.close()
         elif ended:
             self._end()
+
+    def _answer(self) -> None:
+        """Send what OpenSSL says by itself: the answer to a change of keys, or an alert."""
+        answer = self._engine.outgoing.read()
+        if self._has_said_goodbye or self._closing:
+            return
+        if not self._plain.get_write_buffer_size():
+            self._unread_bytes = 0
+        self._unread_bytes += len(answer)
+        if self._unread_bytes > _UNREAD_BYTES_MAX:
+            self._reject("it changes keys again and again, and reads no answer")
+        else:
+            self._plain.write(answer)
+
+    def _reject(self, error: str) -> None:
+        """End it at once, and say why."""
+        self._failure = ConnectionError(error)
+        self.abort()
+        if self._rejected is not None:
+            self._rejected(error)
 
     def eof_received(self) -> bool:
         """Whoever closes without a goodbye has ended all the same: HTTP and our messages know where they end."""
@@ -120,6 +158,9 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             return
         engine = self._engine
         try:
+            if size > ENCRYPTED_BYTES:
+                self._plain.writelines(engine.encrypt(data))
+                return
             sent = engine.session.write(data)
             assert sent == size, "memory takes everything, and partial writes were not asked for"
         except ssl.SSLError as error:  # it has failed before, and is being closed
@@ -149,6 +190,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._plain.close()
 
     def _say_goodbye(self) -> None:
+        self._has_said_goodbye = True
         with contextlib.suppress(ssl.SSLError):  # it waits for an answer that nobody waits for
             self._engine.session.unwrap()
         if self._engine.outgoing.pending:

@@ -7,6 +7,7 @@ handshakes delays those who are inside by one step at a time.
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -234,7 +235,8 @@ class Handshake(asyncio.Protocol):
     def _succeed(self, engine: Engine, certificate: Certificate | None) -> None:
         self._door.leave(self)
         self._plain.resume_reading()
-        TlsConnection(self._plain, engine, certificate).begin(self._new_protocol())
+        rejected = functools.partial(self._door.rejected, self.address)
+        TlsConnection(self._plain, engine, certificate, rejected).begin(self._new_protocol())
 
     def _turn_away(self, data: bytes) -> None:
         """It speaks no TLS: HTTP gets Go's answer, a member is told in its own words."""

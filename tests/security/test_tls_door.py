@@ -13,10 +13,12 @@ import pytest
 
 from kvraft.security.certificates import Certificate
 from kvraft.security.credentials import Credentials
+from kvraft.security.engine import Engine
 from kvraft.security.files import TlsFiles
 from kvraft.security.tls_door import TlsDoor
 from kvraft.testing.certificates import Authority, append_odd
 from kvraft.transport.listening import listen
+from tests.security.changing_keys import key_update
 
 WAIT_S = 20.0
 
@@ -144,6 +146,28 @@ async def test_the_oldest_goes_in_a_crowd_and_everybody_in_time(
         assert door.unfinished == 0
         assert caplog.text.count("too many unfinished TLS handshakes") == 1
         assert caplog.text.count("rejected connection") == 1
+
+
+async def test_flood_of_changes_of_keys_is_told_in_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of whoever was let in; it ends, and others go on."""
+    async with echoing(tmp_path) as (door, port, context), asyncio.timeout(WAIT_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        client = Engine(context, "localhost")
+        while not client.shake_hands():
+            writer.write(client.outgoing.read())
+            client.incoming.write(await reader.read(1 << 16))
+        writer.write(client.outgoing.read() + b"".join(key_update(client) for _ in range(3000)))
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1 << 16):
+                pass
+        writer.close()
+        assert await echo(port, context, b"good") == b"good"
+        assert door.unfinished == 0
+        assert caplog.text.count("rejected connection") == 1
+        (record,) = caplog.records
+        said = vars(record)["kvraft_fields"]
+        assert said["error"] == "64 KiB of TLS records without data in them"
+        assert said["address"].startswith("127.0.0.1:")
 
 
 async def test_client_by_ipv4_comes_from_an_ipv4_address_wherever_it_is_served(tmp_path: Path) -> None:
