@@ -7,8 +7,9 @@ for it; `key_responses` makes the JSON; `answers` frames it as Go's net/http doe
 
 Around it:
 
-- `targets` and `go_forms` read paths, queries and forms as Go does; `go_json` writes as Go does;
-- `go_json_reader` and `go_urls` read the bodies of the other endpoints, and refuse them, as Go and etcd do;
+- `targets`, `go_forms` and `go_media_types` read paths, queries and forms as Go does; `go_json` writes as Go does;
+- `go_json_reader`, with its `go_json_scanner`, and `go_urls` read the bodies of the other endpoints, and refuse them,
+  as Go and etcd do;
 - `watches` keeps open watches; `unread` bounds what slow clients leave in front of their sockets;
 - `members`, `stats`, `auth`, `backup` and `misc` are the other endpoints;
 - `cors` lets pages of other sites in;

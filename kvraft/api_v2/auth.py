@@ -11,9 +11,10 @@ from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Backend, Written
 from kvraft.api_v2.exchange import Exchange
-from kvraft.api_v2.go_forms import parse_form
+from kvraft.api_v2.go_forms import is_good_query
 from kvraft.api_v2.go_json import render
-from kvraft.api_v2.go_json_reader import GoJsonError, Value, first_value
+from kvraft.api_v2.go_json_reader import Value, first_value
+from kvraft.api_v2.go_json_scanner import GoJsonError
 from kvraft.api_v2.go_structs import fields, text, texts
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_responses import json_headers
@@ -181,12 +182,10 @@ class Auth:
 
     def _answer_form(self, query: bytes, shown: dict[str, object], exchange: Exchange) -> None:
         """Answer where etcd looks at the form, though it uses nothing of it."""
-        try:
-            parse_form(query, with_body=False, content_type=None, body=b"")
-        except EtcdError:
-            exchange.answer(self._message(500, b"Internal Server Error"))
-        else:
+        if is_good_query(query):
             exchange.answer(self._shown(shown))
+        else:
+            exchange.answer(self._message(500, b"Internal Server Error"))
 
     def _shown(self, body: dict[str, object], status: int = 200) -> Answer:
         return Answer(status, json_headers(self._backend.cluster_id), render(body) + _JSON_END)

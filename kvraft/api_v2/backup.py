@@ -14,6 +14,7 @@ from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.go_forms import PAIRS_MAX
 from kvraft.records import BackupCopy, BackupRefused
 
 READ_BYTES: Final = 1 << 20
@@ -39,6 +40,8 @@ class Sending:
 
     def answer(self, query: bytes, exchange: Exchange) -> Answer | None:
         """The answer to what is wrong with the question; None if a copy, or why there is none, comes later."""
+        if query.count(b"&") >= PAIRS_MAX:
+            return errors.message(400, b"too many parameters: known are history, copy and offset")
         asked = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
         history, offset = asked.pop(b"history", b"false"), asked.pop(b"offset", b"0")
         copy_id = asked.pop(b"copy", b"")

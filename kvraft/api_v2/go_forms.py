@@ -1,4 +1,4 @@
-"""Forms and media types as Go 1.19 reads them (net/http, net/url, mime): Debian's etcd 3.4.23 is built with it.
+"""Forms as Go 1.19 reads them (net/http, net/url): Debian's etcd 3.4.23 is built with it.
 
 etcd's answers to malformed input quote Go's own error texts, so the checks, their order and their words are Go's.
 Everything here is bytes: Go strings are bytes, and neither keys nor values need to be UTF-8.
@@ -8,10 +8,14 @@ import re
 from binascii import a2b_qp
 from typing import Final
 
+from kvraft.api_v2.go_media_types import parse_media_type
 from kvraft.keyspace.errors import ErrorCode, EtcdError
 
 FORM_BYTES_MAX: Final = 10 << 20
 """Go's parsePostForm reads at most this many body bytes, inclusive; one more is `http: POST too large`."""
+
+PAIRS_MAX: Final = 1000
+"""In the query of a page that knows a handful of parameters: far more than anybody asks with."""
 
 FORM_MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
 
@@ -21,12 +25,6 @@ Form = dict[bytes, bytes]
 """The first value of each name: etcd only ever asks for the first."""
 
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]*")
-"""RFC 2045 token characters, as mime.isTokenChar has them."""
-_SPACES: Final = "\t\n\v\f\r \x85\xa0"
-"""What unicode.IsSpace takes below U+0100; header values hold nothing above."""
-_QUOTABLE: Final = '()<>@,;:\\"/[]?='
-"""mime.isTSpecial: what a backslash escapes inside a quoted parameter value."""
 
 
 class FormError(Exception):
@@ -90,6 +88,21 @@ def parse_pairs(raw: bytes, form: Form) -> FormError | None:
     return error
 
 
+def is_good_query(query: bytes) -> bool:
+    """Whether `parse_pairs` has no complaint; without a look at each pair, of which a request line holds a million."""
+    return b";" not in query and unescape(query) is not None
+
+
+def values_of(query: bytes, name: bytes) -> list[bytes]:
+    """url.Query()[name], where nobody complains of the rest; of the first PAIRS_MAX pairs."""
+    values = []
+    for pair in query.split(b"&", PAIRS_MAX)[:PAIRS_MAX]:
+        form: Form = {}
+        if parse_pairs(pair, form) is None and name in form:
+            values.append(form[name])
+    return values
+
+
 def parse_form(query: bytes, *, with_body: bool, content_type: bytes | None, body: bytes) -> Form:
     """http.Request.ParseForm: body pairs first, then the query's, so that a body value hides one of the query.
 
@@ -107,7 +120,8 @@ def parse_form(query: bytes, *, with_body: bool, content_type: bytes | None, bod
     if with_body and content_type:
         # Nearly every client sends exactly this, and reading it takes longer than all the rest.
         if content_type != _USUAL_CONTENT_TYPE:
-            media_type, error = parse_media_type(content_type)
+            media_type, complaint = parse_media_type(content_type)
+            error = None if complaint is None else FormError(complaint)
         else:
             media_type = FORM_MEDIA_TYPE
         if media_type == FORM_MEDIA_TYPE:
@@ -119,85 +133,6 @@ def parse_form(query: bytes, *, with_body: bool, content_type: bytes | None, bod
     if error is not None:
         raise EtcdError(ErrorCode.INVALID_FORM, error.text)
     return form
-
-
-def parse_media_type(content_type: bytes) -> tuple[str, FormError | None]:
-    """mime.ParseMediaType without the parameters' values: (media type in lower case, what Go complains about)."""
-    text = content_type.decode("utf-8", "surrogateescape")
-    base, separator, rest = text.partition(";")
-    media_type = base.lower().strip(_SPACES)
-    complaint = _media_type_complaint(media_type)
-    if complaint is not None:
-        return "", FormError(complaint)
-    rest = separator + rest
-    names: set[str] = set()
-    while rest := rest.lstrip(_SPACES):
-        parsed = _consume_parameter(rest)
-        if parsed is None:
-            if rest.strip(_SPACES) == ";":
-                break
-            return media_type, FormError(b"mime: invalid media parameter")
-        name, rest = parsed
-        if name in names:
-            return "", FormError(b"mime: duplicate parameter name")
-        names.add(name)
-    return media_type, None
-
-
-def _media_type_complaint(media_type: str) -> bytes | None:
-    """mime.checkMediaTypeDisposition."""
-    kind = _token(media_type)
-    if not kind:
-        return b"mime: no media type"
-    rest = media_type[len(kind) :]
-    if not rest:
-        return None
-    if not rest.startswith("/"):
-        return b"mime: expected slash after first token"
-    subtype = _token(rest[1:])
-    if not subtype:
-        return b"mime: expected token after slash"
-    if len(rest) > len(subtype) + 1:
-        return b"mime: unexpected content after media subtype"
-    return None
-
-
-def _token(text: str) -> str:
-    found = _TOKEN.match(text)
-    assert found is not None  # the expression matches the empty string
-    return found.group()
-
-
-def _consume_parameter(text: str) -> tuple[str, str] | None:
-    """mime.consumeMediaParam: (lower-case name, rest) of `; name=value`, or None."""
-    if not text.startswith(";"):
-        return None
-    rest = text[1:].lstrip(_SPACES)
-    name = _token(rest)
-    rest = rest[len(name) :].lstrip(_SPACES)
-    if not name or not rest.startswith("="):
-        return None
-    rest = rest[1:].lstrip(_SPACES)
-    after = _skip_value(rest)
-    return None if after is None else (name.lower(), after)
-
-
-def _skip_value(text: str) -> str | None:
-    """mime.consumeValue: what follows a token or a quoted string; None when there is neither."""
-    if not text.startswith('"'):
-        token = _token(text)
-        return text[len(token) :] if token else None
-    at = 1
-    while at < len(text):
-        char = text[at]
-        if char == '"':
-            return text[at + 1 :]
-        if char in "\r\n":
-            return None
-        # Go leaves other backslashes alone: old browsers sent unescaped Windows paths.
-        escapes = char == "\\" and at + 1 < len(text) and text[at + 1] in _QUOTABLE
-        at += 2 if escapes else 1
-    return None
 
 
 _GO_ESCAPES: Final = {

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from kvraft.api_v2.go_json_reader import GoJsonError, Object, Value, text_of
+from kvraft.api_v2.go_json_reader import Object, Value, text_of
+from kvraft.api_v2.go_json_scanner import GoJsonError
 
 _FOLDED: Final = str.maketrans({"\u017f": "s", "\u212a": "k"})
 """The two letters beside ASCII that are the same as one of ASCII without regard to case."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, final
 
-from kvraft.api_v2.go_json_reader import go_quote
+from kvraft.api_v2.go_json_scanner import go_quote
 
 URLS_MAX: Final = 64
 """Of one member: each is dialled in turn."""
@@ -54,9 +54,13 @@ def peer_urls(texts: Iterable[str]) -> tuple[str, ...]:
     given = [text.strip(_TRIMMED) for text in texts]
     if not given:
         raise ValueError("no valid URLs given")
-    parsed = [_checked(text) for text in given]
+    # First, as each letter is looked at.
     if len(given) > URLS_MAX:
         raise ValueError(f"at most {URLS_MAX} URLs for one member: {len(given)}")
+    for text in given:
+        if len(text) > URL_CHARS_MAX:
+            raise ValueError(f"URL must have at most {URL_CHARS_MAX} characters: {text[:80]}...")
+    parsed = [_checked(text) for text in given]
     return tuple(sorted(_dialable(text, *parts) for text, parts in zip(given, parsed, strict=True)))
 
 
@@ -79,8 +83,6 @@ def _dialable(text: str, parts: _Parts, port: str) -> str:
         raise ValueError(f"Unix sockets are not served by this version: {text}")
     if parts.extra:
         raise ValueError(f"URL must not contain a {parts.extra}: {text}")
-    if len(text) > URL_CHARS_MAX:
-        raise ValueError(f"URL must have at most {URL_CHARS_MAX} characters: {text[:80]}...")
     if not text.isascii():
         raise ValueError(f"URL must be ASCII, international names in their xn-- form: {text}")
     if not port or len(port) > len(str(_PORT_MAX)) or not 1 <= int(port) <= _PORT_MAX or parts.host.startswith(":"):

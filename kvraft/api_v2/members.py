@@ -11,9 +11,9 @@ from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Backend, MemberRecord, Written
 from kvraft.api_v2.exchange import Exchange
-from kvraft.api_v2.go_forms import FORM_BYTES_MAX
 from kvraft.api_v2.go_json import render
-from kvraft.api_v2.go_json_reader import GoJsonError, Object, Value, kind_of, read, text_of
+from kvraft.api_v2.go_json_reader import Object, Value, kind_of, read, text_of
+from kvraft.api_v2.go_json_scanner import GoJsonError
 from kvraft.api_v2.go_structs import fields
 from kvraft.api_v2.go_urls import peer_urls
 from kvraft.api_v2.guard import Guard
@@ -162,8 +162,6 @@ def _peer_urls_in(body: bytes) -> tuple[str, ...]:
     Raises:
         ValueError: with what etcd says.
     """
-    if len(body) > FORM_BYTES_MAX:
-        raise ValueError("http: request body too large")
     return peer_urls(_texts_in(read(body)))
 
 

@@ -4,15 +4,16 @@ import asyncio
 import logging
 import sys
 from typing import Final, final
-from urllib.parse import parse_qs
 
 from kvraft import logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.go_forms import values_of
 from kvraft.api_v2.go_json import render
-from kvraft.api_v2.go_json_reader import GoJsonError, first_value
+from kvraft.api_v2.go_json_reader import first_value
+from kvraft.api_v2.go_json_scanner import GoJsonError
 from kvraft.api_v2.go_structs import fields, text
 from kvraft.keyspace.errors import EtcdError
 from kvraft.metrics import CONTENT_TYPE, Metrics
@@ -20,6 +21,9 @@ from kvraft.metrics import CONTENT_TYPE, Metrics
 JSON_HEADERS: Final = b"Content-Type: application/json\r\n"
 _TEXT_HEADERS: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
 _METRICS_HEADERS: Final = f"Content-Type: {CONTENT_TYPE}\r\n".encode()
+
+_LEVEL_BYTES_MAX: Final = 64 << 10
+"""Within so many has the first value of a body to end that sets the log level, which everybody may send."""
 
 
 def version_answer(server_version: str, cluster_version: str) -> Answer:
@@ -74,7 +78,7 @@ def _wanted_level(body: bytes) -> str | None:
     """The Level in a body, empty without one; None if Go's json.Decoder refuses it for a `struct{Level string}`."""
     level = ""
     try:
-        for field, value in fields(first_value(body)):
+        for field, value in fields(first_value(body[:_LEVEL_BYTES_MAX])):
             if field == "level":
                 level = text(value, level)
     except GoJsonError:
@@ -96,7 +100,7 @@ class Health:
 
     def answer(self, query: bytes, exchange: Exchange) -> None:
         """Answer once the member's health is known."""
-        alarmed = self._backend.is_disk_full and b"NOSPACE" not in parse_qs(query).get(b"exclude", ())
+        alarmed = self._backend.is_disk_full and b"NOSPACE" not in values_of(query, b"exclude")
         if alarmed or not self._backend.leader_id:
             self._finish(exchange, healthy=False)
             return

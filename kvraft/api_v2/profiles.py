@@ -13,12 +13,12 @@ import traceback
 from collections import Counter
 from types import FrameType
 from typing import Final
-from urllib.parse import parse_qs
 
 from kvraft import clock, logs
 from kvraft.api_v2 import errors
 from kvraft.api_v2.answers import Answer
 from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.go_forms import values_of
 from kvraft.background import in_a_thread
 
 log = logs.get(__name__)
@@ -70,7 +70,7 @@ def _stacks() -> str:
 
 def _seconds(query: bytes) -> int:
     """How long to sample: what is asked for within bounds."""
-    asked = parse_qs(query).get(b"seconds", [b""])[0]
+    asked = next(iter(values_of(query, b"seconds")), b"")
     if len(asked) > 6 or not asked.isdigit() or not int(asked):
         return _SECONDS
     return min(int(asked), _SECONDS_MAX)

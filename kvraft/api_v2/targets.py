@@ -4,6 +4,7 @@ Source: Go 1.19 net/url parse and escape, net/http cleanPath and Redirect. Pure.
 """
 
 import re
+import string
 from dataclasses import dataclass
 from html import escape as _escape_html
 from typing import Final, final
@@ -12,9 +13,11 @@ from kvraft.api_v2.go_forms import unescape
 
 _CONTROL: Final = re.compile(rb"[\x00-\x20\x7f]")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
-_ESCAPED_IN_PATH: Final = re.compile(rb"[^A-Za-z0-9\-_.~$&+,/:;=@]")
+_PLAIN_IN_PATH: Final = frozenset((string.ascii_letters + string.digits + "-_.~$&+,/:;=@").encode())
 """url.shouldEscape for encodePath: the unreserved characters and `$&+,/:;=@` stand for themselves."""
-_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_BYTES: Final = [bytes([byte]) for byte in range(256)]
+_IN_PATH: Final = [byte if byte[0] in _PLAIN_IN_PATH else b"%%%02X" % byte[0] for byte in _BYTES]
+_IN_HEADER: Final = [byte if byte.isascii() else b"%%%02x" % byte[0] for byte in _BYTES]
 
 
 @final
@@ -80,13 +83,13 @@ def authority(target: bytes, host: bytes) -> bytes:
 
 def redirect_url(path: bytes, query: bytes) -> bytes:
     """url.URL{Path, RawQuery}.String(): the escaped path, and the query as it came."""
-    escaped = _ESCAPED_IN_PATH.sub(lambda found: b"%%%02X" % found.group()[0], path)
+    escaped = b"".join(map(_IN_PATH.__getitem__, path))
     return escaped + b"?" + query if query else escaped
 
 
 def redirect_header(url: bytes) -> bytes:
     """http.hexEscapeNonASCII: `Location` is ASCII; lower-case hex, unlike the path's own escapes."""
-    return _NOT_ASCII.sub(lambda found: b"%%%02x" % found.group()[0], url)
+    return url if url.isascii() else b"".join(map(_IN_HEADER.__getitem__, url))
 
 
 def redirect_body(url: bytes) -> bytes:

@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from kvraft import ids
-from kvraft.api_v2.go_json_reader import DEPTH_MAX, GoJsonError, Number, Object, Value, kind_of, read
+from kvraft.api_v2.go_json_reader import Number, Object, Value, kind_of, read
+from kvraft.api_v2.go_json_scanner import DEPTH_MAX, GoJsonError
 from kvraft.api_v2.go_urls import peer_urls
 from kvraft.keyspace.commands import AddMember
 from kvraft.testing.raw_http import Answer, Connection
