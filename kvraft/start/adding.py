@@ -57,7 +57,7 @@ def refuse_other_cluster(wanted: Settings, door: HttpDoor) -> None:
         SettingsError: it is another cluster's.
     """
     try:
-        answer = told(door.ask_round(wanted.joining.urls, CLIENT_PATH))
+        answer = door.ask_round(wanted.joining.urls, CLIENT_PATH, told)
     except NoAnswerError:
         return  # Later starts need nobody.
     if answer.cluster_id != wanted.cluster_id:
@@ -69,7 +69,7 @@ def refuse_other_cluster(wanted: Settings, door: HttpDoor) -> None:
 
 def _ask(wanted: Settings, door: HttpDoor) -> ToldMembers:
     try:
-        return told(door.ask_round(wanted.joining.urls, CLIENT_PATH))
+        return door.ask_round(wanted.joining.urls, CLIENT_PATH, told)
     except NoAnswerError as error:
         raise SettingsError(
             f"--join={','.join(wanted.joining.urls)}: no member answers ({one_line(str(error))}): give client URLs of "
@@ -118,7 +118,7 @@ def _add(wanted: Settings, door: HttpDoor, answer: ToldMembers) -> tuple[ToldMem
     if reply.status not in {HTTPStatus.CREATED, HTTPStatus.CONFLICT}:
         _refused(door, reply, "add this member")
     # On a conflict an earlier start has added it, and this one asked a member that had not heard of it yet.
-    answer = told(door.ask_round([reply.url], CLIENT_PATH))
+    answer = door.ask_round([reply.url], CLIENT_PATH, told)
     own = find_at(own_urls, answer.members)
     if own is None:
         raise SettingsError(

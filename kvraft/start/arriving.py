@@ -86,7 +86,7 @@ def _ask_others(wanted: Settings, door: HttpDoor) -> list[ToldMembers]:
     complaint = "no URL was given"
     for url in sorted(url for member in others for url in member.peer_urls):
         try:
-            answers.append(told(door.ask_round([url], PEER_PATH)))
+            answers.append(door.ask_round([url], PEER_PATH, told))
         except NoAnswerError as error:
             complaint = str(error)
     if not answers:

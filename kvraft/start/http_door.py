@@ -7,9 +7,9 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeVar, final
 from urllib.parse import urlsplit
 
 CHANGE_S: Final = 10.0
@@ -25,6 +25,8 @@ _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 """That the other side's host is gone is noticed within two minutes."""
+
+_Read = TypeVar("_Read")
 
 
 @final
@@ -154,8 +156,13 @@ class HttpDoor:
         voters = response.getheader("X-Kvraft-Voters") or ""
         return Reply(url, response.status, response.getheader("X-Etcd-Cluster-ID") or "", read, voters)
 
-    def ask_round(self, urls: Iterable[str], path: str) -> Reply:
-        """GET from the first of these members that answers with 200.
+    def ask_round(self, urls: Iterable[str], path: str, read: Callable[[Reply], _Read]) -> _Read:
+        """GET from these one after the other; what the first answer of status 200 says that is a member's.
+
+        Args:
+            urls: where members should be. Whatever else answers at one of them hides none of the others.
+            path: what is asked for.
+            read: makes something of an answer. Raises NoAnswerError if it is not what a member answers.
 
         Raises:
             NoAnswerError: none does.
@@ -164,10 +171,9 @@ class HttpDoor:
         for url in urls:
             try:
                 reply = self.ask(url, path)
+                if reply.status == http.client.OK:
+                    return read(reply)
+                complaint = f"{url}: {reply.status} {reply.message()}"
             except NoAnswerError as error:
                 complaint = str(error)
-                continue
-            if reply.status == http.client.OK:
-                return reply
-            complaint = f"{url}: {reply.status} {reply.message()}"
         raise NoAnswerError(complaint)

@@ -79,7 +79,7 @@ def _others(wanted: Settings, members: tuple[Founder, ...]) -> list[Founder]:
 def _ask(wanted: Settings, door: HttpDoor, url: str, path: str) -> ToldMembers | None:
     """In a thread. An answer of another cluster is none, if it is known which one this member is of."""
     try:
-        answer = told(door.ask_round([url], path))
+        answer = door.ask_round([url], path, told)
     except NoAnswerError:
         return None
     return answer if wanted.is_empty or answer.cluster_id == wanted.cluster_id else None

@@ -154,7 +154,7 @@ def _settings(wanted: ProxyFlags, clients_max: int) -> ProxySettings:
 async def _ask(door: HttpDoor, peer_urls: Sequence[str]) -> Told:
     """Ask members at their peer URLs who they all are. A thread waits for them: it is not often, and no client does."""
     try:
-        known = await asyncio.to_thread(lambda: told(door.ask_round(peer_urls, PEER_PATH)))
+        known = await asyncio.to_thread(door.ask_round, peer_urls, PEER_PATH, told)
     except NoAnswerError as error:
         raise UntoldError(str(error)) from error
     return Told(

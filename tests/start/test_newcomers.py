@@ -235,6 +235,19 @@ def test_other_urls_are_asked_when_one_does_not_answer(tmp_path: pathlib.Path) -
     assert settled.member_id == 3
 
 
+def test_page_that_is_no_member_hides_none_behind_it(tmp_path: pathlib.Path) -> None:
+    """A status page or a load balancer that answers 200 to everything: the next URL is asked, as after no answer."""
+    with FakeCluster() as page, _running() as cluster:
+        wanted = _joining(cluster, tmp_path)
+        joining = dataclasses.replace(wanted.joining, urls=(page.url, cluster.url))
+        settled, _ = newcomers.settle(dataclasses.replace(wanted, joining=joining), "")
+        assert (settled.member_id, cluster.changes) == (3, [("POST", OWN)])
+        other = dataclasses.replace(wanted, joining=joining, is_empty=False, cluster_id=0xC1)
+        with pytest.raises(SettingsError, match=rf"--join={cluster.url}: that is cluster {CLUSTER_ID}, and "):
+            newcomers.settle(other, "")
+    assert not page.changes
+
+
 def test_replaced_member_is_kept_in_the_directory_and_removed_later(tmp_path: pathlib.Path) -> None:
     """By its id: whoever has the name later is another."""
     with _running() as cluster:

@@ -11,7 +11,9 @@ from kvraft.settings import proxy_flags
 from kvraft.settings.flags import read
 from kvraft.start import proxying, signals
 from kvraft.start.exit_codes import EXIT_FAILURE
+from kvraft.start.http_door import HttpDoor
 from kvraft.start.listeners import bound
+from tests.start.fake_cluster import FakeCluster
 
 
 @pytest.mark.parametrize("defect", [ValueError("a defect"), None])
@@ -40,3 +42,10 @@ def test_defect_before_anybody_is_served_is_a_failure(
     with bound(()) as listeners:
         ended = proxying._run(wanted, listeners, (), proxying._Tls(wanted), ClusterFile(tmp_path), 1)
         assert asyncio.run(ended) == (0 if defect is None else EXIT_FAILURE)
+
+
+def test_page_that_is_no_member_hides_none_behind_it() -> None:
+    """Whatever answers 200 at the first URL, the members at the others are asked."""
+    with FakeCluster() as page, FakeCluster(n1="http://10.0.0.1:2380") as cluster:
+        told = asyncio.run(proxying._ask(HttpDoor(), (page.url, cluster.url)))
+    assert told.peer_urls == ("http://10.0.0.1:2380",)
