@@ -8,7 +8,7 @@ from kvraft import logs
 from kvraft.founding import Identity
 from kvraft.settings.flags import SettingsError, one_line
 from kvraft.start import path_owners
-from kvraft.storage import environment
+from kvraft.storage import environment, usability
 
 log = logs.get(__name__)
 
@@ -79,14 +79,35 @@ def put_back(data_dir: pathlib.Path) -> str:
     return f"kvraft: {data_dir} holds again what was in {back.name}; {rest}; start the member without --rebuild\n"
 
 
-def refuse_unusable(data_dir: pathlib.Path) -> None:
-    """Before anybody is told of this member, see whether it will be able to keep anything.
+def refuse_unusable(data_dir: pathlib.Path, wal_dir: pathlib.Path | None, *, rebuilds: bool) -> None:
+    """Before anybody is told of this member, see whether it will be able to keep anything, and touch nothing.
+
+    Args:
+        data_dir: the data directory, in which no member has completed its first start.
+        wal_dir: where its log is to be, if elsewhere.
+        rebuilds: the member may set aside what is left of its data.
+
+    Raises:
+        SettingsError: something is in the way.
+        StorageError: the data directory is somebody else's, or damaged.
+    """
+    refuse_closed(data_dir, "data-dir")
+    if wal_dir is not None:
+        refuse_closed(wal_dir, "wal-dir")
+    try:
+        usability.refuse_unusable(data_dir, wal_dir, rebuilds=rebuilds)
+    except OSError as error:
+        raise unusable(data_dir, error) from error
+
+
+def refuse_closed(directory: pathlib.Path, flag: str) -> None:
+    """See whether a directory that a flag names can be made and written.
 
     Raises:
         SettingsError: something is in the way.
     """
-    if why := path_owners.why_unusable(data_dir):
-        raise SettingsError(f"--data-dir={one_line(str(data_dir))}: {one_line(why)}: {_REMEDY}")
+    if why := path_owners.why_unusable(directory):
+        raise SettingsError(f"--{flag}={one_line(str(directory))}: {one_line(why)}: {_REMEDY}")
 
 
 def unusable(data_dir: pathlib.Path, error: OSError) -> SettingsError:

@@ -24,10 +24,11 @@ def settle(wanted: Settings, rebuild: str, security: Contexts | None = None) -> 
     Raises:
         SettingsError: it cannot come to that cluster, or the members of one that is founded cannot be found out; one
             line with the remedy.
+        StorageError: its directory is somebody else's, or damaged; nobody was asked.
         FullClusterError: it was to be one of the founders, and is one too many.
     """
     if wanted.is_empty and wanted.discovery.is_wanted:
-        refuse_unusable(wanted.data_dir)
+        refuse_unusable(wanted.data_dir, wanted.wal_dir, rebuilds=wanted.rebuild)
         wanted, was_registered = discover(wanted, has_been=wanted.rebuild)
         if was_registered and not rebuild:
             return wanted, _NO_DATA
@@ -40,7 +41,7 @@ def settle(wanted: Settings, rebuild: str, security: Contexts | None = None) -> 
     if not wanted.joining.urls and wanted.initial_cluster_state == "new":
         found = find_again(wanted, HttpDoor(_WITHOUT_NEED_S, security)) if wanted.rebuild else None
         return (wanted, "") if found is None else (found.settings, _NO_DATA)
-    refuse_unusable(wanted.data_dir)
+    refuse_unusable(wanted.data_dir, wanted.wal_dir, rebuilds=wanted.rebuild)
     try:
         arrival = (add_itself if wanted.joining.urls else arrive)(wanted, HttpDoor(security=security))
     except NoAnswerError:

@@ -1,9 +1,14 @@
 """Whose a directory is, so that a member that cannot use it says what to look at."""
 
+import errno
 import os
 import pwd
 import stat
 from pathlib import Path
+from typing import Final
+
+_NOT_YET: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES})
+"""Not there, or behind what is no directory or closed to us: what is above it tells."""
 
 
 def why_unusable(path: Path) -> str:
@@ -13,8 +18,10 @@ def why_unusable(path: Path) -> str:
             if place.is_symlink() and not place.exists():
                 return f"{place} is a link to {place.readlink()}, which is not there"
             facts = place.stat()
-        except OSError:
-            continue  # not there yet, or behind a directory that is closed to us: that one is next
+        except OSError as error:
+            if error.errno in _NOT_YET:
+                continue
+            return f"{place}: {error.strerror}"
         if not stat.S_ISDIR(facts.st_mode):
             return f"{place} is no directory"
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):

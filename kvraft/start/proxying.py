@@ -66,7 +66,7 @@ def run(given: Given, peer_urls: Sequence[str] = ()) -> int:
 
 
 def _known(wanted: ProxyFlags, file: ClusterFile, peer_urls: Sequence[str]) -> tuple[str, ...]:
-    data_directory.refuse_unusable(wanted.data_dir)
+    data_directory.refuse_closed(wanted.data_dir, "data-dir")
     try:
         stored = file.read()
     except ClusterFileError as error:

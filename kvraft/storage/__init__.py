@@ -12,7 +12,7 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     environment     the data directory: lock, identity, format; aside: what a rebuild sets aside, and the way back
     identity_keeper what it says of the cluster, while the member is at work
     going_alone     a cluster of one of what a survivor holds
-    emptiness       whether there is anything in it
+    emptiness       whether there is anything in it; usability: whether a member can begin there
     log_place       the log on another disk, and its way there
     lmdb_file       one LMDB environment, examined before it is mapped
     free_pages      which pages of an LMDB file are free

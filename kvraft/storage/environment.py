@@ -134,9 +134,9 @@ def lock_directory(path: Path, *, for_putting_back: bool = False) -> DataDirecto
         OSError: it cannot be created or opened.
     """
     refuse_restoring(path)
-    if not for_putting_back and any((path / stage).exists() for stage in (MAKING_ROOM, PUTTING_BACK)):
-        raise WrongDirectoryError(f"--data-dir={path}: putting data back was interrupted: run --put-back again")
-    foreign = _foreign_names(path)
+    if not for_putting_back:
+        refuse_half_put_back(path)
+    foreign = foreign_names(path)
     make_directory(path)
     if not foreign:
         path.chmod(0o700)
@@ -208,6 +208,12 @@ def refuse_restoring(path: Path) -> None:
         )
 
 
+def refuse_half_put_back(path: Path) -> None:
+    """Raises WrongDirectoryError if `--put-back` has not come to its end there."""
+    if any((path / stage).exists() for stage in (MAKING_ROOM, PUTTING_BACK)):
+        raise WrongDirectoryError(f"--data-dir={path}: putting data back was interrupted: run --put-back again")
+
+
 def state_paths(path: Path) -> list[Path]:
     """The state environments in a directory, and nothing that is only called alike: `state-1.bak` is somebody's."""
     return [entry for entry in path.iterdir() if _STATE.fullmatch(entry.name)]
@@ -225,7 +231,21 @@ def was_begun(path: Path) -> bool:
         return True  # lost, or unreadable: then the other files tell
 
 
-def _foreign_names(path: Path) -> list[str]:
+def holds_etcd(path: Path) -> bool:
+    """Whether a member of etcd keeps its data there."""
+    return (path / "member").is_dir() and not (path / "identity").exists()
+
+
+def refuse_etcd(path: Path) -> None:
+    """Raises WrongDirectoryError if a member of etcd keeps its data there."""
+    if holds_etcd(path):
+        raise WrongDirectoryError(
+            f"--data-dir={path} holds etcd's data, which kvraft does not read: choose an empty directory, and copy the "
+            'keys through the API (docs/operations.md, "Coming from etcd")'
+        )
+
+
+def foreign_names(path: Path) -> list[str]:
     """What somebody else has put there: a file system its own directory, a package its `.keep`, a person a note.
 
     Raises:
@@ -236,11 +256,7 @@ def _foreign_names(path: Path) -> list[str]:
         names = sorted(entry.name for entry in path.iterdir())
     except FileNotFoundError:
         return []
-    if "member" in names and "identity" not in names and (path / "member").is_dir():
-        raise WrongDirectoryError(
-            f"--data-dir={path} holds etcd's data, which kvraft does not read: choose an empty directory, and copy the "
-            'keys through the API (docs/operations.md, "Coming from etcd")'
-        )
+    refuse_etcd(path)
     taken = next((name for name in ("log", "spool") if (path / name).is_file()), None)
     if taken is not None:
         raise WrongDirectoryError(
@@ -264,6 +280,13 @@ def is_kept(name: str) -> bool:
     return _is_beside(name) or not is_ours(name)
 
 
+def refuse_remains(path: Path) -> None:
+    """Raises CorruptStorageError if a directory without an identity holds anything of a member."""
+    rest = sorted(entry.name for entry in path.iterdir() if entry.name != "identity.new" and not is_kept(entry.name))
+    if rest:
+        raise CorruptStorageError(f"{path / 'identity'} is missing, and {rest[0]} is there; {REMEDY}")
+
+
 def claim(directory: DataDirectory, identity: Identity) -> bool:
     """Check that the directory is this member's. True if its environments still have to be created.
 
@@ -276,11 +299,7 @@ def claim(directory: DataDirectory, identity: Identity) -> bool:
     """
     path = directory.path / "identity"
     if not path.exists():
-        rest = sorted(
-            entry.name for entry in directory.path.iterdir() if entry.name != "identity.new" and not is_kept(entry.name)
-        )
-        if rest:
-            raise CorruptStorageError(f"{path} is missing, and {rest[0]} is there; {REMEDY}")
+        refuse_remains(directory.path)
         _write_identity(path, identity, complete=False)
         directory.fresh = True
         return True

@@ -56,12 +56,8 @@ class LogPlace:
         self._leaving: Final = self._data / "log-leaving"
         self._wal_dir = wal_dir
         self._prefix = f"log-{member_id:x}-"
-        if wal_dir is not None and wal_dir.is_relative_to(self._data):
-            below = wal_dir.relative_to(self._data).parts
-            if below and is_ours(below[0]):
-                raise WrongDirectoryError(
-                    f"--wal-dir={wal_dir}: kvraft keeps something else there: give a directory of its own"
-                )
+        if wal_dir is not None:
+            refuse_within(self._data, wal_dir)
 
     def begin(self, *, is_new: bool) -> None:
         """Make the place of an environment that is about to be created. `is_new`: for a member that has lost nothing.
@@ -204,6 +200,16 @@ class LogPlace:
     def _finish(self) -> None:
         remove(self._leaving)
         sync_directory(self._data)
+
+
+def refuse_within(data_dir: Path, wal_dir: Path) -> None:
+    """Raises WrongDirectoryError if a place for logs is within what kvraft keeps in the data directory."""
+    if wal_dir.is_relative_to(data_dir):
+        below = wal_dir.relative_to(data_dir).parts
+        if below and is_ours(below[0]):
+            raise WrongDirectoryError(
+                f"--wal-dir={wal_dir}: kvraft keeps something else there: give a directory of its own"
+            )
 
 
 def remove(path: Path) -> None:

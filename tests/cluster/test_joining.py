@@ -184,6 +184,29 @@ def test_wiped_member_is_replaced_under_its_own_name_and_addresses(tmp_path: Pat
         old.wait_for_text("this member was removed from the cluster for good")
 
 
+def test_member_with_a_slip_in_its_directories_costs_the_cluster_nothing(tmp_path: Path) -> None:
+    """Whom it replaces goes on with the directory that is still good; with the slip corrected it joins."""
+    (tmp_path / "file").write_text("somebody's")
+    with Cluster(tmp_path / "cluster") as cluster:
+        old = cluster.followers()[0]
+        old.kill()
+        kept = tmp_path / "kept"
+        old.data_dir.rename(kept)
+        joining = {"join": cluster.leader().client_url, "replace": old.name}
+        listed = _listed(cluster.leader())
+        old.cluster_flags = {**joining, "wal-dir": str(tmp_path / "file" / "wal")}
+        assert f"--wal-dir={tmp_path}/file/wal: {tmp_path}/file is no directory: " in _refused(old)
+        (old.data_dir / "member").mkdir(parents=True)
+        old.cluster_flags = joining
+        assert "holds etcd's data, which kvraft does not read" in _refused(old)
+        assert _listed(cluster.leader()) == listed
+        shutil.rmtree(old.data_dir)
+        kept.rename(old.data_dir)
+        old.cluster_flags = {}
+        old.start()
+        old.wait_ready()
+
+
 def test_member_is_replaced_by_one_elsewhere_which_goes_on_after_a_kill(tmp_path: Path) -> None:
     """The old one serves until the new one votes; and whoever has its name later is safe from a flag that stays."""
     with Cluster(tmp_path / "cluster") as cluster:

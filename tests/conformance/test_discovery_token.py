@@ -246,6 +246,22 @@ def test_second_start_without_data_and_a_page_that_is_no_service_are_refused(tmp
             assert line.startswith(f"kvraft: --discovery={page}: discovery: bad discovery endpoint")
 
 
+def test_member_with_a_slip_in_its_directories_takes_no_place(tmp_path: Path) -> None:
+    """Corrected, it founds the cluster by the same token."""
+    (tmp_path / "file").write_text("somebody's")
+    with service(tmp_path, "kvraft", "1") as (server, url), newcomers(tmp_path, "kvraft", url, 1) as cluster:
+        [member] = cluster.members
+        member.cluster_flags["wal-dir"] = str(tmp_path / "file" / "wal")
+        assert f"--wal-dir={tmp_path}/file/wal: {tmp_path}/file is no directory: " in _refused(member)
+        del member.cluster_flags["wal-dir"]
+        (member.data_dir / "member").mkdir(parents=True)
+        assert "holds etcd's data, which kvraft does not read" in _refused(member)
+        assert "nodes" not in server.http("GET", TOKEN).json()["node"]
+        (member.data_dir / "member").rmdir()
+        member.start()
+        member.wait_ready()
+
+
 @pytest.mark.parametrize("kind", ["etcd", "kvraft"])
 def test_debian_s_service_keeps_its_tokens_in_kvraft(kind: Kind, tmp_path: Path) -> None:
     """`etcd-discovery` makes a token, and members of either program find each other through it."""
