@@ -41,6 +41,18 @@ def holds_proxy(data_dir: pathlib.Path) -> bool:
         raise unusable(data_dir, error) from error
 
 
+def holds_etcd(data_dir: pathlib.Path) -> bool:
+    """Whether a member of etcd keeps its data there.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return environment.holds_etcd(data_dir)
+    except OSError as error:
+        raise unusable(data_dir, error) from error
+
+
 def check_mode(directory: pathlib.Path, *, is_strict: bool) -> None:
     """Look whether others may open a directory that is there: it holds keys, and hashes of passwords.
 

@@ -12,6 +12,7 @@ from kvraft.settings.flags import Given, SettingsError, one_line
 from kvraft.settings.settings import Settings
 from kvraft.start import data_directory, file_limit
 from kvraft.start.log_files import begin_audit, begin_log
+from kvraft.storage import environment
 from kvraft.storage.codec import REMEDY
 from kvraft.storage.errors import CorruptStorageError, StorageError
 
@@ -79,10 +80,11 @@ def _is_proxy(given: Given) -> tuple[bool, str]:
     And what is to be said of it, once there is a log.
 
     As in etcd (v3.4.23 etcdmain/etcd.go, `identifyDataDirOrDie`): what was begun as the one does not become the other.
+    What etcd's member has begun becomes neither, and etcd would not go back to a directory that has both.
 
     Raises:
         SettingsError: `--proxy` has no value of its kind, or the directory has both.
-        StorageError: a member's data is damaged, or a newer kvraft's.
+        StorageError: a member's data is damaged, a newer kvraft's, or etcd's.
     """
     mode, directory = proxy_flags.mode(given), settings.data_dir(given)
     holds_proxy = data_directory.holds_proxy(directory)
@@ -94,11 +96,14 @@ def _is_proxy(given: Given) -> tuple[bool, str]:
         if not holds_proxy and (directory / "identity").exists():
             return False, ""  # a member's, whose start says what to do about it
         raise
-    if holds_member and holds_proxy:
+    holds_etcd = data_directory.holds_etcd(directory)
+    if holds_proxy and (holds_member or holds_etcd):
         raise SettingsError(
             f"--data-dir={one_line(str(directory))}: invalid datadir: both a member's data and a proxy's are in it: "
             f"give each its own, or remove {one_line(str(directory / 'proxy'))}"
         )
+    if holds_etcd:
+        environment.refuse_etcd(directory)
     notice = ""
     if holds_member:
         notice = "the directory holds a member's data: started as a member, whatever --proxy says"

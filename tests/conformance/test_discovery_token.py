@@ -255,7 +255,9 @@ def test_member_with_a_slip_in_its_directories_takes_no_place(tmp_path: Path) ->
         assert f"--wal-dir={tmp_path}/file/wal: {tmp_path}/file is no directory: " in _refused(member)
         del member.cluster_flags["wal-dir"]
         (member.data_dir / "member").mkdir(parents=True)
-        assert "holds etcd's data, which kvraft does not read" in _refused(member)
+        member.start()
+        assert member.wait_exit() == 1
+        member.wait_for_text("holds etcd's data, which kvraft does not read")
         assert "nodes" not in server.http("GET", TOKEN).json()["node"]
         (member.data_dir / "member").rmdir()
         member.start()

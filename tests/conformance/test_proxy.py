@@ -184,6 +184,21 @@ def test_proxy_goes_on_in_the_directory_of_another(first: Kind, second: Kind, tm
             assert proxy.http("GET", "/v2/config/local/proxy").json() == {"endpoints": cluster.client_urls}
 
 
+def test_directory_of_etcds_member_starts_no_proxy_and_etcd_goes_back_to_it(tmp_path: Path) -> None:
+    """Where etcd would start as the member."""
+    with Cluster(tmp_path, size=1, kind="etcd") as cluster, laid_out(cluster) as proxy:
+        member = cluster.members[0]
+        member.terminate()
+        member.data_dir.rename(proxy.data_dir)
+        proxy.start()
+        assert proxy.wait_exit() == 1
+        assert "holds etcd's data, which kvraft does not read" in proxy.log_text().splitlines()[-1]
+        proxy.data_dir.rename(member.data_dir)
+        assert not (member.data_dir / "proxy").exists()
+        member.start()
+        member.wait_ready()
+
+
 def test_directory_of_a_member_starts_a_member_whatever_proxy_says(tmp_path: Path) -> None:
     """As in etcd, with a line; one that has both starts nothing, and one that is damaged says what to remove."""
     with Cluster(tmp_path, size=1) as cluster:
