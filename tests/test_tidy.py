@@ -44,7 +44,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "member": PURE | FOUNDATION | SHARED_VALUES,
     "api_v2": {"keyspace", "security"} | FOUNDATION | SHARED_VALUES,
     "backup": PURE | FOUNDATION | SHARED_VALUES | {"client", "storage"},
-    "proxy": {"api_v2", "transport.names"} | FOUNDATION,
+    "proxy": {"api_v2", "settings.urls", "transport.names"} | FOUNDATION,
     "security": FOUNDATION,
     "client": set(),
     "discovery": {"founding", "ids", "logs", "settings"},

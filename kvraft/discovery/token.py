@@ -18,6 +18,7 @@ from kvraft.discovery.interfaces import (
     UnreachableError,
 )
 from kvraft.discovery.registry import Seats
+from kvraft.settings import urls
 from kvraft.settings.discovery_flags import Discovery
 
 log = logs.get(__name__)
@@ -70,8 +71,8 @@ class Token:
     def _refuse_full(self, seats: Seats) -> None:
         if seats.is_complete and not seats.has(self._member):
             values = ",".join(seat.value for seat in seats.taken)
-            urls = (part.partition("=")[2].strip() for part in values.split(","))
-            raise FullClusterError(tuple(url for url in urls if url))
+            found = (part.partition("=")[2].strip() for part in values.split(","))
+            raise FullClusterError(tuple(url for url in found if _is_url(url)))
 
     def _read(self) -> Seats:
         """However long the service is away."""
@@ -143,3 +144,12 @@ class Token:
                 found=len(seats.taken),
                 needed=seats.size - len(seats.taken),
             )
+
+
+def _is_url(text: str) -> bool:
+    """Whether a member can be there: whoever knows the token may register anything."""
+    try:
+        urls.parse(text)
+    except ValueError:
+        return False
+    return True

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Final, final
 
+from kvraft.settings import urls
+
 _BYTES_MAX: Final = 1 << 20
 
 
@@ -28,7 +30,7 @@ class ClusterFile:
         """The URLs; None if there is no file yet.
 
         Raises:
-            ClusterFileError: it is no such file, or cannot be read.
+            ClusterFileError: it is no such file, names what is no URL of a member, or cannot be read.
         """
         try:
             with self.path.open("rb") as file:
@@ -43,12 +45,25 @@ class ClusterFile:
             value = json.loads(data)
         except (ValueError, RecursionError):
             value = None
-        urls = value.get("PeerURLs") if isinstance(value, dict) else None
-        if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
+        texts = value.get("PeerURLs") if isinstance(value, dict) else None
+        remedy = "remove it, and name them with --initial-cluster"
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            raise ClusterFileError(f"{self.path}: it does not hold the members' peer URLs: {remedy}")
+        try:
+            return tuple(str(urls.parse(text)) for text in texts)
+        except ValueError as error:
             raise ClusterFileError(
-                f"{self.path}: it does not hold the members' peer URLs: remove it, and name them with --initial-cluster"
-            )
-        return tuple(urls)
+                f"{self.path}: it does not hold the members' peer URLs ({error}): {remedy}"
+            ) from error
+
+    def make_directory(self) -> None:
+        """Make the place of the file, by which a directory is a proxy's from then on.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        for directory in (self.directory.parent, self.directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(self, peer_urls: Sequence[str]) -> None:
         """Keep these, durably, in place of the others.
@@ -56,8 +71,7 @@ class ClusterFile:
         Raises:
             OSError: they cannot be kept.
         """
-        for directory in (self.directory.parent, self.directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make_directory()
         beside = self.path.with_name("cluster.bak")
         text = json.dumps({"PeerURLs": list(peer_urls)}, separators=(",", ":"))
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:  # noqa: PTH123 -- of a descriptor, for its mode

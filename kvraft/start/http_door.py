@@ -141,8 +141,11 @@ class HttpDoor:
         Raises:
             NoAnswerError: it does not answer.
         """
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise NoAnswerError(f"{url}: it is no URL ({error})") from error
         connection: http.client.HTTPConnection
         if parts.scheme == "https" and self._security is not None:
             of_clients = path.startswith("/v2/")

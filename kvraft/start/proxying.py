@@ -16,7 +16,7 @@ from kvraft.proxy.refresh import Told, UntoldError
 from kvraft.proxy.server import serve
 from kvraft.proxy.settings import ProxySettings
 from kvraft.settings import proxy_flags
-from kvraft.settings.flags import Given, SettingsError
+from kvraft.settings.flags import Given, SettingsError, one_line
 from kvraft.settings.proxy_flags import ProxyFlags
 from kvraft.start import data_directory, file_limit, service_manager, signals
 from kvraft.start.exit_codes import EXIT_FAILURE, EXIT_SIGNAL
@@ -66,11 +66,19 @@ def run(given: Given, peer_urls: Sequence[str] = ()) -> int:
 
 
 def _known(wanted: ProxyFlags, file: ClusterFile, peer_urls: Sequence[str]) -> tuple[str, ...]:
+    """Whom to ask who the members are.
+
+    What a discovery service or a cluster has told is kept at once: neither may tell it again. What a flag says is not,
+    as in etcd, until a member has told who they are: a slip in it would be kept for ever.
+
+    Raises:
+        SettingsError: nobody can be found out, or kept.
+    """
     data_directory.refuse_closed(wanted.data_dir, "data-dir")
     try:
         stored = file.read()
     except ClusterFileError as error:
-        raise SettingsError(str(error)) from error
+        raise SettingsError(one_line(str(error))) from error
     if stored is not None:
         log.info("peer URLs come from the cluster file, not from flags", path=file.path, urls=",".join(stored))
         if wanted.discovery.is_wanted:
@@ -82,13 +90,15 @@ def _known(wanted: ProxyFlags, file: ClusterFile, peer_urls: Sequence[str]) -> t
         from kvraft.start.discovering import members_urls  # noqa: PLC0415 -- see above
 
         known = members_urls(wanted.discovery)
-    known = known or wanted.peer_urls
-    log.info("peer URLs that are asked", urls=",".join(known))
+    log.info("peer URLs that are asked", urls=",".join(known or wanted.peer_urls))
     try:
-        file.write(known)
+        if known:
+            file.write(known)
+        else:
+            file.make_directory()
     except OSError as error:
         raise data_directory.unusable(wanted.data_dir, error) from error
-    return known
+    return known or wanted.peer_urls
 
 
 async def _run(

@@ -109,6 +109,16 @@ def test_one_too_many_is_told_the_peer_urls_and_leaves_nothing() -> None:
     assert not any(asked.startswith("PUT") for asked in service.asked)
 
 
+def test_what_others_have_registered_may_be_no_urls() -> None:
+    """Whoever falls back to a proxy asks and keeps the rest."""
+    service = FakeService("2")
+    service.put(f"{TOKEN}/1", "n2=http://[::1,n2=http://10.0.0.2:2380,n2=http://10.0.0.2:x")
+    register(service, 3)()
+    with pytest.raises(FullClusterError) as caught:
+        found(service)
+    assert caught.value.peer_urls == ("http://10.0.0.2:2380", "http://10.0.0.3:2380")
+
+
 def test_one_too_many_that_came_at_the_same_time_is_full_too() -> None:
     """Others register between its reading and its own registration."""
     service = FakeService("2")

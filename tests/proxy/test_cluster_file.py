@@ -22,7 +22,12 @@ def test_file_is_etcds_and_nobody_elses_to_read(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", "[" * 200_000, '{"PeerURLs":[]}', '{"PeerURLs":null}', '{"PeerURLs":[1]}']
+    "text",
+    [
+        *("", "{", "[]", "{}", "[" * 200_000, '{"PeerURLs":[]}', '{"PeerURLs":null}', '{"PeerURLs":[1]}'),
+        *('{"PeerURLs":["http://127.0.0.1:x"]}', '{"PeerURLs":["http://a:1","http://[::1"]}'),
+        *('{"PeerURLs":["http://127.0.0.1:99999"]}', '{"PeerURLs":["127.0.0.1:2380"]}', '{"PeerURLs":[""]}'),
+    ],
 )
 def test_damaged_file_is_named_with_the_remedy(tmp_path: pathlib.Path, text: str) -> None:
     """One line, and the file stays as it is."""
