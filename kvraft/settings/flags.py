@@ -16,7 +16,7 @@ from kvraft.settings.flag_table import ALIASES, BESIDE_CONFIG_FILE, FLAGS, Flag,
 _PREFIX: Final = "ETCD_"
 _NEVER_EMPTY: Final = frozenset({"name", "initial-cluster", "join", "replace"})
 """Without them a member founds a cluster of its own, or replaces nobody: not what a script meant whose variable is
-empty."""
+empty. Where data or discovery tells all that, they say nothing, as in etcd."""
 TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 """Go's strconv.ParseBool."""
 _PASSWORD: Final = re.compile(r"(//[^/@:\s]*):[^/@\s]*@")
@@ -54,11 +54,22 @@ class Given:
     values: Mapping[str, Value]
     notices: tuple[str, ...]
     """One line for each flag without effect and each variable that nobody reads."""
+    empty: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    """What was given without a text and needs one wherever it counts. Not among the values."""
 
     def is_on(self, switch: str, *, default: bool = False) -> bool:
         """Whether a switch is true, or the default if it was not given."""
         value = self.values.get(switch)
         return default if value is None else value.text in TRUE
+
+    def refuse_empty(self, *flags: str) -> None:
+        """These count here: none of them may be empty.
+
+        Raises:
+            SettingsError: one is.
+        """
+        for value in (self.empty[flag] for flag in flags if flag in self.empty):
+            raise value.error("it is empty, as from a variable that is not set: give a value, or leave the flag out")
 
     def error(self, problem: str, *flags: str) -> SettingsError:
         """The error that names the value of the first of these flags that was given; otherwise the last of them."""
@@ -96,17 +107,19 @@ def weighed(given: Mapping[str, Value], notices: Iterable[str]) -> Given:
     Raises:
         SettingsError: a flag is refused.
     """
-    values, notices = {}, list(notices)
+    values, empty, notices = {}, {}, list(notices)
     for name, value in given.items():
         flag = FLAGS[name]
-        if flag.use is Use.SETTING:
+        if name in _NEVER_EMPTY and not value.text.strip():
+            empty[name] = value
+        elif flag.use is Use.SETTING:
             values[name] = value
         elif not _asks_for_nothing(flag, value.text):
             if flag.use is Use.REFUSED:
                 raise value.error(flag.text)
             if flag.use is Use.ACCEPTED:
                 notices.append(f"{value.shown} has no effect: {flag.text}")
-    return Given({name: value for name, value in values.items() if value.text}, tuple(notices))
+    return Given({name: value for name, value in values.items() if value.text}, tuple(notices), empty)
 
 
 def help_text() -> str:
@@ -185,12 +198,10 @@ def checked(flag: Flag, value: Value) -> Value:
     """The value, if a flag may have it at all.
 
     Raises:
-        SettingsError: a switch has none of Go's words for a truth value, or what must not be empty is.
+        SettingsError: a switch has none of Go's words for a truth value.
     """
     if flag.is_switch and value.text not in TRUE | FALSE:
         raise value.error("invalid boolean value: use true or false")
-    if flag.name in _NEVER_EMPTY and not value.text.strip():
-        raise value.error("it is empty, as from a variable that is not set: give a value, or leave the flag out")
     return value
 
 

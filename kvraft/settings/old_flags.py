@@ -35,7 +35,7 @@ def as_urls(given: Given) -> Given:
         notices.append(f"{source.shown}: it was etcd 0.4's, and is taken as --{name}={url}")
         if old == "bind-addr" and not {_ADVERTISED, "addr"} & given.values.keys():
             values[_ADVERTISED] = Value(f"{_scheme(name, given.values)}://localhost:{port}", source.source)
-    return Given(values, tuple(notices))
+    return Given(values, tuple(notices), given.empty)
 
 
 def _flag_of(value: Value, given: Given) -> str:

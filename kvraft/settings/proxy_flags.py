@@ -48,7 +48,7 @@ class ProxyFlags:
     is_readonly: bool
     listen_client_urls: tuple[Url, ...]
     peer_urls: tuple[str, ...]
-    """That `--initial-cluster` names, sorted: whom to ask while no others are known."""
+    """That `--initial-cluster` names, sorted: whom to ask while no others are known. None if it is empty."""
     discovery: Discovery
     """How others become known, where it names none."""
     failure_wait_ms: int
@@ -121,7 +121,9 @@ def from_flags(given: Given) -> ProxyFlags:
         is_readonly=mode(given) == "readonly",
         listen_client_urls=listen,
         discovery=discovery_flags.discovery(given, has_data=False),
-        peer_urls=founding_flags.named_peer_urls(given, settings.name_of(given)),
+        peer_urls=()
+        if "initial-cluster" in given.empty
+        else founding_flags.named_peer_urls(given, settings.name_of(given)),
         failure_wait_ms=milliseconds("proxy-failure-wait", 5000),
         refresh_interval_ms=milliseconds("proxy-refresh-interval", 30_000),
         dial_timeout_ms=milliseconds("proxy-dial-timeout", 1000),

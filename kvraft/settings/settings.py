@@ -244,6 +244,8 @@ def data_dir(given: Given) -> pathlib.Path:
         SettingsError: it is relative to a directory that is gone, or the name that it is made of is none.
     """
     value = given.values.get("data-dir")
+    if value is None:
+        given.refuse_empty("name")
     return _absolute(given, "data-dir", f"{name_of(given)}.etcd" if value is None else value.text)
 
 
@@ -320,6 +322,9 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
 def _founded(given: Given, name: str, discovery: Discovery, stored: Identity | None) -> Founded:
     if stored is not None and stored.known_members:
         return founding_flags.stored_cluster(given, name, data_dir(given), stored)
+    given.refuse_empty("name", "join", "replace")
+    if not discovery.is_wanted:
+        given.refuse_empty("initial-cluster")
     value = given.values.get("initial-cluster-token")
     token = "etcd-cluster" if value is None else value.text
     # The URL goes first, as in etcd (v3.4.23 embed/config.go, `PeerURLsMapAndToken`).

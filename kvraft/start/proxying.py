@@ -55,7 +55,7 @@ def run(given: Given, peer_urls: Sequence[str] = ()) -> int:
     tls = _Tls(wanted)
     file = ClusterFile(wanted.data_dir)
     with bound(wanted.listen_client_urls) as listeners:
-        known = _known(wanted, file, peer_urls)
+        known = _known(given, wanted, file, peer_urls)
         try:
             # Each client has one connection here, and may have another one to a member.
             return uvloop.run(_run(wanted, listeners, known, tls, file, shares.clients // 2))
@@ -65,7 +65,7 @@ def run(given: Given, peer_urls: Sequence[str] = ()) -> int:
             signals.release()
 
 
-def _known(wanted: ProxyFlags, file: ClusterFile, peer_urls: Sequence[str]) -> tuple[str, ...]:
+def _known(given: Given, wanted: ProxyFlags, file: ClusterFile, peer_urls: Sequence[str]) -> tuple[str, ...]:
     """Whom to ask who the members are.
 
     What a discovery service or a cluster has told is kept at once: neither may tell it again. What a flag says is not,
@@ -90,6 +90,8 @@ def _known(wanted: ProxyFlags, file: ClusterFile, peer_urls: Sequence[str]) -> t
         from kvraft.start.discovering import members_urls  # noqa: PLC0415 -- see above
 
         known = members_urls(wanted.discovery)
+    if not known:
+        given.refuse_empty("initial-cluster")
     log.info("peer URLs that are asked", urls=",".join(known or wanted.peer_urls))
     try:
         if known:

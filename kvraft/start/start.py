@@ -34,7 +34,7 @@ def start(given: Given) -> int:
     """
     is_proxy, notice = _is_proxy(given)
     if notice:
-        given = Given(given.values, (*given.notices, notice))
+        given = replace(given, notices=(*given.notices, notice))
     if is_proxy:
         from kvraft.start import proxying  # noqa: PLC0415 -- neither a member nor a proxy loads what the other needs
 

@@ -29,6 +29,14 @@ def test_member_is_alone_until_the_others_are_known() -> None:
     assert str(wanted.listen_peer_urls[0]) == "http://10.0.0.1:2380"
 
 
+@pytest.mark.parametrize("flag", [f"--discovery={URL}", "--discovery-srv=example.com"])
+def test_empty_initial_cluster_is_no_other_way_to_name_the_members(flag: str) -> None:
+    """As in etcd; without either, there is nothing to go by."""
+    assert read(flag, OWN, "--initial-cluster=") == read(flag, OWN)
+    with pytest.raises(SettingsError, match=r"^--initial-cluster=: it is empty"):
+        read(OWN, "--initial-cluster=", "--discovery=", "--discovery-srv=")
+
+
 def test_srv_leaves_the_token_to_the_operator() -> None:
     """It is the same on all members."""
     wanted = read(OWN, "--discovery-srv=example.com.", "--discovery-srv-name=blue", "--initial-cluster-token=t")

@@ -78,9 +78,6 @@ def test_unknown_variable_is_mentioned_once_without_its_value() -> None:
         (["--unsafe-no-fsync"], "--unsafe-no-fsync=true: what is acknowledged is on disk, always"),
         (["--name\n=x"], "--name\\n: flag provided but not defined"),
         (["--nmae=x"], "--nmae: flag provided but not defined: did you mean --name?"),
-        (["--name", ""], "--name=: it is empty, as from a variable that is not set"),
-        (["--join="], "--join=: it is empty, as from a variable that is not set"),
-        (["--join=http://a:1", "--replace", " "], "--replace= : it is empty, as from a variable that is not set"),
     ],
 )
 def test_wrong_flag_is_refused_in_one_line_with_its_remedy(arguments: list[str], line: str) -> None:

@@ -39,6 +39,14 @@ def test_proxy_is_not_asked_who_it_is() -> None:
     assert [str(url) for url in proxy.listen_client_urls] == ["http://127.0.0.1:5"]
 
 
+def test_empty_flags_are_weighed_when_it_is_known_whether_others_tell_of_members() -> None:
+    """Its directory, or discovery: no default takes their place, and who it is is nobody's business."""
+    proxy = _proxy("--name=", "--initial-cluster=", "--join=", "--data-dir=/d")
+    assert (proxy.peer_urls, proxy.warnings) == ((), ())
+    with pytest.raises(SettingsError, match=r"^--name=: it is empty"):
+        _proxy("--name=")
+
+
 def test_what_members_only_have_is_mentioned() -> None:
     """In one line; what stands in a unit for both passes in silence."""
     proxy = _proxy("--wal-dir=/w", "--rebuild", "--heartbeat-interval=50", "--snapshot-count=5")

@@ -13,7 +13,7 @@ from kvraft.keyspace import event_history
 from kvraft.logs import LogSettings
 from kvraft.member.settings import MemberSettings
 from kvraft.raft.settings import RaftSettings
-from kvraft.settings import flags, settings
+from kvraft.settings import config_file, flags, settings
 from kvraft.settings.flags import SettingsError
 from kvraft.settings.settings import Settings
 from kvraft.transport.settings import TransportSettings
@@ -282,6 +282,10 @@ def test_data_directory_below_a_working_directory_that_is_gone_is_refused(
         (["--snapshot-count=٣"], "--snapshot-count=٣: use a whole number"),
         (["--history-size=10"], "--history-size=10: use a whole number from 1000"),
         (["--initial-cluster-state=old"], "--initial-cluster-state=old: invalid value: use new or existing"),
+        (["--name", ""], "--name=: it is empty, as from a variable that is not set"),
+        (["--name", "", "--data-dir=/d"], "--name=: it is empty, as from a variable that is not set"),
+        (["--join="], "--join=: it is empty, as from a variable that is not set"),
+        (["--join=http://a:1", "--replace", " "], "--replace= : it is empty, as from a variable that is not set"),
         (
             ["--name=n1", "--peers="],
             "--peers=: it is empty, as from a variable that is not set: give a value, or leave",
@@ -400,6 +404,19 @@ def test_founders_on_disk_stand_in_for_every_initial_flag() -> None:
     assert again.warnings == ()
     alone = read("--listen-peer-urls=http://127.0.0.1:7")
     assert texts(_restarted(alone.identity).listen_peer_urls) == ["http://127.0.0.1:7"]
+
+
+def test_empty_flag_says_nothing_to_a_member_with_data() -> None:
+    """As in etcd, and in a file too; but where its name says where its data is, it must have one."""
+    first = read("--name", "n2", "--peers", THREE)
+    empty = ("--name=", "--initial-cluster= ", "--join=", "--replace=")
+    again = _restarted(first.identity, "--data-dir=/d", *empty)
+    assert again == _restarted(first.identity, "--data-dir=/d")
+    assert (again.name, again.warnings) == ("n2", ())
+    file = config_file.read("c.yml", b"name: ''\ninitial-cluster: ''\ndata-dir: /d", flags.read((), {}))
+    assert settings.from_flags(file, first.identity) == again
+    with pytest.raises(SettingsError, match=r"^--name=: it is empty"):
+        settings.data_dir(flags.read(["--name="], {}))
 
 
 @pytest.mark.parametrize(
