@@ -1,7 +1,8 @@
 """Which cluster a member is of: by the `--initial-*` flags on its first start, by its data directory ever after."""
 
+import ipaddress
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -29,6 +30,9 @@ class Founded:
     token: str
     name: str
     """Of this member now; the founder's may be older."""
+    advertised: tuple[str, ...] = ()
+    """What `--initial-advertise-peer-urls` says in other words than `--initial-cluster`: whether it is the same is for
+    who looks names up to tell."""
     ignored: tuple[str, ...] = ()
     """Flags given that differ from what the data directory keeps, each with both values."""
 
@@ -56,7 +60,8 @@ def new_cluster(given: Given, name: str, token: str) -> Founded:
     """
     cluster = _initial_cluster(given, name, token)
     cluster_id = ids.cluster_id(member.member_id for member in cluster)
-    return Founded(cluster, cluster, _own_entry(given, cluster, name), cluster_id, token, name)
+    own, advertised = _own_entry(given, cluster, name)
+    return Founded(cluster, cluster, own, cluster_id, token, name, advertised)
 
 
 def named_peer_urls(given: Given, name: str) -> tuple[str, ...]:
@@ -80,7 +85,7 @@ def stored_cluster(given: Given, name: str, directory: pathlib.Path, stored: Ide
         name = stored.name
     _refuse_swapped(given, name, directory, stored, own)
     ignored = _ignored(given, name, stored, own)
-    return Founded(stored.founders, members, own, stored.cluster_id, stored.token, name, ignored)
+    return Founded(stored.founders, members, own, stored.cluster_id, stored.token, name, ignored=ignored)
 
 
 def _refuse_swapped(given: Given, name: str, directory: pathlib.Path, stored: Identity, own: Founder) -> None:
@@ -198,7 +203,8 @@ def _founder(name: str, peer_urls: Iterable[str], token: str) -> Founder:
     return Founder(ids.member_id(own, token), name, own)
 
 
-def _own_entry(given: Given, cluster: tuple[Founder, ...], name: str) -> Founder:
+def _own_entry(given: Given, cluster: tuple[Founder, ...], name: str) -> tuple[Founder, tuple[str, ...]]:
+    """This member's, and what it advertises if that is not the same text."""
     own = next((member for member in cluster if member.name == name), None)
     if own is None:
         names = ", ".join(repr(member.name) if " " in member.name else member.name for member in cluster)
@@ -211,8 +217,27 @@ def _own_entry(given: Given, cluster: tuple[Founder, ...], name: str) -> Founder
             f"{name} stands there {len(own.peer_urls)} times: give every member a name of its own "
             "(one that has several peer URLs needs --initial-advertise-peer-urls too)"
         )
-    if advertised and advertised != own.peer_urls:
-        raise given.values["initial-advertise-peer-urls"].error(
-            f"--initial-cluster has {name}={','.join(own.peer_urls)}: make the two the same"
-        )
-    return own
+    if not advertised or advertised == own.peer_urls:
+        return own, ()
+    if not _may_be_same(advertised, own.peer_urls):
+        raise elsewhere(given, name, own.peer_urls)
+    return own, advertised
+
+
+def elsewhere(given: Given, name: str, peer_urls: Sequence[str], why: str = "") -> SettingsError:
+    """The error of a member that advertises other places than `--initial-cluster` has."""
+    text = f"--initial-cluster has {name}={','.join(peer_urls)}: make the two the same"
+    return given.error(f"{text} ({why})" if why else text, "initial-advertise-peer-urls")
+
+
+def _may_be_same(advertised: Sequence[str], own: Sequence[str]) -> bool:
+    """Whether they may lead to the same places: where one of them has a name, only who looks it up can tell."""
+    first, second = (sorted(_place(urls.parse(text)) for text in texts) for texts in (advertised, own))
+    hosts = (url.host for url in map(urls.parse, (*advertised, *own)))
+    is_named = any(host != "localhost" and not urls.is_ip(host) for host in hosts)
+    return len(first) == len(second) and (is_named or first == second)
+
+
+def _place(url: Url) -> tuple[bool, int, str]:
+    """An address has several spellings; `localhost` is none, as etcd has it (v3.4.23 pkg/netutil, `resolveURL`)."""
+    return url.is_secure, url.port, str(ipaddress.ip_address(url.host)) if urls.is_ip(url.host) else url.host

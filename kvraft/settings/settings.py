@@ -110,6 +110,8 @@ class Settings:
     """With `existing` and an empty directory, the member comes to a cluster that runs."""
     is_empty: bool = False
     """The directory holds no member's data that could be read: the flags say whose it will be."""
+    advertised: tuple[str, ...] = ()
+    """What `--initial-advertise-peer-urls` says of this member, if `--initial-cluster` has it in other words."""
     discovery: Discovery = NO_DISCOVERY
     """Who names the other founders to a member with an empty directory, if not the flags: until they are known, those
     above are this member alone."""
@@ -288,6 +290,7 @@ def from_flags(given: Given, stored: Identity | None = None) -> Settings:
         cluster_id=founded.cluster_id,
         initial_cluster_state="existing" if state.text == "existing" else "new",
         is_empty=stored is None,
+        advertised=founded.advertised,
         discovery=discovery,
         joining=joining_flags.joining(given, founded, has_data=stored is not None),
         replaces=0 if stored is None else stored.replaces,

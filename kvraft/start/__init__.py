@@ -5,6 +5,7 @@
 - `listeners`: the ports, bound before any file is touched; `data_directory`: whose data is there, and putting it back;
 - `newcomers`: whether a member comes to a cluster that runs: `arriving` where an operator has added it, `adding` by
   itself (`--join`, `--replace`); `told_members` reads what they are told, `http_door` asks;
+- `same_places`: whether URLs that are written differently lead to the same places;
 - `discovering`: who founds the cluster with a member, where no flag names them; `service_door` asks the service;
 - `members_of_the_day`: whom a member asks that rebuilds; `giving_up`: whether it may set its data aside;
 - `running`: a member from its ports to its end, and once more if it rebuilds; `proxying`: the same of a proxy;

@@ -57,6 +57,10 @@ def start(given: Given) -> int:
         data_directory.check_mode(directory, is_strict=wanted.access.is_strict)
     sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
     wanted = within_open_files(wanted)
+    if wanted.advertised:
+        from kvraft.start.same_places import refuse_other_places  # noqa: PLC0415 -- hardly any start has to look it up
+
+        refuse_other_places(given, wanted)
     from kvraft.start.running import run_once_or_twice  # noqa: PLC0415 -- as above
 
     try:

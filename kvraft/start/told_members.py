@@ -1,6 +1,5 @@
 """Who the members of a running cluster are, as one of them tells."""
 
-import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,7 +11,7 @@ from kvraft.records import MemberRecord
 from kvraft.settings import urls
 from kvraft.settings.flags import SettingsError, one_line
 from kvraft.start.http_door import HttpDoor, NoAnswerError, Reply
-from kvraft.transport.names import Address, look_up
+from kvraft.start.same_places import addresses, same_places
 
 PEER_PATH: Final = "/members"
 """On a peer port: an array, with ids as numbers."""
@@ -92,28 +91,7 @@ def find_at(peer_urls: Sequence[str], members: Iterable[_Member]) -> _Member | N
     """The member with these peer URLs, however they are written."""
     members = list(members)
     exact = next((member for member in members if sorted(member.peer_urls) == sorted(peer_urls)), None)
-    return exact or next((member for member in members if _same_addresses(member.peer_urls, peer_urls)), None)
-
-
-def _same_addresses(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether two lists lead to the same places, in any order. A name that cannot be looked up is nowhere.
-
-    As etcd asks it: v3.4.23 pkg/netutil/netutil.go, `urlsEqual`.
-    """
-    rest = [_addresses(text) for text in second]
-    for text in first:
-        found = next((addresses for addresses in rest if addresses & _addresses(text)), None)
-        if found is None:
-            return False
-        rest.remove(found)
-    return not rest
-
-
-@functools.cache
-def _addresses(text: str) -> frozenset[Address]:
-    url = urls.parse(text)
-    found = look_up(url.host, url.port)
-    return frozenset() if isinstance(found, OSError) else frozenset(found)
+    return exact or next((member for member in members if same_places(member.peer_urls, peer_urls, addresses)), None)
 
 
 def refuse_etcd(door: HttpDoor, members: Iterable[MemberRecord]) -> None:
