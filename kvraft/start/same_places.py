@@ -16,7 +16,7 @@ from kvraft.transport.names import Address, Found, look_up
 log = logs.get(__name__)
 
 _OWN_WITHIN_S: Final = 30.0
-"""etcd's time for the names of a member's own URLs, asked again and again (v3.4.23 pkg/netutil)."""
+"""etcd's time for the names of a member's own URLs, asked again and again; the last of them get a moment more."""
 _AGAIN: Final = threading.Event()
 """Never set: nothing ends a pause but its time, or a signal the process."""
 _AGAIN_S: Final = 1.0
@@ -38,6 +38,7 @@ def refuse_other_places(given: Given, wanted: Settings) -> None:
     own = wanted.initial_advertise_peer_urls
     deadline_ms = clock.monotonic_ms() + int(_OWN_WITHIN_S * 1000)
     places: dict[str, frozenset[Hashable]] = {}
+    is_told = False
     while True:
         complaint = ""
         for text in (*wanted.advertised, *own):
@@ -48,7 +49,9 @@ def refuse_other_places(given: Given, wanted: Settings) -> None:
             return
         if not complaint or clock.monotonic_ms() >= deadline_ms:
             raise elsewhere(given, wanted.name, own, complaint)
-        log.warning("a peer URL's name has no address yet", error=complaint)
+        if not is_told:
+            log.warning("a peer URL's name has no address yet", error=complaint)
+            is_told = True
         _AGAIN.wait(_AGAIN_S)
 
 
@@ -79,7 +82,7 @@ def _strict_places(text: str, within_s: float) -> tuple[frozenset[Hashable], str
     url = urls.parse(text)
     if url.host == "localhost":
         return frozenset({(url.is_secure, url.host, url.port)}), ""
-    found = _look_up_within(url.host, url.port, max(within_s, 0))
+    found = _look_up_within(url.host, url.port, max(within_s, _AGAIN_S))
     if isinstance(found, OSError):
         return frozenset(), one_line(f"{url.host}: {found.strerror or found}")
     return frozenset((url.is_secure, address) for address in found), ""

@@ -110,3 +110,32 @@ def test_name_that_never_has_an_address_is_named(
     with pytest.raises(SettingsError, match=r"same \(127\.0\.0\.1: no name server has answered in time\)$"):
         _check("n1=http://gone.example:2380", "http://127.0.0.1:2380")
     end.set()
+
+
+def test_lookup_of_anothers_name_has_an_end(
+    answers: Callable[[Callable[[str, int], Found]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that says nothing leaves a member nowhere, rather than the start waiting for minutes."""
+    monkeypatch.setattr(same_places, "_LOOK_UP_S", 0.01)
+    end = threading.Event()
+
+    def hang(_host: str, _port: int) -> Found:
+        end.wait()
+        return []
+
+    answers(hang)
+    assert same_places.addresses("http://silent.example:1") == frozenset()
+    end.set()
+
+
+@pytest.mark.usefixtures("answers")
+def test_lookup_that_gets_no_thread_is_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a line, not a traceback."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(same_places, "_OWN_WITHIN_S", 0)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(SettingsError, match=r"\(127\.0\.0\.1: no thread to look it up: can't start new thread\)$"):
+        _check("n1=http://n1.example:2380", "http://127.0.0.1:2380")
