@@ -8,7 +8,7 @@ import pytest
 
 from kvraft.proxy.cluster_file import ClusterFile
 from kvraft.settings import proxy_flags
-from kvraft.settings.flags import SettingsError, read
+from kvraft.settings.flags import Given, SettingsError, read
 from kvraft.settings.proxy_flags import ProxyFlags
 from kvraft.start import discovering, proxying, signals
 from kvraft.start.exit_codes import EXIT_FAILURE
@@ -21,7 +21,16 @@ OTHER = "http://127.0.0.1:8"
 
 
 def _wanted(data_dir: pathlib.Path, *arguments: str) -> ProxyFlags:
-    return proxy_flags.from_flags(read(["--proxy=on", f"--data-dir={data_dir}", *arguments], {}))
+    return proxy_flags.from_flags(_given(data_dir, *arguments))
+
+
+def _given(data_dir: pathlib.Path, *arguments: str) -> Given:
+    return read(["--proxy=on", f"--data-dir={data_dir}", *arguments], {})
+
+
+def _known(file: ClusterFile, *arguments: str, peer_urls: tuple[str, ...] = ()) -> tuple[str, ...]:
+    given = _given(file.directory.parent, *arguments)
+    return proxying._known(given, proxy_flags.from_flags(given), file, peer_urls)
 
 
 @pytest.mark.parametrize("defect", [ValueError("a defect"), None])
@@ -61,7 +70,7 @@ def test_what_a_flag_names_is_not_kept_before_a_member_has_told(tmp_path: pathli
     """A slip in it is corrected by correcting it; the directory is a proxy's from then on, as with etcd."""
     file = ClusterFile(tmp_path / "d")
     for url in (OTHER, MEMBER):
-        assert proxying._known(_wanted(tmp_path / "d", f"--initial-cluster=a={url}"), file, ()) == (url,)
+        assert _known(file, f"--initial-cluster=a={url}") == (url,)
         assert file.read() is None
     assert file.directory.is_dir()
 
@@ -71,8 +80,8 @@ def test_what_was_found_out_is_kept_at_once(tmp_path: pathlib.Path, monkeypatch:
     monkeypatch.setattr(discovering, "members_urls", lambda _: (MEMBER,))
     discovered, fallen_back = ClusterFile(tmp_path / "d"), ClusterFile(tmp_path / "f")
     asking = "--discovery=http://127.0.0.1:7/v2/keys/discovery/t"
-    assert proxying._known(_wanted(tmp_path / "d", asking), discovered, ()) == (MEMBER,)
-    assert proxying._known(_wanted(tmp_path / "f", asking), fallen_back, (OTHER,)) == (OTHER,)
+    assert _known(discovered, asking) == (MEMBER,)
+    assert _known(fallen_back, asking, peer_urls=(OTHER,)) == (OTHER,)
     assert (discovered.read(), fallen_back.read()) == ((MEMBER,), (OTHER,))
 
 
@@ -84,7 +93,7 @@ def test_file_that_names_no_member_is_refused_with_a_line(url: str, tmp_path: pa
     with pytest.raises(
         SettingsError, match=r"it does not hold the members' peer URLs \(.*\): remove it, and"
     ) as refused:
-        proxying._known(_wanted(tmp_path), file, ())
+        _known(file)
     assert "\n" not in str(refused.value)
 
 
