@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, cast, final
 
 import click
+from click.core import ParameterSource
 
 from kvraft.client import Client
 from kvraft.commands.codes import Exit, short
@@ -43,8 +44,9 @@ def subcommand(name: str = "command", parent: click.Group | None = None) -> Call
     def make(function: Function) -> click.Command:
         @functools.wraps(function)
         def run(*arguments: Any, **options: Any) -> Ended:
-            call = click.get_current_context().obj
-            ended = function(call, *arguments, **options)
+            context = click.get_current_context()
+            _refuse_empty(context)
+            ended = function(context.obj, *arguments, **options)
             return asyncio.run(ended) if inspect.iscoroutine(ended) else cast("Ended", ended)
 
         made = click.command(name, epilog=f"Exit codes: {short()}.")(run)
@@ -54,6 +56,20 @@ def subcommand(name: str = "command", parent: click.Group | None = None) -> Call
         return made
 
     return make
+
+
+def _refuse_empty(context: click.Context) -> None:
+    """An empty text on a command line is a variable of a script that was never set.
+
+    As a file it would be the working directory, as a name that of a member which has not been started. Of the global
+    options it is as if they were not given, as in etcdctl.
+    """
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if context.get_parameter_source(parameter.name or "") is not ParameterSource.COMMANDLINE:
+            continue
+        if "" in (value if isinstance(value, tuple) else (value,)):
+            raise click.BadParameter("it is empty", context, parameter)
 
 
 def group(text: str) -> click.Group:

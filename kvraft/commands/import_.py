@@ -90,6 +90,7 @@ async def command(
     """
     if sum(each is not None for each in (file, source, directory)) != 1:
         raise click.UsageError("give one source: --from, --from-data-dir or FILE")
+    from_urls, to_urls = _urls("--from", source), _urls("--to", target)
     tops = tuple(hidden_path(name) for name in hidden)
     options = Options(tops, overwrite, patience, _passwords(passwords), Path(state))
     given = Given({})
@@ -100,16 +101,16 @@ async def command(
         if backup is not None:
             unknown = ""
             if still is None:
-                async with given.client(_urls(source)) as from_client:
+                async with given.client(from_urls) as from_client:
                     found, unknown = await hidden_if_told(from_client, Patience(patience, teller.waits))
                     still = (await read_cluster(from_client, sorted({*tops, *found})), "")
             return _write_backup(call, still[0], backup, unknown)
-        async with call.client(_urls(target)) as to_client, contextlib.AsyncExitStack() as stack:
+        async with call.client(to_urls) as to_client, contextlib.AsyncExitStack() as stack:
             moving = Import(to_client, options, teller)
             if still is not None:
                 outcome = await _to_its_end(moving.of_contents(*still), teller, None)
             else:
-                from_client = await stack.enter_async_context(given.client(_urls(source)))
+                from_client = await stack.enter_async_context(given.client(from_urls))
                 stop = None if once else asyncio.Event()
                 outcome = await _to_its_end(moving.of_cluster(from_client, stop), teller, stop)
     return _tell(call, outcome)
@@ -156,8 +157,16 @@ def hidden_path(name: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def _urls(text: str | None) -> list[str]:
-    return [part for part in (text or "").split(",") if part.strip()]
+def _urls(option: str, text: str | None) -> list[str]:
+    """Those of an option; none where it was not given.
+
+    Raises:
+        UsageError: it was given, and names none.
+    """
+    urls = [part for part in (text or "").split(",") if part.strip()]
+    if text is not None and not urls:
+        raise click.UsageError(f"{option}={text}: name a cluster, as http://HOST:PORT")
+    return urls
 
 
 def _passwords(name: str | None) -> dict[str, str]:

@@ -69,7 +69,10 @@ class Given:
         text, source = self.text("endpoints")
         if not text:
             return [DEFAULT_ENDPOINT]
-        return [self.endpoint(part, source) for part in text.split(",") if part.strip()] or [DEFAULT_ENDPOINT]
+        urls = [self.endpoint(part, source) for part in text.split(",") if part.strip()]
+        if not urls:
+            raise Failure(f"{source}={text}: names no endpoint: write http://HOST:PORT", Exit.WRONG_ARGUMENTS)
+        return urls
 
     def endpoint(self, text: str, source: str = "") -> str:
         """`http://HOST:PORT` of what somebody typed; as etcdctl does, a missing scheme is filled in.
