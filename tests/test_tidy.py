@@ -54,7 +54,17 @@ ROOMS: Final[dict[str, set[str]]] = {
     | FOUNDATION
     | SHARED_VALUES
     | {"api_v2", "discovery", "member", "proxy", "security", "settings", "storage", "transport"},
-    "commands": {"backup", "client", "clock", "ids", "logs", "migration", "settings", "storage.errors"},
+    "commands": {
+        "backup",
+        "client",
+        "clock",
+        "ids",
+        "logs",
+        "migration",
+        "settings",
+        "storage.errors",
+        "storage.whole_file",
+    },
     "commands.table": set(),
     "commands.codes": set(),
     "cli": {"commands.codes", "commands.table", "logs", "security.files", "settings", "start", "storage", "transport"},

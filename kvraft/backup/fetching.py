@@ -214,7 +214,7 @@ class _Part:
         self._place = place
         self.copy_id: Final = copy_id
         self._file: BinaryIO = os.fdopen(
-            os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "r+b"
+            os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+b"
         )
 
     @staticmethod

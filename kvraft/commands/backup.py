@@ -8,7 +8,7 @@ import click
 from kvraft.backup.contents import moment
 from kvraft.backup.fetching import Fetch, Fetched
 from kvraft.commands.calls import Call, subcommand
-from kvraft.commands.exits import Exit, Failure, of_file
+from kvraft.commands.exits import Failure, must_be_a_file, of_file
 from kvraft.storage.errors import StorageError
 
 _BOTH: Final = 2
@@ -28,7 +28,7 @@ async def command(call: Call, places: tuple[str, ...], *, history: bool) -> None
     if len(places) > _BOTH:
         raise click.UsageError("give a URL and a file, or a file alone")
     call.interrupted = "interrupted: the same command goes on where it was"
-    path = _file(places[-1])
+    path = must_be_a_file(places[-1])
     urls = [call.given.endpoint(url) for url in places[:-1]] or call.given.endpoints()
     with call.out.progress() as bars:
         task = bars.add_task(path.name, total=None)
@@ -47,13 +47,6 @@ async def command(call: Call, places: tuple[str, ...], *, history: bool) -> None
         except OSError as error:
             raise of_file(error, str(path)) from error
     _print(call, path, fetched)
-
-
-def _file(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise Failure(f"{path}: give the name of a file in a directory that is there", Exit.WRONG_ARGUMENTS)
-    return path
 
 
 def _print(call: Call, path: Path, fetched: Fetched) -> None:

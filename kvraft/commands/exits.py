@@ -1,6 +1,7 @@
 """How a subcommand fails: its exit code, and one line that says what to do."""
 
 import errno
+from pathlib import Path
 from typing import Final
 
 import click
@@ -8,7 +9,7 @@ import click
 from kvraft.client.errors import BadAnswer, BrokenOff, ClientError, EtcdError, UnknownOutcome, Unreachable
 from kvraft.commands.codes import Exit
 
-__all__ = ["Exit", "Failure", "is_expected", "of_file", "told"]
+__all__ = ["Exit", "Failure", "is_expected", "must_be_a_file", "of_file", "told"]
 
 
 class Failure(Exception):  # noqa: N818 -- it is what happened, as in the client's errors
@@ -27,6 +28,20 @@ def of_file(error: OSError, name: str = "") -> Failure:
     """What the system says of a file; `name` is for errors that name none, as those of writes."""
     exit_code = Exit.REFUSED if error.errno in _DISK or error.errno is None else Exit.WRONG_ARGUMENTS
     return Failure(f"{error.filename or name}: {error.strerror or error}", exit_code)
+
+
+def must_be_a_file(name: str) -> Path:
+    """Where a file of this name is to be written, before anybody is asked for what goes into it.
+
+    Raises:
+        Failure: something else stands there, or there is no directory for it.
+    """
+    from kvraft.storage.whole_file import place_of  # noqa: PLC0415 -- it brings LMDB
+
+    try:
+        return place_of(Path(name))
+    except OSError as error:
+        raise of_file(error, name) from error
 
 
 _REMEDIES: Final = (

@@ -1,6 +1,5 @@
 """`kvraft export`: a cluster's keys, users and roles as JSON lines, for `kvraft import` and for whoever reads JSON."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -8,14 +7,14 @@ from typing import Final
 import click
 
 from kvraft.commands.calls import Call, subcommand
-from kvraft.commands.exits import Exit, of_file
+from kvraft.commands.exits import Exit, must_be_a_file, of_file
 from kvraft.commands.import_ import failing, hidden_path
 from kvraft.migration import json_lines
-from kvraft.migration.contents import Contents
 from kvraft.migration.etcd_directory import read_directory
 from kvraft.migration.hidden_names import hidden_if_told
 from kvraft.migration.reading import read_cluster
 from kvraft.migration.writing import Patience
+from kvraft.storage.whole_file import whole_file
 
 PATIENCE_S: Final = 5.0
 """For a copy that the member cannot make now; all else is asked for once."""
@@ -37,6 +36,8 @@ async def command(call: Call, file: str, directory: str | None, wal_dir: str | N
     Of a kvraft hidden keys are written too; a running etcd shows those alone that --hidden names.
     """
     unknown = ""
+    if file != "-":
+        must_be_a_file(file)
     with failing():
         if directory is not None:
             contents = read_directory(Path(directory), Path(wal_dir) if wal_dir else None)
@@ -53,7 +54,8 @@ async def command(call: Call, file: str, directory: str | None, wal_dir: str | N
             click.echo(line, nl=False)
         return _ended(unknown)
     try:
-        _write(Path(file), contents)
+        with whole_file(Path(file)) as lines:
+            lines.writelines(line.encode() for line in json_lines.lines_of(contents))
     except OSError as error:
         raise of_file(error, file) from error
     if call.out.is_json:
@@ -70,18 +72,3 @@ def _waiting(call: Call) -> Callable[[str], None]:
 def _ended(unknown: str) -> Exit:
     """As of an import: what may be missing is no success."""
     return Exit.NOT_WELL if unknown else Exit.DONE
-
-
-def _write(path: Path, contents: Contents) -> None:
-    """Whole or not at all; it may hold hashes, so that nobody else may read it."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)  # it might be somebody else's to read, or a link
-    try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as lines:
-            lines.writelines(json_lines.lines_of(contents))
-            lines.flush()
-            os.fsync(lines.fileno())
-        new.replace(path)
-    except BaseException:  # Ctrl-C too
-        new.unlink(missing_ok=True)
-        raise

@@ -12,7 +12,7 @@ import click
 
 from kvraft import clock
 from kvraft.commands.calls import Call, subcommand
-from kvraft.commands.exits import Exit, Failure, of_file
+from kvraft.commands.exits import Exit, Failure, must_be_a_file, of_file
 from kvraft.commands.options import Given
 from kvraft.migration import founding_backup, json_lines
 from kvraft.migration.contents import Contents, MigrationError, UnusableError, shown
@@ -91,6 +91,7 @@ async def command(
     if sum(each is not None for each in (file, source, directory)) != 1:
         raise click.UsageError("give one source: --from, --from-data-dir or FILE")
     from_urls, to_urls = _urls("--from", source), _urls("--to", target)
+    must_be_a_file(state if backup is None else backup)
     tops = tuple(hidden_path(name) for name in hidden)
     options = Options(tops, overwrite, patience, _passwords(passwords), Path(state))
     given = Given({})

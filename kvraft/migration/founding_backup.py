@@ -5,7 +5,6 @@ where the source ended: a watch from an older index is told that its history is 
 """
 
 import itertools
-import os
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -28,6 +27,7 @@ from kvraft.records import BackupFacts
 from kvraft.storage import codec
 from kvraft.storage.backup_file import write_backup
 from kvraft.storage.spool import ACCOUNT, HISTORY, NODE, Record, SpoolHeader
+from kvraft.storage.whole_file import whole_file
 
 _NOBODY: Final = 1
 """The cluster and member of the file: ids that no computation gives. A restore founds another one in any case."""
@@ -77,12 +77,8 @@ def write(contents: Contents, path: Path) -> None:
         for key, stored in history:
             yield HISTORY, key, stored
 
-    new = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with whole_file(path) as file:
         write_backup(file, facts, header, records())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def _node_records(nodes: list[Node], now_ns: int) -> Iterator[Record]:

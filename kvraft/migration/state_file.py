@@ -4,12 +4,12 @@ Doing a change twice does no harm, so the file may be behind by what its last wr
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, final
 
 from kvraft.migration.contents import UnusableError
+from kvraft.storage.whole_file import whole_file
 
 _FORMAT: Final = 1
 
@@ -52,9 +52,5 @@ def load(path: Path, source: str, target: str) -> Progress | None:
 
 def save(path: Path, progress: Progress) -> None:
     """Replace the file in one step."""
-    new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        json.dump(asdict(progress), file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(asdict(progress)).encode())

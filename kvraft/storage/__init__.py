@@ -24,6 +24,7 @@ lost commit. The first error while writing ends the process. Nothing is ever cut
     state_store     the state; state_tables: within a transaction
     spool           snapshots as files, on their way out and in
     backup_file     a backup as a file; backup_spool: those that a member has made for clients
+    whole_file      a file for whoever asked: all of it, or what stood there before
     new_directory   a directory that begins with a restored state; examining: one that nobody uses, looked through
     writer          the storage threads, and the latch that keeps the first failure
     interfaces      what the stores need of the files below them; the simulator has others

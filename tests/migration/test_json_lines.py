@@ -5,11 +5,11 @@ import stat
 
 import pytest
 
-from kvraft.commands import export
 from kvraft.keyspace.account_commands import Permissions
 from kvraft.keyspace.account_records import Role, User
 from kvraft.migration.contents import Contents, MigrationError, Node
 from kvraft.migration.json_lines import contents_of, lines_of
+from kvraft.storage.whole_file import whole_file
 
 _CONTENTS = Contents(
     77,
@@ -111,7 +111,8 @@ def test_file_that_may_hold_hashes_is_nobody_elses(tmp_path: pathlib.Path) -> No
     other = tmp_path / "other"
     other.write_text("theirs")
     (tmp_path / "f.new").symlink_to(other)
-    export._write(tmp_path / "f", _CONTENTS)
+    with whole_file(tmp_path / "f") as file:
+        file.writelines(_lines())
     assert stat.S_IMODE((tmp_path / "f").lstat().st_mode) == 0o600
     assert (tmp_path / "f").read_bytes() == b"".join(_lines())
     assert other.read_text() == "theirs"
