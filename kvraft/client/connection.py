@@ -328,6 +328,7 @@ def _checked(endpoint: str) -> str:
     try:
         parts = urlsplit(text)
         wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0
+        (parts.hostname or ".").encode("idna")  # as the system is asked for it
     except ValueError:
         wrong = True
     if wrong or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:

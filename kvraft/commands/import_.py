@@ -13,7 +13,7 @@ import click
 from kvraft import clock
 from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.exits import Exit, Failure, must_be_a_file, of_file
-from kvraft.commands.options import Given
+from kvraft.commands.options import Given, Seconds
 from kvraft.migration import founding_backup, json_lines
 from kvraft.migration.contents import Contents, MigrationError, UnusableError, shown
 from kvraft.migration.etcd_directory import read_directory
@@ -50,6 +50,7 @@ _STANDARD_INPUT: Final = "-"
     default=300.0,
     show_default=True,
     metavar="SECONDS",
+    type=Seconds(min=0),
     help="Ask a cluster that does not answer so long.",
 )
 @click.option("--from-user", metavar="NAME[:PASSWORD]", help="As --user, for the source.")

@@ -14,6 +14,7 @@ from kvraft.client.values import Answer
 from kvraft.commands.calls import Call, group, subcommand
 from kvraft.commands.cluster_view import MEMBERS, leader_of, members_of, record_in
 from kvraft.commands.exits import Exit, Failure
+from kvraft.commands.options import Text
 
 _CHANGE_S: Final = 10.0
 """A change of the members is answered within 7 s, by a cluster without a quorum too."""
@@ -48,8 +49,8 @@ async def list_members(call: Call) -> None:
 
 
 @subcommand("add", command)
-@click.argument("name")
-@click.argument("peer_urls", metavar="PEER_URL[,...]")
+@click.argument("name", type=Text())
+@click.argument("peer_urls", metavar="PEER_URL[,...]", type=Text())
 async def add(call: Call, name: str, peer_urls: str) -> None:
     """Add a member, and print what it has to be started with.
 
@@ -70,9 +71,9 @@ async def add(call: Call, name: str, peer_urls: str) -> None:
 
 
 @subcommand("replace", command)
-@click.argument("member")
-@click.argument("name")
-@click.argument("peer_urls", metavar="PEER_URL[,...]")
+@click.argument("member", type=Text())
+@click.argument("name", type=Text())
+@click.argument("peer_urls", metavar="PEER_URL[,...]", type=Text())
 async def replace(call: Call, member: str, name: str, peer_urls: str) -> None:
     """Add a member in the place of MEMBER, and print what it has to be started with.
 
@@ -105,7 +106,7 @@ async def replace(call: Call, member: str, name: str, peer_urls: str) -> None:
 
 
 @subcommand("remove", command)
-@click.argument("member")
+@click.argument("member", type=Text())
 async def remove(call: Call, member: str) -> None:
     """Remove a member.
 
@@ -118,8 +119,8 @@ async def remove(call: Call, member: str) -> None:
 
 
 @subcommand("update", command)
-@click.argument("member")
-@click.argument("peer_urls", metavar="PEER_URL[,...]")
+@click.argument("member", type=Text())
+@click.argument("peer_urls", metavar="PEER_URL[,...]", type=Text())
 async def update(call: Call, member: str, peer_urls: str) -> None:
     """Tell the cluster that a member is at other peer URLs.
 

@@ -5,6 +5,7 @@ v3 (etcd v3.4.23: etcdctl/ctlv2/command/util.go, `getPeersFlagValue`, `getTransp
 """
 
 import getpass
+import math
 import os
 import ssl
 import sys
@@ -29,6 +30,36 @@ VARIABLES: Final = {
 }
 """The first that is set and not empty counts."""
 PASSWORD: Final = "ETCDCTL_PASSWORD"  # noqa: S105 -- the name of a variable
+
+
+@final
+class Text(click.ParamType[str]):
+    """What is written into a file or request: UTF-8, which an argument need not be."""
+
+    name = "text"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        """The text."""
+        if not is_utf8(value):
+            self.fail("it is no text in UTF-8", parameter, context)
+        return str(value)
+
+
+@final
+class Seconds(click.FloatRange):
+    """A number of seconds that comes to its end; Python reads `inf` and `nan`, too."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number of seconds", parameter, context)
+        return number
+
+
+def is_utf8(text: str) -> bool:
+    """Whether it was; Python keeps other bytes as halves of characters."""
+    return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 @final
@@ -86,7 +117,8 @@ class Given:
             url = f"{'https' if has_files else 'http'}://{url}"
         try:
             parts = urlsplit(url)
-            is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port is not None
+            is_good = parts.scheme in {"http", "https"} and bool(parts.port)
+            (parts.hostname or ".").encode("idna")  # as the system is asked for it
         except ValueError:
             is_good = False
         if not is_good or parts.path.strip("/") or parts.query or "@" in parts.netloc:
@@ -123,6 +155,8 @@ class Given:
             password = self._environment.get(PASSWORD, "") or _ask_password(name, source)
         if not name:
             raise Failure(f"{source}: a name is missing: write NAME:PASSWORD", Exit.WRONG_ARGUMENTS)
+        if not is_utf8(name + password):
+            raise Failure(f"{source}: name and password are texts in UTF-8", Exit.WRONG_ARGUMENTS)
         return name, password
 
 
@@ -197,7 +231,7 @@ def global_options() -> list[click.Parameter]:
             "timeout",
             f"Wait so long for an endpoint's answer. Default: {TIMEOUT_S:g}.",
             metavar="SECONDS",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Seconds(min=0, min_open=True),
         ),
         option("json", "Print JSON, one value a line.", is_flag=True),
     ]

@@ -38,7 +38,10 @@ class Output:
 
     def json(self, value: Any) -> None:
         """One value on one line."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        text = json.dumps(value, ensure_ascii=False)
+        if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+            text = json.dumps(value)  # the name of a file need not be UTF-8
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def line(self, text: str, style: str = "") -> None:

@@ -12,6 +12,7 @@ from kvraft.backup.contents import moment
 from kvraft.backup.new_cluster import NewCluster, Wanted
 from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.exits import Exit, Failure
+from kvraft.commands.options import Text
 from kvraft.settings import urls
 from kvraft.storage.errors import BackupError, StorageError, StorageFailedError
 
@@ -22,8 +23,8 @@ _AHEAD_MAX_S: Final = 24 * 3600
 
 @subcommand()
 @click.argument("file", type=click.Path())
-@click.option("--peers", metavar="NAME=URL,...", required=True, help="Every new member with its peer URL.")
-@click.option("--name", metavar="NAME", help="Write the directory of this one, and no other.")
+@click.option("--peers", metavar="NAME=URL,...", required=True, type=Text(), help="Every new member with its peer URL.")
+@click.option("--name", metavar="NAME", type=Text(), help="Write the directory of this one, and no other.")
 @click.option(
     "--data-dir",
     metavar="DIR",
@@ -41,9 +42,12 @@ _AHEAD_MAX_S: Final = 24 * 3600
 @click.option(
     "--ttl-from",
     metavar="TIME",
+    type=Text(),
     help="Until when TTLs have counted on since the backup, as 2026-11-29T03:00:00Z. Without it they stood still.",
 )
-@click.option("--token", metavar="TOKEN", default="", help="The new cluster's, instead of one made of all the above.")
+@click.option(
+    "--token", metavar="TOKEN", default="", type=Text(), help="The new cluster's, instead of one made of all the above."
+)
 def command(
     call: Call,
     *,

@@ -12,6 +12,7 @@ from kvraft.client import ClientError
 from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.cluster_view import ClusterView, MemberView, days_left, look
 from kvraft.commands.exits import Exit, told
+from kvraft.commands.options import Seconds
 from kvraft.commands.output import Cell, table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _UNKNOWN: Final = ("?", "quiet")
     metavar="SECONDS",
     default=2.0,
     show_default=True,
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     help="How often with --watch.",
 )
 async def command(call: Call, *, watch: bool, interval: float) -> Exit:
