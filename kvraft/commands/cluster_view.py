@@ -6,12 +6,13 @@ etcd shows to everybody, and the rest stays unknown.
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from kvraft.client import BadAnswer, Client, ClientError, EtcdError
 from kvraft.client.values import Answer, understood, whole_number
+from kvraft.commands.exits import Failure
 
 MEMBERS: Final = "/v2/members"
 _STATUS: Final = "/v2/kvraft/status"
@@ -98,8 +99,9 @@ async def look(client: Client, endpoints: Iterable[str], new_client: NewClient, 
         EtcdError: 401 or 403, if whoever asks may not know this.
     """
     records = await members_of(client)
-    given = await asyncio.gather(*(_ask([endpoint], new_client) for endpoint in endpoints))
-    by_id = {found["id"]: found for found in given if isinstance(found, dict)}
+    named = list(dict.fromkeys(endpoints))
+    given = await asyncio.gather(*(_ask([endpoint], new_client) for endpoint in named))
+    by_id = {found["id"]: found for found in reversed(given) if isinstance(found, dict)}
 
     async def view(record: dict[str, Any]) -> MemberView:
         if record["id"] in by_id:
@@ -115,7 +117,7 @@ async def look(client: Client, endpoints: Iterable[str], new_client: NewClient, 
 
     members = await asyncio.gather(*map(view, records))
     cluster = ClusterView(sorted(members, key=lambda member: member.title))
-    cluster.problems = _problems(cluster, now_s)
+    cluster.problems = _problems(cluster, now_s) + _strange(cluster, dict(zip(named, given, strict=True)))
     return cluster
 
 
@@ -173,7 +175,7 @@ async def _ask(urls: Sequence[str], new_client: NewClient) -> dict[str, Any] | s
         if error.status in {401, 403}:
             raise  # whoever may not ask one of them may ask none
         return str(error)
-    except ClientError as error:
+    except (ClientError, Failure) as error:  # what a member says of its place may be no endpoint
         return str(error)
 
 
@@ -253,6 +255,22 @@ def _problems(cluster: ClusterView, now_s: float) -> list[str]:
             days = days_left(certificate["endsAt"], now_s)
             if days < 0:
                 problems.append(f"{member.title}: its {certificate['listener']} certificate has ended")
+    return problems
+
+
+def _strange(cluster: ClusterView, given: Mapping[str, dict[str, Any] | str]) -> list[str]:
+    """What is wrong with endpoints that were named: whoever names one wants to know of it, whoever else answers."""
+    problems = []
+    silent = {url for member in cluster.members if member.status is None for url in member.record["clientURLs"]}
+    own = {member.record["id"]: member.status["clusterId"] for member in cluster.members if member.status}
+    for endpoint, found in given.items():
+        if isinstance(found, str):
+            if endpoint not in silent:  # its member has a line
+                problems.append(f"{endpoint} does not answer: {found.removeprefix(f'{endpoint}: ')}")
+        elif own and found["clusterId"] not in own.values():
+            problems.append(f"{endpoint} belongs to another cluster, {found['clusterId']}")
+        elif own.get(found["id"]) != found["clusterId"]:
+            problems.append(f"{endpoint} is member {found['id']}, which does not belong to the cluster")
     return problems
 
 

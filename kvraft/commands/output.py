@@ -48,7 +48,8 @@ class Output:
         """A line for people."""
         from rich.text import Text  # noqa: PLC0415 -- --json needs no rich
 
-        self.console.print(Text(printable(text), style=_STYLES.get(style, style)))
+        # Broken by the terminal alone: what is copied or read by a program is a line.
+        self.console.print(Text(printable(text), style=_STYLES.get(style, style)), soft_wrap=True)
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[Cell]], *, right: Sequence[str] = ()) -> None:
         """Rows under titles; those of `right` are numbers, which stand to the right."""

@@ -58,7 +58,8 @@ async def command(call: Call, *, watch: bool, interval: float) -> Exit:
     takes of the disk, FREE what the disk has left. CERTIFICATE is when the first of the certificates ends that are
     served.
 
-    The exit code is 5 if a member does not answer, there is no leader, an alarm is set, or a certificate has ended.
+    The exit code is 5 if a member does not answer, there is no leader, an alarm is set, or a certificate has ended, and
+    if one of --endpoints does not answer, or belongs to another cluster.
     Where users have to say who they are, this is for those with the role root. Members of etcd are shown too, with
     what they tell.
     """

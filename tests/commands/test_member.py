@@ -11,6 +11,7 @@ from tests.api_v2.conftest import Served
 from tests.api_v2.memory_backend import MEMBER_ID
 from tests.commands.conftest import WAIT_S, Background, Run
 from tests.commands.fake_etcd import fake_etcd
+from tests.commands.recording import shown_at_a_terminal
 
 ID = f"{MEMBER_ID:x}"
 
@@ -38,6 +39,13 @@ def test_added_member_gets_its_environment(run: Run, served: Served) -> None:
     assert variables["ETCD_INITIAL_CLUSTER_STATE"] == "existing"
     assert re.fullmatch(r"added member n4 with id [0-9a-f]+\n", ran.stderr)
     assert "not started" in run("member", "list", "--endpoints", served.url).stdout
+
+
+def test_environment_stays_a_line_on_a_narrow_terminal(served: Served) -> None:
+    """It is copied from there; only the terminal may break it."""
+    urls = ",".join(f"http://a-host-with-a-long-name-{number}.example.com:2380" for number in range(4))
+    shown = shown_at_a_terminal(f"kvraft member add n4 {urls}", served.url, 80)
+    assert len(re.findall(r'^ETCD_\w+=".*"$', shown, re.MULTILINE)) == 4, shown
 
 
 def test_added_member_of_several_urls_in_json(run: Run, served: Served) -> None:

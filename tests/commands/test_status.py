@@ -87,6 +87,42 @@ def test_member_that_does_not_answer_and_one_that_was_never_started(run: Run, ba
     assert [member["error"] != "" for member in shown["members"]] == [False, False, True]
 
 
+def test_named_endpoint_that_does_not_answer_is_told(run: Run, served: Served) -> None:
+    """Once, also if it is named twice, and whoever else answers: somebody relies on it."""
+    reservation = ports.reserve(1)
+    dead = f"http://127.0.0.1:{reservation.ports[0]}"
+    for endpoints in (f"{served.url},{dead}", f"{dead},{served.url},{dead}"):
+        ran = run("status", "--endpoints", endpoints)
+        assert ran.exit_code == Exit.NOT_WELL
+        assert ran.stdout.endswith(f"\n\n{dead} does not answer: connection refused\n"), ran.stdout
+        shown = json.loads(run("status", "--json", "--endpoints", endpoints).stdout)
+        assert shown["problems"] == [f"{dead} does not answer: connection refused"]
+    reservation.release()
+
+
+def test_named_endpoint_of_another_cluster_is_told(run: Run, served: Served, background: Background) -> None:
+    """The first that answers says which cluster is looked at."""
+    with fake_etcd(background) as url:
+        ran = run("status", "--endpoints", f"{served.url},{url}")
+        other = run("status", "--endpoints", f"{url},{served.url}")
+    assert ran.exit_code == other.exit_code == Exit.NOT_WELL
+    assert ran.stdout.endswith(f"\n\n{url} belongs to another cluster, c\n"), ran.stdout
+    assert other.stdout.endswith(f"\n\n{served.url} belongs to another cluster, {CLUSTER_ID:x}\n"), other.stdout
+
+
+@pytest.mark.parametrize("place", ["http://a..b:1", "nonsense", "http://h:0"])
+def test_member_that_says_it_is_nowhere_is_told(run: Run, background: Background, place: str) -> None:
+    """It has a line; the others are shown all the same."""
+    members = [
+        {"id": "1", "name": "one", "peerURLs": ["http://h:1"], "clientURLs": ["{own}"]},
+        {"id": "2", "name": "two", "peerURLs": ["http://h:2"], "clientURLs": [place]},
+    ]
+    with fake_etcd(background, members) as url:
+        ran = run("status", "--endpoints", url)
+    assert ran.exit_code == Exit.NOT_WELL
+    assert f"two does not answer: {place!r}: no endpoint" in ran.stdout
+
+
 def test_etcd_is_shown_with_what_it_tells(run: Run, background: Background) -> None:
     """It has no status of ours, but a role, a version and indices."""
     with fake_etcd(background) as url:
