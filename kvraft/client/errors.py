@@ -57,7 +57,7 @@ class BadAnswer(ClientError):
 class EtcdError(ClientError):
     """The server refuses."""
 
-    def __init__(self, status: int, code: int, message: str, cause: str, index: int) -> None:
+    def __init__(self, status: int, code: int, message: str, cause: str, index: int, endpoint: str = "") -> None:
         text = f"{code}: {message}" if code else message
         super().__init__(f"{text} ({cause}) [{index}]" if code else text)
         self.status: Final = status
@@ -69,6 +69,8 @@ class EtcdError(ClientError):
         """What the message is about, as a key. Empty where etcd says nothing."""
         self.index: Final = index
         """The etcd_index at which it was refused; 0 if that was not told."""
+        self.endpoint: Final = endpoint
+        """Who refuses. Empty where that is not known."""
 
 
 class EventIndexCleared(EtcdError):

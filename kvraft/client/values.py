@@ -80,7 +80,7 @@ class Answer:
             EtcdError: the server refused.
         """
         if self.status >= 300:
-            raise refusal(self.status, self.body, self.etcd_index)
+            raise refusal(self.status, self.body, self.etcd_index, self.endpoint)
         return self
 
     def event(self) -> Event:
@@ -113,20 +113,20 @@ def parsed(endpoint: str, body: bytes) -> Any:
         raise BadAnswer(endpoint, "answered a tree that is too deep to be read at once") from None
 
 
-def refusal(status: int, body: bytes, index: int) -> EtcdError:
+def refusal(status: int, body: bytes, index: int, endpoint: str = "") -> EtcdError:
     """What a status of 300 and more means."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
-        return EtcdError(status, 0, _shown(body) or f"HTTP status {status}", "", index)
+        return EtcdError(status, 0, _shown(body) or f"HTTP status {status}", "", index, endpoint)
     code = told.get("errorCode")
     code = code if type(code) is int else 0
     known = EventIndexCleared if code == EVENT_INDEX_CLEARED else EtcdError
     at = told.get("index")
     message = str(told.get("message", "")) or f"HTTP status {status}"
-    return known(status, code, message, str(told.get("cause", "")), at if type(at) is int else index)
+    return known(status, code, message, str(told.get("cause", "")), at if type(at) is int else index, endpoint)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """How a subcommand fails: its exit code, and one line that says what to do."""
 
 import errno
+import re
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,8 @@ def must_be_a_file(name: str) -> Path:
         raise of_file(error, name) from error
 
 
+_OF_BOTH: Final = re.compile(r"--(?=(?:user|cacert|cert|key)\b)")
+"""What is given for an import's source by another name."""
 _REMEDIES: Final = (
     ("not trusted", "give its CA with --cacert"),
     ("certificate required", "give --cert and --key"),
@@ -61,8 +64,20 @@ _REMEDIES: Final = (
 """What a reason has in it, and what to do about it; the first that fits counts."""
 
 
-def told(error: Exception) -> tuple[str, Exit]:
-    """The line and the exit code of what a subcommand raised; only what `is_expected` knows."""
+def told(error: Exception, *, of_source: bool = False) -> tuple[str, Exit]:
+    """The line and the exit code of what a subcommand raised; only what `is_expected` knows.
+
+    `of_source`: what an import copies from says it, so that other options are the remedy.
+    """
+    text, exit_code = _told(error)
+    said = str(error)
+    if of_source and text.startswith(said):
+        remedy = _OF_BOTH.sub("--from-", text[len(said) :]).replace("--endpoints names", "--from names")
+        text = said + remedy.replace(", or set ETCDCTL_USERNAME, of", " of")
+    return text, exit_code
+
+
+def _told(error: Exception) -> tuple[str, Exit]:
     match error:
         case Failure():
             return str(error), error.exit_code

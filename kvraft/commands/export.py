@@ -36,6 +36,8 @@ async def command(call: Call, file: str, directory: str | None, wal_dir: str | N
     Of a kvraft hidden keys are written too; a running etcd shows those alone that --hidden names.
     """
     unknown = ""
+    if wal_dir is not None and directory is None:
+        raise click.UsageError("--wal-dir goes with --from-data-dir")
     if file != "-":
         must_be_a_file(file)
     with failing():

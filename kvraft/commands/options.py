@@ -9,8 +9,8 @@ import math
 import os
 import ssl
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NoReturn, final
 from urllib.parse import urlsplit
 
 import click
@@ -66,15 +66,16 @@ def is_utf8(text: str) -> bool:
 class Given:
     """The values of these options on one command line."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], prefix: str = "--") -> None:
         self.values: Final[dict[str, Any]] = {}
         """By name, those that were given."""
         self._environment = environment
+        self._prefix = prefix
 
     def text(self, name: str) -> tuple[str, str]:
         """A value and how its giver would know it: `--cacert` or `ETCDCTL_CA_FILE`; two empty texts without one."""
         if self.values.get(name):
-            return self.values[name], f"--{name}"
+            return self.values[name], f"{self._prefix}{name}"
         for variable in VARIABLES[name]:
             if self._environment.get(variable):
                 return self._environment[variable], variable
@@ -135,14 +136,16 @@ class Given:
         cert_file, cert_source = self.text("cert")
         key_file, key_source = self.text("key")
         if bool(cert_file) != bool(key_file):
-            missing = "--key" if cert_file else "--cert"
-            text = f"{cert_source or key_source}: a certificate and its key go together: give {missing} too"
+            missing = "key" if cert_file else "cert"
+            text = (
+                f"{cert_source or key_source}: a certificate and its key go together: give {self._prefix}{missing} too"
+            )
             raise Failure(text, Exit.WRONG_ARGUMENTS)
         if cert_file:
             for source, file in ((cert_source, cert_file), (key_source, key_file)):
                 _must_be_readable(source, file)
             with _Telling(f"{cert_source} and {key_source}", f"{cert_file}, {key_file}"):
-                context.load_cert_chain(cert_file, key_file, password=_no_passphrase)
+                context.load_cert_chain(cert_file, key_file, password=_no_passphrase(key_source))
         return context
 
     def _user(self) -> tuple[str, str] | None:
@@ -152,7 +155,7 @@ class Given:
             return None
         name, colon, password = text.partition(":")
         if not colon:
-            password = self._environment.get(PASSWORD, "") or _ask_password(name, source)
+            password = self._environment.get(PASSWORD, "") or _ask_password(name, source, self._prefix)
         if not name:
             raise Failure(f"{source}: a name is missing: write NAME:PASSWORD", Exit.WRONG_ARGUMENTS)
         if not is_utf8(name + password):
@@ -189,13 +192,18 @@ def _must_be_readable(source: str, file: str) -> None:
         os.close(os.open(file, os.O_RDONLY))
 
 
-def _no_passphrase() -> str:
-    raise Failure("--key: it has a passphrase, which cannot be asked for: write it without one", Exit.WRONG_ARGUMENTS)
+def _no_passphrase(source: str) -> Callable[[], str]:
+    def refuse() -> NoReturn:
+        text = f"{source}: it has a passphrase, which cannot be asked for: write it without one"
+        raise Failure(text, Exit.WRONG_ARGUMENTS)
+
+    return refuse
 
 
-def _ask_password(name: str, source: str) -> str:
+def _ask_password(name: str, source: str, prefix: str) -> str:
     if not sys.stdin.isatty():
-        text = f"{source}: the password of {name} is missing: write NAME:PASSWORD, or set {PASSWORD}"
+        variable = f", or set {PASSWORD}" if prefix == "--" else ""
+        text = f"{source}: the password of {name} is missing: write NAME:PASSWORD{variable}"
         raise Failure(text, Exit.WRONG_ARGUMENTS)
     return getpass.getpass(f"Password of {name}: ", sys.stderr)
 

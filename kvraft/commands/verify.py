@@ -7,7 +7,7 @@ import click
 
 from kvraft.backup import verification
 from kvraft.commands.calls import Call, subcommand
-from kvraft.commands.exits import Exit, Failure
+from kvraft.commands.exits import Exit, Failure, of_file
 from kvraft.storage.errors import DirectoryInUseError, StorageError, WrongDirectoryError
 
 
@@ -32,6 +32,8 @@ def command(call: Call, place: str) -> None:
         raise Failure(str(error), Exit.WRONG_ARGUMENTS) from error
     except StorageError as error:
         raise Failure(str(error), Exit.NOT_WELL) from error
+    except OSError as error:
+        raise of_file(error, str(path)) from error
     if call.out.is_json:
         call.out.json({"place": str(path), "whole": True, **found})
         return

@@ -115,7 +115,7 @@ async def read_accounts(client: Client, contents: Contents) -> None:
     try:
         answers = [(await client.request("GET", f"/v2/auth/{name}")).checked() for name in _ACCOUNTS]
     except EtcdError as error:
-        why = f"users and roles cannot be read ({error}); --user root:PASSWORD can"
+        why = f"users and roles cannot be read ({error}): it takes a user with the role root"
         contents.notes.append(why)
         if error.status != 404:  # an etcd from before 2.1 has none
             contents.accounts_unread = why

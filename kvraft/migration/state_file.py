@@ -38,6 +38,9 @@ def load(path: Path, source: str, target: str) -> Progress | None:
         progress = Progress(facts["source"], facts["target"], facts["indices"], facts["format"])
     except FileNotFoundError:
         return None
+    except OSError as error:
+        error.filename = str(path)  # that of a read names nothing
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise UnusableError(f"{path}: not the state of an import ({error}); remove it to begin anew") from error
     if progress.format != _FORMAT:

@@ -222,7 +222,7 @@ def open_backup(path: Path) -> Iterator[tuple[BackupDecoder, Iterator[Record]]]:
         decoder = BackupDecoder(str(path), path.stat().st_size)
         first: list[Record] = []
         while not decoder.is_open:
-            piece = file.read(PIECE_BYTES)
+            piece = _piece(file, path)
             first += decoder.feed(piece)
             if not piece:
                 decoder.finish()
@@ -230,8 +230,17 @@ def open_backup(path: Path) -> Iterator[tuple[BackupDecoder, Iterator[Record]]]:
         def records() -> Iterator[Record]:
             yield from first
             first.clear()
-            while piece := file.read(PIECE_BYTES):
+            while piece := _piece(file, path):
                 yield from decoder.feed(piece)
             decoder.finish()
 
         yield decoder, records()
+
+
+def _piece(file: BinaryIO, path: Path) -> bytes:
+    """The next bytes. An error of a read names nothing, and this one does."""
+    try:
+        return file.read(PIECE_BYTES)
+    except OSError as error:
+        error.filename = str(path)
+        raise
