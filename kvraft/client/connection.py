@@ -329,6 +329,7 @@ def _checked(endpoint: str) -> str:
         parts = urlsplit(text)
         wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0
         (parts.hostname or ".").encode("idna")  # as the system is asked for it
+        yarl.URL(f"{parts.scheme}://{parts.netloc}", encoded=True).host_port_subcomponent  # noqa: B018 -- if it can be
     except ValueError:
         wrong = True
     if wrong or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:

@@ -101,7 +101,7 @@ class _Opened:
 
     async def _refused(self, stream: Stream) -> Exception:
         try:
-            return refusal(stream.status, await stream.read(), stream.etcd_index)
+            return refusal(stream.status, await stream.read(), stream.etcd_index, stream.endpoint)
         except BrokenOff as error:
             return error
         finally:

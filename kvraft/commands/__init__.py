@@ -9,6 +9,7 @@
 - `codes`: the exit codes; `exits`: the one line that each failure becomes;
 - `completion`, `manual`: shells' completion and the man page, of what `--help` shows;
 - `cluster_view`: what the members of a cluster say of themselves, and what is wrong;
+- `import_arguments`: what `import` is given, as values;
 - `status`, `member`, `backup`, `verify`, `restore`: subcommands.
 
 To add one: a line in `table.SUBCOMMANDS`, and a file here like this:

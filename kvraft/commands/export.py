@@ -8,7 +8,8 @@ import click
 
 from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.exits import Exit, must_be_a_file, of_file
-from kvraft.commands.import_ import failing, hidden_path
+from kvraft.commands.import_ import failing
+from kvraft.commands.import_arguments import hidden_path
 from kvraft.migration import json_lines
 from kvraft.migration.etcd_directory import read_directory
 from kvraft.migration.hidden_names import hidden_if_told

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 import click
 
 from kvraft import clock
-from kvraft.client import BadAnswer, BrokenOff, Client, EtcdError, UnknownOutcome, Unreachable
+from kvraft.commands import import_arguments as arguments
 from kvraft.commands.calls import Call, subcommand
-from kvraft.commands.exits import Exit, Failure, must_be_a_file, of_file, told
+from kvraft.commands.exits import Exit, Failure, must_be_a_file, of_file
 from kvraft.commands.options import Given, Seconds
 from kvraft.migration import founding_backup, json_lines
 from kvraft.migration.contents import Contents, MigrationError, UnusableError, shown
@@ -92,11 +92,11 @@ async def command(
     """
     if sum(each is not None for each in (file, source, directory)) != 1:
         raise click.UsageError("give one source: --from, --from-data-dir or FILE")
-    _refuse_useless(click.get_current_context())
-    from_urls, to_urls = _urls("--from", source), _urls("--to", target)
+    arguments.refuse_useless(click.get_current_context())
+    from_urls, to_urls = arguments.urls("--from", source), arguments.urls("--to", target)
     must_be_a_file(state if backup is None else backup)
-    tops = tuple(hidden_path(name) for name in hidden)
-    options = Options(tops, overwrite, patience, _passwords(passwords), Path(state))
+    tops = tuple(arguments.hidden_path(name) for name in hidden)
+    options = Options(tops, overwrite, patience, arguments.passwords(passwords), Path(state))
     given = Given({}, "--from-")
     facts = {"user": from_user, "cacert": from_cacert, "cert": from_cert, "key": from_key}
     facts |= {"timeout": call.given.values.get("timeout")}
@@ -106,7 +106,7 @@ async def command(
         if backup is not None:
             unknown = ""
             if still is None:
-                async with _source(given, from_urls) as from_client:
+                async with arguments.client_of_source(given, from_urls) as from_client:
                     found, unknown = await hidden_if_told(from_client, Patience(patience, teller.waits))
                     still = (await read_cluster(from_client, sorted({*tops, *found})), "")
             return _write_backup(call, still[0], backup, unknown)
@@ -115,7 +115,7 @@ async def command(
             if still is not None:
                 outcome = await _to_its_end(moving.of_contents(*still), teller, None)
             else:
-                from_client = await stack.enter_async_context(_source(given, from_urls))
+                from_client = await stack.enter_async_context(arguments.client_of_source(given, from_urls))
                 stop = None if once else asyncio.Event()
                 outcome = await _to_its_end(moving.of_cluster(from_client, stop), teller, stop)
     return _tell(call, outcome)
@@ -148,70 +148,6 @@ def _what_stands_still(
         contents = read_directory(Path(directory), wal_directory, committed_only=committed_only)
         return contents, os.path.realpath(directory)
     return None if file is None else (_read_file(file), os.path.realpath(file))
-
-
-def hidden_path(name: str) -> bytes:
-    """The key of a --hidden.
-
-    Raises:
-        UsageError: it names none.
-    """
-    path = "/" + name.strip("/")
-    if path == "/" or "//" in path:
-        raise click.UsageError(f"--hidden {name}: name a key, such as /_coreos.com")
-    return path.encode("utf-8", "surrogateescape")
-
-
-def _refuse_useless(context: click.Context) -> None:
-    """An option that changes nothing is a mistake that nobody would notice."""
-    given, useless = context.params, dict[str, str]()
-    if given["directory"] is None:
-        useless |= dict.fromkeys(("wal_dir", "committed_only"), "goes with --from-data-dir")
-    if given["source"] is None:
-        useless |= dict.fromkeys(("from_user", "from_cacert", "from_cert", "from_key"), "goes with --from")
-    if given["backup"] is not None:
-        useless |= dict.fromkeys(("target", "overwrite", "passwords"), "is for a cluster, and not for --to-backup")
-    for parameter in context.command.params:
-        if parameter.name in useless and given[parameter.name]:
-            raise click.UsageError(f"{parameter.opts[0]} {useless[parameter.name]}", context)
-
-
-@contextlib.asynccontextmanager
-async def _source(given: Given, urls: list[str]) -> AsyncIterator[Client]:
-    """A client of what is copied; what goes wrong with it is told with the names of its options."""
-    async with given.client(urls) as client:
-        try:
-            yield client
-        except (Unreachable, UnknownOutcome, BrokenOff, BadAnswer, EtcdError) as error:
-            places = error.endpoints if isinstance(error, Unreachable) else (error.endpoint,)
-            if not set(places) <= set(client.endpoints):
-                raise
-            raise Failure(*told(error, of_source=True)) from error
-
-
-def _urls(option: str, text: str | None) -> list[str]:
-    """Those of an option; none where it was not given.
-
-    Raises:
-        UsageError: it was given, and names none.
-    """
-    urls = [part for part in (text or "").split(",") if part.strip()]
-    if text is not None and not urls:
-        raise click.UsageError(f"{option}={text}: name a cluster, as http://HOST:PORT")
-    return urls
-
-
-def _passwords(name: str | None) -> dict[str, str]:
-    if name is None:
-        return {}
-    try:
-        lines = Path(name).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"--passwords={name}: cannot be read ({error})", Exit.WRONG_ARGUMENTS) from error
-    pairs = [line.partition(":") for line in lines if line.strip()]
-    if any(not user or not colon for user, colon, _ in pairs):
-        raise Failure(f"--passwords={name}: lines of NAME:PASSWORD are wanted", Exit.WRONG_ARGUMENTS)
-    return {user: password for user, _, password in pairs}
 
 
 def _read_file(name: str) -> Contents:

@@ -122,7 +122,7 @@ class Given:
             (parts.hostname or ".").encode("idna")  # as the system is asked for it
         except ValueError:
             is_good = False
-        if not is_good or parts.path.strip("/") or parts.query or "@" in parts.netloc:
+        if not is_good or "\\" in url or parts.path.strip("/") or parts.query or "@" in parts.netloc:
             name = f"{source}={text}" if source else repr(text)
             raise Failure(f"{name}: no endpoint: write http://HOST:PORT or https://HOST:PORT", Exit.WRONG_ARGUMENTS)
         return f"{parts.scheme}://{parts.netloc}"

@@ -85,7 +85,7 @@ class Follower:
             async with self._client.stream("GET", target_of(top), query=query) as stream:
                 body = await stream.read()
                 if stream.status >= 300:
-                    raise refusal(stream.status, body, stream.etcd_index)
+                    raise refusal(stream.status, body, stream.etcd_index, stream.endpoint)
                 if body.strip():
                     event: dict[str, Any] = parsed(stream.endpoint, body)
                     return event

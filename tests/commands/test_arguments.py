@@ -84,6 +84,7 @@ STRANGE: Final[dict[str, tuple[str, ...]]] = {
     "port-0": ("member", "list", "--endpoints", "http://127.0.0.1:0"),
     "dots": ("member", "list", "--endpoints", "http://a..b:2379"),
     "label": ("member", "list", "--endpoints", f"http://{'a' * 64}:2379"),
+    "backslash": ("member", "list", "--endpoints", "http://a\\:2379"),
     "host": ("member", "list", "--endpoints", "http://:2379"),
     "host-bytes": ("member", "list", "--endpoints", "http://\udcff:2379"),
     "host-backup": ("backup", "http://a..b:2379", "file"),
@@ -142,7 +143,7 @@ def test_unusual_hosts_are_hosts(host: str) -> None:
     assert Client([url]).endpoints == (url,)
 
 
-@pytest.mark.parametrize("url", ["http://a..b:1", "http://h:0", f"http://{'a' * 64}:1"])
+@pytest.mark.parametrize("url", ["http://a..b:1", "http://h:0", f"http://{'a' * 64}:1", "http://a\\:1"])
 def test_client_refuses_them_too(url: str) -> None:
     """It is a library."""
     with pytest.raises(ValueError, match="is no endpoint"):
