@@ -5,20 +5,19 @@ that copy; FILE itself appears, or is replaced, when all of it is on the disk.
 """
 
 import asyncio
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, final
+from typing import Final, final
 
 from kvraft import clock
+from kvraft.backup.part import COPY_ID, Part
 from kvraft.client import BadAnswer, BrokenOff, Client, ClientError, Unreachable
 from kvraft.client.connection import Stream
 from kvraft.client.values import refusal
 from kvraft.records import BackupFacts
-from kvraft.storage.backup_file import PIECE_BYTES, BackupDecoder
-from kvraft.storage.environment import sync_directory
+from kvraft.storage.backup_file import BackupDecoder
 from kvraft.storage.errors import BackupError
 from kvraft.storage.spool import SpoolHeader
 
@@ -29,7 +28,6 @@ PATIENCE_S: Final = 60.0
 """How long a fetch looks for a member that answers, or that has time: longer than a restart."""
 _PAUSE_S: Final = 0.5
 _SIZE: Final = re.compile(r"[0-9]{1,18}")
-_NAME: Final = re.compile(r"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{32}")
 
 Progress = Callable[[int, int], None]
 """Told how many bytes have come, and of how many."""
@@ -76,6 +74,7 @@ class Fetch:
 
         Raises:
             BackupError: it arrived damaged, or no member makes one; one line that says why.
+            PartInUseError: another process writes this file.
             ClientError: nobody answers, or the answer is that this user may not.
             OSError: the file cannot be written.
         """
@@ -114,7 +113,7 @@ class Fetch:
 
     async def _attempt(self) -> Fetched | None:
         """Go on with what is there, or begin; None: once more, from the beginning."""
-        begun = _Part.find(self._path)
+        begun = Part.find(self._path)
         if begun is None:
             return await self._from_anybody(None, {"history": "true"} if self._with_history else {})
         with begun:
@@ -123,7 +122,7 @@ class Fetch:
                 begun.remove()
             return fetched
 
-    async def _from_anybody(self, part: "_Part | None", query: Mapping[str, str]) -> Fetched | None:
+    async def _from_anybody(self, part: Part | None, query: Mapping[str, str]) -> Fetched | None:
         """The first endpoint that has it; None if all say that they have not.
 
         Raises:
@@ -148,15 +147,15 @@ class Fetch:
             raise failed
         return None
 
-    async def _take(self, stream: Stream, part: "_Part | None") -> Fetched | None:
+    async def _take(self, stream: Stream, part: Part | None) -> Fetched | None:
         """Write what comes, and verify it."""
         copy_id, size_bytes = _named(stream)
         if part is None:
-            with _Part.begin(self._path, copy_id) as made:
+            with Part.begin(self._path, copy_id) as made:
                 return await self._take_into(made, stream, size_bytes)
         return await self._take_into(part, stream, size_bytes)
 
-    async def _take_into(self, part: "_Part", stream: Stream, size_bytes: int) -> Fetched | None:
+    async def _take_into(self, part: Part, stream: Stream, size_bytes: int) -> Fetched | None:
         decoder = BackupDecoder(str(self._path), size_bytes)
         try:
             part.read_into(decoder)
@@ -169,10 +168,10 @@ class Fetch:
                 self._came_ms = clock.monotonic_ms()
                 self._on_progress(decoder.taken_bytes, size_bytes)
             _finish(decoder, part.copy_id, stream.endpoint)
+            part.keep(size_bytes)
         except BackupError:
             part.remove()
             raise
-        part.keep()
         return Fetched(part.copy_id, size_bytes, stream.endpoint, decoder.facts, decoder.header)
 
 
@@ -188,7 +187,7 @@ def _finish(decoder: BackupDecoder, copy_id: str, endpoint: str) -> None:
 def _named(stream: Stream) -> tuple[str, int]:
     """Name and length of the copy that is sent."""
     copy_id, size = stream.headers.get("X-Kvraft-Backup", ""), stream.headers.get("X-Kvraft-Backup-Size", "")
-    if _NAME.fullmatch(copy_id) is None or _SIZE.fullmatch(size) is None:
+    if COPY_ID.fullmatch(copy_id) is None or _SIZE.fullmatch(size) is None:
         raise BadAnswer(stream.endpoint, "answers, and not with a backup: is kvraft there?")
     return copy_id, int(size)
 
@@ -203,69 +202,3 @@ async def _refuse(stream: Stream) -> None:
     if stream.status in {503, 507}:
         raise _BusyError(f"{stream.endpoint}: {refused.message}")
     raise refused
-
-
-@final
-class _Part:
-    """What has come of a copy. A context manager: the file is closed at its end, and stays."""
-
-    def __init__(self, path: Path, place: Path, copy_id: str) -> None:
-        self._path = path
-        self._place = place
-        self.copy_id: Final = copy_id
-        self._file: BinaryIO = os.fdopen(
-            os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+b"
-        )
-
-    @staticmethod
-    def find(path: Path) -> "_Part | None":
-        """What an earlier call has left, the most of it if there are several; the others are removed."""
-        begun = path.name + "."
-        places = [
-            place
-            for place in path.parent.glob("*.part")
-            if place.name.startswith(begun) and _NAME.fullmatch(place.name[len(begun) : -len(".part")])
-        ]
-        places.sort(key=lambda place: place.stat().st_size)
-        for place in places[:-1]:
-            place.unlink()
-        return _Part(path, places[-1], places[-1].name[len(begun) : -len(".part")]) if places else None
-
-    @staticmethod
-    def begin(path: Path, copy_id: str) -> "_Part":
-        """Nothing yet."""
-        return _Part(path, path.with_name(f"{path.name}.{copy_id}.part"), copy_id)
-
-    def __enter__(self) -> "_Part":
-        """Nothing is to be done."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """What was written is in the file."""
-        self._file.close()
-
-    @property
-    def size_bytes(self) -> int:
-        """How much has come."""
-        return os.fstat(self._file.fileno()).st_size
-
-    def read_into(self, decoder: BackupDecoder) -> None:
-        """Verify what is there already."""
-        self._file.seek(0)
-        while piece := self._file.read(PIECE_BYTES):
-            decoder.feed(piece)
-
-    def write(self, chunk: bytes) -> None:
-        """Append."""
-        self._file.write(chunk)
-
-    def keep(self) -> None:
-        """All has come: it gets its name, durably."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._place.replace(self._path)
-        sync_directory(self._path.parent)
-
-    def remove(self) -> None:
-        """It is of no use."""
-        self._place.unlink(missing_ok=True)

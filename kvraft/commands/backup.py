@@ -7,6 +7,7 @@ import click
 
 from kvraft.backup.contents import moment
 from kvraft.backup.fetching import Fetch, Fetched
+from kvraft.backup.part import PartInUseError
 from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.exits import Failure, must_be_a_file, of_file
 from kvraft.storage.errors import StorageError
@@ -42,6 +43,8 @@ async def command(call: Call, places: tuple[str, ...], *, history: bool) -> None
         fetch = Fetch(call.client, urls, path, with_history=history, on_progress=show, on_wait=wait)
         try:
             fetched = await fetch.run()
+        except PartInUseError as error:
+            raise Failure(str(error), Exit.WRONG_ARGUMENTS) from error
         except StorageError as error:
             raise Failure(str(error)) from error
         except OSError as error:

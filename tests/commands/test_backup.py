@@ -13,10 +13,12 @@ import pytest
 
 from kvraft.api_v2 import backup as served_backup
 from kvraft.backup import fetching, restore
+from kvraft.backup.part import Part
 from kvraft.commands.exits import Exit
 from kvraft.keyspace.commands import Set
 from kvraft.records import BackupCopy, BackupRefused
 from kvraft.storage.environment import stored_identity
+from kvraft.storage.errors import BackupError
 from tests.api_v2.conftest import Served
 from tests.backup.support import FACTS, backup_of, old_keyspace
 from tests.commands.conftest import Run
@@ -134,6 +136,39 @@ def test_connection_that_ends_leaves_a_part_to_go_on_with(run: Run, offered: Off
     offered.make(CONTENT)
     assert run("backup", offered.url, str(place)).exit_code == Exit.DONE
     assert place.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("begun", [1_000_000, len(CONTENT)])
+def test_part_that_another_backup_writes_is_left_to_it(
+    run: Run, offered: Offered, place: pathlib.Path, begun: int
+) -> None:
+    """A second one ends at once, and the first one, which may have been stopped for long, goes on."""
+    with Part.begin(place, offered.copy.copy_id) as part:
+        part.write(CONTENT[:begun])
+        ran = run("backup", offered.url, str(place))
+        assert (ran.exit_code, ran.stdout) == (Exit.WRONG_ARGUMENTS, "")
+        assert ran.stderr == f"kvraft: another kvraft backup writes {place}\n"
+        part.write(CONTENT[begun:])
+        part.keep(len(CONTENT))
+    assert (place.read_bytes(), left(place), offered.backups.asked) == (CONTENT, ["nightly"], [])
+
+
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_finished_backup_stays_if_the_part_is_not_what_was_written(place: pathlib.Path, is_moved: bool) -> None:
+    """By an older kvraft, which looks at no lock."""
+    place.write_bytes(b"of yesterday")
+    with Part.begin(place, f"28-3-{'ab' * 16}") as part:
+        [name] = [each for each in left(place) if each.endswith(".part")]
+        part.write(b"all of it")
+        if is_moved:
+            place.with_name(name).replace(place.with_name("elsewhere"))
+            place.with_name(name).write_bytes(b"all of it")
+        else:
+            with place.with_name(name).open("ab") as other:
+                other.write(b"more")
+        with pytest.raises(BackupError, match="is not what was written to it"):
+            part.keep(len(b"all of it"))
+    assert place.read_bytes() == b"of yesterday"
 
 
 @pytest.mark.parametrize("at", [3, 40, 90, 1_000_000, len(CONTENT) - 1])
