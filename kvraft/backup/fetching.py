@@ -5,29 +5,30 @@ that copy; FILE itself appears, or is replaced, when all of it is on the disk.
 """
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from kvraft import clock
-from kvraft.backup.part import COPY_ID, Part
-from kvraft.client import BadAnswer, BrokenOff, Client, ClientError, Unreachable
+from kvraft.backup.answers import TARGET, BusyError, named, refuse
+from kvraft.backup.part import Part
+from kvraft.client import BrokenOff, Client, ClientError, Unreachable
 from kvraft.client.connection import Stream
-from kvraft.client.values import refusal
 from kvraft.records import BackupFacts
 from kvraft.storage.backup_file import BackupDecoder
 from kvraft.storage.errors import BackupError
 from kvraft.storage.spool import SpoolHeader
 
-TARGET: Final = "/v2/kvraft/backup"
 COPY_WITHIN_S: Final = 3600.0
 """For the first byte: a large state is copied in minutes, and at a quarter of the speed that it could be."""
 PATIENCE_S: Final = 60.0
-"""How long a fetch looks for a member that answers, or that has time: longer than a restart."""
+"""How long a fetch looks for a member that answers, or that has time: longer than a restart. For a chunk, too."""
+_HEAD_WITHIN_S: Final = 15.0
+"""For the first byte where nothing is copied first, and from a member that did not answer before: others come next."""
+_KEPT_S: Final = 600.0
+"""Members drop a copy that nobody has asked for so long (member/backups.py: KEPT_MS)."""
 _PAUSE_S: Final = 0.5
-_SIZE: Final = re.compile(r"[0-9]{1,18}")
 
 Progress = Callable[[int, int], None]
 """Told how many bytes have come, and of how many."""
@@ -68,6 +69,10 @@ class Fetch:
         self._on_wait = on_wait
         self._told = ""
         self._came_ms = 0
+        self._is_last = False
+        """Whether patience was over before this attempt; what comes of it gives it anew."""
+        self._silent: set[str] = set()
+        """Endpoints that did not answer, or broke off. They are asked last."""
 
     async def run(self) -> Fetched:
         """Fetch it, whoever of the endpoints it takes.
@@ -78,19 +83,23 @@ class Fetch:
             ClientError: nobody answers, or the answer is that this user may not.
             OSError: the file cannot be written.
         """
-        await self._prefer_followers()
+        await self._order_endpoints()
         self._came_ms = clock.monotonic_ms()
         while True:
+            self._is_last = self._is_patience_over()
             try:
                 fetched = await self._attempt()
-            except (BrokenOff, Unreachable, _BusyError) as error:
-                if clock.monotonic_ms() - self._came_ms > PATIENCE_S * 1000:
-                    raise (BackupError(str(error)) if isinstance(error, _BusyError) else error) from None
+            except (BrokenOff, Unreachable, BusyError) as error:
+                if self._is_last and self._is_patience_over():
+                    raise (BackupError(str(error)) if isinstance(error, BusyError) else error) from None
                 self._tell(str(error))
             else:
                 if fetched is not None:
                     return fetched
             await asyncio.sleep(_PAUSE_S)
+
+    def _is_patience_over(self) -> bool:
+        return clock.monotonic_ms() - self._came_ms > PATIENCE_S * 1000
 
     def _tell(self, why: str) -> None:
         """Say why it takes so long, once for each reason."""
@@ -98,18 +107,21 @@ class Fetch:
             self._told = why
             self._on_wait(why)
 
-    async def _prefer_followers(self) -> None:
-        """Ask the leader last: it has the most to do."""
-        leaders = []
+    async def _order_endpoints(self) -> None:
+        """Ask the leader last, as it has the most to do, but before whoever does not answer."""
+        leaders = set()
         for endpoint in self._endpoints if len(self._endpoints) > 1 else ():
             try:
                 async with self._client_of([endpoint]) as client:
                     stats = (await client.request("GET", "/v2/stats/self")).json()
+            except Unreachable:
+                self._silent.add(endpoint)
             except ClientError:
                 continue
-            if isinstance(stats, dict) and stats.get("state") == "StateLeader":
-                leaders.append(endpoint)
-        self._endpoints.sort(key=leaders.__contains__)
+            else:
+                if isinstance(stats, dict) and stats.get("state") == "StateLeader":
+                    leaders.add(endpoint)
+        self._endpoints.sort(key=lambda endpoint: (endpoint in self._silent, endpoint in leaders))
 
     async def _attempt(self) -> Fetched | None:
         """Go on with what is there, or begin; None: once more, from the beginning."""
@@ -120,36 +132,53 @@ class Fetch:
             fetched = await self._from_anybody(begun, {"copy": begun.copy_id, "offset": str(begun.size_bytes)})
             if fetched is None:
                 begun.remove()
+                self._came_ms = clock.monotonic_ms()
             return fetched
 
     async def _from_anybody(self, part: Part | None, query: Mapping[str, str]) -> Fetched | None:
-        """The first endpoint that has it; None if all say that they have not.
+        """The first endpoint that has it; None if all say that they have not, or those that answer do for long enough.
 
         Raises:
             BrokenOff: it came to a part of it.
             Unreachable: one of them, which may have it, does not answer.
-            _BusyError: they have no time, or no room.
+            BusyError: they have no time, or no room.
         """
         failed: Exception | None = None
-        for endpoint in self._endpoints:
+        is_gone = False
+        for endpoint in list(self._endpoints):
+            within_s = _HEAD_WITHIN_S if part is not None or endpoint in self._silent else COPY_WITHIN_S
             try:
                 async with (
                     self._client_of([endpoint]) as client,
-                    client.stream("GET", TARGET, query=query, timeout_s=COPY_WITHIN_S) as stream,
+                    client.stream("GET", TARGET, query=query, timeout_s=within_s) as stream,
                 ):
-                    if stream.status in {410, 416}:
+                    if part is not None and stream.status in {410, 416}:
+                        is_gone = True
                         continue
-                    await _refuse(stream)
+                    await refuse(stream)
                     return await self._take(stream, part)
-            except (Unreachable, _BusyError) as error:
+            except (Unreachable, BusyError) as error:
                 failed = error
-        if failed is not None:
+            except BrokenOff as error:
+                failed = error
+                self._ask_last(endpoint)
+                break
+        if failed is not None and not (part is not None and is_gone and self._is_given_up(part)):
             raise failed
         return None
 
+    def _ask_last(self, endpoint: str) -> None:
+        self._silent.add(endpoint)
+        self._endpoints.remove(endpoint)
+        self._endpoints.append(endpoint)
+
+    def _is_given_up(self, part: Part) -> bool:
+        """Whether to begin anew, though an endpoint that does not answer may have the rest."""
+        return part.age_s > _KEPT_S or (self._is_last and self._is_patience_over())
+
     async def _take(self, stream: Stream, part: Part | None) -> Fetched | None:
         """Write what comes, and verify it."""
-        copy_id, size_bytes = _named(stream)
+        copy_id, size_bytes = named(stream)
         if part is None:
             with Part.begin(self._path, copy_id) as made:
                 return await self._take_into(made, stream, size_bytes)
@@ -162,10 +191,9 @@ class Fetch:
             if decoder.is_open and decoder.facts.with_history != self._with_history:
                 part.remove()
                 return None
-            async for chunk in stream.chunks():
+            async for chunk in self._chunks(stream):
                 part.write(chunk)
                 decoder.feed(chunk)
-                self._came_ms = clock.monotonic_ms()
                 self._on_progress(decoder.taken_bytes, size_bytes)
             _finish(decoder, part.copy_id, stream.endpoint)
             part.keep(size_bytes)
@@ -174,31 +202,28 @@ class Fetch:
             raise
         return Fetched(part.copy_id, size_bytes, stream.endpoint, decoder.facts, decoder.header)
 
+    async def _chunks(self, stream: Stream) -> AsyncIterator[bytes]:
+        """What comes.
 
-class _BusyError(Exception):
-    """A member makes no copy now."""
+        Raises:
+            BrokenOff: it did not come to its end, or nothing comes any more.
+        """
+        chunks, comes = stream.chunks(), False
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if comes:
+                    self._came_ms = clock.monotonic_ms()  # patience with the others begins now
+                raise BrokenOff(stream.endpoint, f"has sent nothing for {PATIENCE_S:g} s") from None
+            comes = True
+            self._came_ms = clock.monotonic_ms()
+            yield chunk
 
 
 def _finish(decoder: BackupDecoder, copy_id: str, endpoint: str) -> None:
     if decoder.finish() != copy_id:
         raise BackupError(f"{endpoint} has sent another copy than it has named: take it again")
-
-
-def _named(stream: Stream) -> tuple[str, int]:
-    """Name and length of the copy that is sent."""
-    copy_id, size = stream.headers.get("X-Kvraft-Backup", ""), stream.headers.get("X-Kvraft-Backup-Size", "")
-    if COPY_ID.fullmatch(copy_id) is None or _SIZE.fullmatch(size) is None:
-        raise BadAnswer(stream.endpoint, "answers, and not with a backup: is kvraft there?")
-    return copy_id, int(size)
-
-
-async def _refuse(stream: Stream) -> None:
-    """Raise for whatever is no copy."""
-    if stream.status in {200, 206}:
-        return
-    if stream.status == 404:
-        raise BackupError(f"{stream.endpoint} has no {TARGET}: it is etcd, or an older kvraft")
-    refused = refusal(stream.status, await stream.read(), stream.etcd_index)
-    if stream.status in {503, 507}:
-        raise _BusyError(f"{stream.endpoint}: {refused.message}")
-    raise refused

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from typing import BinaryIO, Final, final
 
+from kvraft import clock
 from kvraft.storage.backup_file import PIECE_BYTES, BackupDecoder
 from kvraft.storage.environment import sync_directory
 from kvraft.storage.errors import BackupError, StorageError
 
 COPY_ID: Final = re.compile(r"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{32}")
 """The name of a copy."""
+_NS_PER_S: Final = 1_000_000_000
 
 
 class PartInUseError(StorageError):
@@ -102,6 +104,11 @@ class Part:
     def size_bytes(self) -> int:
         """How much has come."""
         return os.fstat(self._file.fileno()).st_size
+
+    @property
+    def age_s(self) -> float:
+        """For how long nothing has come."""
+        return (clock.wall_ns() - os.fstat(self._file.fileno()).st_mtime_ns) / _NS_PER_S
 
     def read_into(self, decoder: BackupDecoder) -> None:
         """Verify what is there already."""

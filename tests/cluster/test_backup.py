@@ -10,7 +10,8 @@ from typing import Any, Final
 import pytest
 
 from kvraft.backup import verification
-from kvraft.backup.fetching import TARGET, Fetch, Fetched
+from kvraft.backup.answers import TARGET
+from kvraft.backup.fetching import Fetch, Fetched
 from kvraft.backup.new_cluster import Wanted
 from kvraft.backup.restore import plan, restore
 from kvraft.client import Client

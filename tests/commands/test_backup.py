@@ -1,9 +1,12 @@
 """`kvraft backup`, `verify` and `restore`, as they are typed."""
 
+import asyncio
+import contextlib
 import dataclasses
 import errno
 import itertools
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from kvraft import clock
 from kvraft.api_v2 import backup as served_backup
 from kvraft.backup import fetching, restore
 from kvraft.backup.part import Part
@@ -21,7 +25,7 @@ from kvraft.storage.environment import stored_identity
 from kvraft.storage.errors import BackupError
 from tests.api_v2.conftest import Served
 from tests.backup.support import FACTS, backup_of, old_keyspace
-from tests.commands.conftest import Run
+from tests.commands.conftest import Background, Run
 
 CONTENT: Final = backup_of(
     old_keyspace(*(Set(b"/big/%d" % number, b"v" * 300_000) for number in range(8))),
@@ -169,6 +173,76 @@ def test_finished_backup_stays_if_the_part_is_not_what_was_written(place: pathli
         with pytest.raises(BackupError, match="is not what was written to it"):
             part.keep(len(b"all of it"))
     assert place.read_bytes() == b"of yesterday"
+
+
+@pytest.mark.parametrize("hours", [0, 1])
+def test_copy_that_is_gone_is_taken_anew_though_an_endpoint_is_dead(
+    run: Run, offered: Offered, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Once patience is over: it might have the rest; of a part that no member has any more, at once."""
+    monkeypatch.setattr(fetching, "PATIENCE_S", 60.0 if hours else 0.1)
+    part = place.with_name(f"nightly.1-1-{'0' * 32}.part")
+    part.touch()
+    os.utime(part, ns=(clock.wall_ns() - hours * 3600 * 10**9,) * 2)
+    ran = run("backup", "--endpoints", f"{offered.url},http://127.0.0.1:1", str(place))
+    assert ran.exit_code == Exit.DONE, ran.stderr
+    assert ("waiting: http://127.0.0.1:1: connection refused" in ran.stderr) == (not hours)
+    assert (place.read_bytes(), left(place), offered.backups.asked) == (CONTENT, ["nightly"], [False])
+
+
+@contextlib.contextmanager
+def frozen(background: Background, *, after: bytes = b"") -> Iterator[tuple[str, list[str]]]:
+    """An endpoint that sends this of a backup and nothing else, and what it is asked for."""
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode().partition("?")[0]
+                asked.append(path)
+                if after and path == "/v2/stats/self":
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                elif after and asked.count(path) == 1:
+                    name = f"28-3-{CONTENT[-16:].hex()}".encode()
+                    head = b"X-Kvraft-Backup: %b\r\nX-Kvraft-Backup-Size: %d\r\n" % (name, len(CONTENT))
+                    writer.write(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (head, len(CONTENT)))
+                    writer.write(after)
+
+    server = background.do(asyncio.start_server(serve, "127.0.0.1", 0))
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    background.loop.call_soon_threadsafe(server.close)
+
+
+def test_frozen_member_is_asked_last(
+    run: Run, offered: Offered, background: Background, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not said who leads within --timeout."""
+    monkeypatch.setattr(fetching, "COPY_WITHIN_S", 0.5)
+    with frozen(background) as (url, asked):
+        ran = run("backup", "--endpoints", f"{url},{offered.url}", "--timeout=0.2", str(place))
+    assert (ran.exit_code, ran.stderr) == (Exit.DONE, "")
+    assert (place.read_bytes(), asked) == (CONTENT, ["/v2/stats/self"])
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_member_that_freezes_in_mid_stream_is_gone_on_without(
+    run: Run,
+    offered: Offered,
+    background: Background,
+    place: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_copy: bool,
+) -> None:
+    """Another one has the rest, or makes a copy of its own."""
+    monkeypatch.setattr(fetching, "_HEAD_WITHIN_S", 0.1)
+    if not has_copy:
+        offered.backups.copies = {}
+    with frozen(background, after=CONTENT[:1_000_000]) as (url, _):
+        ran = run("backup", "--endpoints", f"{url},{offered.url}", str(place))
+    assert ran.exit_code == Exit.DONE, ran.stderr
+    assert f"waiting: {url}: has sent nothing for 0.3 s" in ran.stderr
+    assert (place.read_bytes(), left(place)) == (CONTENT, ["nightly"])
+    assert offered.backups.asked == ([] if has_copy else [False])
 
 
 @pytest.mark.parametrize("at", [3, 40, 90, 1_000_000, len(CONTENT) - 1])
