@@ -16,10 +16,10 @@ from kvraft.commands.calls import Call, subcommand
 from kvraft.commands.exits import Exit, Failure, must_be_a_file, of_file
 from kvraft.commands.options import Given, Seconds
 from kvraft.migration import founding_backup, json_lines
-from kvraft.migration.contents import Contents, MigrationError, UnusableError, shown
+from kvraft.migration.contents import Contents, MigrationError, UnusableError, shown, still_alive
 from kvraft.migration.etcd_directory import read_directory
 from kvraft.migration.hidden_names import hidden_if_told
-from kvraft.migration.moving import Import, Options, Outcome, still_alive
+from kvraft.migration.moving import Import, Options, Outcome
 from kvraft.migration.reading import read_cluster
 from kvraft.migration.writing import Patience
 

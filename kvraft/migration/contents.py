@@ -1,5 +1,6 @@
 """What moves: a tree with its accounts and members, as plain values that know neither where from nor where to."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -74,6 +75,53 @@ def parent_of(path: bytes) -> bytes:
 def is_hidden(path: bytes) -> bool:
     """Whether a listing of the root leaves it out: a name on its way begins with `_`."""
     return b"/_" in path
+
+
+def still_alive(nodes: list[Node], now_ns: int) -> tuple[list[Node], int]:
+    """Without what has expired since, and how much that was; what is below goes with its directory."""
+    gone: set[bytes] = set()
+    alive = []
+    for node in nodes:
+        if parent_of(node.path) in gone or 0 < node.expiration_ns <= now_ns:
+            gone.add(node.path)
+        else:
+            alive.append(node)
+    return alive, len(gone)
+
+
+def hidden_tops(nodes: Iterable[Node]) -> tuple[bytes, ...]:
+    """Every node whose own name is hidden: each is a listing of its own, as no other shows it."""
+    return tuple(node.path for node in nodes if node.path.rpartition(b"/")[2].startswith(b"_"))
+
+
+def hidden_above(tops: Iterable[bytes]) -> set[bytes]:
+    """The directories above these paths that no listing shows, neither the root's nor one of these paths."""
+    listed = set(tops)
+    above: set[bytes] = set()
+    for top in listed:
+        path = top
+        while is_hidden(path := parent_of(path)) and path not in above:
+            above.add(path)
+    return {path for path in above if listed.isdisjoint(ways_to(path))}
+
+
+def ways_to(path: bytes) -> list[bytes]:
+    """The directories above a path, the highest first and without the root, and the path."""
+    names = path.split(b"/")
+    return [b"/".join(names[: depth + 1]) for depth in range(1, len(names))]
+
+
+def with_directories(nodes: list[Node]) -> list[Node]:
+    """With the directories that nobody named, each in front of the first node in it and made with it."""
+    there = {node.path for node in nodes}
+    whole = []
+    for node in nodes:
+        for path in ways_to(node.path)[:-1]:
+            if path not in there:
+                there.add(path)
+                whole.append(Node(path, None, 0, node.created_index, node.created_index))
+        whole.append(node)
+    return whole
 
 
 def shown(path: bytes) -> str:

@@ -114,3 +114,19 @@ def _seen(told: dict[str, Any], index: int) -> Seen:
         node.created_index,
         action in _NEW,
     )
+
+
+async def until(stop: asyncio.Event, batches: AsyncIterator[list[Seen]]) -> AsyncIterator[list[Seen]]:
+    """Batches until `stop` is set; one that has come is still given out."""
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        while not stop.is_set():
+            coming = asyncio.ensure_future(anext(batches))
+            await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+                return
+            yield coming.result()
+    finally:
+        stopped.cancel()

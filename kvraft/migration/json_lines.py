@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from kvraft.keyspace.account_commands import Permissions
 from kvraft.keyspace.account_records import Role, User
-from kvraft.migration.contents import Contents, Node, UnusableError
+from kvraft.migration.contents import Contents, Node, UnusableError, with_directories
 
 VERSION: Final = 1
 _MARK: Final = "kvraft_export"
@@ -76,6 +76,7 @@ def contents_of(lines: Iterable[bytes], name: str) -> Contents:
                 contents = _begun(facts, name)
             elif facts.get("end"):
                 _expect_all(facts["lines"], number - 1)
+                contents.nodes = with_directories(contents.nodes)
                 return contents
             else:
                 _take(facts, contents)

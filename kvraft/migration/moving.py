@@ -5,7 +5,7 @@ always the same: both trees are read, and what differs is repaired, until nothin
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, final
@@ -14,9 +14,9 @@ from kvraft import clock
 from kvraft.client import Answer, BadAnswer, Client, EventIndexCleared
 from kvraft.migration import state_file
 from kvraft.migration.account_writing import account_differences, write_accounts
-from kvraft.migration.changes import Batch, Difference, Seen, coalesced, differences, repair
-from kvraft.migration.contents import Contents, MigrationError, Node, UnusableError, parent_of
-from kvraft.migration.following import Follower
+from kvraft.migration.changes import Batch, Difference, coalesced, differences, repair
+from kvraft.migration.contents import Contents, MigrationError, UnusableError, hidden_above, hidden_tops, still_alive
+from kvraft.migration.following import Follower, until
 from kvraft.migration.hidden_names import hidden_if_told
 from kvraft.migration.reading import read_cluster
 from kvraft.migration.state_file import Progress
@@ -102,8 +102,8 @@ class Import:
         async def source() -> Contents:
             return contents
 
-        await self._copy(contents, await self._and_in_target(hidden_tops(contents.nodes)))
-        return await self._end(source, await self._and_in_target(hidden_tops(contents.nodes)))
+        await self._copy(contents, await self._to_compare(hidden_tops(contents.nodes)))
+        return await self._end(source, await self._to_compare(hidden_tops(contents.nodes)))
 
     async def of_cluster(self, source: Client, stop: asyncio.Event | None) -> Outcome:
         """Copy a running cluster, and follow it until `stop` is set; None: follow it not at all.
@@ -124,7 +124,7 @@ class Import:
             """What is hidden may have become more."""
             nonlocal hidden, unknown
             found, unknown = await hidden_if_told(source, self._patience)
-            hidden = await self._and_in_target((*hidden, *found))
+            hidden = await self._to_compare((*hidden, *found))
 
         async def read() -> Contents:
             return await self._patience.until_done(lambda: read_cluster(source, hidden))
@@ -167,10 +167,15 @@ class Import:
         state_file.save(self._options.state, progress)
         return progress
 
-    async def _and_in_target(self, hidden: Iterable[bytes]) -> tuple[bytes, ...]:
+    async def _and_in_target(self, hidden: Sequence[bytes]) -> tuple[bytes, ...]:
         """These paths, and what the target hides: from an import that was broken off, or from before it."""
         found, self._unknown = await hidden_if_told(self._target, self._patience)
         return tuple(sorted({*hidden, *found}))
+
+    async def _to_compare(self, hidden: Sequence[bytes]) -> tuple[bytes, ...]:
+        """The same without the directories above these paths: in them stands what nobody named."""
+        above = hidden_above(hidden)
+        return tuple(top for top in await self._and_in_target(hidden) if top not in above)
 
     async def _read_target(self, hidden: Sequence[bytes]) -> Contents:
         return await self._patience.until_done(lambda: read_cluster(self._target, hidden, accounts=False))
@@ -178,7 +183,7 @@ class Import:
     async def _copy(self, contents: Contents, hidden: Sequence[bytes]) -> None:
         """Make the target like the source was, whatever it holds."""
         there = await self._read_target(hidden)
-        await self._apply("copying", repair(differences(contents.nodes, there.nodes, clock.wall_ns())))
+        await self._apply("copying", repair(_differences(contents, there, hidden)))
 
     async def _apply(self, phase: str, batch: Batch) -> None:
         self._report.phase(phase, len(batch))
@@ -190,7 +195,7 @@ class Import:
         indices = {top.encode(): index for top, index in progress.indices.items()}
         saved_ms = clock.monotonic_ms()
         async with Follower(source, list(indices), indices, self._patience) as follower:
-            async for events in _until(stop, follower.batches()):
+            async for events in until(stop, follower.batches()):
                 await self._writer.apply(coalesced(events))
                 if clock.monotonic_ms() - saved_ms >= SAVE_EVERY_MS:
                     progress.indices = {top.decode(): index for top, index in follower.indices.items()}
@@ -205,7 +210,7 @@ class Import:
         for _ in range(REPAIRS_MAX):
             self._report.phase("comparing", None)
             contents, there = await read(), await self._read_target(hidden)
-            found = differences(contents.nodes, there.nodes, clock.wall_ns())
+            found = _differences(contents, there, hidden)
             found = [each for each in found if each.path not in self._writer.refused]
             if not found:
                 break
@@ -221,6 +226,13 @@ class Import:
         return Outcome(len(contents.nodes), repaired, found, self._writer.refused, notes)
 
 
+def _differences(contents: Contents, there: Contents, hidden: Sequence[bytes]) -> list[Difference]:
+    """Without directories that only the target has above a hidden path: what else is in them was not read."""
+    above = hidden_above(hidden)
+    found = differences(contents.nodes, there.nodes, clock.wall_ns())
+    return [each for each in found if each.what != "extra" or each.path not in above]
+
+
 async def cluster_name(client: Client, patience: Patience) -> str:
     """Where a cluster is, and which: so that another one at the same place is told from it."""
     answer = await patience.until_done(lambda: _asked(client))
@@ -232,36 +244,3 @@ async def _asked(client: Client) -> Answer:
     if answer.status == 404:
         raise BadAnswer(answer.endpoint, "no v2 API there; an etcd from 3.4 on has it with --enable-v2")
     return answer.checked()
-
-
-async def _until(stop: asyncio.Event, batches: AsyncIterator[list[Seen]]) -> AsyncIterator[list[Seen]]:
-    """Batches until `stop` is set; one that has come is still given out."""
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        while not stop.is_set():
-            coming = asyncio.ensure_future(anext(batches))
-            await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
-                return
-            yield coming.result()
-    finally:
-        stopped.cancel()
-
-
-def still_alive(nodes: list[Node], now_ns: int) -> tuple[list[Node], int]:
-    """Without what has expired since, and how much that was; what is below goes with its directory."""
-    gone: set[bytes] = set()
-    alive = []
-    for node in nodes:
-        if parent_of(node.path) in gone or 0 < node.expiration_ns <= now_ns:
-            gone.add(node.path)
-        else:
-            alive.append(node)
-    return alive, len(gone)
-
-
-def hidden_tops(nodes: Iterable[Node]) -> tuple[bytes, ...]:
-    """Every node whose own name is hidden: each is a listing of its own, as no other shows it."""
-    return tuple(node.path for node in nodes if node.path.rpartition(b"/")[2].startswith(b"_"))

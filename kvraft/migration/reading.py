@@ -1,6 +1,6 @@
 """A running cluster's contents through its v2 API: whatever answers as etcd does."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,7 +10,7 @@ from kvraft.client.errors import KEY_NOT_FOUND
 from kvraft.client.values import text_in, understood, whole_number
 from kvraft.keyspace.account_commands import Permissions
 from kvraft.keyspace.account_records import ROOT, Role, User
-from kvraft.migration.contents import NS_PER_S, Contents, Node, parent_of
+from kvraft.migration.contents import NS_PER_S, Contents, Node, parent_of, ways_to
 
 LISTING_WITHIN_S: Final = 600.0
 """For the whole tree in one answer, which a loaded etcd takes long to make."""
@@ -25,7 +25,7 @@ def target_of(path: bytes) -> str:
 
 
 async def read_cluster(client: Client, hidden: Sequence[bytes] = (), *, accounts: bool = True) -> Contents:
-    """Everything that it shows, and what is hidden at these paths and below.
+    """Everything that it shows, and what is hidden at these paths and below, with the directories above them.
 
     `etcd_index` is the oldest of the listings: whoever follows from there misses nothing.
 
@@ -39,7 +39,8 @@ async def read_cluster(client: Client, hidden: Sequence[bytes] = (), *, accounts
     for top in (b"/", *hidden):
         index, nodes = await _listing(client, top)
         indices.append(index)
-        contents.nodes += [node for node in nodes if node.path not in seen]
+        nodes = [node for node in await _with_way(client, nodes, seen) if node.path not in seen]
+        contents.nodes += nodes
         seen.update(node.path for node in nodes)
     contents.etcd_index = min(indices)
     contents.nodes, unnamed = await _named(client, contents.nodes)
@@ -57,9 +58,21 @@ async def read_cluster(client: Client, hidden: Sequence[bytes] = (), *, accounts
     return contents
 
 
-async def _listing(client: Client, top: bytes) -> tuple[int, list[Node]]:
+async def _with_way(client: Client, nodes: list[Node], seen: Container[bytes]) -> list[Node]:
+    """A listing behind the directories above it that no other one has shown; nothing if it has gone with one."""
+    above: list[Node] = []
+    for path in ways_to(nodes[0].path)[:-1] if nodes else ():
+        if path not in seen:
+            _, listed = await _listing(client, path, recursive=False)
+            if not listed:
+                return []
+            above.append(listed[0])
+    return above + nodes
+
+
+async def _listing(client: Client, top: bytes, *, recursive: bool = True) -> tuple[int, list[Node]]:
     """The index of a listing and every node in it, parents first, `top` too unless it is the root."""
-    query = {"recursive": "true", "quorum": "true"}
+    query = {"recursive": str(recursive).lower(), "quorum": "true"}
     answer = await client.request("GET", target_of(top), query=query, timeout_s=LISTING_WITHIN_S)
     now_ns = clock.wall_ns()
     try:

@@ -111,6 +111,59 @@ def test_a_running_source_is_copied_once(run: Run, served: Served, other: Served
     assert "/_hidden/k" in _tree(other, "/_hidden")
 
 
+@pytest.mark.parametrize("way", ["export", "cluster", "backup"])
+def test_a_hidden_key_in_a_hidden_directory_comes_with_it_and_nothing_else(
+    run: Run, served: Served, other: Served, directory: Path, tmp_path: Path, state: str, way: str
+) -> None:
+    """Of an etcd, which does not tell what it hides; the target's own backup shows the directory."""
+    served.backend.backups.outcome = BackupRefused("no room: ask another member", is_room=True)
+    for key in ("/_a/b/c", "/_a/other", "/vis"):
+        _put(served, key)
+    file = str(tmp_path / "file")
+    named = ("--hidden=/_a/b", "--patience=0.01")
+    if way == "backup":
+        ran = run("import", "--from", served.url, *named, "--to-backup", file)
+        assert ": 4 keys at index" in ran.stdout, ran.stderr
+        return
+    if way == "export":
+        run("export", "--endpoints", served.url, "--hidden=/_a/b", file)
+        hide(other, directory, b"/_a/b/c")
+        ran = run("import", file, "--to", other.url, state, "--overwrite")
+        assert (ran.exit_code, ran.stdout) == (Exit.DONE, "4 keys, no difference\n")
+    else:
+        hide(other, directory, b"/_a/b/c")
+        for overwrite in ((), ("--overwrite",)):
+            ran = run("import", "--from", served.url, *named, "--to", other.url, "--once", state, *overwrite)
+            assert "4 keys, 1 differences" in ran.stdout, ran.stdout  # that what is hidden is not known
+    assert _tree(other, "/_a") == {path: facts for path, facts in _tree(served, "/_a").items() if path != "/_a/other"}
+
+
+def test_what_nobody_named_beside_a_hidden_key_stays_in_the_target(
+    run: Run, served: Served, other: Served, directory: Path, state: str
+) -> None:
+    """The source has lost the key that is named, and its directory."""
+    _put(other, "/_a/b/c")
+    _put(other, "/_a/other")
+    hide(other, directory, b"/_a/b/c", b"/_a/other")
+    served.backend.backups.outcome = BackupRefused("no room: ask another member", is_room=True)
+    arguments = (
+        "import",
+        "--from",
+        served.url,
+        "--hidden=/_a/b",
+        "--patience=0.01",
+        "--to",
+        other.url,
+        "--once",
+        state,
+    )
+    ran = run(*arguments)
+    assert "the target holds 4 keys already" in ran.stderr
+    ran = run(*arguments, "--overwrite")
+    assert "0 keys, 1 differences" in ran.stdout
+    assert list(_tree(other, "/_a")) == ["/_a", "/_a/other"]
+
+
 def test_hidden_keys_that_cannot_be_known_are_a_difference(run: Run, served: Served, other: Served, state: str) -> None:
     """Everything else is copied, and the exit code says that something may be missing."""
     _put(served, "/k")

@@ -35,6 +35,13 @@ def test_everything_comes_back() -> None:
     assert contents_of(_lines(), "f") == _CONTENTS
 
 
+def test_directories_that_have_no_line_are_made() -> None:
+    """Otherwise a target would have them as extra ones, and lose them with all that is in them."""
+    nodes = [Node(b"/_a/b/c", b"", 0, 4, 5), Node(b"/_a/d", b"", 0, 6, 6), Node(b"/e", None, 0, 7, 7)]
+    made = [Node(b"/_a", None, 0, 4, 4), Node(b"/_a/b", None, 0, 4, 4)]
+    assert contents_of(_lines(Contents(9, nodes)), "f").nodes == made + nodes
+
+
 def test_a_line_is_a_line() -> None:
     """Whatever values hold."""
     assert all(line.count(b"\n") == 1 and line.endswith(b"\n") for line in _lines())

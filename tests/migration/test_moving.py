@@ -6,6 +6,7 @@ import contextlib
 import random
 import signal
 import ssl
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,37 @@ async def test_an_etcd_is_moved_while_its_clients_write(tmp_path: Path, into: st
         assert tree(members[-1], "/_hidden") == tree(source, "/_hidden")
         assert files(tree(members[-1]), "/w") == writers.expected
         assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("into", ["kvraft", "etcd"])
+@pytest.mark.parametrize("way", ["followed", "once", "file"])
+async def test_of_a_hidden_directory_one_key_is_moved(tmp_path: Path, way: str, into: str) -> None:
+    """With the directory, without what else is in it; and again, when nothing differs."""
+    target = Cluster(tmp_path / "kvraft", size=1) if into == "kvraft" else etcd(tmp_path / "other")
+    with etcd(tmp_path / "etcd") as old, target as new:
+        source = old.members[0]
+        for key in ("/_a/b/c", "/_a/other", "/vis"):
+            put(source, key)
+        named: tuple[str, ...] = ("--from", source.client_url, "--hidden", "/_a/b")
+        if way == "file":
+            named = (str(tmp_path / "tree"),)
+            command = ("export", "--endpoints", source.client_url, "--hidden", "/_a/b", *named)
+            export = await asyncio.create_subprocess_exec(sys.executable, "-m", "kvraft", *command)
+            assert await export.wait() == 0
+        state = f"--state={tmp_path / 'state'}"
+        for more in ((), ("--overwrite",)):
+            once = ("--once",) if way == "once" else ()
+            run = await Importing.begin(*named, "--to", new.members[0].client_url, state, *once, *more)
+            if way == "followed":
+                await run.until("following")
+                put(source, f"/_a/b/later{len(more)}")
+                exit_code, out = await run.switch()
+            else:
+                exit_code, out = await run.end()
+            assert exit_code == 0, (run.told, out)
+        expected = {path: facts for path, facts in tree(source, "/_a").items() if path != "/_a/other"}
+        assert tree(new.members[0], "/_a") == expected
+        assert "/_a/b/c" in expected
 
 
 @pytest.mark.parametrize("seed", range(2))
