@@ -117,7 +117,7 @@ class Import:
             raise UnusableError(f"source and target are both {min(both)}: name two clusters")
         progress = await self._begin(await cluster_name(source, self._patience), self._options.hidden)
         # What was followed has been copied: it is looked at even if the source has lost it since.
-        hidden = (*self._options.hidden, *(top.encode() for top in progress.indices if top != "/"))
+        hidden = (*self._options.hidden, *(top for top in progress.indices if top != b"/"))
         unknown = ""
 
         async def look() -> None:
@@ -135,7 +135,7 @@ class Import:
                 await look()
                 contents = await read()
                 await self._copy(contents, hidden)
-                progress.indices = {top.decode(): contents.etcd_index for top in (b"/", *hidden)}
+                progress.indices = dict.fromkeys((b"/", *hidden), contents.etcd_index)
                 state_file.save(self._options.state, progress)
             if stop is None or stop.is_set():
                 break
@@ -192,16 +192,16 @@ class Import:
     async def _follow(self, source: Client, progress: Progress, stop: asyncio.Event) -> None:
         """Do what the source does, until told to stop."""
         self._report.phase("following", None)
-        indices = {top.encode(): index for top, index in progress.indices.items()}
+        indices = dict(progress.indices)
         saved_ms = clock.monotonic_ms()
         async with Follower(source, list(indices), indices, self._patience) as follower:
             async for events in until(stop, follower.batches()):
                 await self._writer.apply(coalesced(events))
                 if clock.monotonic_ms() - saved_ms >= SAVE_EVERY_MS:
-                    progress.indices = {top.decode(): index for top, index in follower.indices.items()}
+                    progress.indices = dict(follower.indices)
                     state_file.save(self._options.state, progress)
                     saved_ms = clock.monotonic_ms()
-            progress.indices = {top.decode(): index for top, index in follower.indices.items()}
+            progress.indices = dict(follower.indices)
             state_file.save(self._options.state, progress)
 
     async def _end(self, read: Callable[[], Awaitable[Contents]], hidden: Sequence[bytes]) -> Outcome:

@@ -39,7 +39,7 @@ async def read_cluster(client: Client, hidden: Sequence[bytes] = (), *, accounts
     for top in (b"/", *hidden):
         index, nodes = await _listing(client, top)
         indices.append(index)
-        nodes = [node for node in await _with_way(client, nodes, seen) if node.path not in seen]
+        nodes = [node for node in await _with_way(client, top, nodes, seen) if node.path not in seen]
         contents.nodes += nodes
         seen.update(node.path for node in nodes)
     contents.etcd_index = min(indices)
@@ -58,10 +58,10 @@ async def read_cluster(client: Client, hidden: Sequence[bytes] = (), *, accounts
     return contents
 
 
-async def _with_way(client: Client, nodes: list[Node], seen: Container[bytes]) -> list[Node]:
+async def _with_way(client: Client, top: bytes, nodes: list[Node], seen: Container[bytes]) -> list[Node]:
     """A listing behind the directories above it that no other one has shown; nothing if it has gone with one."""
     above: list[Node] = []
-    for path in ways_to(nodes[0].path)[:-1] if nodes else ():
+    for path in ways_to(top)[:-1] if nodes else ():
         if path not in seen:
             _, listed = await _listing(client, path, recursive=False)
             if not listed:

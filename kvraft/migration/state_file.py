@@ -12,6 +12,8 @@ from kvraft.migration.contents import UnusableError
 from kvraft.storage.whole_file import whole_file
 
 _FORMAT: Final = 1
+_ERRORS: Final = "surrogateescape"
+"""A path that is not UTF-8 is text for JSON, too, and comes back as it was."""
 
 
 @final
@@ -22,7 +24,7 @@ class Progress:
     source: str
     """Which cluster, directory or file, and which of that name."""
     target: str
-    indices: dict[str, int] = field(default_factory=dict)
+    indices: dict[bytes, int] = field(default_factory=dict)
     """For each watched path, up to which index it was followed. Empty while the first copy is being made."""
     format: int = _FORMAT
 
@@ -35,13 +37,14 @@ def load(path: Path, source: str, target: str) -> Progress | None:
     """
     try:
         facts = json.loads(path.read_text())
-        progress = Progress(facts["source"], facts["target"], facts["indices"], facts["format"])
+        indices = {top.encode("utf-8", _ERRORS): index for top, index in facts["indices"].items()}
+        progress = Progress(facts["source"], facts["target"], indices, facts["format"])
     except FileNotFoundError:
         return None
     except OSError as error:
         error.filename = str(path)  # that of a read names nothing
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnusableError(f"{path}: not the state of an import ({error}); remove it to begin anew") from error
     if progress.format != _FORMAT:
         raise UnusableError(f"{path}: of another version of kvraft; remove it to begin anew")
@@ -55,5 +58,6 @@ def load(path: Path, source: str, target: str) -> Progress | None:
 
 def save(path: Path, progress: Progress) -> None:
     """Replace the file in one step."""
+    indices = {top.decode("utf-8", _ERRORS): index for top, index in progress.indices.items()}
     with whole_file(path) as file:
-        file.write(json.dumps(asdict(progress)).encode())
+        file.write(json.dumps(asdict(progress) | {"indices": indices}).encode())

@@ -111,6 +111,18 @@ def test_a_running_source_is_copied_once(run: Run, served: Served, other: Served
     assert "/_hidden/k" in _tree(other, "/_hidden")
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_hidden_key_that_is_not_utf_8_hinders_nothing(
+    run: Run, served: Served, other: Served, directory: Path, state: str, is_named: bool
+) -> None:
+    """Of a restored kvraft, whose backup tells it, or of the command line; no API answers under its name."""
+    _put(served, "/k")
+    hide(served, directory, *([] if is_named else [b"/_\xff/k"]))
+    named = [f"--hidden={os.fsdecode(b'/_' + bytes([255]))}"] if is_named else []
+    ran = run("import", "--from", served.url, "--to", other.url, "--once", state, *named)
+    assert (ran.exit_code, ran.stdout) == (Exit.DONE, "1 keys, no difference\n"), ran.stderr
+
+
 @pytest.mark.parametrize("way", ["export", "cluster", "backup"])
 def test_a_hidden_key_in_a_hidden_directory_comes_with_it_and_nothing_else(
     run: Run, served: Served, other: Served, directory: Path, tmp_path: Path, state: str, way: str
@@ -194,7 +206,7 @@ def test_hidden_keys_that_only_the_target_has_are_found(
     assert _tree(other, "/_a") == _tree(served)
 
 
-async def _killed(source: Served, target: Served, file: Path, indices: dict[str, int]) -> None:
+async def _killed(source: Served, target: Served, file: Path, indices: dict[bytes, int]) -> None:
     """Leave the state of an import that was."""
     names = []
     for side in (source, target):
@@ -229,7 +241,7 @@ async def test_hidden_keys_that_were_followed_go_though_the_source_has_forgotten
         raise EventIndexCleared(400, 401, "The event in requested index is outdated and cleared", "", 9)
 
     monkeypatch.setattr(Import, "_follow", cleared)
-    await _killed(served, other, tmp_path / "state", {"/": 1, "/_a": 1})
+    await _killed(served, other, tmp_path / "state", {b"/": 1, b"/_a": 1})
     async with Client([served.url]) as source, Client([other.url]) as target:
         moving = Import(target, Options(state=tmp_path / "state"), Mock())
         outcome = await moving.of_cluster(source, stop)

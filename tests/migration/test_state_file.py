@@ -13,12 +13,13 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     """And nothing where nothing was saved."""
     path = tmp_path / "state"
     assert state_file.load(path, "a", "b") is None
-    state_file.save(path, Progress("a", "b", {"/": 7}))
-    assert state_file.load(path, "a", "b") == Progress("a", "b", {"/": 7})
+    indices = {b"/": 7, "/_ü".encode(): 8, b"/_\xff": 9}
+    state_file.save(path, Progress("a", "b", indices))
+    assert state_file.load(path, "a", "b") == Progress("a", "b", indices)
     assert [each.name for each in tmp_path.iterdir()] == ["state"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"source":1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"source":1}', '{"source":"a","target":"b","indices":[]}', "\x00"])
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
     """With what to do."""
     (tmp_path / "state").write_text(text)
