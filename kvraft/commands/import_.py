@@ -167,25 +167,32 @@ def failing() -> Iterator[None]:
         raise Failure(str(error), Exit.WRONG_ARGUMENTS) from error
     except MigrationError as error:
         raise Failure(str(error)) from error
-    except asyncio.CancelledError:
-        raise Failure("interrupted: the same command goes on where it was", Exit.INTERRUPTED) from None
 
 
 async def _to_its_end(work: Coroutine[Any, Any, Outcome], teller: "_Teller", stop: asyncio.Event | None) -> Outcome:
     """Ctrl-C once it has followed ends that; before, a second time, and SIGTERM, break it off."""
     task = asyncio.ensure_future(work)
+    ended: list[Failure] = []
+
+    def end(word: str, exit_code: Exit) -> None:
+        ended.append(Failure(f"{word}: the same command goes on where it was", exit_code))
+        task.cancel()
 
     def interrupted() -> None:
         if stop is not None and teller.has_followed and not stop.is_set():
             stop.set()
         else:
-            task.cancel()
+            end("interrupted", Exit.INTERRUPTED)
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupted)
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    loop.add_signal_handler(signal.SIGTERM, end, "terminated", Exit.TERMINATED)
     try:
         return await task
+    except asyncio.CancelledError:
+        if ended:
+            raise ended[0] from None
+        raise
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)

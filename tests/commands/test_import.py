@@ -4,6 +4,8 @@ import asyncio
 import errno
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from kvraft.migration.writing import Patience
 from kvraft.records import BackupRefused
 from kvraft.testing import raw_http
 from tests.api_v2.conftest import Served, start
-from tests.commands.conftest import Background, Run, hide
+from tests.commands.conftest import WAIT_S, Background, Run, hide
 from tests.migration.etcd_files import Wal, request
 
 _JSON = [("Content-Type", "application/json")]
@@ -454,6 +456,40 @@ def test_wrong_arguments_are_one_line(
     assert (ran.exit_code, ran.stdout) == (exit_code, "")
     assert said in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("way", ["import", "backup", "export"])
+async def test_a_signal_ends_it_with_its_exit_code(
+    tmp_path: Path, way: str, number: signal.Signals, exit_code: int
+) -> None:
+    """In a line at most, while the source does not answer."""
+    is_asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        source = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        words = {
+            "import": ["import", "--from", source, "--to", "http://127.0.0.1:1", f"--state={tmp_path / 'state'}"],
+            "backup": ["import", "--from", source, "--to-backup", str(tmp_path / "backup")],
+            "export": ["export", "--endpoints", source],
+        }[way]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "kvraft", *words, stdout=pipe, stderr=pipe)
+        async with asyncio.timeout(WAIT_S):
+            await is_asked.wait()
+            process.send_signal(number)
+            out, told = await process.communicate()
+    assert (process.returncode, out) == (exit_code, b"")
+    end = "terminated" if number == signal.SIGTERM else "interrupted"
+    expected = {"import": f"kvraft: {end}: the same command goes on where it was\n"}.get(
+        way, "kvraft: interrupted\n" if number == signal.SIGINT else ""
+    )
+    assert told.decode() == expected
 
 
 def test_one_cluster_is_not_both_source_and_target(run: Run, served: Served, state: str) -> None:
