@@ -8,6 +8,8 @@ A member makes the file (`kvraft/storage/backup_file.py` has its form, docs/back
     new_cluster     the cluster that a restore founds: its ids, and where its log begins
     restore         the directory of one of its members
     fetching        a backup on its way from a cluster into a file
+    answers         what a member answers to whoever asks for one
+    part            what has come of it, beside that file
 
 Left out: when it is fetched: that is cron's business.
 """

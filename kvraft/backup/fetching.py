@@ -13,7 +13,7 @@ from typing import Final, final
 from kvraft import clock
 from kvraft.backup.answers import TARGET, BusyError, named, refuse
 from kvraft.backup.part import Part
-from kvraft.client import BrokenOff, Client, ClientError, Unreachable
+from kvraft.client import Answer, BrokenOff, Client, ClientError, Unreachable
 from kvraft.client.connection import Stream
 from kvraft.records import BackupFacts
 from kvraft.storage.backup_file import BackupDecoder
@@ -25,7 +25,7 @@ COPY_WITHIN_S: Final = 3600.0
 PATIENCE_S: Final = 60.0
 """How long a fetch looks for a member that answers, or that has time: longer than a restart. For a chunk, too."""
 _HEAD_WITHIN_S: Final = 15.0
-"""For the first byte where nothing is copied first, and from a member that did not answer before: others come next."""
+"""For the first byte where nothing is copied first."""
 _KEPT_S: Final = 600.0
 """Members drop a copy that nobody has asked for so long (member/backups.py: KEPT_MS)."""
 _PAUSE_S: Final = 0.5
@@ -72,7 +72,7 @@ class Fetch:
         self._is_last = False
         """Whether patience was over before this attempt; what comes of it gives it anew."""
         self._silent: set[str] = set()
-        """Endpoints that did not answer, or broke off. They are asked last."""
+        """Endpoints that did not answer, or broke off. They are asked last, and for something small first."""
 
     async def run(self) -> Fetched:
         """Fetch it, whoever of the endpoints it takes.
@@ -112,16 +112,21 @@ class Fetch:
         leaders = set()
         for endpoint in self._endpoints if len(self._endpoints) > 1 else ():
             try:
-                async with self._client_of([endpoint]) as client:
-                    stats = (await client.request("GET", "/v2/stats/self")).json()
+                stats = (await self._stats_of(endpoint)).json()
+                if isinstance(stats, dict) and stats.get("state") == "StateLeader":
+                    leaders.add(endpoint)
             except Unreachable:
                 self._silent.add(endpoint)
             except ClientError:
                 continue
-            else:
-                if isinstance(stats, dict) and stats.get("state") == "StateLeader":
-                    leaders.add(endpoint)
         self._endpoints.sort(key=lambda endpoint: (endpoint in self._silent, endpoint in leaders))
+
+    async def _stats_of(self, endpoint: str) -> Answer:
+        """Who leads, soon: of whoever makes a copy nobody would know for an hour that it does not answer."""
+        async with self._client_of([endpoint]) as client:
+            answer = await client.request("GET", "/v2/stats/self")
+        self._silent.discard(endpoint)
+        return answer
 
     async def _attempt(self) -> Fetched | None:
         """Go on with what is there, or begin; None: once more, from the beginning."""
@@ -146,8 +151,10 @@ class Fetch:
         failed: Exception | None = None
         is_gone = False
         for endpoint in list(self._endpoints):
-            within_s = _HEAD_WITHIN_S if part is not None or endpoint in self._silent else COPY_WITHIN_S
+            within_s = COPY_WITHIN_S if part is None else _HEAD_WITHIN_S
             try:
+                if endpoint in self._silent:
+                    await self._stats_of(endpoint)
                 async with (
                     self._client_of([endpoint]) as client,
                     client.stream("GET", TARGET, query=query, timeout_s=within_s) as stream,

@@ -224,6 +224,17 @@ def test_frozen_member_is_asked_last(
     assert (place.read_bytes(), asked) == (CONTENT, ["/v2/stats/self"])
 
 
+def test_frozen_member_is_not_waited_for_while_the_others_have_no_time(
+    run: Run, offered: Offered, background: Background, place: pathlib.Path
+) -> None:
+    """It would be for an hour."""
+    offered.backups.outcome = BackupRefused("no room for 5 bytes: ask another member", is_room=True)
+    with frozen(background) as (url, asked):
+        ran = run("backup", "--endpoints", f"{url},{offered.url}", "--timeout=0.2", str(place))
+    assert (ran.exit_code, set(asked)) == (Exit.NO_SERVER, {"/v2/stats/self"})
+    assert len(offered.backups.asked) > 1
+
+
 @pytest.mark.parametrize("has_copy", [True, False])
 def test_member_that_freezes_in_mid_stream_is_gone_on_without(
     run: Run,
