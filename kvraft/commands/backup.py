@@ -9,6 +9,7 @@ from kvraft.backup.contents import moment
 from kvraft.backup.fetching import Fetch, Fetched
 from kvraft.backup.part import PartInUseError
 from kvraft.commands.calls import Call, subcommand
+from kvraft.commands.codes import Exit
 from kvraft.commands.exits import Failure, must_be_a_file, of_file
 from kvraft.storage.errors import StorageError
 
