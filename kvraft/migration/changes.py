@@ -123,9 +123,17 @@ class Difference:
     target: Node | None
 
 
-def differences(source: Iterable[Node], target: Iterable[Node], now_ns: int) -> list[Difference]:
-    """Every difference; what is about to expire on its side is none."""
-    soon_ns = now_ns + TTL_TOLERANCE_NS
+def differences(source: Iterable[Node], target: Iterable[Node], now_ns: int, unsure_ns: int = 0) -> list[Difference]:
+    """Every difference; what is about to expire on its side is none.
+
+    Args:
+        source: Parents first.
+        target: Parents first.
+        now_ns: The time, in Unix nanoseconds.
+        unsure_ns: What the expirations of both sides together may be wrong by, beside the whole seconds.
+    """
+    tolerance_ns = TTL_TOLERANCE_NS + unsure_ns
+    soon_ns = now_ns + tolerance_ns
     theirs = {node.path: node for node in target}
     found: list[Difference] = []
     siblings: dict[bytes, list[tuple[Node, Node]]] = {}
@@ -137,7 +145,7 @@ def differences(source: Iterable[Node], target: Iterable[Node], now_ns: int) -> 
             theirs.pop(node.path, None)
             continue
         other = theirs.pop(node.path, None)
-        what = _difference(node, other)
+        what = _difference(node, other, tolerance_ns)
         if what:
             found.append(Difference(node.path, what, node, other))
         elif other is not None:
@@ -153,7 +161,7 @@ def differences(source: Iterable[Node], target: Iterable[Node], now_ns: int) -> 
     return found
 
 
-def _difference(node: Node, other: Node | None) -> str:
+def _difference(node: Node, other: Node | None, tolerance_ns: int) -> str:
     if other is None:
         return "missing"
     if node.is_directory != other.is_directory:
@@ -161,7 +169,7 @@ def _difference(node: Node, other: Node | None) -> str:
     if node.value != other.value:
         return "value"
     apart_ns = abs(node.expiration_ns - other.expiration_ns)
-    is_same = bool(node.expiration_ns) == bool(other.expiration_ns) and apart_ns <= TTL_TOLERANCE_NS
+    is_same = bool(node.expiration_ns) == bool(other.expiration_ns) and apart_ns <= tolerance_ns
     return "" if is_same else "ttl"
 
 

@@ -56,6 +56,8 @@ class Contents:
     """Why it is not known which users and roles there are; empty where it is."""
     members: dict[int, ClusterMember] = field(default_factory=dict)
     removed_ids: set[int] = field(default_factory=set)
+    unsure_ns: int = 0
+    """Expirations may be so much earlier: a TTL is told as of some moment while a listing is made."""
     version: str = ""
     """Of the cluster, such as `3.4.0`; empty where it was not decided."""
     notes: list[str] = field(default_factory=list)

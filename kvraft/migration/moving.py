@@ -229,7 +229,7 @@ class Import:
 def _differences(contents: Contents, there: Contents, hidden: Sequence[bytes]) -> list[Difference]:
     """Without directories that only the target has above a hidden path: what else is in them was not read."""
     above = hidden_above(hidden)
-    found = differences(contents.nodes, there.nodes, clock.wall_ns())
+    found = differences(contents.nodes, there.nodes, clock.wall_ns(), contents.unsure_ns + there.unsure_ns)
     return [each for each in found if each.what != "extra" or each.path not in above]
 
 

@@ -37,7 +37,9 @@ async def read_cluster(client: Client, hidden: Sequence[bytes] = (), *, accounts
     indices = []
     seen: set[bytes] = set()
     for top in (b"/", *hidden):
+        began_ns = clock.wall_ns()
         index, nodes = await _listing(client, top)
+        contents.unsure_ns = max(contents.unsure_ns, clock.wall_ns() - began_ns)
         indices.append(index)
         nodes = [node for node in await _with_way(client, top, nodes, seen) if node.path not in seen]
         contents.nodes += nodes

@@ -152,6 +152,14 @@ def test_ttls_are_the_same_within_what_rounding_makes_of_them() -> None:
         assert found.what == "ttl"
 
 
+def test_a_slow_listing_makes_expirations_unsure() -> None:
+    """A TTL is told as of some moment in it: what may be the same is no difference, and more is one."""
+    here = [Node(b"/k", b"v", _FAR_NS)]
+    assert differences(here, [Node(b"/k", b"v", _FAR_NS + 12 * NS_PER_S)], 0, 8 * NS_PER_S) == []
+    (found,) = differences(here, [Node(b"/k", b"v", _FAR_NS + 14 * NS_PER_S)], 0, 8 * NS_PER_S)
+    assert found.what == "ttl"
+
+
 def test_a_directory_that_is_extra_goes_in_one_step() -> None:
     """Not each of its keys."""
     theirs = [Node(b"/d", None), Node(b"/d/k", b"v"), Node(b"/d/e", None), Node(b"/d/e/l", b"v")]
