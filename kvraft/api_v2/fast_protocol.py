@@ -179,10 +179,7 @@ class FastProtocol:
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
             self._serve()
-        if len(self._buffer) > _READ_AHEAD_BYTES and self._must_wait() and not self._reading_paused:
-            self._reading_paused = True
-            if self._transport is not None:
-                self._transport.pause_reading()
+        self._pause_if_far_ahead()
         if len(self._buffer) > SMALL_BYTES:
             self._front.unfinished.hold(self, len(self._buffer))
 
@@ -226,6 +223,13 @@ class FastProtocol:
     def _must_wait(self) -> bool:
         return self._exchange is not None or self._writing_paused
 
+    def _pause_if_far_ahead(self) -> None:
+        """Read no further while much waits behind the request that is being answered."""
+        if len(self._buffer) > _READ_AHEAD_BYTES and self._must_wait() and not self._reading_paused:
+            self._reading_paused = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+
     def _give_way(self) -> None:
         """Read and serve nothing more in this turn."""
         self._awaits_turn = True
@@ -244,6 +248,7 @@ class FastProtocol:
             if not self._held_back:
                 self._transport.resume_reading()
         self._serve()
+        self._pause_if_far_ahead()  # within this turn: one answer must not let one more read in
 
     def _serve(self) -> None:
         """Answer requests from the buffer until one has to wait for its answer or for more bytes."""
@@ -262,7 +267,8 @@ class FastProtocol:
             self.abort()
         finally:
             self._in_serve = False
-        is_done = self._exchange is None and not self._awaits_turn
+        may_go_on = self._awaits_turn or (self._writing_paused and not self._last)
+        is_done = self._exchange is None and not may_go_on
         if is_done and (self._last or self._eof) and self._transport is not None:
             self._transport.close()
 
@@ -293,7 +299,7 @@ class FastProtocol:
         if len(buffer) < used:
             return False
         self._buffer = buffer[used:]
-        if used > SMALL_BYTES:
+        if len(buffer) > SMALL_BYTES:  # what is left may be little now
             self._front.unfinished.hold(self, len(self._buffer))
         self._block, self._facts = block, facts
         self._answer(method, target, facts, buffer[end + 4 : used])
@@ -415,7 +421,7 @@ class FastProtocol:
     def give_up(self) -> None:
         """Say that the rest is not waited for; whoever waits for an answer and has sent so much ahead is cut off."""
         transport = self._transport
-        if self._must_wait() or transport is None or transport.is_closing():
+        if self._must_wait() or self._awaits_turn or transport is None or transport.is_closing():
             self.cut_off()
             return
         self._buffer = b""

@@ -49,18 +49,27 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     new = _new(place)
     new.unlink(missing_ok=True)  # it might be somebody else's to read, or a link
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    is_ours = True
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            is_ours = os.path.samestat(os.fstat(descriptor), new.lstat())
+        _refuse_another(path, is_ours=is_ours)
         new.replace(place)
         sync_directory(place.parent)
     except BaseException as error:  # Ctrl-C too
-        new.unlink(missing_ok=True)
+        if is_ours:
+            new.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a write names nothing
         raise
+
+
+def _refuse_another(path: Path, *, is_ours: bool) -> None:
+    if not is_ours:
+        raise OSError(errno.EBUSY, "another process writes it, too", str(path))
 
 
 def _new(place: Path) -> Path:

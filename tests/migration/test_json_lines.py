@@ -1,5 +1,6 @@
 """The file of `kvraft export`: every kind of key and value comes back, and what is not whole is told of."""
 
+import contextlib
 import pathlib
 import stat
 
@@ -123,3 +124,15 @@ def test_file_that_may_hold_hashes_is_nobody_elses(tmp_path: pathlib.Path) -> No
     assert stat.S_IMODE((tmp_path / "f").lstat().st_mode) == 0o600
     assert (tmp_path / "f").read_bytes() == b"".join(_lines())
     assert other.read_text() == "theirs"
+
+
+def test_of_two_writers_at_once_neither_puts_the_others_half_there(tmp_path: pathlib.Path) -> None:
+    """The one that came first is told; what the other writes stands once it is whole."""
+    path = tmp_path / "f"
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(whole_file(path)).write(b"first")
+        second.enter_context(whole_file(path)).write(b"second")
+        with pytest.raises(OSError, match="another process writes it, too"):
+            first.close()
+        assert not path.exists()
+    assert path.read_bytes() == b"second"
