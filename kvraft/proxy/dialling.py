@@ -71,8 +71,6 @@ class Dialler:
             raise found
         order = _in_turn(found, self._names.worked(endpoint.target))
         connected, address = await _first_connected(order)
-        if address != order[0]:  # which then need not be waited for at the next request
-            self._names.remember(endpoint.target, address)
         try:
             if endpoint.is_secure:
                 await self._tls.dial(connected, endpoint.target[0], upstream)
@@ -83,6 +81,8 @@ class Dialler:
             upstream.close()
             connected.close()
             raise
+        if address != order[0]:  # which then need not be waited for at the next request
+            self._names.remember(endpoint.target, address)
 
 
 def _in_turn(found: Sequence[Address], worked: Address | None) -> list[Address]:

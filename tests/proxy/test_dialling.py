@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 
 import pytest
@@ -61,6 +62,22 @@ async def test_address_that_refuses_costs_no_wait(monkeypatch: pytest.MonkeyPatc
         await _dialler(lambda *_: [nobody]).dial(_endpoint())
     with pytest.raises(OSError, match="no address"):
         await _dialler(lambda *_: []).dial(_endpoint())
+
+
+async def test_address_without_a_handshake_is_not_the_first_from_then_on() -> None:
+    """Something else listens there: it connected in place of an address that was slow for once."""
+
+    class Refusing:
+        async def dial(self, connected: object, host: str, protocol: asyncio.Protocol) -> asyncio.Transport:
+            raise ssl.SSLError(f"{host} {connected} {protocol}")
+
+    nobody = Address(socket.AF_INET, ("127.0.0.1", 1))
+    async with ScriptedMember(says(b"")) as member:
+        names = Names(lambda *_: [nobody, _address_of(member)])
+        endpoint = Endpoint("https://name:1", lambda _: None)
+        with pytest.raises(ssl.SSLError):
+            await Dialler(Refusing(), DIAL_TIMEOUT_MS, 0, 0, names).dial(endpoint)
+        assert names.worked(endpoint.target) == nobody
 
 
 async def test_connection_that_comes_second_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
