@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
+from tests.simulation import processes
 from tests.simulation.mutants.catalogue import MUTANTS
 
 
 def main(name: str) -> int:
     """What pytest says: 0 if the test passed all the same."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    processes.stay_here()
     with mutant.plant():
         return int(pytest.main([mutant.test, "-m", "not torture", "-q", "--no-header", "-p", "no:cacheprovider"]))
 
