@@ -210,9 +210,9 @@ class Coverage:
         """Requests refused for want of a right: the only 401 there is (A.9)."""
         return sum(count for (_, status, _), count in self.counts.items() if status == 401)
 
-    def missing(self) -> list[str]:
-        """Rows hit less often than `HITS_MIN`, with their counts."""
-        return [f"{name}: {self.rows[name]}" for name in ROWS if self.rows[name] < HITS_MIN]
+    def missing(self, hits_min: int = HITS_MIN) -> list[str]:
+        """Rows hit less often than that, with their counts."""
+        return [f"{name}: {self.rows[name]}" for name in ROWS if self.rows[name] < hits_min]
 
     def report(self) -> str:
         """Everything counted, as lines."""
