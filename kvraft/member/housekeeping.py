@@ -15,7 +15,7 @@ from kvraft.member.durable_state import DurableState
 from kvraft.member.failure import Failure
 from kvraft.member.figures import Figures
 from kvraft.member.forwarding import Forwarding
-from kvraft.member.garbage import FullCollections, GivingBack, anonymous_bytes
+from kvraft.member.garbage import FullCollections, GivingBack, anonymous_bytes, collect_young
 from kvraft.member.interfaces import Transport
 from kvraft.member.join_watch import JoinWatch
 from kvraft.member.known_members import KnownMembers
@@ -164,6 +164,7 @@ class Housekeeping:
 
     def _clear_memory(self, now_ms: int) -> None:
         applied_index = self._applier.position.index
+        collect_young()
         if self._full_collections.is_due(applied_index, now_ms):
             gc.collect()
         if self._giving_back.is_due(applied_index, now_ms):

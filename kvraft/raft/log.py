@@ -16,6 +16,9 @@ from kvraft.raft.restored import LogPosition, LogReader
 _TAIL_SLACK: Final = 8
 """Eviction cuts to 7/8 of the limit, so that the front of the lists is moved rarely and not with every entry."""
 
+_FREED_IN_A_STEP: Final = 1_000
+"""Entries. A compaction drops a hundred thousand of them, and to free those at once would hold a step up for 25 ms."""
+
 
 @final
 class Log:
@@ -26,6 +29,7 @@ class Log:
         "_bytes_evicted",
         "_ends",
         "_entries",
+        "_leaving",
         "_reader",
         "_tail_bytes_max",
         "_tail_first",
@@ -61,6 +65,8 @@ class Log:
         """For each entry in memory, bytes of all records up to its end, so that a slice is cut by bisection."""
         self._bytes_evicted = 0
         """The end of the entry before the first in memory, on the same scale."""
+        self._leaving: list[Entry] = []
+        """What the last compaction or snapshot took from memory, and no step has freed yet. Nothing reads it."""
 
     @property
     def first_index(self) -> int:
@@ -206,7 +212,7 @@ class Log:
         """Forget everything: the log is empty behind `base`, in memory and (the caller knows) on disk."""
         self.base = base
         self._set_last(base)
-        self._entries.clear()
+        self._leaving, self._entries = self._entries, []
         self._ends.clear()
         self._tail_first = base.index + 1
         self._before_tail = base
@@ -226,21 +232,26 @@ class Log:
         known = position if position.term else self.position(position.index)
         self.base = known or position
         if position.index >= self._tail_first:
-            self._evict(position.index - self._tail_first + 1)
+            count = position.index - self._tail_first + 1
+            self._begin_tail_behind(count)
+            self._leaving, self._entries = self._entries, self._entries[count:]
 
     def bound_tail(self, committed_index: int) -> None:
         """Drop the oldest entries from memory once they exceed their limit.
 
         Entries that are not durable stay because the reader cannot see them, uncommitted ones because they will be
-        read next; back-pressure bounds both.
+        read next; back-pressure bounds both. What a compaction has left to be freed has its turn here, too.
         """
+        if self._leaving:
+            del self._leaving[-_FREED_IN_A_STEP:]
         if not self._ends or self._ends[-1] - self._bytes_evicted <= self._tail_bytes_max:
             return
         wanted = self._ends[-1] - self._tail_bytes_max + self._tail_bytes_max // _TAIL_SLACK
         allowed = min(self.durable_index, committed_index) - self._tail_first + 1
         count = min(bisect_left(self._ends, wanted) + 1, allowed, len(self._ends))
         if count > 0:
-            self._evict(count)
+            self._begin_tail_behind(count)
+            del self._entries[:count]
 
     def issue(self) -> tuple[int, list[Entry]]:
         """What the disk lacks: (truncate from, entries), which from now on count as handed out."""
@@ -272,10 +283,10 @@ class Log:
         self.last_hash = position.chain_hash
         self.last_clock_ms = position.clock_ms
 
-    def _evict(self, count: int) -> None:
+    def _begin_tail_behind(self, count: int) -> None:
+        """Set all that tells where the tail begins; the caller takes `count` entries from it."""
         entry = self._entries[count - 1]
         self._before_tail = LogPosition(entry.index, entry.term, entry.chain_hash, entry.clock_ms)
         self._bytes_evicted = self._ends[count - 1]
         self._tail_first += count
-        del self._entries[:count]
         del self._ends[:count]

@@ -1,6 +1,11 @@
-"""Full collections wait for a quiet moment."""
+"""Full collections wait for a quiet moment, and young objects are looked at in small numbers."""
 
+import gc
+import weakref
+from collections.abc import Iterator
 from typing import final
+
+import pytest
 
 from kvraft.member.garbage import (
     CHANGED_BYTES_MIN,
@@ -12,6 +17,7 @@ from kvraft.member.garbage import (
     LOOK_EVERY_MS,
     FullCollections,
     GivingBack,
+    collect_young,
 )
 
 
@@ -30,6 +36,37 @@ def test_collections_of_an_idle_member_are_rare() -> None:
     assert collections.is_due(0, FULL_EVERY_MS)
     assert not collections.is_due(0, 2 * FULL_EVERY_MS - 1)
     assert collections.is_due(0, 2 * FULL_EVERY_MS)
+
+
+@final
+class Ring:
+    """A cycle of one, which reference counts alone never free."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def _no_collection_by_count() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collection_by_count")
+def test_cycle_is_freed_by_the_next_look_unless_it_was_held_at_the_one_before() -> None:
+    """So each object is looked at once, however many there are by now."""
+    young = weakref.ref(Ring())
+    held = Ring()
+    collect_young()
+    assert young() is None
+
+    old = weakref.ref(held)
+    del held
+    collect_young()
+    assert old() is not None
+    gc.collect()
+    assert old() is None
 
 
 HELD = 100 << 20
