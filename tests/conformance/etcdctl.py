@@ -23,6 +23,8 @@ _INITIAL_CLUSTER: Final = re.compile(r'(ETCD_INITIAL_CLUSTER=")([^"]*)')
 _ORDER_BY_CHANCE: Final = re.compile(r"<client URL of \w+>(?= has no leader)")
 _ALERT: Final = re.compile("remote error: tls: [a-z ]+")
 """Go says "bad certificate" for whatever is wrong with one, OpenSSL has more of the words of RFC 8446, section 6.2."""
+_PEEK: Final = re.compile("readLoopPeekFailLocked: (?=remote error: tls)")
+"""Go's word for an alert that came before the request was written, and not after: chance."""
 _MEMBER_ID: Final = re.compile(r"\b[0-9a-f]{12,16}\b")
 
 
@@ -116,6 +118,7 @@ class Etcdctl:
             text = text.replace(member.client_url, f"<client URL of {member.name}>")
             text = text.replace(member.peer_url, f"<peer URL of {member.name}>")
             text = text.replace(f"127.0.0.1:{member.client_port}", f"<address of {member.name}>")
+        text = _PEEK.sub("", text)
         text = _ALERT.sub("remote error: tls: <alert>", text)
         text = _ORDER_BY_CHANCE.sub("<client URL>", text)
         text = _MEMBER_ID.sub("<id>", _RAFT_INDEX.sub(r"\1 <raft index>", text))

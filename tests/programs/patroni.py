@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar, final
@@ -275,6 +276,15 @@ class Patroni:
 
         self.wait_for(f"{count} streaming replicas", streaming, timeout_s)
 
+    def wait_until_all_asked(self, timeout_s: float) -> None:
+        """Wait until every Patroni has begun to read the state of its cluster after this call, and got it."""
+        begun = time.time()
+
+        def asked() -> bool:
+            return all(_last_answer(server) > begun + 2 * LOOP_WAIT_S for server in self.servers)
+
+        self.wait_for("answer to every server", asked, timeout_s)
+
     def wait_for(self, what: str, condition: Callable[[], T | None], timeout_s: float) -> T:
         """Ask until `condition` gives something true.
 
@@ -294,6 +304,13 @@ class Patroni:
 def _is(server: Server, role: str) -> bool:
     status = server.status()
     return status.get("role") == role and status.get("state") == "running"
+
+
+def _last_answer(server: Server) -> float:
+    """Unix seconds, whole ones, of when it last had the state of the cluster from a member; 0 if nobody can tell."""
+    seen = server.status().get("dcs_last_seen", 0)
+    assert isinstance(seen, int)
+    return seen
 
 
 def _members(server: Server) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Patroni 4 minds three PostgreSQL servers through three members, while both are killed and replaced."""
 
+import http.client
 import json
 import pathlib
 import shutil
@@ -58,7 +59,7 @@ def test_patroni_never_has_two_leaders_while_everything_is_killed_and_moved(
 
             switch_over(patroni, second)
             wait_for_rows(patroni, writer, 20)
-            replace_every_member(cluster, lambda: wait_for_rows(patroni, writer, 20))
+            replace_every_member(cluster, patroni, lambda: wait_for_rows(patroni, writer, 20))
             before = lock(cluster)["modifiedIndex"]
             patroni.wait_for("renewal of the lock", lambda: lock(cluster)["modifiedIndex"] > before, FAILOVER_S)
             wait_for_rows(patroni, writer, 20)
@@ -136,7 +137,9 @@ def holder_of_lock(cluster: Cluster) -> object:
 
 def lock(cluster: Cluster) -> dict[str, Any]:
     """The node that Patroni's primary renews, by a member that serves now."""
-    node: dict[str, Any] = cluster.running[0].http("GET", "/v2/keys/service/kvraft/leader?quorum=true").json()["node"]
+    answer = cluster.running[0].http("GET", "/v2/keys/service/kvraft/leader?quorum=true")
+    assert answer.status == http.client.OK, f"nobody holds the lock, or nobody can tell: {answer}"
+    node: dict[str, Any] = answer.json()["node"]
     return node
 
 
@@ -145,11 +148,12 @@ def kill_both_leaders(cluster: Cluster, primary: Server) -> None:
     primary.kill()
 
 
-def replace_every_member(cluster: Cluster, after_each: Callable[[], None]) -> None:
+def replace_every_member(cluster: Cluster, patroni: Patroni, after_each: Callable[[], None]) -> None:
     """Patroni was told of the first three only: of the others it hears from the members themselves.
 
-    It asks for their list when a member fails it, and otherwise every ten TTLs. So the first three are started anew
-    once, before they go, or whoever had stayed with the last of them would know nobody, with etcd as well.
+    It asks for their list when a member fails it, and otherwise every ten TTLs. So the other two founders are away
+    once, before they go, until every Patroni has asked somebody else: whoever had stayed with the last of them would
+    know nobody in the end, with etcd as well. One that had nothing to ask meanwhile would only connect anew.
     """
     roster = Roster(cluster.members, cluster.members)
     founders = tuple(cluster.members)
@@ -163,6 +167,7 @@ def replace_every_member(cluster: Cluster, after_each: Callable[[], None]) -> No
         if old is founders[0]:
             for other in founders[1:]:
                 other.terminate()
+                patroni.wait_until_all_asked(FAILOVER_S)
                 other.restart()
                 after_each()
 
