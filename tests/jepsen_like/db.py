@@ -46,6 +46,8 @@ class Database:
     """Members that a fault has ended and not started again."""
     filled: set[str] = dataclasses.field(default_factory=set)
     """Members whose disk was full since they were started: they may stop, cleanly, once they notice."""
+    full: set[str] = dataclasses.field(default_factory=set)
+    """Members whose disk is full now: to start them would be in vain."""
     problems: list[str] = dataclasses.field(default_factory=list)
     """What members did that no fault made them do."""
 
@@ -68,9 +70,12 @@ class Database:
         member.kill()
 
     def kill_if_alive(self, member: Member) -> None:
-        """Kill -9 of a member that may have ended by itself, as one that was removed does: with exit code 0."""
+        """Kill -9 of a member that may have ended by itself, as one that was removed does: with exit code 0.
+
+        Or as one whose disk was full, which may be stopping still when it is removed.
+        """
         self.killed.add(member.name)
-        if not member.is_running and member.exit_code != 0:
+        if not member.is_running and member.exit_code != 0 and member.name not in self.filled:
             self.problems.append(f"{member.name} was removed and ended with {member.exit_code}\n{member.log_tail()}")
         member.kill()
 
@@ -91,6 +96,13 @@ class Database:
         elif code is None or code < 0 or "Traceback" in tail:
             self.problems.append(f"{member.name} did not stop cleanly on a full disk: {code}\n{tail[-2000:]}")
         self.killed.add(member.name)
+
+    def start_stopped(self) -> None:
+        """Start who has ended by itself on a full disk that has room again, as a service manager would."""
+        for member in self.members:
+            if member.name in self.filled - self.full - self.killed and not member.is_running:
+                self.note_exit(member)
+                self.start(member)
 
     def set_clock(self, member: Member, offset_s: int) -> None:
         """Move a member's wall clock; its monotonic clock goes on."""
@@ -124,6 +136,7 @@ class Database:
         assert self.small_disks, "members were started on the common disk"
         filler = _mount_point(member) / "filler"
         self.filled.add(member.name)
+        self.full.add(member.name)
         try:
             with filler.open("wb", buffering=0) as file:
                 chunk = 1 << 20
@@ -135,6 +148,7 @@ class Database:
             yield
         finally:
             filler.unlink(missing_ok=True)
+            self.full.discard(member.name)
 
     async def heal(self, within_s: float) -> None:
         """Start what is down, and wait until all members serve.

@@ -26,7 +26,8 @@ Kind: TypeAlias = Callable[[Database, random.Random], AbstractAsyncContextManage
 
 SETTLE_S: Final = 1.0
 """Without faults at both ends of a schedule."""
-EXITS_WITHIN_S: Final = 10.0
+RESTART_S: Final = 0.2
+"""How often it is looked who has to be started again."""
 YEAR_S: Final = 365 * 86_400
 
 
@@ -240,13 +241,11 @@ async def cpu(database: Database, chance: random.Random) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def disk(database: Database, chance: random.Random) -> AsyncIterator[str]:
-    """The disk of one member is full. It may stop, cleanly; when there is room again it is started."""
+    """The disk of one member is full. It may stop, cleanly; `follow` starts it when there is room again."""
     leader = await database.leader(chance)
     victim = chance.choice((leader, chance.choice(database.members)))
     with database.full_disk(victim):
         yield f"disk of {_names([victim], leader)} is full"
-        database.note_exit(victim)
-    database.start(victim)
 
 
 @contextlib.asynccontextmanager
@@ -255,6 +254,7 @@ async def membership(database: Database, chance: random.Random) -> AsyncIterator
     leader = await database.leader(chance)
     victim = chance.choice((leader, chance.choice(database.members)))
     database.start(victim)
+    database.killed.add(victim.name)  # from here on it may end
     roster = Roster(database.members, database.members)
     await asyncio.to_thread(roster.remove_from_list, victim)
     try:
@@ -264,6 +264,7 @@ async def membership(database: Database, chance: random.Random) -> AsyncIterator
         roster.wipe(victim)
         await asyncio.to_thread(roster.add, victim)
         database.killed.discard(victim.name)
+        database.filled.discard(victim.name)
         await asyncio.to_thread(roster.wait_voter, victim)
 
 
@@ -331,7 +332,11 @@ def schedule(kinds: Iterable[str], seconds: float, seed: int) -> list[Planned]:
 
 
 async def follow(database: Database, planned: list[Planned], path: Path) -> list[Fault]:
-    """Do what is planned; every fault is noted in `path`. The first error that is no fault's ends the run."""
+    """Do what is planned; every fault is noted in `path`. The first error that is no fault's ends the run.
+
+    Who stops on a full disk may still be stopping when that has room again, and is started whenever it has ended: with
+    it away, a removal of another member would leave one that can agree to nothing.
+    """
     began = time.monotonic()
     faults: list[Fault] = []
 
@@ -349,10 +354,18 @@ async def follow(database: Database, planned: list[Planned], path: Path) -> list
         for plan in plans:
             await do(plan)
 
+    async def start_the_stopped() -> None:
+        while True:
+            database.start_stopped()
+            await asyncio.sleep(RESTART_S)
+
     lanes = [[plan for plan in planned if (plan.kind in ONE_AT_A_TIME) == alone] for alone in (True, False)]
-    async with asyncio.TaskGroup() as group:
-        for lane in lanes:
-            group.create_task(one_after_another(lane))
+    async with asyncio.TaskGroup() as whole:
+        service_manager = whole.create_task(start_the_stopped())
+        async with asyncio.TaskGroup() as group:
+            for lane in lanes:
+                group.create_task(one_after_another(lane))
+        service_manager.cancel()
     return faults
 
 

@@ -65,3 +65,23 @@ async def test_member_that_ends_though_its_disk_was_never_full_is_a_finding() ->
     """The run ends with it."""
     with pytest.raises(ClusterError):
         await database_of(Stopping()).heal(10)
+
+
+async def test_who_stopped_on_a_full_disk_is_started_once_it_has_ended_and_has_room() -> None:
+    """Not before, and not if a fault wants it down."""
+    member = Stopping()
+    database = database_of(member)
+    database.filled.add("n1")
+    database.start_stopped()
+    assert member.starts == 0, "it is stopping still"
+    member.is_running, member.exit_code = False, 1
+    database.full.add("n1")
+    database.start_stopped()
+    assert member.starts == 0, "its disk is full"
+    database.full.clear()
+    database.killed.add("n1")
+    database.start_stopped()
+    assert member.starts == 0, "it was killed"
+    database.killed.clear()
+    database.start_stopped()
+    assert (member.starts, database.problems, database.filled) == (1, [], set())
