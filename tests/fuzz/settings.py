@@ -223,6 +223,8 @@ def check(given: tuple[list[str], dict[str, str], bytes | None]) -> str:
         mock.patch.object(start, "begin_log", begin_log),
         mock.patch.object(proxying, "begin_log", begin_log),
         mock.patch.object(data_directory, "put_back", put_back),
+        # Python keeps what it has compiled beside the sources of the first start that needs them: no start's touch.
+        mock.patch.object(sys, "dont_write_bytecode", new=True),
     ):
         watch = _watch()
         watch.is_on = True
