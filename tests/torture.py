@@ -225,7 +225,8 @@ def all_parts() -> list[Part]:
         Part("cuts", 0.04, cuts),
         Part("deaths", 0.01, deaths),
         Part("members", 0.03, whole_members("tests.member.schedules")),
-        Part("membership", 0.03, whole_members("tests.member.membership_schedules")),
+        Part("membership", 0.02, whole_members("tests.member.membership_schedules")),
+        Part("bad-disks", 0.01, whole_members("tests.member.disk_schedules")),
     ]
 
 

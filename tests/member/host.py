@@ -1,6 +1,7 @@
 """One machine: a disk that survives, and the runs of a member on it, put together as `start/composition.py` does."""
 
 import asyncio
+import errno
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ T = TypeVar("T")
 CLUSTER_ID: Final = 7
 MEMBER_IDS: Final = (1, 2, 3)
 HISTORY_EVENTS: Final = 100_000
+PLENTY_BYTES: Final = 1 << 40
+DISK_ERROR: Final = OSError(errno.EIO, "planted: the disk has failed")
+"""What stops a process without being a defect of it."""
 CONFIGURATION: Final = Configuration.of(MEMBER_IDS)
 FOUNDERS: Final = [Founder(member_id, f"m{member_id}", (f"http://127.0.0.1:{member_id}",)) for member_id in MEMBER_IDS]
 REGISTRATION: Final = RegisterFounders(tuple((it.member_id, it.name, it.peer_urls) for it in FOUNDERS))
@@ -121,6 +125,10 @@ class Run:
             killed.cancel()
         return answer.result() if answer.done() else None
 
+    def fail(self) -> None:
+        """The disk fails under it: the process has to stop, and what it has said until then has to be true."""
+        self.storage.latch.report("writing the log", DISK_ERROR)
+
     def crash(self) -> None:
         """The process is killed: only what the disk has got remains."""
         self._end()
@@ -199,6 +207,7 @@ class Host:
         """How many of its processes have ended because they were told so."""
         self.disk = self.empty_disk()
         self.disk_loop = DiskLoop(asyncio.get_running_loop())
+        self.free_bytes = PLENTY_BYTES
         self.run: Run | None = None
         self.serving = False
         """Whether its HTTP listener is open."""
@@ -279,7 +288,7 @@ class Host:
             settings=self._settings,
             configuration=[held for index, held in restored.configurations if index <= applied][-1],
             load_keyspace=load_keyspace,
-            free_bytes=lambda: 1 << 40,
+            free_bytes=lambda: self.free_bytes,
             boot_nonce=self._boots,
             identity=self,
         )
@@ -312,7 +321,13 @@ class Host:
             self.was_removed += 1
             if self.on_removed is not None:
                 self.on_removed(self.member_id)
-            if self.run is not None and self.run.member is member and not self.run.stopping:
-                self.run.crash()
+            self._end(member)
+        elif str(DISK_ERROR) in reason.result():
+            self._end(member)
         else:
             self.failures.append(reason.result())
+
+    def _end(self, member: Member) -> None:
+        """Its process ends, unless that is under way."""
+        if self.run is not None and self.run.member is member and not self.run.stopping:
+            self.run.crash()

@@ -8,7 +8,7 @@ vote in the end, whoever was removed must have been told, and in a cluster that 
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final
 
 import pytest
 
@@ -30,9 +30,8 @@ STALL_S: Final = 1.5
 """In a cluster that is well no write takes as long, whatever is changed: an election timeout and a half."""
 
 
-@final
 class MembershipSchedule(Schedule):
-    """One seed's run."""
+    """One seed's run; `disk_schedules.py` has another, on disks that fill up and fail."""
 
     faults = (*FAULTS, *["membership"] * 12)
 
