@@ -1,14 +1,20 @@
 """How a discovery service is asked, by what a server of HTTP hears."""
 
+import contextlib
 import http.server
+import pathlib
+import socket
+import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
-from typing import Final, final
+from typing import Final, cast, final
 
 import pytest
 
 from kvraft.discovery.interfaces import Answer, UnreachableError
 from kvraft.start.service_door import ServiceDoor
+from kvraft.testing.certificates import Authority
 
 KEY: Final = b'{"action":"get","node":{"key":"/k","value":"3","createdIndex":7}}\n'
 
@@ -17,7 +23,8 @@ KEY: Final = b'{"action":"get","node":{"key":"/k","value":"3","createdIndex":7}}
 class Server:
     """Answers what it is told to, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        """With TLS, if there is a context for it."""
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.heard: list[tuple[str, dict[str, str], bytes]] = []
         server = self
@@ -44,6 +51,8 @@ class Server:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -127,6 +136,66 @@ def test_service_of_https_is_reached_through_a_tunnel(server: Server) -> None:
         door.get("/t")
     [(line, _, _)] = server.heard
     assert line.startswith("CONNECT service.invalid:443 ")
+
+
+@contextlib.contextmanager
+def tunnel_to(port: int) -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a proxy that connects whoever asks with one server, and the heads of what it was asked."""
+    heads: list[bytes] = []
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            heads.append(b"".join(iter(self.rfile.readline, b"\r\n")))
+            with socket.create_connection(("127.0.0.1", port)) as service:
+                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                asked = cast("socket.socket", self.request)
+                back = threading.Thread(target=passed_on, args=(service, asked))
+                back.start()
+                passed_on(asked, service)
+                back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        thread.start()
+        yield proxy.server_address[1], heads
+        proxy.shutdown()
+        thread.join()
+
+
+def passed_on(source: socket.socket, target: socket.socket) -> None:
+    """Until the source ends, or nobody takes it any more."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("host", ["service.invalid", "another.invalid"])
+def test_tunnel_leads_to_the_service_whose_certificate_is_judged_by_its_name(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """The proxy looks the name up, is told who asks, and sees nothing of what is asked."""
+    ca = Authority(tmp_path)
+    served = ca.issue("service", hosts=("service.invalid",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(served.cert_file, served.key_file)
+    monkeypatch.setenv("SSL_CERT_FILE", ca.ca_file)
+    service = Server(context)
+    with contextlib.closing(service), tunnel_to(service.port) as (port, heads):
+        door = ServiceDoor(f"https://{host}/t", f"http://u%40:p@127.0.0.1:{port}")
+        if host == "service.invalid":
+            assert door.get("/t/_config/size").status == 200
+            assert door.create("/t/1f", "n1=http://a:1").status == 200
+        else:
+            with pytest.raises(UnreachableError, match="Hostname mismatch"):
+                door.get("/t/_config/size")
+    assert heads
+    for head in heads:
+        assert head.startswith(b"CONNECT %s:443 HTTP/1." % host.encode())
+        assert b"\r\nProxy-Authorization: Basic dUA6cA==\r\n" in head
+    expected = ["GET /t/_config/size", "PUT /t/1f"] if host == "service.invalid" else []
+    assert [line.partition("?")[0] for line, _, _ in service.heard] == expected
+    assert not any("Proxy-Authorization" in headers for _, headers, _ in service.heard)
 
 
 @pytest.mark.parametrize(
