@@ -166,7 +166,7 @@ async def test_after_a_thousand_logins_no_secret_is_anywhere(tmp_path: Path) -> 
         for path in files:
             assert found_in(path.read_bytes(), is_data=True) == [], path
         log = member.log_text()
-        assert len(re.findall(r'"user": ?"u\d{4}"', log)) > LOGINS // 10, "the audit log has the logins"
+        assert len(re.findall(r'"user": ?"u\d{4}"', log)) > LOGINS // 20, "the audit log has the logins"
         assert [line for line in log.splitlines() if found_in(line.encode(), is_data=False)] == []
 
 
