@@ -72,6 +72,7 @@ def main() -> None:
         show("listing", cluster, lambda leader: load(leader, "list.lua", 1, seconds, target).answered)
 
     def encrypted(cluster: Cluster, seconds: int) -> list[Measured]:
+        fill(cluster.leader(), KEYS, 256)
         show("PUT 64, TLS", cluster, lambda leader: load(leader, "put.lua", 64, seconds).answered)
         show("GET 64, TLS", cluster, lambda leader: load(leader, "get.lua", 64, seconds).answered)
         return []

@@ -11,6 +11,7 @@ from kvraft import clock, logs
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.applier import Applier
 from kvraft.member.failure import Failure
+from kvraft.member.flush_turns import FlushTurns
 from kvraft.member.interfaces import LogStore, StateStore, Transport
 from kvraft.member.log_room import LogRoom
 from kvraft.member.raft_loop import RaftLoop
@@ -43,6 +44,7 @@ class DurableState:
         failure: Failure,
         load_keyspace: Callable[[], Awaitable[Keyspace]],
         has_room: Callable[[int], bool],
+        turns: FlushTurns,
     ) -> None:
         self._applier = applier
         self._log_store = log_store
@@ -56,6 +58,7 @@ class DurableState:
         self._load_keyspace = load_keyspace
         self._has_room = has_room
         """Whether so many bytes more fit on the disk beside all that is owed."""
+        self._turns = turns
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
         self._transfers: dict[int, asyncio.Task[None]] = {}
@@ -63,7 +66,6 @@ class DurableState:
         self._flushing = False
         self.is_installing = False
         """Whether a snapshot of the leader is taking the place of the state."""
-        self._flushed_ms = clock.monotonic_ms()
         self._held_back_bytes = 0
         """How much the log may hold beyond its limit until the next flush is worth its sync: what followers still need
         cannot be dropped by it."""
@@ -73,13 +75,13 @@ class DurableState:
     # -- flush and compaction -----------------------------------------------------------------------------------
 
     def look_around(self, now_ms: int) -> None:
-        """Start a flush if enough has changed or enough time has passed."""
-        if self._flushing or self._applier.position.index <= self._state_store.position.index:
+        """Start a flush if it is this member's turn, or too much is held."""
+        applied, flushed = self._applier.position, self._state_store.position
+        if self._flushing or applied.index <= flushed.index:
             return
         if (
-            self._applier.unflushed_commands >= self._settings.flush_commands_max
+            self._turns.is_due(flushed, applied, self._applier.configuration.servers, now_ms)
             or self._applier.keyspace.unflushed_bytes >= self._settings.flush_bytes_max
-            or now_ms - self._flushed_ms >= self._settings.flush_interval_ms
             or self._log_store.held_bytes() > self._settings.log_bytes_max + self._held_back_bytes
         ):
             self._start(self._flush())
@@ -130,7 +132,7 @@ class DurableState:
         await self._unless_failed(flushed)
         applier.keyspace.mark_durable(pending.etcd_index)
         applier.flushed_commands = commands
-        self._flushed_ms = clock.monotonic_ms()
+        self._turns.flushed(clock.monotonic_ms())
         self._compact(position)
         limit = self._settings.log_bytes_max
         held = self._log_store.held_bytes()

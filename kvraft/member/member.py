@@ -18,6 +18,7 @@ from kvraft.member.disk_watch import DiskWatch
 from kvraft.member.durable_state import DurableState
 from kvraft.member.failure import Failure
 from kvraft.member.figures import Figures
+from kvraft.member.flush_turns import FlushTurns
 from kvraft.member.forwarding import Forwarding
 from kvraft.member.handover import Handover
 from kvraft.member.housekeeping import Housekeeping
@@ -104,6 +105,7 @@ class Member:
             self.failure,
             load_keyspace,
             disk.has_room,
+            FlushTurns(own.member_id, settings, clock.monotonic_ms()),
         )
         self.clients.status = Status(cluster, raft, applier, log_store, state_store, transport, disk, stats)
         self.clients.backups = Backups(cluster, self._durable, state_store, self.clients.log_clock_ms)

@@ -28,7 +28,7 @@ class MemberSettings:
     flush_interval_ms: int = 5_000
     """State is written behind at least this often while it changes: a hot key is then written once."""
     flush_commands_max: int = 20_000
-    """Or after this many commands: a restart replays at most so many, in a fraction of a second."""
+    """Or after this many entries: a restart replays at most so many commands, in a fraction of a second."""
     flush_bytes_max: int = 64 << 20
     """Or after this many bytes of events, which a flush writes about twice: it bounds what the disk is owed."""
     apply_slice_ms: int = 10

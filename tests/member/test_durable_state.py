@@ -8,10 +8,12 @@ from typing import cast, final
 
 import pytest
 
+from kvraft import clock
 from kvraft.keyspace.changes import PendingChanges
 from kvraft.keyspace.commands import Set
 from kvraft.keyspace.keyspace import Keyspace
 from kvraft.member.durable_state import DurableState
+from kvraft.member.flush_turns import FlushTurns
 from kvraft.member.raft_loop import RaftLoop
 from kvraft.member.settings import MemberSettings
 from kvraft.member.waiters import Waiters
@@ -81,6 +83,7 @@ class State:
             self.heard.failure,
             self.load,
             lambda size_bytes: self.state_bytes + size_bytes < self.free_bytes,
+            FlushTurns(1, settings or MemberSettings(), clock.monotonic_ms()),
         )
 
     async def load(self) -> Keyspace:
