@@ -4,7 +4,8 @@ Three members each on loopback, fresh data on a real disk for each measurement, 
 leader. The machine should be quiet: three members, the client and whatever else runs share its cores.
 `--before CHECKOUT` has the kvraft of another checkout take its turn too: before and after a change in one run.
 `growth` and `pysyncobj` are the names of two more tables. A whole run, without `--only`, leaves `bench/results.json`
-and the charts in `docs/`.
+and the charts in `docs/`, after each row, so that one that was broken off is not lost: `--only` with
+`--results bench/results.json` adds what it lacks.
 """
 
 import argparse
@@ -53,6 +54,8 @@ def arguments() -> argparse.Namespace:
 def compare(workload: Workload, programs: dict[str, Program], rounds: int, seconds: int) -> list[Result]:
     """What a workload's rows come to; the programs take turns."""
     has_equal = not all(row.is_alone for row in workload.rows)
+    if not has_equal:
+        rounds = 1  # with nothing to take turns with, it has turns of its own
     found: dict[str, list[list[Measured]]] = {label: [] for label in programs if has_equal or label != "etcd"}
     for _ in range(rounds):
         for label, figures in found.items():
@@ -100,28 +103,33 @@ def main() -> int:
         # `python -m` looks in the working directory first.
         programs["before"] = Program(wrapper=("env", "-C", str(given.before.resolve())))
     begun_ms = clock.monotonic_ms()
-    run: dict[str, Any] = {"measured_on": results.measured_on(), "rounds": given.rounds, "seconds": given.seconds}
-    print(run["measured_on"])
+    where = results.measured_on()
+    run: dict[str, Any] = {"measured_on": where, "rounds": given.rounds, "seconds": given.seconds, "rows": []}
+
+    def keep() -> None:
+        if given.results:
+            kept = results.keep(given.results, results.form(), run)
+            if given.results.resolve() == results.RESULTS:
+                for path, drawn in zip((results.CHART, results.GROWTH_CHART), results.draw(kept), strict=True):
+                    path.write_text(drawn)
+
+    print(where)
     print(HEADING)
-    found: list[Result] = []
     for workload in WORKLOADS:
         if not any(row.name in given.only for row in workload.rows):
             continue
-        found += compare(workload, programs, given.rounds, given.seconds)
-        for result in found[-len(workload.rows) :]:
+        found = compare(workload, programs, given.rounds, given.seconds)
+        for result in found:
             show(result)
-    run["rows"] = results.of_rows(found)
+        run["rows"] += results.of_rows(found, where)
+        keep()
     if GROWTH in given.only:
         run[GROWTH] = results.of_lines(growth(BUILD / GROWTH, Program(), given.seconds, 1))
+        keep()
     if PYSYNCOBJ in given.only:
         run[PYSYNCOBJ] = beside_pysyncobj(given.rounds, given.seconds)
-    run["minutes"] = round((clock.monotonic_ms() - begun_ms) / 60_000, 1)
-    if given.results:
-        kept = results.keep(given.results, results.form(), run)
-        if given.results == results.RESULTS:
-            for path, drawn in zip((results.CHART, results.GROWTH_CHART), results.draw(kept), strict=True):
-                path.write_text(drawn)
-    print(f"{run['minutes']} minutes")
+        keep()
+    print(f"{(clock.monotonic_ms() - begun_ms) / 60_000:.1f} minutes")
     shutil.rmtree(BUILD, ignore_errors=True)
     return 0
 

@@ -56,11 +56,12 @@ def _shown(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
 
 
-def of_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """As they are kept."""
+def of_rows(results: Sequence[Result], where: str) -> list[dict[str, Any]]:
+    """As they are kept; `where` is `measured_on`, of the run that a row comes from."""
     return [
         {
             "row": result.row.name,
+            "measured_on": where,
             "words": result.row.words,
             "unit": result.row.unit,
             **result.medians,
@@ -84,9 +85,15 @@ def of_lines(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def keep(path: pathlib.Path, which: str, run: dict[str, Any]) -> dict[str, Any]:
-    """Put a run in place of the last one of its form; the other form's stays. What is there then."""
+    """Put what a run has found so far in the place of what was kept of its form. What is there then.
+
+    Rows and tables that it has not measured stay, and so does the other form: a run that was broken off can be
+    completed by `--only` for what it lacks, with `--results`.
+    """
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    kept[which] = run
+    before = kept.get(which, {"rows": []})
+    rows = {row["row"]: row for row in (*before["rows"], *run["rows"])}
+    kept[which] = {**before, **run, "rows": list(rows.values())}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(kept, indent=1) + "\n")
     part.replace(path)

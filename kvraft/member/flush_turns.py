@@ -28,12 +28,13 @@ class FlushTurns:
     def is_due(self, flushed: LogPosition, applied: LogPosition, servers: Sequence[int], now_ms: int) -> bool:
         """Whether to flush what lies between the two positions, `servers` being those of the configuration.
 
-        Once for each `flush_commands_max` entries and, where that takes long, each `flush_interval_ms` of the log's
-        clock; and where that one stands still, since nobody writes any more, so long after the last flush.
+        Once for each `flush_commands_max` entries and, unless that was within the last half of it, each
+        `flush_interval_ms` of the log's clock. Where that one stands still, since nobody writes any more, one and a
+        half intervals after the last flush: sooner, and those who have once flushed together would go on together.
         """
         settings = self._settings
         every_ms = settings.flush_interval_ms
-        if now_ms - self._flushed_ms >= every_ms:
+        if now_ms - self._flushed_ms >= every_ms * 3 // 2:
             return True
         share = servers.index(self._own_id) / len(servers) if self._own_id in servers else 0
 

@@ -26,7 +26,7 @@ class MemberSettings:
     history_events_max: int = 100_000
     """Events in the watch history; given to the cluster by its first leader (design decision 9)."""
     flush_interval_ms: int = 5_000
-    """State is written behind at least this often while it changes: a hot key is then written once."""
+    """State is written behind about this often while it changes: a hot key is then written once. See `FlushTurns`."""
     flush_commands_max: int = 20_000
     """Or after this many entries: a restart replays at most so many commands, in a fraction of a second."""
     flush_bytes_max: int = 64 << 20

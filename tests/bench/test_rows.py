@@ -71,12 +71,12 @@ def test_names_are_unique_and_what_must_be_reached_is_less_than_the_goal() -> No
 
 
 def test_kept_runs_stay_by_form_and_are_drawn(tmp_path: pathlib.Path) -> None:
-    """A run replaces the last one of its form; the charts name every row, in XML that can be read."""
+    """A row takes the place of the last one of its form; the charts name every row, in XML that can be read."""
     result = result_of(LESS, {"etcd": [Measured(100, "")], "kvraft": [Measured(40, "")]})
     line = Line("PUT", "us of CPU", "keys", (1000, 1_000_000), (10.0, 14.0))
-    run = {"measured_on": "a <machine>", "rows": of_rows([result]), "growth": of_lines([line])}
+    run = {"measured_on": "a <machine>", "rows": of_rows([result], "a <machine>"), "growth": of_lines([line])}
     path = tmp_path / "results.json"
-    keep(path, "pure", {"measured_on": "old", "rows": []})
+    keep(path, "pure", {"measured_on": "old", "rows": [{**of_rows([result], "old")[0], "kvraft": 39.0}]})
     keep(path, "compiled", run)
     kept = keep(path, "pure", run)
     as_kept = json.loads(json.dumps({"pure": run, "compiled": run}))
@@ -88,6 +88,17 @@ def test_kept_runs_stay_by_form_and_are_drawn(tmp_path: pathlib.Path) -> None:
     assert "a <machine>" in beside
     assert "PUT, by keys" in grown
     assert "1.40 x" in grown
+
+
+def test_rows_of_another_run_stay_until_they_are_measured_again(tmp_path: pathlib.Path) -> None:
+    """A run that was broken off keeps what it has, and one with `--only` adds to it."""
+    figures = {"etcd": [Measured(100, "")], "kvraft": [Measured(40, "")]}
+    first, second = result_of(MORE, figures), result_of(LESS, figures)
+    path = tmp_path / "results.json"
+    keep(path, "pure", {"measured_on": "here", "rows": of_rows([first], "here"), "growth": []})
+    kept = keep(path, "pure", {"measured_on": "there", "rows": of_rows([second], "there")})["pure"]
+    assert [(row["row"], row["measured_on"]) for row in kept["rows"]] == [("rate", "here"), ("memory", "there")]
+    assert (kept["measured_on"], kept["growth"]) == ("there", [])
 
 
 def test_axis_is_logarithmic_and_ends() -> None:

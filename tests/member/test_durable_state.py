@@ -233,10 +233,10 @@ def test_look_around_flushes_after_the_interval_or_enough_commands_only(tmp_path
         state = State(tmp_path / "a", entries, settings)
         now_ms = int(asyncio.get_running_loop().time() * 1000)
         state.apply(entries[:2])
-        state.durable.look_around(now_ms + 999)
+        state.durable.look_around(now_ms + 1499)
         await virtual_time.turns(100)
         assert state.storage.state.position.index == 0
-        state.durable.look_around(now_ms + 1000)
+        state.durable.look_around(now_ms + 1500)
         await virtual_time.turns(100)
         assert state.storage.state.position.index == 2
         state.apply(entries[2:7])
