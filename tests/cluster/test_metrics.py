@@ -78,6 +78,7 @@ def test_every_figure_moves_or_is_known_to_stand_still(tmp_path: Path) -> None:
         )
         leader.resume()
         leader.wait_for("its heartbeat", lambda: figures(leader)["etcd_server_heartbeat_send_failures_total"] > 0, 10)
+        leader.wait_for("a flush", lambda: figures(leader)["etcd_disk_backend_commit_duration_seconds_count"] > 0, 20)
         look()
         others[0].kill()
         others[1].kill()
