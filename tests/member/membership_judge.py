@@ -121,6 +121,8 @@ class MembershipJudge:
             if voter not in before.learners:
                 self.found.append(f"member {voter} became a voter, and never was a learner")
             self._look_at_lag(voter)
+        if now.voters == before.voters:
+            return  # a learner comes or goes: no majority is another one by that
         reached = [voter for voter in now.voters if voter == member_id or self._is_up(member_id, voter)]
         if 2 * len(reached) <= len(now.voters):
             self.found.append(f"leader {member_id} goes to {now.voters} and reaches only {reached}")
