@@ -38,14 +38,15 @@ class MembershipJudge:
         """By leader: its term and the configuration that it was seen with last."""
         self._commit_times: deque[tuple[float, int]] = deque()
         self._highest_commit = 0
-        self._committed_removals: set[int] = set()
+        self.committed_removals: set[int] = set()
+        """Whoever was removed by a committed configuration."""
         self._committed_servers: set[int] = set()
         """Whoever was in a committed configuration."""
 
     def look(self, member_id: int, raft: Raft) -> None:
         """After a step of this member."""
         committed = raft.committed_configuration
-        self._committed_removals.update(committed.removed)
+        self.committed_removals.update(committed.removed)
         self._committed_servers.update(committed.servers)
         if raft.role is not Role.LEADER:
             self._commits.pop(member_id, None)
@@ -57,7 +58,7 @@ class MembershipJudge:
 
     def has_gone(self, member_id: int) -> None:
         """Its process ends, as somebody knows that it was removed: that must be committed, if it ever came."""
-        if member_id in self._committed_servers - self._committed_removals:
+        if member_id in self._committed_servers - self.committed_removals:
             self.found.append(f"member {member_id} has gone before its removal was committed")
 
     def _look_at_leader(self, member_id: int, raft: Raft) -> None:

@@ -114,6 +114,8 @@ class MembershipSchedule(Schedule):
         if host.disk.hard_state.rebuilding is not None:
             return False
         voters = [set(each.run.member._raft.configuration.voters) for each in self._hosts if each.run is not None]
+        # Who has slept through removals says nothing of who votes.
+        voters = [each for each in voters if self._judge.committed_removals.isdisjoint(each)]
         is_voter = bool(voters) and all(host.member_id in each for each in voters)
         return is_voter and host.member_id in self._cluster().member_ids() - self._lost
 
@@ -235,7 +237,14 @@ class MembershipSchedule(Schedule):
             return False
         if len(cores) < len(wanted) or any(set(core.committed_configuration.voters) != wanted for core in cores):
             return False
+        if any(not self._knows_places(host.run) for host in expected if host.run is not None):
+            return False
         return not any(self._can_be_told(host) for host in self._hosts if host.member_id not in wanted)
+
+    def _knows_places(self, run: Run) -> bool:
+        """Who has yet to hear of a move will let go of a connection then, and of what is on its way there."""
+        urls = {member.member_id: member.peer_urls for member in run.member.clients._cluster.members()}
+        return all(host.url in urls.get(host.member_id, ()) for host in self._expected())
 
     def _can_be_told(self, host: Host) -> bool:
         """Whether it runs and knows where somebody is who belongs to the cluster; else nobody meets anybody."""

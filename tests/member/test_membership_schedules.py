@@ -11,9 +11,10 @@ from tests.member.host import Run
 from tests.member.membership_schedules import MembershipSchedule
 from tests.member.schedules import ScheduleError, run_seeds
 
-SEEDS: Final = (187, 141, 1046, 3389090397, *range(100, 140))
+SEEDS: Final = (187, 141, 1046, 3389090397, 77104, *range(100, 140))
 """Enough for every planted bug of `tests/simulation/mutants/coming_and_going.py`; in the fourth a learner is added
-while the other voter is out of reach, which the judge once took for a fault."""
+while the other voter is out of reach, which the judge once took for a fault, and in the fifth a member that has slept
+through its removal was believed by the operator when he asked who votes."""
 
 
 @pytest.mark.slow
@@ -44,7 +45,8 @@ def test_whoever_is_wanted_votes_in_the_end_and_nothing_is_lost(tmp_path: pathli
 @pytest.mark.parametrize("seeds", [10, pytest.param(40, marks=pytest.mark.landing)])
 def test_disks_that_fill_up_and_fail_lose_nothing_while_members_come_and_go(tmp_path: pathlib.Path, seeds: int) -> None:
     """A process whose disk fails ends by itself, and what it has acknowledged is there."""
-    tally: Counter[str] = run_seeds(range(100, 100 + seeds), tmp_path, DiskSchedule)
+    # In the first a move was still on its way to the others when the cluster was taken for one that is well.
+    tally: Counter[str] = run_seeds((88126, *range(100, 100 + seeds)), tmp_path, DiskSchedule)
     print(dict(sorted(tally.items())))
     for happened in ("joins", "removal", "disk room", "disk error", "writes refused"):
         assert tally[happened] > 0, happened
