@@ -59,6 +59,7 @@ HOT = (
     "kvraft/transport/session.py",
     "kvraft/member/applier.py",
     "kvraft/member/client_port.py",
+    "kvraft/member/fencing.py",
     "kvraft/member/forwarding.py",
     "kvraft/member/peer_port.py",
     "kvraft/member/raft_loop.py",

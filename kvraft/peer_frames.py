@@ -24,6 +24,8 @@ class ForwardedCommand:
     term: int
     payload: bytes
     """Request id and command, as they will stand in the entry."""
+    epoch: int = 0
+    """How many sessions with this leader its sender has lost in this term, see `ForwardFence`."""
 
 
 @final
@@ -31,13 +33,41 @@ class ForwardedCommand:
 class ForwardRefused:
     """The command of that request certainly did not enter the log in `term`; its member may try again.
 
-    The term is that of the refused attempt: by the time a deposed leader's refusal arrives, the request may be with
-    the next leader already, and must not be sent a third time.
+    Term and epoch are those of the refused attempt: by the time a deposed leader's refusal arrives, the request may be
+    with the next leader already, and must not be sent a third time.
     """
 
     request_id: bytes
     reason: str
     term: int
+    epoch: int = 0
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ForwardFence:
+    """To the leader of `term`: take none of the sender's commands of an earlier epoch from now on.
+
+    A session was lost, and with it commands may be, or not: no later term will tell. Behind the fence, what the leader
+    has not taken it never will, whatever still arrives.
+    """
+
+    term: int
+    boot_nonce: int
+    """The sender's run, as in its request ids."""
+    epoch: int
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ForwardFenced:
+    """The leader's answer: what it has taken of earlier epochs stands at or before this index of its log."""
+
+    term: int
+    boot_nonce: int
+    """As in the question: a member that was started anew has not asked."""
+    epoch: int
+    last_log_index: int
 
 
 @final
@@ -62,7 +92,7 @@ class MatchIndices:
     """Pairs of member id and index, as `matchIndex` in the paper's figure 2."""
 
 
-Frame = Message | ForwardedCommand | ForwardRefused | StateHash | MatchIndices
+Frame = Message | ForwardedCommand | ForwardRefused | ForwardFence | ForwardFenced | StateHash | MatchIndices
 """Whatever members send each other on the control and entry streams."""
 
 
@@ -138,6 +168,13 @@ class TransportEvents(Protocol):
 
     def on_disconnected(self, member_id: int) -> None:
         """And no longer: the peer's process ended, fell silent, or is another one now."""
+        ...
+
+    def on_session_ended(self, member_id: int) -> None:
+        """What was sent on a session and has not arrived is lost; told at once, before `on_disconnected`.
+
+        Another session with the peer may stand, and then nothing else tells of it.
+        """
         ...
 
     def on_dropped(self, member_id: int, frames: Sequence[Frame]) -> None:

@@ -224,7 +224,8 @@ def all_parts() -> list[Part]:
         Part("small-scope", 0.04, small_scope, pure=True),
         Part("cuts", 0.04, cuts),
         Part("deaths", 0.01, deaths),
-        Part("members", 0.03, whole_members("tests.member.schedules")),
+        Part("members", 0.02, whole_members("tests.member.schedules")),
+        Part("sessions", 0.01, whole_members("tests.member.session_schedules")),
         Part("membership", 0.02, whole_members("tests.member.membership_schedules")),
         Part("bad-disks", 0.01, whole_members("tests.member.disk_schedules")),
     ]

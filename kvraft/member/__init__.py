@@ -16,6 +16,7 @@ Files, in the order of a write where there is one:
     steps           around each step: requests go in, what it decided is carried out
     peer_port       the transport's events: frames, refusals, hashes, sessions
     forwarding      commands of other members' clients, and their refusals
+    fencing         what was on its way to the leader when a session was lost
     peer_memory     greetings: what this member says of itself, and whether it believes the others
     applier         committed entries into the keyspace, in order, in slices
     state_hashes    whose state went astray

@@ -21,7 +21,7 @@ from kvraft.member.requests import Requests
 from kvraft.member.state_hashes import StateHashes
 from kvraft.member.stats import ServerStats
 from kvraft.member.waiters import REQUEST_ID_BYTES
-from kvraft.peer_frames import GreetingRefusalReason, GreetingRefused
+from kvraft.peer_frames import ForwardFence, ForwardFenced, GreetingRefusalReason, GreetingRefused
 from kvraft.raft.effects import ProposalRefusalReason
 from kvraft.raft.inputs import PeerConnected, PeerDisconnected, PeerUnreachable, Propose, Received
 from kvraft.raft.messages import (
@@ -34,7 +34,7 @@ from kvraft.raft.messages import (
 )
 from kvraft.raft.quorum import majority
 
-_OF_MEMBERS: Final = (ForwardedCommand, ForwardRefused, StateHash, MatchIndices)
+_OF_MEMBERS: Final = (ForwardedCommand, ForwardRefused, ForwardFence, ForwardFenced, StateHash, MatchIndices)
 """Frames that are none of the core's."""
 
 log = logs.get(__name__)
@@ -98,11 +98,17 @@ class PeerPort:
                 outcome = self._forwarding.propose(from_member, frame, raft)
                 if isinstance(outcome, Propose):
                     self._loop.add(outcome)
-                else:
+                elif outcome is not None:
                     refused.append(outcome)
             elif isinstance(frame, ForwardRefused):
                 wanted = True  # It may be sent anew.
-                self._requests.writes.forward_refused(frame.request_id, frame.reason, frame.term)
+                self._requests.writes.forward_refused(frame.request_id, frame.reason, frame.term, frame.epoch)
+            elif isinstance(frame, ForwardFence):
+                wanted = True
+                self._forwarding.fence(from_member, frame, raft)
+            elif isinstance(frame, ForwardFenced):
+                wanted = True
+                self._requests.writes.fencing.answered(frame)
             elif isinstance(frame, StateHash):
                 self._compare_hash(from_member, frame.index, frame.state_hash)
             else:
@@ -181,6 +187,11 @@ class PeerPort:
         higher = sum(voter > own_id for voter in reached)
         self._loop.put(PeerConnected(member_id, len(reached) > len(voters) // 2, higher))
 
+    def on_session_ended(self, member_id: int) -> None:
+        """Commands that were on their way to a leader may be lost: it is asked as soon as it can be reached."""
+        self._requests.writes.fencing.session_ended(member_id, self._transport)
+        self._loop.wake()
+
     def on_disconnected(self, member_id: int) -> None:
         """A peer's process has gone or went silent."""
         self._loop.put(PeerDisconnected(member_id))
@@ -194,6 +205,7 @@ class PeerPort:
             if isinstance(frame, ForwardedCommand):
                 # The leader never got it, which for its client is the same as a refusal.
                 request_id = frame.payload[:REQUEST_ID_BYTES]
-                self._requests.writes.forward_refused(request_id, ProposalRefusalReason.NOT_LEADER, frame.term)
+                reason = ProposalRefusalReason.NOT_LEADER
+                self._requests.writes.forward_refused(request_id, reason, frame.term, frame.epoch)
             elif isinstance(frame, ForwardRefused):
                 self._forwarding.owe(member_id, frame, clock.monotonic_ms())

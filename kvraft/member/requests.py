@@ -40,7 +40,7 @@ class Requests:
 
     def wants_leader(self) -> bool:
         """Whether something waits that a step may get under way."""
-        return self.writes.unsent > 0 or self.reads.wants_round()
+        return self.writes.unsent > 0 or self.writes.fencing.wants_answer or self.reads.wants_round()
 
     def end_overdue(self, now_ms: int, cause: Callable[[Waiter], bytes]) -> None:
         """Answer whatever has waited for its whole time; a write with the cause that its waiter has."""

@@ -72,7 +72,10 @@ class Steps:
         if self._raft.role is Role.LEADER:
             late_ms = now_ms - self._raft.next_deadline_ms
             self._stats.late_heartbeats += late_ms >= self._settings.heartbeat_interval_ms
-        for proposal in self._requests.writes.route(self._raft, self._transport):
+        writes = self._requests.writes
+        if writes.fencing.is_clear(self._applier.position.index):
+            writes.resend_lost()
+        for proposal in writes.route(self._raft, self._transport):
             self._loop.add(proposal)
         reads = self._requests.reads
         if reads.wants_round() and self._raft.leader_id:
@@ -90,9 +93,7 @@ class Steps:
             log.error("an entry did not fit its own hash and was dropped", peer=self._cluster.peer_name(server))
         if effects.role_change is not None:
             self._on_role_change(effects.role_change, now_ms)
-        for refused in effects.refused:
-            self._on_refused_proposal(refused.token, refused.reason)
-        self._forwarding.end_step()
+        self._end_proposals(effects)
         if effects.committed:
             self._applier.enqueue(effects.committed)
             if not self._apply_scheduled:
@@ -129,6 +130,13 @@ class Steps:
         if change.role is Role.LEADER:
             self._chores.expire()
 
+    def _end_proposals(self, effects: Effects) -> None:
+        """Every proposal of the step is in the log or refused."""
+        for refused in effects.refused:
+            self._on_refused_proposal(refused.token, refused.reason)
+        for from_member, fenced in self._forwarding.end_step(self._raft):
+            self._transport.send(from_member, (fenced,))
+
     def _on_refused_proposal(self, token: int, reason: ProposalRefusalReason) -> None:
         refusal = self._forwarding.refusal(token, reason)
         if refusal is not None:
@@ -158,6 +166,8 @@ class Steps:
         """Feed the core, answer the reads that waited for this."""
         self._loop.applied(index)
         self._requests.reads.applied(index)
+        if self._requests.writes.fencing.in_doubt:
+            self._loop.wake()
         self._chores.applied()
         if self._membership_watch.look():
             self._reconfiguration.look(clock.monotonic_ms())

@@ -6,7 +6,7 @@ its waiter by it, whichever server led when the entry was appended.
 A command goes to one leader, once. A waiter remembers the term whose leader got it. Entries of a term stand before
 those of later terms in every log, and a leader takes a forwarded command only in the very term that it was meant for.
 So once this member applies an entry of a later term, a command that has not shown up never will: it may be proposed
-anew, once again safely. So may one that its leader refused.
+anew, once again safely. So may one that its leader refused, and one that was lost with a session (`fencing.py`).
 """
 
 import struct
@@ -16,6 +16,7 @@ from typing import Final, final
 
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member import outcomes
+from kvraft.member.fencing import Fencing
 from kvraft.member.interfaces import ForwardedCommand, Transport
 from kvraft.raft.core import Raft
 from kvraft.raft.effects import ProposalRefusalReason, Role
@@ -24,7 +25,7 @@ from kvraft.records import Written
 
 REQUEST_ID: Final = struct.Struct("<QQQ")
 REQUEST_ID_BYTES: Final = REQUEST_ID.size
-_OWNER_BYTES: Final = 16
+OWNER_BYTES: Final = 16
 
 UNSENT: Final = 0
 """`Waiter.term` of a request that no leader got yet."""
@@ -33,6 +34,11 @@ UNKNOWN: Final = 1 << 64
 
 _WITHOUT_LEADER: Final = frozenset({ProposalRefusalReason.NOT_LEADER, ProposalRefusalReason.TRANSFERRING})
 """Refusals that are over as soon as somebody leads."""
+
+
+def owner_of(member_id: int, boot_nonce: int) -> bytes:
+    """The beginning of all request ids of one run of a member."""
+    return struct.pack("<QQ", member_id, boot_nonce)
 
 
 def _ignore(_outcome: Written | EtcdError) -> None:
@@ -50,7 +56,9 @@ class Waiter:
     started_ms: int
     deadline_ms: int
     term: int = UNSENT
-    """The term of the leader that it was given to."""
+    """The term of the leader that it was given to,"""
+    epoch: int = 0
+    """and the epoch, if that was another member."""
 
 
 @final
@@ -58,7 +66,8 @@ class Waiters:
     """All writes of this member that have no answer yet, oldest first. A waiter is here, or it is nowhere."""
 
     def __init__(self, member_id: int, boot_nonce: int, timeout_ms: int) -> None:
-        self._owner = struct.pack("<QQ", member_id, boot_nonce)
+        self._owner = owner_of(member_id, boot_nonce)
+        self.fencing = Fencing(boot_nonce)
         self._timeout_ms = timeout_ms
         self._counter = 0
         # Deadlines grow with the counter, so insertion order is deadline order and a sweep stops at the first live one.
@@ -93,6 +102,8 @@ class Waiters:
 
     def route(self, raft: Raft, transport: Transport) -> list[Propose]:
         """Send what can be sent: proposals for this server's own core are returned, others leave to the leader."""
+        if self.fencing.wants_answer:
+            self.fencing.ask(raft, transport)
         if not self._unsent:
             return []
         proposals = self._send(raft, transport)
@@ -105,22 +116,25 @@ class Waiters:
 
     def _send(self, raft: Raft, transport: Transport) -> list[Propose]:
         if raft.role is Role.LEADER:
-            return [Propose(waiter.counter, waiter.payload) for waiter in self._take_unsent(raft.current_term)]
+            return [Propose(waiter.counter, waiter.payload) for waiter in self._take_unsent(raft.current_term, 0)]
         leader_id, term = raft.leader_id, raft.current_term
         if leader_id and transport.is_connected(leader_id):
-            transport.send(leader_id, [ForwardedCommand(term, waiter.payload) for waiter in self._take_unsent(term)])
+            epoch = self.fencing.epoch_to(leader_id, term)
+            unsent = self._take_unsent(term, epoch)
+            transport.send(leader_id, [ForwardedCommand(term, waiter.payload, epoch) for waiter in unsent])
         return []
 
-    def _take_unsent(self, term: int) -> Iterable[Waiter]:
+    def _take_unsent(self, term: int, epoch: int) -> Iterable[Waiter]:
         unsent, self._unsent = self._unsent, {}
         for waiter in unsent.values():
-            waiter.term = term
+            waiter.term, waiter.epoch = term, epoch
         return unsent.values()
 
     def release(self) -> None:
         """Another leader, or some time later: what was held may go again."""
         self._unsent.update(self._held)
         self._held.clear()
+        self.fencing.ask_again()
 
     def refused(self, counter: int, reason: str) -> None:
         """A proposal of this member entered no log. While nobody leads it is held; otherwise its client is told."""
@@ -134,18 +148,27 @@ class Waiters:
             cause = f"etcdserver: {reason}".encode()
             self._end(waiter, outcomes.TOO_MANY_REQUESTS if reason == ProposalRefusalReason.TOO_MANY else cause)
 
-    def forward_refused(self, request_id: bytes, reason: str, term: int) -> None:
+    def forward_refused(self, request_id: bytes, reason: str, term: int, epoch: int) -> None:
         """The leader of that term refused a command, or never got it. One that was sent anew since waits for that."""
         waiter = self._waiting.get(self._counter_of(request_id))
-        if waiter is not None and waiter.term == term:
+        if waiter is not None and waiter.term == term and waiter.epoch == epoch:
             self.refused(waiter.counter, reason)
 
     def later_term(self, term: int) -> None:
         """An entry of `term` is applied: commands that earlier terms' leaders got are in no log that can commit."""
         for waiter in self._waiting.values():
             if UNSENT < waiter.term < term:
-                waiter.term = UNSENT
-                self._unsent[waiter.counter] = waiter
+                self._send_anew(waiter)
+
+    def resend_lost(self) -> None:
+        """It has become clear (`Fencing.is_clear`) that commands which were lost with a session are in no log."""
+        for waiter in self._waiting.values():
+            if self.fencing.is_lost(waiter.term, waiter.epoch):
+                self._send_anew(waiter)
+
+    def _send_anew(self, waiter: Waiter) -> None:
+        waiter.term = UNSENT
+        self._unsent[waiter.counter] = waiter
 
     def mark_unknown(self) -> None:
         """A snapshot was installed: what was under way may be inside it, and nobody here can tell."""
@@ -206,4 +229,4 @@ class Waiters:
         """The counter in a request id or payload; 0, which nobody has, if it is not one of this run of this member."""
         if not request_id.startswith(self._owner):
             return 0
-        return int.from_bytes(request_id[_OWNER_BYTES:REQUEST_ID_BYTES], "little")
+        return int.from_bytes(request_id[OWNER_BYTES:REQUEST_ID_BYTES], "little")

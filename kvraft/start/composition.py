@@ -89,7 +89,7 @@ async def make_member(wanted: Settings, storage: Storage, tls: PeerTls) -> Membe
         replaces=wanted.replaces,
         load_keyspace=load_keyspace,
         free_bytes=storage.directory.free_bytes,
-        boot_nonce=secrets.randbits(64),
+        boot_nonce=secrets.randbits(63),
     )
     member.metrics.before_scrape.append(lambda: transport.measure(member.metrics))
     return member

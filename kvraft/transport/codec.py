@@ -19,6 +19,8 @@ from google.protobuf.message import DecodeError
 
 from kvraft.peer_frames import (
     ForwardedCommand,
+    ForwardFence,
+    ForwardFenced,
     ForwardRefused,
     Frame,
     GreetingRefusalReason,
@@ -284,6 +286,10 @@ def _pre_vote(frame: RequestPreVote) -> str | None:
     return f"pre-vote request of term {frame.term} with a log of term {frame.last_log_term}" if above else None
 
 
+def _fence(frame: ForwardFence | ForwardFenced) -> str | None:
+    return None if frame.term and frame.epoch else f"a fence of term {frame.term} and epoch {frame.epoch}"
+
+
 def _read_index_request(frame: ReadIndexRequest) -> str | None:
     return None if frame.read_id else "read index request 0"
 
@@ -362,25 +368,28 @@ def _entries(encoded: Iterable[bytes], prev_log_index: int, prev_log_term: int, 
 def _fill_forwarded_command(body: pb.ForwardedCommand, frame: ForwardedCommand) -> None:
     body.term = frame.term
     body.payload = frame.payload
+    body.epoch = frame.epoch
 
 
 def _forwarded_command(body: pb.ForwardedCommand) -> ForwardedCommand:
-    _numbers("forwarded command", body.term)
+    _numbers("forwarded command", body.term, body.epoch)
     if not body.payload:
         raise WireError("a forwarded command without a payload")
-    return ForwardedCommand(body.term, body.payload)
+    return ForwardedCommand(body.term, body.payload, body.epoch)
 
 
 def _fill_forward_refused(body: pb.ForwardRefused, frame: ForwardRefused) -> None:
     body.request_id = frame.request_id
     body.reason = frame.reason
     body.term = frame.term
+    body.epoch = frame.epoch
 
 
 def _forward_refused(body: pb.ForwardRefused) -> ForwardRefused:
     if not body.request_id:
         raise WireError("a refused forward without a request id")
-    return ForwardRefused(body.request_id, body.reason, body.term)
+    _numbers("refused forward", body.term, body.epoch)
+    return ForwardRefused(body.request_id, body.reason, body.term, body.epoch)
 
 
 def _fill_state_hash(body: pb.StateHash, frame: StateHash) -> None:
@@ -435,6 +444,8 @@ def _rebuild_reply(body: pb.RebuildReply) -> RebuildReply:
 _ALL: Final = (
     _Rich("append_entries", AppendEntries, _fill_append_entries, _append_entries),
     _Plain("append_entries_reply", AppendEntriesReply, "term success match_index hint_index hint_term"),
+    _Plain("forward_fence", ForwardFence, "term boot_nonce epoch", _fence),
+    _Plain("forward_fenced", ForwardFenced, "term boot_nonce epoch last_log_index", _fence),
     _Rich("forward_refused", ForwardRefused, _fill_forward_refused, _forward_refused),
     _Rich("forwarded_command", ForwardedCommand, _fill_forwarded_command, _forwarded_command),
     _Plain("heartbeat", Heartbeat, "term leader_commit clock_ms read_id", _needs_term),

@@ -14,9 +14,9 @@ from kvraft.transport.interfaces import LocalMember
 
 PROTOCOL_VERSION_MIN: Final = 1
 """The oldest protocol this program speaks."""
-PROTOCOL_VERSION_MAX: Final = 2
-"""The newest. Version 1 is all of proto/raft.proto; who speaks version 2 knows the commands that change members and
-rights, too (`kvraft/member/cluster.py`)."""
+PROTOCOL_VERSION_MAX: Final = 3
+"""The newest. Version 1 is all of proto/raft.proto that is not marked; who speaks version 2 knows the commands that
+change members and rights, too (`kvraft/member/cluster.py`), and version 3 has fences (`kvraft/member/fencing.py`)."""
 INSTANCE_BYTES: Final = 8
 """Length of the random name that a process gives itself."""
 

@@ -66,12 +66,17 @@ class Links(Generic[_Session]):
         monotonic_ms: Callable[[], int],
         on_connected: Callable[[int, str], None],
         on_disconnected: Callable[[int, str], None],
+        on_ended: Callable[[int], None],
     ) -> None:
-        """`on_connected` is told the peer and its address, `on_disconnected` the peer and the reason."""
+        """`on_connected` is told the peer and its address, `on_disconnected` the peer and the reason.
+
+        `on_ended` is told the peer for each session that has carried frames, before `on_disconnected`.
+        """
         self._member_id = member_id
         self._monotonic_ms = monotonic_ms
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
+        self._on_ended = on_ended
         self._links: dict[int, _Link[_Session]] = {}
 
     def current(self, member_id: int) -> _Session | None:
@@ -121,9 +126,12 @@ class Links(Generic[_Session]):
         if link is None or session not in link.entered:
             return
         link.entered.remove(session)
-        link.up.pop(id(session), None)
+        has_carried = link.up.pop(id(session), None) is not None
         if session in link.retired:
             link.retired.remove(session)
+            has_carried = True
+        if has_carried:
+            self._on_ended(session.member_id)
         self._settle(link, session, reason)
 
     def retire(self, session: _Session) -> None:

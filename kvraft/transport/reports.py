@@ -110,6 +110,11 @@ class Reports:
             _log.warning("lost peer", peer=self.name(member_id), reason=reason)
             self.events.on_disconnected(member_id)
 
+    def session_ended(self, member_id: int) -> None:
+        """What had not arrived on one session is lost."""
+        if self.events is not None:
+            self.events.on_session_ended(member_id)
+
     def accepts(self, member_id: int) -> None:
         """We accept the peer's greeting."""
         self._repeats.settle(f"refusing {member_id:x}")

@@ -37,7 +37,7 @@ class Survey:
         self._hello = hello
         gate = Gate(self, secrets.token_bytes(INSTANCE_BYTES))
         gate.members = frozenset(peers)
-        links: Links[Session] = Links(hello.member_id, clock.monotonic_ms, _nothing, _nothing)
+        links: Links[Session] = Links(hello.member_id, clock.monotonic_ms, _nothing, _nothing, _nothing)
         reports = Reports(lambda member_id: names.get(member_id, f"{member_id:x}"), lambda: 0, self.voters)
         self._peers = gate.members
         wiring = Wiring(settings, gate, reports, Pulse(settings.silence_ms), links, _nothing, tls)

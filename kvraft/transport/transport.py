@@ -69,8 +69,7 @@ class PeerTransport:
         self.member_id = member_id
         self.ports: tuple[int, ...] = ()
         """Where it listens, once started, in the order of `listen_addresses`."""
-        self._listen_addresses = tuple(listen_addresses)
-        self._tls_addresses = frozenset(tls_addresses)
+        self._addresses = tuple(listen_addresses), frozenset(tls_addresses)
         self._settings = settings or TransportSettings()
         self._names = names or Names()
         self._rng = rng or random.Random()  # noqa: S311 -- jitter, no secret
@@ -80,10 +79,11 @@ class PeerTransport:
         self._is_running = False
         self._retiring: asyncio.TimerHandle | None = None
         self._gate = Gate(local, secrets.token_bytes(INSTANCE_BYTES))
-        name_of = name_of or "{:x}".format
-        self._reports = Reports(name_of, lambda: local.local_hello().last_log_index, local.voters)
+        self._reports = Reports(name_of or "{:x}".format, lambda: local.local_hello().last_log_index, local.voters)
         self._pulse = Pulse(self._settings.silence_ms)
-        self._links: Links[Session] = Links(member_id, clock.monotonic_ms, self._on_connected, self._on_disconnected)
+        self._links: Links[Session] = Links(
+            member_id, clock.monotonic_ms, self._on_connected, self._on_disconnected, self._reports.session_ended
+        )
         self._wiring = Wiring(
             self._settings,
             self._gate,
@@ -111,7 +111,7 @@ class PeerTransport:
         Raises:
             ListenError: an address is taken or not ours.
         """
-        self.ports = await self._doorway.open(self._listen_addresses, self._tls_addresses)
+        self.ports = await self._doorway.open(*self._addresses)
         self._reports.events = events
         self._is_running = True
         self._pulse.start()

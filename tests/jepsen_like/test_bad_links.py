@@ -1,7 +1,10 @@
 """Links between members that are slow, half open or reset again and again: nobody else notices, and nothing leaks."""
 
 import functools
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +19,7 @@ pytestmark = [pytest.mark.torture, pytest.mark.timeout(300)]
 ELECTION_TIMEOUT_S: Final = 1.0
 BUSY_S: Final = 3.0
 """What a loaded machine may add to anything."""
+WRITERS: Final = 8
 DESCRIPTORS_MORE: Final = 6
 """Snapshots, a client's connection, a stream that is being replaced."""
 
@@ -93,6 +97,39 @@ def test_peer_that_vanishes_without_a_word_is_noticed_and_fed_at_once_when_it_is
         gone.wait_for("what it lacked", lambda: _has(gone, "meanwhile", "v"), 30)
         assert time.monotonic() - began < 2 * ELECTION_TIMEOUT_S + BUSY_S
         assert database.cluster.leader() is leader
+
+
+def test_writes_at_a_follower_are_done_once_and_answered_at_once_while_its_link_is_reset(tmp_path: Path) -> None:
+    """What was on its way to the leader on a connection that broke is asked for and sent again (fault N9)."""
+    with db.started(tmp_path, "kvraft") as database, ThreadPoolExecutor(WRITERS) as writers:
+        leader = database.cluster.leader()
+        follower = next(member for member in database.members if member is not leader)
+        elections = _elections(database)
+        reset = [database.network.reset(*pair) for pair in permutations((leader.name, follower.name))]
+        over = threading.Event()
+
+        def write(writer: int) -> list[str]:
+            values: list[str] = []
+            while not over.is_set():
+                values.append(f"{writer}-{len(values)}")
+                answer = follower.http("POST", "/v2/keys/queue", form={"value": values[-1]})
+                assert answer.status == 201, answer.body
+            return values
+
+        writing = [writers.submit(write, writer) for writer in range(WRITERS)]
+        try:
+            for _ in range(40):
+                with database.network.rules(reset):
+                    _wait(leader, 0.03)
+                _wait(leader, 0.2)
+        finally:
+            over.set()
+        acknowledged = [value for each in writing for value in each.result(30)]
+        listing = leader.http("GET", "/v2/keys/queue").json()["node"]["nodes"]
+        assert sorted(node["value"] for node in listing) == sorted(acknowledged)
+        assert follower.log_text().count("lost peer") >= 20
+        assert _elections(database) == elections
+        print(f"{len(acknowledged)} writes, each once")
 
 
 def test_connections_that_are_reset_again_and_again_leak_no_descriptors(tmp_path: Path) -> None:

@@ -237,17 +237,7 @@ class MembershipSchedule(Schedule):
             return False
         if len(cores) < len(wanted) or any(set(core.committed_configuration.voters) != wanted for core in cores):
             return False
-        if any(not self._knows_places(host.run) for host in expected if host.run is not None):
-            return False
         return not any(self._can_be_told(host) for host in self._hosts if host.member_id not in wanted)
-
-    def _knows_places(self, run: Run) -> bool:
-        """Who has yet to hear of a move will let go of a connection then, and a write on its way there is lost.
-
-        That is a limit of kvraft (docs/decisions.md, "Next"), which is waited out here.
-        """
-        urls = {member.member_id: member.peer_urls for member in run.member.clients._cluster.members()}
-        return all(host.url in urls.get(host.member_id, ()) for host in self._expected())
 
     def _can_be_told(self, host: Host) -> bool:
         """Whether it runs and knows where somebody is who belongs to the cluster; else nobody meets anybody."""

@@ -56,6 +56,9 @@ class Network:
 
     def __init__(self, rng: random.Random) -> None:
         self.weather = Weather()
+        self.has_late_frames = False
+        """Of what is on its way when a connection breaks, half arrives nevertheless, also behind what the next one
+        brings: its receiver had yet to notice, or both sides had dialled and two of them stood."""
         self.delivered = 0
         self.lost = 0
         self._rng = rng
@@ -133,6 +136,9 @@ class Network:
         self._up.discard(pair)
         self._epochs[pair] = self._epochs.get(pair, 0) + 1
         one, other = sorted(pair)
+        if self.has_late_frames:
+            for link in ((one, other), (other, one)):
+                self._clear_at.pop(link, None)  # the next connection has an order of its own
         for member_id, peer in ((one, other), (other, one)):
             transport = self._transports.get(member_id)
             if transport is not None:
@@ -157,7 +163,11 @@ class Network:
         if not weather.reorder:
             at = max(at, self._clear_at.get((from_member, to_member), 0.0))
             self._clear_at[from_member, to_member] = at
-        loop.call_at(at, self._arrive, from_member, to_member, tuple(frames), self._epochs.get(pair, 0))
+        if self.has_late_frames and self._rng.random() < 0.5:
+            ends = self._transports.get(from_member), self._transports.get(to_member)
+            loop.call_at(at, self._arrive_late, ends, tuple(frames))
+        else:
+            loop.call_at(at, self._arrive, from_member, to_member, tuple(frames), self._epochs.get(pair, 0))
 
     def _arrive(self, from_member: int, to_member: int, frames: tuple[Frame, ...], epoch: int) -> None:
         transport = self.transport_to(from_member, to_member)
@@ -166,6 +176,18 @@ class Network:
             return
         self.delivered += 1
         transport.events.on_frames(from_member, frames)
+
+    def _arrive_late(
+        self, ends: "tuple[LinkTransport | None, LinkTransport | None]", frames: tuple[Frame, ...]
+    ) -> None:
+        """Whatever has become of the connection, as long as both processes live."""
+        sender, receiver = ends
+        live = sender is not None and receiver is not None and not (sender.stopped or receiver.stopped)
+        if sender is None or receiver is None or not live or (sender.member_id, receiver.member_id) in self._cut:
+            self.lost += 1
+        else:
+            self.delivered += 1
+            receiver.events.on_frames(sender.member_id, frames)
 
     def _silent(self, pair: frozenset[int], epoch: int) -> None:
         one, other = sorted(pair)
@@ -207,6 +229,8 @@ class Network:
             self._dial_soon(judge.member_id, judged.member_id, _REFUSED_S)
         if refusals == (None, None):
             self._up.add(pair)
+            first.heard.add(second.member_id)
+            second.heard.add(first.member_id)
             first.events.on_connected(second.member_id)
             second.events.on_connected(first.member_id)
 
@@ -220,6 +244,8 @@ class LinkTransport:
         self.url = url
         """Where it listens."""
         self.peers: dict[int, tuple[str, ...]] = {}
+        self.heard: set[int] = set()
+        """Whose greeting was accepted."""
         self._runs = False
         self.events: TransportEvents
         self.member_id = member_id
@@ -257,7 +283,7 @@ class LinkTransport:
             asyncio.get_running_loop().call_soon(self._told_dropped, to_member, frames)
 
     def newest_protocol(self, member_id: int) -> int:
-        return PROTOCOL_VERSION_MAX if self.is_connected(member_id) else 0
+        return PROTOCOL_VERSION_MAX if member_id in self.heard else 0
 
     def is_connected(self, member_id: int) -> bool:
         return not self.stopped and self._network.is_up(self.member_id, member_id)
@@ -290,6 +316,7 @@ class LinkTransport:
     def told_disconnected(self, peer: int) -> None:
         """The connection broke."""
         if not self.stopped:
+            self.events.on_session_ended(peer)
             self.events.on_disconnected(peer)
 
     def _told_dropped(self, peer: int, frames: Sequence[Frame]) -> None:

@@ -78,6 +78,7 @@ class Schedule:
     """One seed's run; `membership_schedules.py` has another, in which members come and go."""
 
     faults: ClassVar[tuple[str, ...]] = FAULTS
+    settings: ClassVar[MemberSettings] = SETTINGS
 
     def __init__(self, seed: int, directory: pathlib.Path) -> None:
         self.seed = seed
@@ -120,7 +121,7 @@ class Schedule:
         directory = self._directory / str(member_id)
         directory.mkdir(parents=True)
         rng = random.Random(self._rng.random())
-        host = Host(member_id, self._network, directory, SETTINGS, rng, founders, joins=joins)
+        host = Host(member_id, self._network, directory, self.settings, rng, founders, joins=joins)
         self._hosts.append(host)
         return host
 

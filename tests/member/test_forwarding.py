@@ -5,8 +5,8 @@ import pytest
 from kvraft.keyspace.command_codec import encode_command
 from kvraft.keyspace.commands import Command, Set, Sync
 from kvraft.member.forwarding import Forwarding
-from kvraft.member.waiters import REQUEST_ID_BYTES
-from kvraft.peer_frames import ForwardedCommand, ForwardRefused
+from kvraft.member.waiters import REQUEST_ID_BYTES, owner_of
+from kvraft.peer_frames import ForwardedCommand, ForwardFence, ForwardFenced, ForwardRefused
 from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 from tests.member.fakes import ScriptedRaft
@@ -55,7 +55,7 @@ def test_refusal_by_the_core_finds_its_way_back_within_the_step() -> None:
     refusal = ForwardRefused(frames[1].payload[:REQUEST_ID_BYTES], ProposalRefusalReason.TRANSFERRING, 4)
     assert forwarding.refusal(second.token, ProposalRefusalReason.TRANSFERRING) == (3, refusal)
     assert forwarding.refusal(1, ProposalRefusalReason.TRANSFERRING) is None
-    forwarding.end_step()
+    forwarding.end_step(raft)
     assert forwarding.refusal(second.token, ProposalRefusalReason.TRANSFERRING) is None
 
 
@@ -89,3 +89,36 @@ def test_bytes_that_are_no_command_never_enter_the_log() -> None:
     outcome = Forwarding(takes_all, TIMEOUT_MS).propose(2, frame, ScriptedRaft(Role.LEADER, term=4, leader_id=1).core)
     assert isinstance(outcome, ForwardRefused)
     assert outcome.reason.startswith("malformed command")
+
+
+def test_fence_lets_no_command_of_an_earlier_epoch_into_the_log_and_names_the_end_behind_the_step() -> None:
+    """Others' commands and an earlier run's are not behind it; a second fence of an earlier epoch moves nothing."""
+    forwarding, raft = Forwarding(takes_all, TIMEOUT_MS), ScriptedRaft(Role.LEADER, 4)
+    owner, other = owner_of(2, 98), owner_of(2, 99)
+
+    def proposed(owner: bytes, epoch: int, term: int = 4) -> object:
+        frame = ForwardedCommand(term, owner + bytes(8) + encode_command(Sync()), epoch)
+        return type(forwarding.propose(2, frame, raft.core))
+
+    raft.last_log_index = 7
+    forwarding.fence(2, ForwardFence(4, 98, 2), raft.core)
+    forwarding.fence(2, ForwardFence(4, 98, 1), raft.core)
+    assert [proposed(owner, epoch) for epoch in (0, 1, 2, 3)] == [type(None), type(None), Propose, Propose]
+    assert proposed(other, 0) is Propose
+    raft.last_log_index = 9
+    assert forwarding.end_step(raft.core) == [(2, ForwardFenced(4, 98, epoch, 9)) for epoch in (2, 1)]
+    assert forwarding.end_step(raft.core) == []
+    raft.current_term = 5
+    assert proposed(owner, 0, term=5) is Propose
+    forwarding.fence(2, ForwardFence(5, 99, 1), raft.core)
+    assert proposed(owner, 0, term=5) is Propose
+
+
+@pytest.mark.parametrize("raft", [ScriptedRaft(term=4, leader_id=2), ScriptedRaft(Role.LEADER, 5)])
+def test_fence_is_answered_only_by_the_leader_of_its_term(raft: ScriptedRaft) -> None:
+    """Nobody else knows where that leader's log ends; nor does it once the step has deposed it."""
+    forwarding = Forwarding(takes_all, TIMEOUT_MS)
+    forwarding.fence(2, ForwardFence(4, 98, 1), raft.core)
+    assert forwarding.end_step(raft.core) == []
+    forwarding.fence(2, ForwardFence(4, 98, 1), ScriptedRaft(Role.LEADER, 4).core)
+    assert forwarding.end_step(raft.core) == []

@@ -8,6 +8,7 @@ import pytest
 from kvraft.member.waiters import Waiters
 from tests.member import schedules
 from tests.member.schedules import ScheduleError, run_seeds
+from tests.member.session_schedules import SessionSchedule
 
 SEEDS_A_TEST = 12
 
@@ -26,6 +27,15 @@ def test_what_clients_were_told_is_what_every_member_has(first: int, tmp_path: p
     assert tally["writes acknowledged"] > SEEDS_A_TEST * 50
 
 
+@pytest.mark.slow
+def test_every_write_has_an_answer_however_often_sessions_break(tmp_path: pathlib.Path) -> None:
+    """What was on its way to the leader is sent again if it was lost, and never if it was not."""
+    tally = run_seeds(range(1, 1 + SEEDS_A_TEST), tmp_path, SessionSchedule)
+    print(dict(sorted(tally.items())))
+    assert tally["reset"] > 0
+    assert tally["writes acknowledged"] > SEEDS_A_TEST * 50
+
+
 def test_a_seed_gives_the_same_run_again(tmp_path: pathlib.Path) -> None:
     """What a seed has found once it finds again."""
     runs: list[Counter[str]] = [run_seeds(range(7, 8), tmp_path / name) for name in ("once", "again")]
@@ -37,7 +47,7 @@ def test_a_seed_gives_the_same_run_again(tmp_path: pathlib.Path) -> None:
 def test_a_command_that_is_sent_twice_is_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The schedules see the bug that they were written for: a late refusal taken for the one of the present attempt."""
 
-    def heed_every_refusal(waiters: Waiters, request_id: bytes, reason: str, _term: int) -> None:
+    def heed_every_refusal(waiters: Waiters, request_id: bytes, reason: str, _term: int, _epoch: int) -> None:
         waiters.refused(waiters._counter_of(request_id), reason)
 
     monkeypatch.setattr(Waiters, "forward_refused", heed_every_refusal)

@@ -5,7 +5,7 @@ import pytest
 from kvraft.keyspace.errors import EtcdError
 from kvraft.member.outcomes import STOPPED, TIMED_OUT, TOO_MANY_REQUESTS
 from kvraft.member.waiters import REQUEST_ID_BYTES, UNKNOWN, UNSENT, Waiter, Waiters
-from kvraft.peer_frames import ForwardedCommand
+from kvraft.peer_frames import ForwardedCommand, ForwardFence, ForwardFenced
 from kvraft.raft.effects import ProposalRefusalReason, Role
 from kvraft.raft.inputs import Propose
 from kvraft.records import Written
@@ -92,7 +92,7 @@ def test_held_command_goes_out_when_it_is_released() -> None:
     transport, waiters, raft = RecordingTransport(), make_waiters(), ScriptedRaft(term=4, leader_id=2)
     waiter = add(waiters)
     waiters.route(raft.core, transport)
-    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, 4)
+    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, 4, 0)
     transport.take()
     waiters.route(raft.core, transport)
     assert (transport.take(), waiters.unsent) == ([], 1)
@@ -108,7 +108,7 @@ def test_refusal_of_an_earlier_attempt_is_not_heeded() -> None:
     give(waiters, 4)
     waiters.later_term(5)
     give(waiters, 5)
-    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, 4)
+    waiters.forward_refused(waiter.payload[:REQUEST_ID_BYTES], ProposalRefusalReason.NOT_LEADER, 4, 0)
     assert (waiter.term, waiters.unsent) == (5, 0)
 
 
@@ -159,7 +159,7 @@ def test_every_way_to_an_end_leaves_nothing_and_tells_once_even_if_telling_fails
     first, second = (waiters.add(b"command", broken, 0) for _ in range(2))
     give(waiters, 4)
     waiters.refused(first.counter, ProposalRefusalReason.TOO_MANY)
-    waiters.forward_refused(second.payload[:REQUEST_ID_BYTES], "no space", 4)
+    waiters.forward_refused(second.payload[:REQUEST_ID_BYTES], "no space", 4, 0)
     for _ in range(2):
         waiters.add(b"command", broken, 0)
     assert waiters.end_overdue(100, timed_out) == 2
@@ -236,3 +236,28 @@ def test_client_that_goes_leaves_nothing_wherever_its_write_waits() -> None:
     assert held(waiters) == [0, 0, 0, 0]
     assert waiters.take(sent.payload) is None
     assert told == []
+
+
+def test_what_was_lost_with_a_session_is_sent_once_more_and_a_late_refusal_of_it_is_not_heeded() -> None:
+    """What was applied meanwhile, came later or is only held is not sent; the refusal of the new attempt counts."""
+    transport, waiters = RecordingTransport(), make_waiters()
+    raft = ScriptedRaft(term=4, leader_id=2).core
+    applied, lost, refused = (add(waiters) for _ in range(3))
+    give(waiters, 4)
+    waiters.fencing.session_ended(2, transport)
+    later = add(waiters)
+    waiters.route(raft, transport)
+    fence, command = [frame for _, frame in transport.take()]
+    assert (fence, command) == (ForwardFence(4, 99, 1), ForwardedCommand(4, later.payload, 1))
+    waiters.forward_refused(refused.payload, ProposalRefusalReason.NOT_LEADER, 4, 0)
+    waiters.fencing.answered(ForwardFenced(4, 99, 1, 9))
+    assert waiters.take(applied.payload) is applied
+    assert not waiters.fencing.is_clear(8)
+    assert waiters.fencing.is_clear(9)
+    waiters.resend_lost()
+    waiters.route(raft, transport)
+    assert transport.take() == [(2, ForwardedCommand(4, lost.payload, 1))]
+    waiters.forward_refused(lost.payload, ProposalRefusalReason.NOT_LEADER, 4, 0)
+    assert (lost.term, lost.epoch, waiters.unsent) == (4, 1, 1)
+    waiters.forward_refused(lost.payload, ProposalRefusalReason.NOT_LEADER, 4, 1)
+    assert (lost.term, waiters.unsent) == (UNSENT, 2)

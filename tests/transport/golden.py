@@ -10,6 +10,8 @@ from typing import Final
 
 from kvraft.peer_frames import (
     ForwardedCommand,
+    ForwardFence,
+    ForwardFenced,
     ForwardRefused,
     Frame,
     GreetingRefusalReason,
@@ -54,8 +56,12 @@ FRAMES: Final[dict[str, Frame]] = {
     "append_entries_notice": AppendEntries(5, 3, 5, _THIRD.chain_hash, [], 3, 1004, notice=True),
     "append_entries_refused": AppendEntriesReply(5, False, 9, 7, 4),
     "append_entries_reply": AppendEntriesReply(5, True, 3, 0, 0),
+    "forward_fence": ForwardFence(5, 99, 2),
+    "forward_fenced": ForwardFenced(5, 99, 2, 1234),
     "forward_refused": ForwardRefused(b"\x00\x01request", "not leader", 5),
+    "forward_refused_after_a_lost_session": ForwardRefused(b"\x00\x01request", "not leader", 5, 2),
     "forwarded_command": ForwardedCommand(5, b"\x00\x01request and command"),
+    "forwarded_command_after_a_lost_session": ForwardedCommand(5, b"\x00\x01request and command", 2),
     "heartbeat": Heartbeat(5, 3, 1005, 17),
     "heartbeat_reply": HeartbeatReply(5, 17, 3),
     "match_indices": MatchIndices(((0xA1, 3), (0xA2, 2))),

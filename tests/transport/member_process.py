@@ -38,6 +38,9 @@ class _Echo:
     def on_connected(self, member_id: int) -> None:
         print(f"connected {member_id}", flush=True)
 
+    def on_session_ended(self, member_id: int) -> None:
+        """`on_disconnected` is enough here."""
+
     def on_disconnected(self, member_id: int) -> None:
         print(f"disconnected {member_id}", flush=True)
 

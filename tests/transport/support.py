@@ -66,6 +66,7 @@ class Events:
         """The same, by wake-up."""
         self.connected: set[int] = set()
         self.disconnects = 0
+        self.sessions_ended = 0
         self.dropped: list[int] = []
         self.dropped_frames: list[Frame] = []
         self.refused: list[tuple[int, str, bool]] = []
@@ -84,6 +85,9 @@ class Events:
     def on_connected(self, member_id: int) -> None:
         self.connected.add(member_id)
         self._changed.set()
+
+    def on_session_ended(self, member_id: int) -> None:
+        self.sessions_ended += 1
 
     def on_disconnected(self, member_id: int) -> None:
         self.connected.discard(member_id)

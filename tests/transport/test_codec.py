@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from kvraft.peer_frames import (
     ForwardedCommand,
+    ForwardFence,
+    ForwardFenced,
     ForwardRefused,
     Frame,
     GreetingRefusalReason,
@@ -76,8 +78,10 @@ CONFIGURATION = st.builds(
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     append_entries(),
     st.builds(AppendEntriesReply, NUMBER, st.booleans(), NUMBER, NUMBER, NUMBER),
-    st.builds(ForwardedCommand, NUMBER, st.binary(min_size=1, max_size=50)),
-    st.builds(ForwardRefused, st.binary(min_size=1, max_size=20), st.text(max_size=20), st.integers(0, 2**64 - 1)),
+    st.builds(ForwardedCommand, NUMBER, st.binary(min_size=1, max_size=50), NUMBER),
+    st.builds(ForwardFence, TERM, NUMBER, TERM),
+    st.builds(ForwardFenced, TERM, NUMBER, TERM, NUMBER),
+    st.builds(ForwardRefused, st.binary(min_size=1, max_size=20), st.text(max_size=20), NUMBER, NUMBER),
     st.builds(Heartbeat, TERM, NUMBER, NUMBER, NUMBER),
     st.builds(HeartbeatReply, NUMBER, NUMBER, NUMBER),
     st.builds(ReadIndexReply, NUMBER, NUMBER, NUMBER),
@@ -261,6 +265,11 @@ def _append(**changes: object) -> pb.Frame:
         (pb.Frame(rebuild_reply=pb.RebuildReply(nonce=2**63)), "2^63"),
         (pb.Frame(forwarded_command=pb.ForwardedCommand(term=1)), "without a payload"),
         (pb.Frame(forward_refused=pb.ForwardRefused(reason="x")), "without a request id"),
+        (pb.Frame(forwarded_command=pb.ForwardedCommand(payload=b"x", epoch=2**63)), "2^63"),
+        (pb.Frame(forward_refused=pb.ForwardRefused(request_id=b"x", epoch=2**63)), "2^63"),
+        (pb.Frame(forward_fence=pb.ForwardFence(term=1)), "a fence of term 1 and epoch 0"),
+        (pb.Frame(forward_fenced=pb.ForwardFenced(epoch=1)), "a fence of term 0"),
+        (pb.Frame(forward_fenced=pb.ForwardFenced(term=1, boot_nonce=2**63, epoch=1)), "2^63"),
         (pb.Frame(match_indices=pb.MatchIndices()), "of 0 members"),
         (pb.Frame(match_indices=pb.MatchIndices(members=[pb.MatchIndex(index=1)])), "of member 0"),
         (pb.Frame(match_indices=pb.MatchIndices(members=[pb.MatchIndex(member_id=1)])), "match index 0"),

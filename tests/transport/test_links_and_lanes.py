@@ -41,12 +41,15 @@ class _Story:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.ended: list[int] = []
+        """The peers of sessions that had carried frames."""
         self.now_ms = 0
         self.links: Links[_Session] = Links(
             5,
             lambda: self.now_ms,
             lambda member_id, _address: self.told.append(f"up {member_id}"),
             lambda member_id, _reason: self.told.append(f"down {member_id}"),
+            self.ended.append,
         )
 
     def enter(self, member_id: int = 2, **fields: object) -> _Session:
@@ -72,6 +75,22 @@ def test_peer_is_connected_while_a_session_is_up() -> None:
     story.links.down(session, "again")
     assert story.told == ["up 2", "down 2"]
     assert story.links.current(2) is None
+
+
+def test_end_of_each_session_that_has_carried_frames_is_told_whether_or_not_another_stands() -> None:
+    """What was on its way on it may be lost, and nothing else says so."""
+    story = _Story()
+    one, other = story.up(dialled_here=True), story.up(dialled_here=False)
+    story.enter(number=2).end("it was never up")
+    assert story.ended == []
+    other.end("a reset")
+    assert (story.ended, story.told, story.links.current(2)) == ([2], ["up 2"], one)
+    third = story.up(dialled_here=False, number=3)
+    story.links.retire(one)
+    assert story.ended == [2]
+    one.end("it was retired")
+    third.end("a reset")
+    assert (story.ended, story.told) == ([2, 2, 2], ["up 2", "down 2"])
 
 
 @pytest.mark.parametrize("number", [6, 7])

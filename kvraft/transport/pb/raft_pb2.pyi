@@ -145,7 +145,7 @@ class Fragment(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., frame_bytes: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("request_pre_vote", "request_pre_vote_reply", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "read_index_request", "read_index_reply", "timeout_now", "forwarded_command", "forward_refused", "state_hash", "rebuild_request", "rebuild_reply", "match_indices")
+    __slots__ = ("request_pre_vote", "request_pre_vote_reply", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "read_index_request", "read_index_reply", "timeout_now", "forwarded_command", "forward_refused", "state_hash", "rebuild_request", "rebuild_reply", "match_indices", "forward_fence", "forward_fenced")
     REQUEST_PRE_VOTE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_PRE_VOTE_REPLY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_VOTE_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +163,8 @@ class Frame(_message.Message):
     REBUILD_REQUEST_FIELD_NUMBER: _ClassVar[int]
     REBUILD_REPLY_FIELD_NUMBER: _ClassVar[int]
     MATCH_INDICES_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FENCE_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FENCED_FIELD_NUMBER: _ClassVar[int]
     request_pre_vote: RequestPreVote
     request_pre_vote_reply: RequestPreVoteReply
     request_vote: RequestVote
@@ -180,7 +182,9 @@ class Frame(_message.Message):
     rebuild_request: RebuildRequest
     rebuild_reply: RebuildReply
     match_indices: MatchIndices
-    def __init__(self, request_pre_vote: _Optional[_Union[RequestPreVote, _Mapping]] = ..., request_pre_vote_reply: _Optional[_Union[RequestPreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forwarded_command: _Optional[_Union[ForwardedCommand, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., state_hash: _Optional[_Union[StateHash, _Mapping]] = ..., rebuild_request: _Optional[_Union[RebuildRequest, _Mapping]] = ..., rebuild_reply: _Optional[_Union[RebuildReply, _Mapping]] = ..., match_indices: _Optional[_Union[MatchIndices, _Mapping]] = ...) -> None: ...
+    forward_fence: ForwardFence
+    forward_fenced: ForwardFenced
+    def __init__(self, request_pre_vote: _Optional[_Union[RequestPreVote, _Mapping]] = ..., request_pre_vote_reply: _Optional[_Union[RequestPreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forwarded_command: _Optional[_Union[ForwardedCommand, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., state_hash: _Optional[_Union[StateHash, _Mapping]] = ..., rebuild_request: _Optional[_Union[RebuildRequest, _Mapping]] = ..., rebuild_reply: _Optional[_Union[RebuildReply, _Mapping]] = ..., match_indices: _Optional[_Union[MatchIndices, _Mapping]] = ..., forward_fence: _Optional[_Union[ForwardFence, _Mapping]] = ..., forward_fenced: _Optional[_Union[ForwardFenced, _Mapping]] = ...) -> None: ...
 
 class RequestPreVote(_message.Message):
     __slots__ = ("term", "last_log_index", "last_log_term")
@@ -327,22 +331,48 @@ class RebuildReply(_message.Message):
     def __init__(self, term: _Optional[int] = ..., nonce: _Optional[int] = ..., last_log_index: _Optional[int] = ..., last_log_term: _Optional[int] = ..., blank: _Optional[bool] = ..., configurations: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ForwardedCommand(_message.Message):
-    __slots__ = ("term", "payload")
+    __slots__ = ("term", "payload", "epoch")
     TERM_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     term: int
     payload: bytes
-    def __init__(self, term: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    epoch: int
+    def __init__(self, term: _Optional[int] = ..., payload: _Optional[bytes] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ForwardRefused(_message.Message):
-    __slots__ = ("request_id", "reason", "term")
+    __slots__ = ("request_id", "reason", "term", "epoch")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     request_id: bytes
     reason: str
     term: int
-    def __init__(self, request_id: _Optional[bytes] = ..., reason: _Optional[str] = ..., term: _Optional[int] = ...) -> None: ...
+    epoch: int
+    def __init__(self, request_id: _Optional[bytes] = ..., reason: _Optional[str] = ..., term: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ForwardFence(_message.Message):
+    __slots__ = ("term", "boot_nonce", "epoch")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    BOOT_NONCE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    boot_nonce: int
+    epoch: int
+    def __init__(self, term: _Optional[int] = ..., boot_nonce: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ForwardFenced(_message.Message):
+    __slots__ = ("term", "boot_nonce", "epoch", "last_log_index")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    BOOT_NONCE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    boot_nonce: int
+    epoch: int
+    last_log_index: int
+    def __init__(self, term: _Optional[int] = ..., boot_nonce: _Optional[int] = ..., epoch: _Optional[int] = ..., last_log_index: _Optional[int] = ...) -> None: ...
 
 class StateHash(_message.Message):
     __slots__ = ("index", "state_hash")

@@ -1,8 +1,11 @@
-"""Planted bugs of what clients wait for, outside the simulator: M70 and M71. A unit test must fail with each."""
+"""Planted bugs of what clients wait for, outside the simulator: M70 to M71d. Their tests must fail with each."""
 
 from typing import Any
 
 from kvraft.member.cluster import Cluster
+from kvraft.member.fencing import Fencing
+from kvraft.member.forwarding import Forwarding
+from kvraft.member.peer_port import PeerPort
 from kvraft.member.waiters import Waiter, Waiters
 from tests.simulation.mutants.planting import Mutant, replaced, wrapped
 
@@ -12,6 +15,12 @@ def _kept_for_a_leader(forget: Any, waiters: Waiters, waiter: Waiter) -> None:
     if not waiter.term:
         waiters._unsent[waiter.counter] = waiter
 
+
+def _clear_at_once(is_clear: Any, fencing: Fencing, _applied_index: int) -> Any:
+    return is_clear(fencing, 1 << 62)
+
+
+_SESSIONS = "tests/member/test_schedules.py::test_every_write_has_an_answer_however_often_sessions_break"
 
 MUTANTS = (
     Mutant(
@@ -27,5 +36,26 @@ MUTANTS = (
         ("I15",),
         replaced(Cluster, "is_settled", lambda _cluster: True),
         test="tests/member/test_member.py::test_member_starts_to_serve_once_it_is_published_and_the_cluster_has_its_version",
+    ),
+    Mutant(
+        "M71b",
+        "takes a command that its sender may have sent anew",
+        ("I8",),
+        replaced(Forwarding, "_is_fenced", lambda _forwarding, _frame: False),
+        test=_SESSIONS,
+    ),
+    Mutant(
+        "M71c",
+        "takes a command for lost before what the leader had is applied",
+        ("I8",),
+        wrapped(Fencing, "is_clear", _clear_at_once),
+        test=_SESSIONS,
+    ),
+    Mutant(
+        "M71d",
+        "never asks what became of a command whose session was lost",
+        ("I15",),
+        replaced(PeerPort, "on_session_ended", lambda _peers, _member_id: None),
+        test=_SESSIONS,
     ),
 )

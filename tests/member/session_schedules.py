@@ -1,0 +1,34 @@
+"""Sessions that break again and again under writes: `python -m tests.member.session_schedules --seeds 1000`.
+
+As in `schedules.py`, with nothing but broken connections, slow links and changes of the leader, and frames of a session
+that has broken may still arrive behind those of the next one. Logs are long enough that nobody needs a snapshot, which
+tells no client what became of its write. So no write may end without an answer, and none may be done twice.
+"""
+
+import dataclasses
+import sys
+from typing import final
+
+from tests.member.schedules import SETTINGS, Schedule, main
+
+
+@final
+class SessionSchedule(Schedule):
+    """One seed's run."""
+
+    faults = (*["reset"] * 6, *["slow links"] * 2, "transfer", "heal")
+    settings = dataclasses.replace(SETTINGS, snapshot_count=100_000, catch_up_entries=100_000)
+
+    def _found_cluster(self) -> None:
+        super()._found_cluster()
+        self._network.has_late_frames = True
+
+    def _check(self) -> None:
+        super()._check()
+        unknown = self.tally["writes unknown"]
+        if unknown:
+            self._found.append(f"{unknown} writes have no answer")
+
+
+if __name__ == "__main__":
+    sys.exit(main(SessionSchedule, "session_schedules"))
