@@ -171,7 +171,7 @@ class TransportEvents(Protocol):
         ...
 
     def on_session_ended(self, member_id: int) -> None:
-        """What was sent on a session and has not arrived is lost; told at once, before `on_disconnected`.
+        """What was sent on a session and has not arrived is lost; told at once, for each that has carried frames.
 
         Another session with the peer may stand, and then nothing else tells of it.
         """

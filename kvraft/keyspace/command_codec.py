@@ -99,6 +99,11 @@ class MalformedCommandError(CommandError):
     """Bytes that no version wrote."""
 
 
+_ARRAY_OF_3: Final = 0x93
+"""As msgpack begins one."""
+_MAY_TELL_A_PLACE: Final = tuple(bytes([_ARRAY_OF_3, kind]) for kind in (ADD_MEMBER, MOVE_MEMBER, AUTHORIZED))
+
+
 def encode_command(command: Command) -> bytes:
     """The bytes of a command; `decode_command` gives an equal one back.
 
@@ -109,6 +114,15 @@ def encode_command(command: Command) -> bytes:
     values = fields(command)
     packed: bytes = _pack((number, *values) if isinstance(values, tuple) else (number, values))
     return packed
+
+
+def place_told(data: bytes) -> AddMember | MoveMember | None:
+    """The command, if it says where a member is, whoever was allowed it; most are told apart without decoding them."""
+    if not data.startswith(_MAY_TELL_A_PLACE):
+        return None
+    command = decode_command(data)
+    told = command.command if isinstance(command, Authorized) else command
+    return told if isinstance(told, AddMember | MoveMember) else None
 
 
 def decode_command(data: bytes) -> Command:

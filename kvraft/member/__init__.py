@@ -26,7 +26,8 @@ Files, in the order of a write where there is one:
     cluster         who belongs to the cluster, and what is still to be published
     strict_check    changes of the members that put the cluster at risk
     membership_watch
-                    other members are wanted, or other servers vote: the transport and the operator hear of it
+                    other members are wanted, or other servers vote: the transport and the operator hear of it;
+                    pending_urls: where members are by what is not applied yet
     reconfiguration which server comes, votes or goes next, on a leader
     leaving         the end of a member that was removed
     handover        leadership goes to another before a stop

@@ -30,62 +30,68 @@ class Fencing:
         """in which term,"""
         self._epoch = 0
         """and how many sessions with it were lost in that term since."""
-        self._in_doubt = False
-        """Commands of earlier epochs may be lost."""
-        self._asked = False
+        self._fenced_epoch = 0
+        """The leader has put up this fence, the highest that it has told of,"""
         self._last_log_index = 0
-        """The leader's answer; 0 while there is none."""
+        """and its log ended there."""
+        self._settled_epoch = 0
+        """What became of commands of earlier epochs than this is known."""
+        self._asked = False
 
     @property
     def in_doubt(self) -> bool:
         """Whether commands of this term may be lost."""
-        return self._in_doubt
+        return self._settled_epoch < self._epoch
 
     @property
     def wants_answer(self) -> bool:
         """Whether the leader has to be asked, or asked again."""
-        return self._in_doubt and not self._last_log_index
+        return self._settled_epoch < self._epoch and self._fenced_epoch < self._epoch
 
     def epoch_to(self, leader_id: int, term: int) -> int:
         """The epoch of commands that leave to this leader now."""
         if term != self._term:
-            self._term, self._epoch, self._in_doubt = term, 0, False
+            self._term = term
+            self._epoch = self._fenced_epoch = self._settled_epoch = 0
         self._leader_id = leader_id
         return self._epoch
 
     def session_ended(self, member_id: int, transport: Transport) -> None:
         """A session with this member was lost, with everything on it that had not arrived."""
-        if member_id == self._leader_id and transport.newest_protocol(member_id) >= _PROTOCOL_OF_FENCES:
+        if member_id == self._leader_id and _knows_fences(member_id, transport):
             self._epoch += 1
-            self._in_doubt = True
             self._asked = False
-            self._last_log_index = 0
 
     def ask(self, raft: Raft, transport: Transport) -> None:
         """Ask the leader, if it is still the one and can be reached."""
         if raft.current_term != self._term:
-            self._in_doubt = False  # A later term will tell.
+            self._settled_epoch = self._epoch  # A later term will tell.
         elif not self._asked and raft.leader_id == self._leader_id and transport.is_connected(self._leader_id):
             self._asked = True
-            transport.send(self._leader_id, (ForwardFence(self._term, self._boot_nonce, self._epoch),))
+            if _knows_fences(self._leader_id, transport):
+                transport.send(self._leader_id, (ForwardFence(self._term, self._boot_nonce, self._epoch),))
 
     def ask_again(self) -> None:
         """Question or answer may be lost; each answer is as good as the first."""
         self._asked = False
 
     def answered(self, frame: ForwardFenced) -> None:
-        """The leader has put up the fence."""
-        is_ours = (frame.term, frame.boot_nonce, frame.epoch) == (self._term, self._boot_nonce, self._epoch)
-        if is_ours and self.wants_answer:
-            self._last_log_index = frame.last_log_index
+        """The leader has put up a fence: the last one, or, where sessions break quickly, one of those before."""
+        is_ours = (frame.term, frame.boot_nonce) == (self._term, self._boot_nonce)
+        if is_ours and self._fenced_epoch < frame.epoch <= self._epoch:
+            self._fenced_epoch, self._last_log_index = frame.epoch, frame.last_log_index
 
     def is_clear(self, applied_index: int) -> bool:
-        """Whether a command of this term and an earlier epoch that has not shown up was never taken; said once."""
-        is_clear = self._in_doubt and 0 < self._last_log_index <= applied_index
+        """Whether more is known about commands of this term that have not shown up, see `is_lost`; said once."""
+        is_clear = self._settled_epoch < self._fenced_epoch and self._last_log_index <= applied_index
         if is_clear:
-            self._in_doubt = False
+            self._settled_epoch = self._fenced_epoch
         return is_clear
 
     def is_lost(self, term: int, epoch: int) -> bool:
-        """Once it is clear: whether a command with these two was never taken."""
-        return term == self._term and epoch < self._epoch
+        """Whether a command of these two that has not shown up was never taken, as far as it is known."""
+        return term == self._term and epoch < self._settled_epoch
+
+
+def _knows_fences(member_id: int, transport: Transport) -> bool:
+    return transport.newest_protocol(member_id) >= _PROTOCOL_OF_FENCES

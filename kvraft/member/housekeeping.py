@@ -141,6 +141,7 @@ class Housekeeping:
         self._known_members.look()
         self._leader_watch.look(now_ms)
         self._membership_watch.look()
+        self._membership_watch.look_ahead()
         self._reconfiguration.look(now_ms)
         self._leaving.look(now_ms)
         self._requests.writes.release()

@@ -4,6 +4,7 @@ The transport's peers are the members that are wanted and the servers of Raft's 
 wanted any more stays a peer until its removal is committed, as its vote and its acknowledgements may still be needed;
 then the transport tells it, and lets it go. The state has forgotten where it is, so that is kept for the next start:
 two that only together are a majority may know of each other by this alone, if one of them moves meanwhile.
+While nobody leads, members are looked for where entries have them that are not applied yet (`pending_urls.py`), too.
 """
 
 from collections.abc import Collection
@@ -14,6 +15,7 @@ from kvraft.founding import Founder
 from kvraft.member.applier import Applier
 from kvraft.member.cluster import Cluster
 from kvraft.member.interfaces import Transport
+from kvraft.member.pending_urls import PendingUrls
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.core import Raft
 
@@ -29,6 +31,7 @@ class MembershipWatch:
         self._raft = raft
         self._applier = applier
         self._transport = transport
+        self._pending = PendingUrls(raft)
         self._revision = (cluster.revision, applier.configuration)
         """What was applied at the last look."""
         self._said = ("", "")
@@ -52,6 +55,11 @@ class MembershipWatch:
         self._tell_of(configuration)
         return True
 
+    def look_ahead(self) -> None:
+        """Follow what the log says of where members are while nobody leads; called now and then."""
+        if self._pending.look():
+            self.follow()
+
     def follow(self) -> None:
         """Tell the transport who its peers are, if that has changed."""
         own_id = self._cluster.own.member_id
@@ -69,6 +77,9 @@ class MembershipWatch:
             # Only who was removed goes: a member that catches up comes through states from before its leader was added.
             if member_id not in removed:
                 peers.setdefault(member_id, urls)
+        for member_id, urls in self._pending.urls.items():
+            if member_id in peers and member_id not in removed:
+                peers[member_id] = tuple(dict.fromkeys((*peers[member_id], *urls)))
         told = peers, removed
         if told != self._told:
             self._urls, self._told = peers, told

@@ -11,6 +11,7 @@ from typing import Final, final
 from kvraft.raft import election, membership, reads, rebuild, replication, snapshots
 from kvraft.raft.configuration import Configuration
 from kvraft.raft.effects import Effects, Role
+from kvraft.raft.entries import Entry
 from kvraft.raft.inputs import (
     Input,
     LogCompacted,
@@ -123,6 +124,10 @@ class Raft:
     def last_log_index(self) -> int:
         """The highest entry of the log, durable or not."""
         return self._state.log.last_index
+
+    def entries_behind(self, index: int, bytes_max: int) -> Sequence[Entry]:
+        """Entries of the log after `index`, committed or not: some of them, and none only if there are none."""
+        return self._state.log.slice(index + 1, self._state.log.last_index, bytes_max)
 
     @property
     def durable_index(self) -> int:

@@ -70,7 +70,8 @@ class Links(Generic[_Session]):
     ) -> None:
         """`on_connected` is told the peer and its address, `on_disconnected` the peer and the reason.
 
-        `on_ended` is told the peer for each session that has carried frames, before `on_disconnected`.
+        `on_ended` is told the peer for each session that has carried frames; the last that stood ends before
+        `on_disconnected`, retired ones behind it.
         """
         self._member_id = member_id
         self._monotonic_ms = monotonic_ms

@@ -84,6 +84,8 @@ class ScriptedRaft:
         self.unanswered: list[int] = []
         self.lost_as_well: list[int] = []
         self.last_log_index = 0
+        self.last_applied = 0
+        self.entries: list[Entry] = []
         self.founding = b""
         self.configuration = self.committed_configuration = Configuration.of((1, 2, 3))
         self.durable_index = 0
@@ -102,6 +104,9 @@ class ScriptedRaft:
         self.given += inputs
         self.steps += 1
         return self.effects.pop(0) if self.effects else Effects()
+
+    def entries_behind(self, index: int, bytes_max: int) -> Sequence[Entry]:
+        return [entry for entry in self.entries if entry.index > index]
 
     def persisted(self, batch_id: int) -> bool:
         self.durable_batch = batch_id

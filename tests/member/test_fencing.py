@@ -68,7 +68,7 @@ def test_what_was_given_before_is_lost_once_the_leaders_last_entry_is_applied() 
     "answer",
     [
         pytest.param(ForwardFenced(3, NONCE, 2, 5), id="term"),
-        pytest.param(ForwardFenced(4, NONCE, 1, 5), id="an earlier loss"),
+        pytest.param(ForwardFenced(4, NONCE, 3, 5), id="a loss to come"),
         pytest.param(ForwardFenced(4, 98, 2, 5), id="an earlier run"),
     ],
 )
@@ -80,6 +80,35 @@ def test_answer_to_another_question_is_not_heeded(answer: ForwardFenced) -> None
     story.fencing.answered(answer)
     assert not story.fencing.is_clear(100)
     assert story.asked() == [ForwardFence(4, NONCE, 2)]
+
+
+def test_answer_about_an_earlier_loss_settles_what_was_given_before_that() -> None:
+    """Where sessions break more often than a fence takes, something is known nevertheless; never about what came later.
+
+    What is known by a later answer is not undone by an earlier one that comes late.
+    """
+    story = _Story()
+    story.lose()
+    story.lose()
+    story.fencing.answered(ForwardFenced(4, NONCE, 1, 5))
+    assert story.fencing.is_clear(5)
+    assert [story.fencing.is_lost(4, epoch) for epoch in (0, 1, 2)] == [True, False, False]
+    assert story.fencing.in_doubt
+    assert story.asked() == [ForwardFence(4, NONCE, 2)]
+    story.fencing.answered(ForwardFenced(4, NONCE, 2, 9))
+    story.fencing.answered(ForwardFenced(4, NONCE, 1, 5))
+    assert not story.fencing.is_clear(8)
+    assert story.fencing.is_clear(9)
+    assert [story.fencing.is_lost(4, epoch) for epoch in (0, 1, 2)] == [True, True, False]
+    assert not story.fencing.in_doubt
+
+
+def test_leader_that_came_back_with_an_older_program_is_not_asked() -> None:
+    """It would not understand the question, and end the session for it."""
+    story = _Story()
+    story.lose()
+    story.transport.protocols[LEADER] = 2
+    assert story.asked() == []
 
 
 def test_session_with_somebody_else_puts_nothing_in_doubt() -> None:

@@ -16,7 +16,7 @@ from kvraft.member.leaving import Leaving
 from kvraft.member.membership_watch import MembershipWatch
 from kvraft.raft.configuration import Configuration
 from tests.member import virtual_time
-from tests.member.fakes import RecordingTransport, ScriptedRaft
+from tests.member.fakes import RecordingTransport, ScriptedRaft, log_of, payload_of
 from tests.member.host import CONFIGURATION, REGISTRATION, cluster_of
 
 URLS = {2: ("http://127.0.0.1:2",), 3: ("http://127.0.0.1:3",)}
@@ -179,3 +179,21 @@ def test_a_removed_member_leaves_when_it_is_told_or_knows_for_long() -> None:
             assert await asyncio.shield(failure.reason) == "it was removed from the cluster"
 
     virtual_time.run(story())
+
+
+def test_a_member_is_looked_for_where_the_log_has_it_while_nobody_leads() -> None:
+    """Beside where it was: nobody knows yet whether the move is committed, and its vote may be needed."""
+    watched = _Watched()
+    watched.raft.entries = log_of(
+        payload_of(MoveMember(3, ("http://three:2380",))), payload_of(AddMember(9, ("http://9",)))
+    )
+    watched.raft.leader_id = 2
+    watched.watch.look_ahead()
+    assert watched.transport.peers == URLS
+    watched.raft.leader_id = 0
+    watched.watch.look_ahead()
+    assert watched.transport.peers == {2: URLS[2], 3: (*URLS[3], "http://three:2380")}
+    watched.raft.leader_id, watched.raft.last_applied = 2, 2
+    watched.apply(MoveMember(3, ("http://three:2380",)))
+    watched.watch.look_ahead()
+    assert watched.transport.peers == {2: URLS[2], 3: ("http://three:2380",)}

@@ -1,4 +1,4 @@
-"""Planted bugs of whole members that come and go: M74 to M86d. The schedules of `tests/member` must find them."""
+"""Planted bugs of whole members that come and go: M74 to M86e. The schedules of `tests/member` must find them."""
 
 from typing import Any
 
@@ -140,10 +140,17 @@ MUTANTS = (
         "counts on a member that has lost its disk and still asks",
         replaced(PeerMemory, "has_forgotten", lambda _memory, _member_id: False),
     ),
-    _mutant(
+    Mutant(  # The schedules hardly find it, as the log says where members are while nobody leads.
         "M86c",
         "does not know after a restart where a member is whose removal waits",
+        ("I12",),
         replaced(Cluster, "urls_at_start", lambda _cluster, _member_id: ()),
+        test="tests/member/test_membership_watch.py::test_a_removed_member_is_found_after_a_restart_until_its_removal_is_committed",
+    ),
+    _mutant(
+        "M86e",
+        "looks for a voter only where it was by what is applied, also while nobody leads",
+        replaced(MembershipWatch, "look_ahead", lambda _watch: None),
     ),
     Mutant(
         "M86d",

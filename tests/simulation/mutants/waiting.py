@@ -1,4 +1,4 @@
-"""Planted bugs of what clients wait for, outside the simulator: M70 to M71d. Their tests must fail with each."""
+"""Planted bugs of what clients wait for, outside the simulator: M70 to M71e. Their tests must fail with each."""
 
 from typing import Any
 
@@ -14,6 +14,12 @@ def _kept_for_a_leader(forget: Any, waiters: Waiters, waiter: Waiter) -> None:
     forget(waiters, waiter)
     if not waiter.term:
         waiters._unsent[waiter.counter] = waiter
+
+
+def _heed_any_epoch(refused: Any, waiters: Waiters, request_id: bytes, reason: str, term: int, _epoch: int) -> None:
+    waiter = waiters._waiting.get(waiters._counter_of(request_id))
+    if waiter is not None:
+        refused(waiters, request_id, reason, term, waiter.epoch)
 
 
 def _clear_at_once(is_clear: Any, fencing: Fencing, _applied_index: int) -> Any:
@@ -50,6 +56,13 @@ MUTANTS = (
         ("I8",),
         wrapped(Fencing, "is_clear", _clear_at_once),
         test=_SESSIONS,
+    ),
+    Mutant(
+        "M71e",
+        "heeds the refusal of an attempt that was lost and has been made again",
+        ("I8",),
+        wrapped(Waiters, "forward_refused", _heed_any_epoch),
+        test="tests/member/test_waiters.py::test_what_was_lost_with_a_session_is_sent_once_more_and_a_late_refusal_of_it_is_not_heeded",
     ),
     Mutant(
         "M71d",
