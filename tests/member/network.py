@@ -27,6 +27,8 @@ _REFUSED_S: Final = 3.0
 _FATAL: Final = frozenset(
     {GreetingRefusalReason.WIPED, GreetingRefusalReason.SHORTER_LOG, GreetingRefusalReason.REMOVED}
 )
+_ENDED_S: Final = 0.05
+"""Within this both ends of a connection that broke know it."""
 _SILENCE_S: Final = 1.0
 """A cut is noticed after this long: the transport's keepalive."""
 
@@ -134,16 +136,30 @@ class Network:
         if pair not in self._up:
             return
         self._up.discard(pair)
-        self._epochs[pair] = self._epochs.get(pair, 0) + 1
+        self._begin_epoch(pair)
         one, other = sorted(pair)
-        if self.has_late_frames:
-            for link in ((one, other), (other, one)):
-                self._clear_at.pop(link, None)  # the next connection has an order of its own
         for member_id, peer in ((one, other), (other, one)):
             transport = self._transports.get(member_id)
             if transport is not None:
                 asyncio.get_running_loop().call_soon(transport.told_disconnected, peer)
         self._dial_soon(one, other)
+
+    def end_one_of_two(self, pair: frozenset[int]) -> None:
+        """Two sessions stood, and one breaks: frames are lost, and each end hears of it in its own time."""
+        if pair not in self._up:
+            return
+        self._begin_epoch(pair)
+        one, other = sorted(pair)
+        for member_id, peer in ((one, other), (other, one)):
+            delay_s = self._rng.uniform(0.0, _ENDED_S)
+            asyncio.get_running_loop().call_later(delay_s, self._transports[member_id].told_session_ended, peer)
+
+    def _begin_epoch(self, pair: frozenset[int]) -> None:
+        """What is on its way arrives late or never."""
+        self._epochs[pair] = self._epochs.get(pair, 0) + 1
+        if self.has_late_frames:
+            for link in itertools.permutations(pair):
+                self._clear_at.pop((link[0], link[1]), None)  # the next connection has an order of its own
 
     def transport_to(self, from_member: int, to_member: int) -> "LinkTransport | None":
         """The receiver, if nothing stands between."""
@@ -312,6 +328,11 @@ class LinkTransport:
         """No event and no frame after this."""
         self.stopped = True
         self._network.vanish(self)
+
+    def told_session_ended(self, peer: int) -> None:
+        """One connection broke, another stands or has taken its place."""
+        if not self.stopped:
+            self.events.on_session_ended(peer)
 
     def told_disconnected(self, peer: int) -> None:
         """The connection broke."""
