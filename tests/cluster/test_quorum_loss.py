@@ -64,7 +64,7 @@ def test_member_without_a_quorum_reads_locally_and_refuses_the_rest(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("clients", "rounds"), [(100, 2), pytest.param(150, 12, marks=pytest.mark.torture)], ids=["small", "a minute"]
+    ("clients", "rounds"), [(100, 5), pytest.param(150, 12, marks=pytest.mark.torture)], ids=["small", "a minute"]
 )
 def test_writes_that_time_out_without_a_leader_leave_nothing(tmp_path: Path, clients: int, rounds: int) -> None:
     """Clients of the only one of three members try again and again: memory is what one try of each takes."""
@@ -77,8 +77,9 @@ def test_writes_that_time_out_without_a_leader_leave_nothing(tmp_path: Path, cli
         after_round = asyncio.run(_put_again_and_again(member, clients, rounds))
     finally:
         cluster.stop()
-    # The allocator gives back every few rounds, so the least of the last ones is what is left.
-    grown = (min(after_round[1:][-5:]) - after_round[0]) / (rounds - 1)
+    # The allocator gives back every few rounds, and a single figure is a round and a half more or less: so the least of
+    # the last ones is what is left, and the least of the first ones what it began with.
+    grown = (min(after_round[-2:]) - min(after_round[:2])) / (rounds - 2)
     # What is kept for ever is all of it; what an allocator keeps of one round, or not, is less.
     assert grown < clients * VALUE_BYTES / 2, [resident >> 20 for resident in after_round]
 
