@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Final, final
 
+from kvraft.testing.member import ClusterError
 from tests.conformance.comparison import Comparable, comparable, difference
 from tests.conformance.differential.pair import removals
 from tests.conformance.recordings import Exchange, Plan, Round
@@ -23,6 +24,9 @@ LANES: Final = 12
 ANSWER_WITHIN_S: Final = 15.0
 EXPIRY_WITHIN_S: Final = 30.0
 """Longer than the longest TTL that runs out in a recording (12 s)."""
+NOTED: Final = 10
+"""Differences that an expiry which does not come is told with."""
+_DONE: Final = frozenset({200, 201})
 _QUORUM: Final = keys_request("GET", "/", query="quorum=true")
 _CONDITION: Final = re.compile(rb"(prevIndex|waitIndex)=([1-9][0-9]*)")
 _FIELD: Final = re.compile(rb'"(modifiedIndex|createdIndex|index)":(\d+)')
@@ -65,6 +69,9 @@ class Side:
         self._changes = 0
         self._current: set[int] = set()
 
+    def __repr__(self) -> str:
+        return f"{self.system}: index {self.base} at the beginning, {self._changes} changes since"
+
     def url(self, lane: int) -> str:
         """Client URL of the member of a lane."""
         return self.system.client_urls[lane % len(self.system.client_urls)]
@@ -81,9 +88,13 @@ class Side:
             self._recorded.append(recorded)
             self._live.append(live)
 
-    def has_changed(self) -> None:
-        """A write has been made: what members know may be old, and one index more is not an expiry."""
-        self._changes += 1
+    def has_changed(self, answer: Answer) -> None:
+        """A write has been made: what members know may be old, and if it was done one index more is not an expiry."""
+        self._changes += answer.status in _DONE
+        self.forget()
+
+    def forget(self) -> None:
+        """What members know may be old."""
         self._current.clear()
 
     def catch_up(self, lane: int) -> None:
@@ -95,7 +106,7 @@ class Side:
 
     def wait_for_expiries(self, count: int) -> None:
         """Wait until this many nodes have expired since `begin`."""
-        self._current.clear()
+        self.forget()
         self.system.cluster.wait_for(
             f"{count} expiries",
             lambda: self.lanes[0].ask(_QUORUM).etcd_index - self.base - self._changes >= count,
@@ -189,7 +200,7 @@ class Replay:
         """Everything that is left, on every member of both."""
         request = keys_request("GET", "/", query="recursive=true&sorted=true")
         for side in self.sides:
-            side.has_changed()
+            side.forget()
         for lane in range(max(len(side.system.client_urls) for side in self.sides)):
             for side in self.sides:
                 side.catch_up(lane)
@@ -215,7 +226,12 @@ class Replay:
         if change is None:
             self._expiries += 1
             for side in self.sides:
-                side.wait_for_expiries(self._expiries)
+                try:
+                    side.wait_for_expiries(self._expiries)
+                except ClusterError as error:
+                    # Without these nobody knows whether a write was refused before, or a node lives too long.
+                    error.add_note("\n".join(["found before:", *self.differences[:NOTED], repr(side)]))
+                    raise
             return
         if isinstance(change, Exchange):
             for watch in [watch for watch in self._watches if watch.exchange.was_cut]:
@@ -230,7 +246,7 @@ class Replay:
         answers = [side.lanes[lane].receive(request.method) for side in self.sides]
         for side, answer in zip(self.sides, answers, strict=True):
             side.learn(each.index, answer.etcd_index)
-            side.has_changed()
+            side.has_changed(answer)
         self._compare(str(request), answers, change if isinstance(change, Exchange) else None)
 
     def _see(self, each: Round) -> None:
