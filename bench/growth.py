@@ -1,4 +1,4 @@
-"""What grows with the state, the watchers and the members, and what stays: kvraft alone, `python -m bench --growth`.
+"""What grows with the state, the watchers and the members, and what stays: kvraft alone, `bench --only growth`.
 
 A figure is flat if it is at most 1.3 times its smallest one; an operation is judged by its CPU, all members together,
 as rates also tell what else shares the cores.

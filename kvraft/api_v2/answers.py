@@ -13,6 +13,7 @@ DECLARED_LENGTH_MAX: Final = 2048
 """The longest body with a Content-Length, in bytes."""
 
 _STATUS_LINES: Final = {status.value: f" {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_COPIED_MAX: Final = 16 << 10
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -91,19 +92,35 @@ def stream_head(status: int, headers: bytes, framing: Framing, common: bytes) ->
 class Piece:
     """One piece of streamed bodies, framed once for all the clients that get it. Not empty."""
 
-    __slots__ = ("_chunk", "_data")
+    __slots__ = ("_last", "chunks", "data")
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._chunk = b""
+    def __init__(self, data: bytes, chunks: bytes = b"") -> None:
+        self.data: Final = data
+        """As a client of HTTP/1.0 gets it."""
+        self.chunks: Final = chunks or b"%x\r\n%b\r\n" % (len(data), data)
+        """As all others do."""
+        self._last = b""
 
     def framed(self, framing: Framing) -> bytes:
         """What is sent for it; the same object to everybody."""
+        return self.data if framing.http10 else self.chunks
+
+    def framed_last(self, framing: Framing) -> list[bytes]:
+        """The same where the body ends with it; one write for all but large ones, which are not copied."""
         if framing.http10:
-            return self._data
-        if not self._chunk:
-            self._chunk = b"%x\r\n%b\r\n" % (len(self._data), self._data)
-        return self._chunk
+            return [self.data]
+        if len(self.chunks) > _COPIED_MAX:
+            return [self.chunks, _LAST_CHUNK]
+        if not self._last:
+            self._last = self.chunks + _LAST_CHUNK
+        return [self._last]
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Several in one, at least one: they leave together, as the chunks that they were."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Piece(b"".join([piece.data for piece in pieces]), b"".join([piece.chunks for piece in pieces]))
 
 
 def stream_parts(parts: Sequence[bytes], framing: Framing) -> list[bytes]:

@@ -135,7 +135,7 @@ class Exchange:
 
     def end_with(self, piece: Piece) -> None:
         """Send the last piece of a streamed answer."""
-        self._end([piece.framed(self._framing), *stream_end(self._framing)], keep_alive=self._keep_alive)
+        self._end(piece.framed_last(self._framing), keep_alive=self._keep_alive)
 
     def end(self) -> None:
         """Complete a streamed answer."""

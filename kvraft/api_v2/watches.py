@@ -1,7 +1,9 @@
 """Open watches: from the hub's callbacks to chunks on a connection.
 
-The headers leave at once; an event is one chunk. A client that reads slowly is given the next event when it has taken
-those before, from the history: it costs no memory, and loses nothing unless the history moves on beyond it.
+The headers leave at once; an event is one chunk. What a turn of the loop applies leaves for a stream in one write: a
+system call and the waking of a client cost more than all else about an event. A client that reads slowly is given the
+next event when it has taken those before, from the history: it costs no memory, and loses nothing unless the history
+moves on beyond it.
 
 A watch ends when its user loses the right to read what it watches, and when auth is turned on and the guest has none:
 before an event behind that change can reach it.
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from kvraft import logs
-from kvraft.api_v2.answers import Piece
+from kvraft.api_v2.answers import Piece, joined
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import Guard
@@ -59,6 +61,8 @@ class Watches:
         self._rendered: dict[int, Piece] = {}
         """The newest events sent, by index: one goes to all its watchers in a row, and to the slow ones soon after."""
         self._rendered_bytes = 0
+        self._due: list[_OpenWatch] = []
+        """Streams with events that have not left."""
         self._behind_count = 0
 
     def open(self, request: Watch, exchange: Exchange, grant: Grant) -> EtcdError | None:
@@ -115,6 +119,25 @@ class Watches:
             piece = self._rendered[event.etcd_index] = Piece(event_json(event))
         return piece
 
+    def is_due(self, watch: "_OpenWatch") -> None:
+        """A stream has got the first of the events that leave together."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._send_due)
+        self._due.append(watch)
+
+    def _send_due(self) -> None:
+        """Send what has gathered. Streams of the same path have the same events, which are joined once for all."""
+        due, self._due = self._due, []
+        last: list[Piece] = []
+        together: Piece | None = None
+        for watch in due:
+            pieces = watch.take()
+            if not pieces:
+                continue  # over since
+            if together is None or pieces != last:
+                last, together = pieces, joined(pieces)
+            watch.send(together)
+
     def count_behind(self) -> None:
         """A watch is closed because the history no longer reaches back to where it stands."""
         if not self._behind_count:
@@ -130,13 +153,17 @@ class Watches:
 class _OpenWatch:
     """One watch: a watcher of the hub and the exchange that its events leave by."""
 
-    __slots__ = ("_exchange", "_grant", "_watcher", "_watches")
+    __slots__ = ("_exchange", "_goes_on", "_grant", "_pieces", "_watcher", "_watches")
 
     def __init__(self, watches: Watches, exchange: Exchange, grant: Grant) -> None:
         self._watches = watches
         self._exchange = exchange
         self._grant = grant
         self._watcher: Watcher | None = None
+        self._pieces: list[Piece] = []
+        """Events that have not left."""
+        self._goes_on = False
+        """Whether its next slice of the history is planned."""
 
     def is_allowed(self, guard: Guard) -> bool:
         """Whether its user may go on."""
@@ -157,7 +184,8 @@ class _OpenWatch:
     def _catch_up(self) -> None:
         """Deliver from the history, a slice at a time."""
         watcher = self._watcher
-        if watcher is not None and watcher.open and watcher.catch_up():
+        self._goes_on = watcher is not None and watcher.open and watcher.catch_up()
+        if self._goes_on:
             asyncio.get_running_loop().call_soon(self._catch_up)
 
     def on_event(self, event: Event) -> None:
@@ -169,9 +197,20 @@ class _OpenWatch:
             self._over()
             self._exchange.end_with(piece)
             return
+        if not self._pieces:
+            self._watches.is_due(self)
+        self._pieces.append(piece)
+
+    def take(self) -> list[Piece]:
+        """The events that have not left, which the caller sends."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def send(self, piece: Piece) -> None:
+        """Send the events that were taken."""
         self._exchange.send(piece)
         if self._exchange.is_writable():
-            watcher.consumed()
+            self._on_writable()
 
     def on_close(self, reason: CloseReason) -> None:
         """Show the client that events are missing. Called by the hub."""
@@ -185,7 +224,7 @@ class _OpenWatch:
         watcher = self._watcher
         if watcher is not None:
             watcher.consumed()
-            if not watcher.live:
+            if not watcher.live and not self._goes_on:
                 self._catch_up()
 
     def _on_gone(self) -> None:
@@ -212,6 +251,10 @@ class _OpenWatch:
             watcher.cancel()
 
     def _over(self) -> None:
+        """Nothing follows; what has not left yet does now."""
+        pieces = self.take()
+        if pieces:
+            self._exchange.send(joined(pieces))
         self._watcher = None
         exchange = self._exchange
         exchange.on_gone = exchange.on_last_request = exchange.on_writable = None

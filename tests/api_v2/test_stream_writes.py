@@ -1,0 +1,168 @@
+"""What streams are sent in one write: all that a turn of the loop applies."""
+
+import asyncio
+from typing import Final, final
+
+import pytest
+
+from kvraft.api_v2.answers import Framing
+from kvraft.api_v2.asker import Asker
+from kvraft.api_v2.exchange import Exchange
+from kvraft.api_v2.guard import Guard
+from kvraft.api_v2.key_requests import Watch
+from kvraft.api_v2.settings import AuthSettings
+from kvraft.api_v2.watches import Grant, Watches
+from kvraft.keyspace.commands import Set
+from kvraft.keyspace.watchers import WATCHER_BYTES_MAX
+from kvraft.security.logins import GUEST
+from kvraft.security.passwords import Passwords
+from tests.api_v2.memory_backend import MemoryBackend
+
+NEW: Final = Framing(http10=False, head=False, keep_alive=True)
+OLD: Final = Framing(http10=True, head=False, keep_alive=False)
+
+
+@final
+class _Client:
+    """A connection that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.takes_more = True
+        self.is_over = False
+
+    def token(self) -> bytes:
+        """Nobody in particular."""
+        return b""
+
+    def asker(self) -> Asker:
+        """Never asked."""
+        raise AssertionError
+
+    def common_headers(self) -> bytes:
+        """None."""
+        return b""
+
+    def write(self, parts: list[bytes]) -> None:
+        """One write, however many parts."""
+        self.written.append(b"".join(parts))
+
+    def is_writable(self) -> bool:
+        """As the test says."""
+        return self.takes_more
+
+    def abort(self) -> None:
+        """Never: whoever reads is broken off behind what he was sent."""
+        raise AssertionError
+
+    def exchange_over(self, *, keep_alive: bool) -> None:
+        """The answer is complete."""
+        assert not keep_alive
+        self.is_over = True
+
+
+def watching(watches: Watches, framing: Framing = NEW, path: bytes = b"/") -> tuple[_Client, Exchange]:
+    """A new stream, and what it has been written behind its head."""
+    client = _Client()
+    exchange = Exchange(client, framing)
+    request = Watch(path, recursive=True, stream=True, wait_index=0)
+    assert watches.open(request, exchange, Grant(GUEST, path)) is None
+    client.written.clear()
+    return client, exchange
+
+
+async def turns() -> None:
+    """More turns of the loop than anything here takes."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    """A fresh one."""
+    return MemoryBackend()
+
+
+@pytest.fixture
+def watches(backend: MemoryBackend) -> Watches:
+    """Those of it."""
+    return Watches(backend, Guard(backend, AuthSettings(), Passwords()))
+
+
+async def test_what_a_turn_applies_leaves_in_one_write_as_chunks_of_their_own(
+    backend: MemoryBackend, watches: Watches
+) -> None:
+    """Streams with the same events are given the same bytes, and none is given what is not for it."""
+    clients = [watching(watches)[0] for _ in range(3)]
+    partial, old = watching(watches, path=b"/b")[0], watching(watches, OLD)[0]
+    for key in (b"/a", b"/b", b"/c"):
+        backend.apply(Set(key, b"1"))
+    assert not any(client.written for client in clients)
+    await asyncio.sleep(0)
+    (first,), (second,), (third,) = (client.written for client in clients)
+    assert first == second == third
+    assert first.count(b'\r\n{"action":"set"') == 3
+    assert len(partial.written) == 1
+    assert partial.written[0] in first
+    assert old.written[0].count(b"\n") == 3
+    assert b"\r" not in old.written[0]
+    backend.apply(Set(b"/d", b"1"))
+    await asyncio.sleep(0)
+    assert [len(client.written) for client in clients] == [2, 2, 2]
+
+
+async def test_a_turn_with_more_than_a_watcher_may_be_owed_loses_nothing(
+    backend: MemoryBackend, watches: Watches
+) -> None:
+    """What does not fit into one write comes from the history, in order, in the turns behind it."""
+    client, _ = watching(watches)
+    count = 5 * WATCHER_BYTES_MAX // 1000
+    for number in range(count):
+        backend.apply(Set(b"/k", b"%06d" % number + b"x" * 1000))
+    await turns()
+    got = b"".join(client.written).split(b'"node":{"key":"/k","value":"')[1:]
+    assert [int(event[:6]) for event in got] == list(range(count))
+    assert len(client.written) < count / 10
+
+
+async def test_whoever_leaves_too_much_unread_is_given_nothing_more_until_he_has_read(
+    backend: MemoryBackend, watches: Watches
+) -> None:
+    """One write of a turn may be too much; what follows waits in the history, and comes once."""
+    client, exchange = watching(watches)
+    client.takes_more = False
+    for number in range(3):
+        backend.apply(Set(b"/k", b"%d" % number + b"x" * WATCHER_BYTES_MAX))
+        await asyncio.sleep(0)
+    assert len(client.written) == 1
+    client.takes_more = True
+    assert exchange.on_writable is not None
+    exchange.on_writable()
+    await turns()
+    assert len(client.written) == 3
+    assert [b'"value":"%dx' % number in client.written[number] for number in range(3)] == [True] * 3
+
+
+async def test_what_was_applied_before_a_stop_leaves_before_the_connection_ends(
+    backend: MemoryBackend, watches: Watches
+) -> None:
+    """In the same turn, and not again in the next one."""
+    client, _ = watching(watches)
+    backend.apply(Set(b"/a", b"1"))
+    watches.end_all()
+    assert len(client.written) == 1
+    assert client.is_over
+    await asyncio.sleep(0)
+    assert len(client.written) == 1
+
+
+async def test_whoever_has_gone_is_sent_nothing(backend: MemoryBackend, watches: Watches) -> None:
+    """Between an event and its write."""
+    client, exchange = watching(watches)
+    other, _ = watching(watches)
+    backend.apply(Set(b"/a", b"1"))
+    exchange.gone()
+    await asyncio.sleep(0)
+    assert client.written == []
+    assert len(other.written) == 1
+    assert backend.watchers.count == 1
