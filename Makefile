@@ -62,9 +62,11 @@ build: deps ## The wheels of the commit, pure and compiled, and what they need a
 
 compiled: deps pure ## Run this checkout compiled from now on: compile the hot files in place (needs gcc). Again after each edit.
 	KVRAFT_COMPILED=1 $(PYTHON) setup.py -q build_ext --inplace
+	@# What all compiled files share lies beside kvraft/, where .venv/bin/kvraft alone would not look.
+	@echo "$(CURDIR)" > "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kvraft-compiled.pth"
 
 pure: ## Run this checkout as it is written again.
-	rm -f kvraft__mypyc*.so
+	rm -f kvraft__mypyc*.so .venv/lib/python3*/site-packages/kvraft-compiled.pth
 	find kvraft -name '*.so' -delete
 
 test-compiled: compiled ## The tests of `make test` and `make conformance` on the compiled form, which is gone after it.
