@@ -24,6 +24,7 @@ from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_requests import Watch
 from kvraft.api_v2.key_responses import event_json, key_headers
+from kvraft.api_v2.unread import TRANSPORT_BYTES
 from kvraft.keyspace.errors import EtcdError
 from kvraft.keyspace.event_history import event_bytes
 from kvraft.keyspace.events import Event
@@ -34,6 +35,9 @@ log = logs.get(__name__)
 
 _RENDERED_BYTES_MAX: Final = 1 << 20
 """Events kept in the form in which they are sent; the last one is kept however large it is."""
+_GATHERED_BYTES_MAX: Final = TRANSPORT_BYTES
+"""Events that a stream is owed and not sent yet: with more a write costs little beside its bytes, and a watcher whose
+client reads is not to be left behind for what we have not sent."""
 _SAY_S: Final = 1.0
 """Watches that are closed within this time are told in one line."""
 
@@ -61,8 +65,11 @@ class Watches:
         self._rendered: dict[int, Piece] = {}
         """The newest events sent, by index: one goes to all its watchers in a row, and to the slow ones soon after."""
         self._rendered_bytes = 0
-        self._due: list[_OpenWatch] = []
+        self._due: dict[_OpenWatch, None] = {}
         """Streams with events that have not left."""
+        self._last: list[Piece] = []
+        self._together: Piece | None = None
+        """What was joined last, and into what: streams of the same path are owed the same, one after the other."""
         self._behind_count = 0
 
     def open(self, request: Watch, exchange: Exchange, grant: Grant) -> EtcdError | None:
@@ -123,20 +130,21 @@ class Watches:
         """A stream has got the first of the events that leave together."""
         if not self._due:
             asyncio.get_running_loop().call_soon(self._send_due)
-        self._due.append(watch)
+        self._due[watch] = None
+
+    def together(self, pieces: list[Piece]) -> Piece:
+        """Some pieces in one, which is made once for all streams that are owed the same."""
+        if self._together is None or pieces != self._last:
+            self._last, self._together = pieces, joined(pieces)
+        return self._together
 
     def _send_due(self) -> None:
-        """Send what has gathered. Streams of the same path have the same events, which are joined once for all."""
-        due, self._due = self._due, []
-        last: list[Piece] = []
-        together: Piece | None = None
+        """Send what has gathered."""
+        due, self._due = self._due, {}
         for watch in due:
-            pieces = watch.take()
-            if not pieces:
-                continue  # over since
-            if together is None or pieces != last:
-                last, together = pieces, joined(pieces)
-            watch.send(together)
+            watch.send_gathered()
+            watch.go_on()
+        self._last, self._together = [], None
 
     def count_behind(self) -> None:
         """A watch is closed because the history no longer reaches back to where it stands."""
@@ -153,7 +161,7 @@ class Watches:
 class _OpenWatch:
     """One watch: a watcher of the hub and the exchange that its events leave by."""
 
-    __slots__ = ("_exchange", "_goes_on", "_grant", "_pieces", "_watcher", "_watches")
+    __slots__ = ("_exchange", "_gathered_bytes", "_goes_on", "_grant", "_pieces", "_watcher", "_watches")
 
     def __init__(self, watches: Watches, exchange: Exchange, grant: Grant) -> None:
         self._watches = watches
@@ -162,6 +170,7 @@ class _OpenWatch:
         self._watcher: Watcher | None = None
         self._pieces: list[Piece] = []
         """Events that have not left."""
+        self._gathered_bytes = 0
         self._goes_on = False
         """Whether its next slice of the history is planned."""
 
@@ -197,20 +206,31 @@ class _OpenWatch:
             self._over()
             self._exchange.end_with(piece)
             return
+        size = len(piece.data)
+        if self._pieces and self._gathered_bytes + size > _GATHERED_BYTES_MAX:
+            self.send_gathered()
         if not self._pieces:
             self._watches.is_due(self)
         self._pieces.append(piece)
+        self._gathered_bytes += size
+        if size > _GATHERED_BYTES_MAX:
+            self.send_gathered()  # alone, and so not copied
 
-    def take(self) -> list[Piece]:
-        """The events that have not left, which the caller sends."""
-        pieces, self._pieces = self._pieces, []
-        return pieces
+    def send_gathered(self) -> None:
+        """Send what it is owed. Also called by the hub, in `on_event`: nothing is asked of the hub here."""
+        pieces = self._pieces
+        if not pieces:
+            return  # gone before its turn, or over
+        self._pieces, self._gathered_bytes = [], 0
+        self._exchange.send(self._watches.together(pieces))
+        if self._watcher is not None and self._exchange.is_writable():
+            self._watcher.consumed()
 
-    def send(self, piece: Piece) -> None:
-        """Send the events that were taken."""
-        self._exchange.send(piece)
-        if self._exchange.is_writable():
-            self._on_writable()
+    def go_on(self) -> None:
+        """Catch up with what was held back until the client had taken what was sent, unless that goes on anyway."""
+        watcher = self._watcher
+        if watcher is not None and not watcher.live and not self._goes_on and not watcher.unconsumed_bytes:
+            self._catch_up()
 
     def on_close(self, reason: CloseReason) -> None:
         """Show the client that events are missing. Called by the hub."""
@@ -224,8 +244,7 @@ class _OpenWatch:
         watcher = self._watcher
         if watcher is not None:
             watcher.consumed()
-            if not watcher.live and not self._goes_on:
-                self._catch_up()
+            self.go_on()
 
     def _on_gone(self) -> None:
         self._cancel()
@@ -252,9 +271,7 @@ class _OpenWatch:
 
     def _over(self) -> None:
         """Nothing follows; what has not left yet does now."""
-        pieces = self.take()
-        if pieces:
-            self._exchange.send(joined(pieces))
+        self.send_gathered()
         self._watcher = None
         exchange = self._exchange
         exchange.on_gone = exchange.on_last_request = exchange.on_writable = None

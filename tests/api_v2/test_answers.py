@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvraft.api_v2.answers import Answer, Framing, Piece, answer_parts, stream_end, stream_head
+from kvraft.api_v2.answers import Answer, Framing, Piece, answer_parts, joined, stream_end, stream_head
 
 NEW = Framing(http10=False, head=False, keep_alive=True)
 NEW_HEAD = Framing(http10=False, head=True, keep_alive=True)
@@ -76,3 +76,21 @@ def test_piece_is_framed_once_for_all_who_get_it() -> None:
     piece = Piece(b"x" * 31)
     assert piece.framed(NEW) is piece.framed(NEW_CLOSING)
     assert piece.framed(OLD) is piece.framed(OLD_KEEPING)
+
+
+@pytest.mark.parametrize("size", [31, 20_000])
+def test_last_piece_brings_the_end_with_it(size: int) -> None:
+    """The same object to everybody, in one part unless it is large; HTTP/1.0 knows no end but the connection's."""
+    piece = Piece(b"x" * size)
+    assert b"".join(piece.framed_last(NEW)) == piece.framed(NEW) + b"0\r\n\r\n"
+    assert all(one is other for one, other in zip(piece.framed_last(NEW), piece.framed_last(NEW), strict=True))
+    assert len(piece.framed_last(NEW)) == (1 if size == 31 else 2)
+    assert piece.framed_last(OLD) == [b"x" * size]
+
+
+def test_pieces_that_leave_together_stay_chunks_of_their_own() -> None:
+    """One alone is not copied."""
+    pieces = [Piece(b"a" * 3), Piece(b"b" * 20)]
+    assert joined(pieces).framed(NEW) == pieces[0].framed(NEW) + pieces[1].framed(NEW)
+    assert joined(pieces).framed(OLD) == b"aaa" + b"b" * 20
+    assert joined(pieces[:1]) is pieces[0]

@@ -11,9 +11,10 @@ from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import Guard
 from kvraft.api_v2.key_requests import Watch
 from kvraft.api_v2.settings import AuthSettings
+from kvraft.api_v2.unread import TRANSPORT_BYTES
 from kvraft.api_v2.watches import Grant, Watches
 from kvraft.keyspace.commands import Set
-from kvraft.keyspace.watchers import WATCHER_BYTES_MAX
+from kvraft.keyspace.watchers import CATCH_UP_EVENTS, WATCHER_BYTES_MAX
 from kvraft.security.logins import GUEST
 from kvraft.security.passwords import Passwords
 from tests.api_v2.memory_backend import MemoryBackend
@@ -29,6 +30,7 @@ class _Client:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.takes_more = True
+        self.may_keep_alive = False
         self.is_over = False
 
     def token(self) -> bytes:
@@ -44,7 +46,7 @@ class _Client:
         return b""
 
     def write(self, parts: list[bytes]) -> None:
-        """One write, however many parts."""
+        """One write; of one part, the very bytes."""
         self.written.append(b"".join(parts))
 
     def is_writable(self) -> bool:
@@ -57,18 +59,25 @@ class _Client:
 
     def exchange_over(self, *, keep_alive: bool) -> None:
         """The answer is complete."""
-        assert not keep_alive
+        assert self.may_keep_alive or not keep_alive
         self.is_over = True
 
 
-def watching(watches: Watches, framing: Framing = NEW, path: bytes = b"/") -> tuple[_Client, Exchange]:
+def watching(
+    watches: Watches, framing: Framing = NEW, path: bytes = b"/", wait_index: int = 0
+) -> tuple[_Client, Exchange]:
     """A new stream, and what it has been written behind its head."""
     client = _Client()
     exchange = Exchange(client, framing)
-    request = Watch(path, recursive=True, stream=True, wait_index=0)
+    request = Watch(path, recursive=True, stream=True, wait_index=wait_index)
     assert watches.open(request, exchange, Grant(GUEST, path)) is None
-    client.written.clear()
+    del client.written[0]
     return client, exchange
+
+
+def values(written: list[bytes]) -> list[int]:
+    """What the events set, by the first six bytes."""
+    return [int(event[:6]) for event in b"".join(written).split(b'"node":{"key":"/k","value":"')[1:]]
 
 
 async def turns() -> None:
@@ -100,7 +109,7 @@ async def test_what_a_turn_applies_leaves_in_one_write_as_chunks_of_their_own(
     assert not any(client.written for client in clients)
     await asyncio.sleep(0)
     (first,), (second,), (third,) = (client.written for client in clients)
-    assert first == second == third
+    assert first is second is third
     assert first.count(b'\r\n{"action":"set"') == 3
     assert len(partial.written) == 1
     assert partial.written[0] in first
@@ -111,18 +120,38 @@ async def test_what_a_turn_applies_leaves_in_one_write_as_chunks_of_their_own(
     assert [len(client.written) for client in clients] == [2, 2, 2]
 
 
-async def test_a_turn_with_more_than_a_watcher_may_be_owed_loses_nothing(
-    backend: MemoryBackend, watches: Watches
+@pytest.mark.parametrize("size", [1000, 20_000, WATCHER_BYTES_MAX])
+async def test_a_turn_with_much_is_sent_as_it_comes_and_leaves_nobody_behind(
+    backend: MemoryBackend, watches: Watches, size: int
 ) -> None:
-    """What does not fit into one write comes from the history, in order, in the turns behind it."""
-    client, _ = watching(watches)
-    count = 5 * WATCHER_BYTES_MAX // 1000
+    """In few writes, in order, and whoever reads stays live however much a turn brings."""
+    clients = [watching(watches)[0] for _ in range(2)]
+    count = 5 * WATCHER_BYTES_MAX // size
     for number in range(count):
-        backend.apply(Set(b"/k", b"%06d" % number + b"x" * 1000))
+        backend.apply(Set(b"/k", b"%06d" % number + b"x" * size))
+        assert backend.watchers.has_live
     await turns()
-    got = b"".join(client.written).split(b'"node":{"key":"/k","value":"')[1:]
-    assert [int(event[:6]) for event in got] == list(range(count))
-    assert len(client.written) < count / 10
+    first, second = (client.written for client in clients)
+    assert values(first) == list(range(count))
+    assert len(first) == len(second) <= 1 + max(count, 2 * count * size // TRANSPORT_BYTES)
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    assert max(map(len, first)) < TRANSPORT_BYTES + 3 * size
+
+
+async def test_a_long_history_is_sent_in_slices_and_once() -> None:
+    """Most of it is not for this stream, and what is for it is more than a write."""
+    backend = MemoryBackend(history_events_max=10_000)
+    watches = Watches(backend, Guard(backend, AuthSettings(), Passwords()))
+    for number in range(9 * CATCH_UP_EVENTS):
+        key = b"/k" if number % 20 == 0 else b"/other"
+        backend.apply(Set(key, b"%06d" % number + b"x" * 1000))
+    client, _ = watching(watches, path=b"/k", wait_index=1 + backend.keyspace.etcd_index - 9 * CATCH_UP_EVENTS)
+    assert values(client.written) != list(range(0, 9 * CATCH_UP_EVENTS, 20)), "a slice is not everything"
+    await turns()
+    assert values(client.written) == list(range(0, 9 * CATCH_UP_EVENTS, 20))
+    backend.apply(Set(b"/k", b"live"))
+    await turns()
+    assert b'"value":"live"' in client.written[-1]
 
 
 async def test_whoever_leaves_too_much_unread_is_given_nothing_more_until_he_has_read(
@@ -156,8 +185,24 @@ async def test_what_was_applied_before_a_stop_leaves_before_the_connection_ends(
     assert len(client.written) == 1
 
 
-async def test_whoever_has_gone_is_sent_nothing(backend: MemoryBackend, watches: Watches) -> None:
-    """Between an event and its write."""
+async def test_what_was_applied_before_a_client_stops_sending_leaves_before_the_end(
+    backend: MemoryBackend, watches: Watches
+) -> None:
+    """The last chunk comes behind the events of the same turn."""
+    client, exchange = watching(watches)
+    backend.apply(Set(b"/a", b"1"))
+    client.may_keep_alive = True
+    exchange.last_request()
+    assert b"".join(client.written).endswith(b"}\n\r\n0\r\n\r\n")
+    assert client.is_over
+    await asyncio.sleep(0)
+    assert len(client.written) == 2
+
+
+async def test_whoever_goes_between_an_event_and_its_write_costs_the_others_nothing(
+    backend: MemoryBackend, watches: Watches
+) -> None:
+    """The first of those that are owed the same."""
     client, exchange = watching(watches)
     other, _ = watching(watches)
     backend.apply(Set(b"/a", b"1"))
