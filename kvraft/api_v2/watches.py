@@ -36,8 +36,7 @@ log = logs.get(__name__)
 _RENDERED_BYTES_MAX: Final = 1 << 20
 """Events kept in the form in which they are sent; the last one is kept however large it is."""
 _GATHERED_BYTES_MAX: Final = TRANSPORT_BYTES
-"""Events that a stream is owed and not sent yet: with more a write costs little beside its bytes, and a watcher whose
-client reads is not to be left behind for what we have not sent."""
+"""Events that a stream is owed and not sent yet: with more a write costs little beside its bytes."""
 _SAY_S: Final = 1.0
 """Watches that are closed within this time are told in one line."""
 
@@ -143,7 +142,6 @@ class Watches:
         due, self._due = self._due, {}
         for watch in due:
             watch.send_gathered()
-            watch.go_on()
         self._last, self._together = [], None
 
     def count_behind(self) -> None:
@@ -161,7 +159,7 @@ class Watches:
 class _OpenWatch:
     """One watch: a watcher of the hub and the exchange that its events leave by."""
 
-    __slots__ = ("_exchange", "_gathered_bytes", "_goes_on", "_grant", "_pieces", "_watcher", "_watches")
+    __slots__ = ("_exchange", "_gathered_bytes", "_grant", "_pieces", "_watcher", "_watches")
 
     def __init__(self, watches: Watches, exchange: Exchange, grant: Grant) -> None:
         self._watches = watches
@@ -171,8 +169,6 @@ class _OpenWatch:
         self._pieces: list[Piece] = []
         """Events that have not left."""
         self._gathered_bytes = 0
-        self._goes_on = False
-        """Whether its next slice of the history is planned."""
 
     def is_allowed(self, guard: Guard) -> bool:
         """Whether its user may go on."""
@@ -193,8 +189,7 @@ class _OpenWatch:
     def _catch_up(self) -> None:
         """Deliver from the history, a slice at a time."""
         watcher = self._watcher
-        self._goes_on = watcher is not None and watcher.open and watcher.catch_up()
-        if self._goes_on:
+        if watcher is not None and watcher.open and watcher.catch_up():
             asyncio.get_running_loop().call_soon(self._catch_up)
 
     def on_event(self, event: Event) -> None:
@@ -215,22 +210,17 @@ class _OpenWatch:
         self._gathered_bytes += size
         if size > _GATHERED_BYTES_MAX:
             self.send_gathered()  # alone, and so not copied
+        if self._exchange.is_writable():
+            # Also what we have not sent yet: nobody is to be left behind for that.
+            watcher.consumed()
 
     def send_gathered(self) -> None:
-        """Send what it is owed. Also called by the hub, in `on_event`: nothing is asked of the hub here."""
+        """Send what it is owed."""
         pieces = self._pieces
         if not pieces:
             return  # gone before its turn, or over
         self._pieces, self._gathered_bytes = [], 0
         self._exchange.send(self._watches.together(pieces))
-        if self._watcher is not None and self._exchange.is_writable():
-            self._watcher.consumed()
-
-    def go_on(self) -> None:
-        """Catch up with what was held back until the client had taken what was sent, unless that goes on anyway."""
-        watcher = self._watcher
-        if watcher is not None and not watcher.live and not self._goes_on and not watcher.unconsumed_bytes:
-            self._catch_up()
 
     def on_close(self, reason: CloseReason) -> None:
         """Show the client that events are missing. Called by the hub."""
@@ -244,7 +234,8 @@ class _OpenWatch:
         watcher = self._watcher
         if watcher is not None:
             watcher.consumed()
-            self.go_on()
+            if not watcher.live:
+                self._catch_up()
 
     def _on_gone(self) -> None:
         self._cancel()

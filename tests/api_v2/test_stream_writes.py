@@ -1,6 +1,8 @@
 """What streams are sent in one write: all that a turn of the loop applies."""
 
 import asyncio
+from collections.abc import Callable
+from contextvars import Context
 from typing import Final, final
 
 import pytest
@@ -138,8 +140,26 @@ async def test_a_turn_with_much_is_sent_as_it_comes_and_leaves_nobody_behind(
     assert max(map(len, first)) < TRANSPORT_BYTES + 3 * size
 
 
-async def test_a_long_history_is_sent_in_slices_and_once() -> None:
-    """Most of it is not for this stream, and what is for it is more than a write."""
+async def test_a_large_event_behind_small_ones_leaves_nobody_behind(backend: MemoryBackend, watches: Watches) -> None:
+    """What was gathered and not sent is not what a client has left unread."""
+    client, _ = watching(watches)
+    for number, size in enumerate((10_000, WATCHER_BYTES_MAX, 10)):
+        backend.apply(Set(b"/k", b"%06d" % number + b"x" * size))
+        assert backend.watchers.has_live
+    await turns()
+    assert values(client.written) == [0, 1, 2]
+
+
+async def test_a_long_history_is_sent_in_slices_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of it is not for this stream, what is for it is more than a write, and nothing is planned for ever."""
+    loop = asyncio.get_running_loop()
+    call_soon, planned = loop.call_soon, list[str]()
+
+    def counted(callback: Callable[..., object], *arguments: object, context: Context | None = None) -> object:
+        planned.append(getattr(callback, "__name__", ""))
+        return call_soon(callback, *arguments, context=context)
+
+    monkeypatch.setattr(loop, "call_soon", counted)
     backend = MemoryBackend(history_events_max=10_000)
     watches = Watches(backend, Guard(backend, AuthSettings(), Passwords()))
     for number in range(9 * CATCH_UP_EVENTS):
@@ -152,6 +172,7 @@ async def test_a_long_history_is_sent_in_slices_and_once() -> None:
     backend.apply(Set(b"/k", b"live"))
     await turns()
     assert b'"value":"live"' in client.written[-1]
+    assert planned.count("_catch_up") == 8, "the first of nine slices is not planned, but comes at once"
 
 
 async def test_whoever_leaves_too_much_unread_is_given_nothing_more_until_he_has_read(
