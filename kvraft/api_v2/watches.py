@@ -202,14 +202,12 @@ class _OpenWatch:
             self._exchange.end_with(piece)
             return
         size = len(piece.data)
-        if self._pieces and self._gathered_bytes + size > _GATHERED_BYTES_MAX:
-            self.send_gathered()
+        if self._gathered_bytes + size > _GATHERED_BYTES_MAX:
+            self.send_gathered()  # without it: a large one is alone, and so not copied
         if not self._pieces:
             self._watches.is_due(self)
         self._pieces.append(piece)
         self._gathered_bytes += size
-        if size > _GATHERED_BYTES_MAX:
-            self.send_gathered()  # alone, and so not copied
         if self._exchange.is_writable():
             # Also what we have not sent yet: nobody is to be left behind for that.
             watcher.consumed()
@@ -220,7 +218,12 @@ class _OpenWatch:
         if not pieces:
             return  # gone before its turn, or over
         self._pieces, self._gathered_bytes = [], 0
-        self._exchange.send(self._watches.together(pieces))
+        if self._exchange.is_writable():
+            self._exchange.send(self._watches.together(pieces))
+            return
+        for piece in pieces:
+            # They wait: what all slow clients are owed is in memory once, wherever each of them stands.
+            self._exchange.send(piece)
 
     def on_close(self, reason: CloseReason) -> None:
         """Show the client that events are missing. Called by the hub."""
