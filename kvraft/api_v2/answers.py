@@ -92,35 +92,28 @@ def stream_head(status: int, headers: bytes, framing: Framing, common: bytes) ->
 class Piece:
     """One piece of streamed bodies, framed once for all the clients that get it. Not empty."""
 
-    __slots__ = ("_last", "chunks", "data")
+    __slots__ = ("_chunk", "_last", "data")
 
-    def __init__(self, data: bytes, chunks: bytes = b"") -> None:
+    def __init__(self, data: bytes) -> None:
         self.data: Final = data
         """As a client of HTTP/1.0 gets it."""
-        self.chunks: Final = chunks or b"%x\r\n%b\r\n" % (len(data), data)
+        self._chunk: Final = b"%x\r\n%b\r\n" % (len(data), data)
         """As all others do."""
         self._last = b""
 
     def framed(self, framing: Framing) -> bytes:
         """What is sent for it; the same object to everybody."""
-        return self.data if framing.http10 else self.chunks
+        return self.data if framing.http10 else self._chunk
 
     def framed_last(self, framing: Framing) -> list[bytes]:
         """The same where the body ends with it; one write for all but large ones, which are not copied."""
         if framing.http10:
             return [self.data]
-        if len(self.chunks) > _COPIED_MAX:
-            return [self.chunks, _LAST_CHUNK]
+        if len(self._chunk) > _COPIED_MAX:
+            return [self._chunk, _LAST_CHUNK]
         if not self._last:
-            self._last = self.chunks + _LAST_CHUNK
+            self._last = self._chunk + _LAST_CHUNK
         return [self._last]
-
-
-def joined(pieces: Sequence[Piece]) -> Piece:
-    """Several in one, at least one: they leave together, as the chunks that they were."""
-    if len(pieces) == 1:
-        return pieces[0]
-    return Piece(b"".join([piece.data for piece in pieces]), b"".join([piece.chunks for piece in pieces]))
 
 
 def stream_parts(parts: Sequence[bytes], framing: Framing) -> list[bytes]:

@@ -123,10 +123,10 @@ class Exchange:
         head, self._keep_alive = stream_head(status, headers, self._framing, connection.common_headers())
         connection.write([head])
 
-    def send(self, piece: Piece) -> None:
-        """Send one piece of a streamed answer."""
+    def send(self, pieces: list[Piece]) -> None:
+        """Send pieces of a streamed answer, at least one, together."""
         if self._connection is not None:
-            self._connection.write([piece.framed(self._framing)])
+            self._connection.write([piece.framed(self._framing) for piece in pieces])
 
     def send_parts(self, *parts: bytes) -> None:
         """Send one piece of a streamed answer, not empty, whose parts are not copied for it."""

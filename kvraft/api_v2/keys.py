@@ -366,7 +366,7 @@ class _ListingSender:
         exchange = self._exchange
         exchange.on_gone = self._listing.close
         exchange.on_writable = self._step
-        exchange.send(_BEGINNING)
+        exchange.send([_BEGINNING])
         self._plan()
 
     def _plan(self) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from kvraft import logs
-from kvraft.api_v2.answers import Piece, joined
+from kvraft.api_v2.answers import Piece
 from kvraft.api_v2.backend import Backend
 from kvraft.api_v2.exchange import Exchange
 from kvraft.api_v2.guard import Guard
@@ -66,9 +66,6 @@ class Watches:
         self._rendered_bytes = 0
         self._due: dict[_OpenWatch, None] = {}
         """Streams with events that have not left."""
-        self._last: list[Piece] = []
-        self._together: Piece | None = None
-        """What was joined last, and into what: streams of the same path are owed the same, one after the other."""
         self._behind_count = 0
 
     def open(self, request: Watch, exchange: Exchange, grant: Grant) -> EtcdError | None:
@@ -131,18 +128,11 @@ class Watches:
             asyncio.get_running_loop().call_soon(self._send_due)
         self._due[watch] = None
 
-    def together(self, pieces: list[Piece]) -> Piece:
-        """Some pieces in one, which is made once for all streams that are owed the same."""
-        if self._together is None or pieces != self._last:
-            self._last, self._together = pieces, joined(pieces)
-        return self._together
-
     def _send_due(self) -> None:
         """Send what has gathered."""
         due, self._due = self._due, {}
         for watch in due:
             watch.send_gathered()
-        self._last, self._together = [], None
 
     def count_behind(self) -> None:
         """A watch is closed because the history no longer reaches back to where it stands."""
@@ -203,7 +193,7 @@ class _OpenWatch:
             return
         size = len(piece.data)
         if self._gathered_bytes + size > _GATHERED_BYTES_MAX:
-            self.send_gathered()  # without it: a large one is alone, and so not copied
+            self.send_gathered()
         if not self._pieces:
             self._watches.is_due(self)
         self._pieces.append(piece)
@@ -216,14 +206,9 @@ class _OpenWatch:
         """Send what it is owed."""
         pieces = self._pieces
         if not pieces:
-            return  # gone before its turn, or over
+            return  # sent before its turn
         self._pieces, self._gathered_bytes = [], 0
-        if self._exchange.is_writable():
-            self._exchange.send(self._watches.together(pieces))
-            return
-        for piece in pieces:
-            # They wait: what all slow clients are owed is in memory once, wherever each of them stands.
-            self._exchange.send(piece)
+        self._exchange.send(pieces)
 
     def on_close(self, reason: CloseReason) -> None:
         """Show the client that events are missing. Called by the hub."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvraft.api_v2.answers import Answer, Framing, Piece, answer_parts, joined, stream_end, stream_head
+from kvraft.api_v2.answers import Answer, Framing, Piece, answer_parts, stream_end, stream_head
 
 NEW = Framing(http10=False, head=False, keep_alive=True)
 NEW_HEAD = Framing(http10=False, head=True, keep_alive=True)
@@ -86,11 +86,3 @@ def test_last_piece_brings_the_end_with_it(size: int) -> None:
     assert all(one is other for one, other in zip(piece.framed_last(NEW), piece.framed_last(NEW), strict=True))
     assert len(piece.framed_last(NEW)) == (1 if size == 31 else 2)
     assert piece.framed_last(OLD) == [b"x" * size]
-
-
-def test_pieces_that_leave_together_stay_chunks_of_their_own() -> None:
-    """One alone is not copied."""
-    pieces = [Piece(b"a" * 3), Piece(b"b" * 20)]
-    assert joined(pieces).framed(NEW) == pieces[0].framed(NEW) + pieces[1].framed(NEW)
-    assert joined(pieces).framed(OLD) == b"aaa" + b"b" * 20
-    assert joined(pieces[:1]) is pieces[0]
