@@ -531,6 +531,7 @@ async def test_users_that_are_made_while_auth_is_off_shut_nobody_out(
 
 
 @pytest.mark.parametrize("is_behind_barrier", [False, True])
+@pytest.mark.pure
 async def test_a_watch_that_ends_unopened_is_judged_again(
     guarded: Served, monkeypatch: pytest.MonkeyPatch, *, is_behind_barrier: bool
 ) -> None:
