@@ -220,7 +220,9 @@ def _judge(status: int, headers: dict[bytes, bytes], body: bytes) -> None:
     by_design = status in {501, 503, 505} or (status == 500 and is_etcds)
     if status >= 500 and not by_design:
         raise BrokenAnswerError(f"a failure of the server: {shown}")
-    if headers.get(b"content-type", b"").startswith(b"application/json"):
+    # A watch whose client stopped sending before anything happened is completed without an event.
+    is_empty_watch = status == 200 and not body and headers.get(b"transfer-encoding") == b"chunked"
+    if headers.get(b"content-type", b"").startswith(b"application/json") and not is_empty_watch:
         try:
             for line in body.splitlines() if body.startswith(b'{"action"') else [body]:
                 check_json(line.decode())
