@@ -14,6 +14,7 @@ DECLARED_LENGTH_MAX: Final = 2048
 
 _STATUS_LINES: Final = {status.value: f" {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _COPIED_MAX: Final = 16 << 10
+"""A last piece up to this is joined with its end: one part is cheaper to write than two, and more to copy is not."""
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 

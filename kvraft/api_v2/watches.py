@@ -122,7 +122,7 @@ class Watches:
             piece = self._rendered[event.etcd_index] = Piece(event_json(event))
         return piece
 
-    def is_due(self, watch: "_OpenWatch") -> None:
+    def send_soon(self, watch: "_OpenWatch") -> None:
         """A stream has got the first of the events that leave together."""
         if not self._due:
             asyncio.get_running_loop().call_soon(self._send_due)
@@ -195,7 +195,7 @@ class _OpenWatch:
         if self._gathered_bytes + size > _GATHERED_BYTES_MAX:
             self.send_gathered()
         if not self._pieces:
-            self._watches.is_due(self)
+            self._watches.send_soon(self)
         self._pieces.append(piece)
         self._gathered_bytes += size
         if self._exchange.is_writable():
